@@ -1,0 +1,30 @@
+"""Every bound of the program, in seconds, in one place. All are multiplied by `bay0.patience=N` of the kernel command line."""
+
+from attrs import fields, frozen
+
+
+@frozen
+class Bounds:
+    """Seconds, before patience. Sources: handoff rule 7 (reads), storage-health.md (one bound for each kind of work)."""
+
+    worker_start: float = 3.0
+    find: float = 2.0
+    mount: float = 4.0  # ext4 may replay its journal
+    open: float = 2.0
+    migrate: float = 5.0
+    read: float = 0.2  # the handoff's number
+    commit: float = 1.0
+    flush: float = 5.0
+    genesis: float = 1.0
+    close: float = 6.0
+    modprobe: float = 10.0
+    term_grace: float = 2.0
+    kill_grace: float = 1.0
+    pipe_grace: float = 0.25
+    verb: float = 5.0
+    storage_retry: float = 15.0
+    panic_sync: float = 3.0
+
+    def scaled(self, patience: float) -> "Bounds":
+        """Return the bounds of a machine that is `patience` times slower."""
+        return Bounds(*(getattr(self, a.name) * patience for a in fields(Bounds)))

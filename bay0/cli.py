@@ -1,0 +1,212 @@
+"""The command line: thin clients of the control socket, and a few verbs that need no spine.
+
+Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import bay0
+from bay0 import client, logview, picture, report
+from bay0.errors import Bay0Error, NoSpineError, UsageError
+from bay0.machines import MACHINES, graph
+
+REFUSED, USAGE, NO_SPINE = 1, 2, 3
+DOT_TIMEOUT_S = 30
+
+
+def _emit(options: argparse.Namespace, value: Any, text: str) -> None:
+    print(json.dumps(value, indent=2, default=str) if options.json else text)
+
+
+def _version(options: argparse.Namespace) -> int:
+    _emit(options, {"bay0": bay0.__version__, "python": sys.version.split()[0]}, f"bay0 {bay0.__version__}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = client.call("status")
+    _emit(options, status, report.status(status))
+    return 0
+
+
+def _boot(options: argparse.Namespace) -> int:
+    boots = client.call("boots", previous=options.previous)
+    if options.svg:
+        with open(options.svg, "w", encoding="utf-8") as file:
+            file.write(picture.svg(boots["this"]))
+    _emit(options, boots, report.boots(boots) + (f"\ndrawn to {options.svg}" if options.svg else ""))
+    return 0
+
+
+def _log(options: argparse.Namespace) -> int:
+    return logview.show(options.lines, follow=options.follow, as_json=options.json)
+
+
+def _machines(options: argparse.Namespace) -> int:
+    machines = client.call("machines")
+    _emit(options, machines, report.machines(machines))
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    rows = client.call("history", machine=options.machine, limit=options.lines)
+    _emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {options.machine}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.command:
+        raise UsageError("say which command: bay0 run [--deadline S] -- COMMAND [ARGUMENTS]")
+    result = client.call("run", timeout_s=options.deadline + 30, argv=options.command, deadline_s=options.deadline)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        sys.stdout.write(result["stdout"])
+        sys.stderr.write(result["stderr"])
+        if result["ending"] != "exited":
+            print(f"bay0: {result['ending']} after {result['took_s']:.1f} s", file=sys.stderr)
+    status = int(result["status"])
+    return status if status >= 0 else 128 - status
+
+
+def _power(options: argparse.Namespace) -> int:
+    client.call("power", how=options.how)
+    _emit(options, {"accepted": options.how}, f"{options.how}: services are stopped, the disk is closed, then the power goes")
+    return 0
+
+
+def _storage(options: argparse.Namespace) -> int:
+    if options.action == "retry":
+        answer = client.call("storage.retry")
+        _emit(options, answer, "accepted: storage is tried again; `bay0 storage` shows how it went")
+        return 0
+    status = client.call("status")
+    _emit(options, {**status["storage"], "dirty": status["dirty"]}, report.storage(status))
+    return 0
+
+
+def _graph(options: argparse.Namespace) -> int:
+    machine = MACHINES[options.machine]
+    live = None
+    if options.live:
+        states = {m["state"] for m in client.call("machines") if m["kind"] == options.machine}
+        live = next((s for s in machine.states if s.value in states), None)
+    if options.format == "mermaid":
+        sys.stdout.write(graph.mermaid(machine, live))
+    elif options.format == "dot":
+        sys.stdout.write(graph.dot(machine, live))
+    elif options.format == "page":
+        sys.stdout.write(graph.page(machine, report.theory(options.machine)))
+    else:
+        sys.stdout.write(_svg(graph.dot(machine, live)))
+    return 0
+
+
+def _svg(text: str) -> str:
+    if shutil.which("dot") is None:
+        raise UsageError("svg needs Graphviz's `dot`; install the package graphviz, or take --format mermaid")
+    done = subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, timeout=DOT_TIMEOUT_S, check=True)
+    return done.stdout
+
+
+def _rpc(_options: argparse.Namespace) -> int:
+    """Send requests, one JSON object a line, from stdin; print the answers as they come."""
+    requests = [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
+    expected = len(requests)
+    with client.connect(timeout_s=3600) as peer:
+        peer.settimeout(3600)
+        sent = 0
+        answers = client.lines(peer)
+        while sent < expected:  # a window, so that neither side's buffer fills
+            for request in requests[sent : sent + 16]:
+                peer.sendall(request + b"\n")
+            for _ in requests[sent : sent + 16]:
+                print(json.dumps(next(answers)), flush=True)
+            sent += 16
+    return 0
+
+
+def _debug(_options: argparse.Namespace) -> int:
+    client.call("debug.crash")
+    print("accepted: PID 1 fails now; the console shows its last words")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole grammar of the command line."""
+    top = argparse.ArgumentParser(
+        prog="bay0",
+        description="Talk to bay0, PID 1 of an Alpine-Spline machine. Every verb has --help; most have --json.",
+        epilog="Start with `bay0 status` and `bay0 boot`. Without a spine, `bay0 graph boot` draws the boot's own table.",
+    )
+    top.add_argument("--version", action="version", version=f"bay0 {bay0.__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def add(name: str, call: Any, text: str, *, json_flag: bool = True) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.set_defaults(call=call, json=False)
+        if json_flag:
+            verb.add_argument("--json", action="store_true", help="print JSON for programs")
+        return verb
+
+    add("status", _status, "show what the spine is and how it feels")
+    verb = add("boot", _boot, "show the steps of this boot and earlier ones, and how long each took")
+    verb.add_argument("--previous", type=int, default=3, metavar="N", help="earlier boots to show, 0 to 10 (default 3)")
+    verb.add_argument("--svg", metavar="FILE", help="also draw this boot as an SVG picture")
+    verb = add("log", _log, "print the log of this boot")
+    verb.add_argument("-f", "--follow", action="store_true", help="go on as lines come; Ctrl-C ends it")
+    verb.add_argument("-n", "--lines", type=int, default=0, metavar="N", help="only the last N lines (default: all there is)")
+    add("machines", _machines, "list every live state machine")
+    verb = add("history", _history, "print the journal of one machine")
+    verb.add_argument("machine", help="its name, as `bay0 machines` lists it")
+    verb.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last N rows (default 50, at most 500)")
+    verb = add("run", _run, "run one command in the spine, under a deadline; its exit status is ours")
+    verb.add_argument("--deadline", type=float, default=30.0, metavar="S", help="seconds until TERM, then KILL (default 30)")
+    verb.add_argument("command", nargs="*", help="the command, after --")
+    for how in ("poweroff", "reboot"):
+        add(how, _power, f"{how} in order: services stopped, disk closed").set_defaults(how=how)
+    verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
+    verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show")
+    verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)
+    verb.add_argument("machine", choices=sorted(MACHINES))
+    verb.add_argument("--format", choices=("mermaid", "dot", "svg", "page"), default="mermaid")
+    verb.add_argument("--live", action="store_true", help="mark the state it is in now (needs a spine)")
+    add("rpc", _rpc, "send JSON-RPC 2.0 requests from stdin, one a line, and print the answers", json_flag=False)
+    verb = add("debug", _debug, "fail on purpose, to try bay0.panic= (needs bay0.debug on the kernel command line)", json_flag=False)
+    verb.add_argument("what", choices=("crash",))
+    add("version", _version, "print the version")
+    return top
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one verb and return the exit status."""
+    options = parser().parse_args(words)
+    try:
+        status: int = options.call(options)
+        sys.stdout.flush()
+    except UsageError as error:
+        print(f"bay0: {error}", file=sys.stderr)
+        return USAGE
+    except NoSpineError as error:
+        print(f"bay0: {error}", file=sys.stderr)
+        return NO_SPINE
+    except Bay0Error as error:
+        print(f"bay0: {error}", file=sys.stderr)
+        return REFUSED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return REFUSED
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        print(f"bay0: {error}", file=sys.stderr)
+        return REFUSED
+    return status

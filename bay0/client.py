@@ -1,0 +1,59 @@
+"""The command line's end of the control socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from bay0.control import SOCKET
+from bay0.errors import NoSpineError, RefusedError
+
+TIMEOUT_S = 60.0
+
+
+def socket_path() -> str:
+    """Return where the socket is; `BAY0_SOCKET` may say otherwise."""
+    return os.environ.get("BAY0_SOCKET", SOCKET)
+
+
+def connect(timeout_s: float = TIMEOUT_S) -> socket.socket:
+    """Connect to bay0. `NoSpineError` says what to do if nobody listens."""
+    path = socket_path()
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(timeout_s)
+    try:
+        peer.connect(path)
+    except PermissionError as error:
+        raise NoSpineError(f"{path}: only root may talk to bay0") from error
+    except OSError as error:
+        raise NoSpineError(
+            f"no bay0 answers at {path} ({error.strerror}). This verb needs a running spine: "
+            "scripts/quickstart.sh boots one, scripts/boot-qemu.sh --exec 'bay0 ...' runs one command in it"
+        ) from error
+    return peer
+
+
+def lines(peer: socket.socket) -> Iterator[dict[str, Any]]:
+    """Yield the answers as they come."""
+    with peer.makefile("rb") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def call(method: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
+    """Call one method. `RefusedError` carries what bay0 said."""
+    with connect(timeout_s) as peer:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        peer.sendall(json.dumps(request).encode() + b"\n")
+        try:
+            answer = next(lines(peer), None)
+        except TimeoutError as error:
+            raise NoSpineError(f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`") from error
+    if answer is None:
+        raise NoSpineError("bay0 closed the connection without an answer; see `bay0 log`")
+    if "error" in answer:
+        raise RefusedError(answer["error"]["message"])
+    return answer["result"]

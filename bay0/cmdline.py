@@ -1,0 +1,63 @@
+"""The words of the kernel command line that mean something to bay0 (`bay0.WORD=VALUE`)."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+PANIC_POLICIES = ("reboot", "halt", "shell")
+PATIENCE_MAX = 100.0
+
+
+@frozen
+class Words:
+    """What the command line asked for; nonsense is kept in `complaints` and the default is used."""
+
+    patience: float = 1.0
+    persist: str | None = None
+    panic: str = "reboot"
+    debug: bool = False
+    exec: bool = False
+    console: str = "info"
+    complaints: tuple[str, ...] = field(default=())
+
+
+def parse(text: str) -> Words:
+    """Read /proc/cmdline's text. Never raises: a machine must boot with a mistyped word."""
+    found: dict[str, object] = {}
+    complaints = []
+    for word in text.split():
+        if not word.startswith("bay0."):
+            continue
+        key, _, value = word[len("bay0.") :].partition("=")
+        problem = _take(found, key, value)
+        if problem:
+            complaints.append(f"{word}: {problem}")
+    return Words(**found, complaints=tuple(complaints))  # type: ignore[arg-type]
+
+
+def _take(found: dict[str, object], key: str, value: str) -> str | None:
+    if key == "patience":
+        try:
+            number = float(value)
+        except ValueError:
+            return "not a number"
+        if not 1.0 <= number <= PATIENCE_MAX:
+            return f"must be between 1 and {PATIENCE_MAX:g}"
+        found["patience"] = number
+    elif key == "persist":
+        if value != "none" and not value.startswith("/dev/"):
+            return "must be a device under /dev, or none"
+        found["persist"] = value
+    elif key == "panic":
+        if value not in PANIC_POLICIES:
+            return f"must be one of {', '.join(PANIC_POLICIES)}"
+        found["panic"] = value
+    elif key in ("debug", "exec"):
+        found[key] = value in ("", "1")
+    elif key == "console":
+        if value not in ("debug", "info", "warning", "error"):
+            return "must be debug, info, warning or error"
+        found["console"] = value
+    else:
+        return "no such word; known are patience, persist, panic, debug, exec, console"
+    return None

@@ -1,0 +1,86 @@
+"""cgroup v2 by plain files (kernel: Documentation/admin-guide/cgroup-v2.rst). A missing hierarchy makes every call a no-op."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+ROOT = "/sys/fs/cgroup"
+INIT = "init"
+CONTROLLERS = ("cpu", "memory", "io", "pids")
+PARENTS = ("commands", "services", "personas", "tenants")
+
+
+def available() -> bool:
+    """Tell whether a v2 hierarchy is mounted whole at its usual place."""
+    return os.path.exists(f"{ROOT}/cgroup.controllers") and os.path.exists(f"{ROOT}/cgroup.procs")
+
+
+def make(path: str) -> str | None:
+    """Make the group `path` below the root and return its directory; None where there is no hierarchy."""
+    if not available():
+        return None
+    directory = f"{ROOT}/{path}"
+    os.makedirs(directory, exist_ok=True)
+    return directory
+
+
+def populated(directory: str) -> bool:
+    """Tell whether any process is left in the group or below it."""
+    try:
+        with open(f"{directory}/cgroup.events", encoding="ascii") as events:
+            return "populated 1" in events.read()
+    except OSError:
+        return False
+
+
+def kill(directory: str) -> None:
+    """SIGKILL everything in the group at once, forks included."""
+    with contextlib.suppress(OSError), open(f"{directory}/cgroup.kill", "w", encoding="ascii") as control:
+        control.write("1")
+
+
+def pids(directory: str) -> list[int]:
+    """Return the processes directly in the group."""
+    try:
+        with open(f"{directory}/cgroup.procs", encoding="ascii") as listing:
+            return [int(line) for line in listing]
+    except (OSError, ValueError):
+        return []
+
+
+def remove(directory: str) -> bool:
+    """Remove the group if it is empty; tell whether it is gone."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def shield_pid1() -> list[str]:
+    """Move PID 1 into its own leaf and hand the controllers to the others; return those that are missing.
+
+    A v2 group with controllers on may hold no process itself, so the leaf comes first.
+    """
+    leaf = make(INIT)
+    if leaf is None:
+        return list(CONTROLLERS)
+    for pid in pids(ROOT):
+        with contextlib.suppress(OSError), open(f"{leaf}/cgroup.procs", "w", encoding="ascii") as procs:
+            procs.write(str(pid))  # kernel threads refuse to move; that is fine
+    with open(f"{ROOT}/cgroup.controllers", encoding="ascii") as listing:
+        offered = listing.read().split()
+    on = [name for name in CONTROLLERS if name in offered]
+    _delegate(ROOT, on)
+    for parent in PARENTS:
+        os.makedirs(f"{ROOT}/{parent}", exist_ok=True)
+        _delegate(f"{ROOT}/{parent}", on)
+    return [name for name in CONTROLLERS if name not in offered]
+
+
+def _delegate(directory: str, names: list[str]) -> None:
+    with open(f"{directory}/cgroup.subtree_control", "w", encoding="ascii") as control:
+        control.write(" ".join(f"+{name}" for name in names))

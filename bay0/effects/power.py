@@ -1,0 +1,71 @@
+"""The end: reboot(2), and the last resort when PID 1's own program has failed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+
+from bay0.syscalls import RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, reboot
+
+HOW = {"poweroff": RB_POWER_OFF, "reboot": RB_AUTOBOOT, "halt": RB_HALT}
+SHELL = ["/bin/sh", "-i"]
+PAUSE_S = 3.0
+
+
+def power(how: str) -> None:
+    """End the machine `how`: poweroff, reboot or halt. Returns only by `OSError`."""
+    reboot(HOW[how])
+
+
+def bounded_sync(seconds: float) -> bool:
+    """sync(2) in a child, for at most `seconds`: it never ends on a wedged disk. Tell whether it ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.sync()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, _ = os.waitpid(pid, os.WNOHANG)
+        if done == pid:
+            return True
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    return False
+
+
+def last_resort(error: BaseException, policy: str, say: Callable[[str], None], sync_s: float) -> None:
+    """Say what happened, sync within a bound, then reboot, halt, or give a shell (`bay0.panic=`). Never returns in PID 1.
+
+    The program's state is not to be trusted here, so it uses nothing of it: no reactor, no spawner, no database.
+    """
+    lines = traceback.format_exception(error)
+    for line in "".join(lines).rstrip().splitlines()[-30:]:
+        say(f"bay0: PANIC: {line}")
+    synced = bounded_sync(sync_s)
+    say(f"bay0: PANIC: PID 1 failed; sync {'done' if synced else 'gave no answer'}; policy: {policy}")
+    if policy == "shell":
+        say("bay0: PANIC: a shell follows; leave it to reboot")
+        _shell()
+    time.sleep(PAUSE_S)  # so that a person can read it
+    while True:
+        try:
+            power("halt" if policy == "halt" else "reboot")
+        except OSError as failure:
+            say(f"bay0: PANIC: reboot(2): {failure.strerror}; trying again")
+        time.sleep(PAUSE_S)
+
+
+def _shell() -> None:
+    pid = os.posix_spawn(
+        SHELL[0], SHELL, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "PS1": "panic# "}, setsid=True,
+        file_actions=[(os.POSIX_SPAWN_OPEN, fd, "/dev/console", os.O_RDWR, 0) for fd in (0, 1, 2)],
+    )  # fmt: skip
+    while True:
+        ended, _ = os.waitpid(-1, 0)  # still the only reaper
+        if ended == pid:
+            return

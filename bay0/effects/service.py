@@ -1,0 +1,133 @@
+"""Tenants that are a plain process of the spine: the console shell, the guest's exec service. Effects of the tenant machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from bay0.errors import SpawnError
+from bay0.machines.tenant import E, Effect
+
+if TYPE_CHECKING:
+    from bay0.bounds import Bounds
+    from bay0.effects.spawn import Child, Spawner
+    from bay0.machines.engine import Engine, Instance
+    from bay0.reactor import Reactor
+
+BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+CALM_S = 10.0  # a process that lived this long has not failed quickly
+CONSOLES = "/sys/class/tty/console/active"
+
+
+@frozen
+class ServiceSpec:
+    """How to start one. `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(factory=dict)
+    tty: str | None = None
+    once: bool = False
+
+
+def console_tty(path: str = CONSOLES) -> str | None:
+    """Return the real terminal behind /dev/console (the last of those named is the preferred one), since that itself cannot control."""
+    try:
+        with open(path, encoding="ascii") as active:
+            names = active.read().split()
+    except OSError:
+        return None
+    return f"/dev/{names[-1]}" if names else None
+
+
+@define(eq=False)
+class _Live:
+    child: Child
+    since: float
+
+
+@define(eq=False)
+class Services:
+    """The effect port of tenants that are processes."""
+
+    reactor: Reactor
+    spawner: Spawner
+    bounds: Bounds
+    log: Any
+    engine: Engine | None = None
+    specs: dict[str, ServiceSpec] = field(factory=dict)
+    _live: dict[str, _Live] = field(factory=dict)
+    _quick: dict[str, int] = field(factory=dict)
+
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Do what `instance` owes."""
+        duty = {Effect.START: self._start, Effect.WAIT: self._wait, Effect.STOP: self._stop, Effect.CLEAR: self._clear}
+        duty[effect](instance, token)  # type: ignore[index]
+
+    def _report(self, instance: Instance, token: int, event: E, why: str = "", after_s: float = 0.0) -> None:
+        if self.engine is not None:
+            engine = self.engine
+            self.reactor.call_later(after_s, lambda: engine.outcome(instance.name, token, event, why))
+
+    def _start(self, instance: Instance, token: int) -> None:
+        spec = self.specs[instance.name]
+        files: list[tuple[Any, ...]] = []
+        if spec.tty is not None:  # opened by a session leader without O_NOCTTY, it becomes the controlling terminal
+            files = [(os.POSIX_SPAWN_OPEN, 0, spec.tty, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+        group = "services/" + instance.name.removeprefix("sys://")
+        try:
+            child = self.spawner.start(
+                instance.name, spec.argv, lambda status: self._ended(instance, status), group=group, env=spec.env, files=files
+            )
+        except SpawnError as error:
+            self._report(instance, token, E.FAULT, str(error))
+            return
+        self._live[instance.name] = _Live(child, self.reactor.clock())
+        self.log.info("service started", service=instance.name, pid=child.pid, argv=" ".join(spec.argv))
+        self._report(instance, token, E.STARTED, f"pid {child.pid}")
+
+    def _ended(self, instance: Instance, status: int) -> None:
+        live = self._live.pop(instance.name)
+        live.child.kill()  # what it left behind in its group
+        lived = self.reactor.clock() - live.since
+        self._quick[instance.name] = 0 if lived >= CALM_S else self._quick.get(instance.name, 0) + 1
+        code = os.waitstatus_to_exitcode(status)
+        why = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        self.log.info("service ended", service=instance.name, why=why, lived_s=round(lived, 1))
+        if self.engine is not None:
+            self.engine.send(instance.name, E.GONE, why)
+
+    def _wait(self, instance: Instance, token: int) -> None:
+        if self.specs[instance.name].once:
+            if self.engine is not None:
+                engine = self.engine
+                self.reactor.call_soon(lambda: engine.send(instance.name, E.STOP, "it runs once"))
+            return
+        quick = self._quick.get(instance.name, 0)
+        instance.attempts = quick
+        self._report(instance, token, E.WAITED, after_s=BACK_OFF_S[min(quick, len(BACK_OFF_S) - 1)])
+
+    def _stop(self, instance: Instance, token: int) -> None:
+        live = self._live.get(instance.name)
+        if live is None:
+            self._report(instance, token, E.STOPPED)
+            return
+        live.child.signal(signal.SIGHUP)  # an interactive shell ignores TERM
+        live.child.signal(signal.SIGTERM)
+        self.reactor.call_later(self.bounds.term_grace, lambda: self._kill(live))
+
+    def _kill(self, live: _Live) -> None:
+        if live.child.left:
+            live.child.kill()
+
+    def _clear(self, instance: Instance, token: int) -> None:
+        live = self._live.get(instance.name)
+        if live is None:
+            self._report(instance, token, E.STOPPED, "no process of this boot")
+            return
+        live.child.kill()
+        self._report(instance, token, E.FAULT, "it was killed and has not ended yet", after_s=self.bounds.kill_grace)

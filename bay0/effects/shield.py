@@ -1,0 +1,67 @@
+"""PID 1 protects itself: from the OOM killer, from crowded cgroups, from Ctrl-Alt-Del, from hanging unseen."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from typing import Any
+
+from attrs import define
+
+from bay0.syscalls import RB_DISABLE_CAD, reboot
+
+WATCHDOG = "/dev/watchdog"
+WDIOC_SETTIMEOUT = 0xC0045706  # linux/watchdog.h
+WATCHDOG_S = 30
+FEED_EVERY_S = 5.0
+
+
+def unkillable() -> None:
+    """Set our own oom_score_adj to -1000 (proc(5)); children get 0 back in the spawner."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("-1000")
+
+
+def ctrl_alt_del_is_a_signal() -> None:
+    """Make the kernel send SIGINT instead of rebooting at once (reboot(2), LINUX_REBOOT_CMD_CAD_OFF)."""
+    reboot(RB_DISABLE_CAD)
+
+
+@define(eq=False)
+class Watchdog:
+    """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else; never disarmed.
+
+    It stays armed through a shutdown on purpose: reboot(2) does not finish with a wedged disk (reliability.md).
+    """
+
+    path: str = WATCHDOG
+    fed: int = 0
+    _fd: int | None = None
+    _due: float = 0.0
+
+    @property
+    def armed(self) -> bool:
+        """Tell whether there is one and it counts."""
+        return self._fd is not None
+
+    def open(self) -> bool:
+        """Arm it; False where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._fd, WDIOC_SETTIMEOUT, struct.pack("i", WATCHDOG_S))
+        return self.armed
+
+    def feed(self, now: float) -> None:
+        """Feed it when that is due."""
+        if self._fd is not None and now >= self._due:
+            os.write(self._fd, b"\0")
+            self.fed += 1
+            self._due = now + FEED_EVERY_S
+
+
+def describe(watchdog: Watchdog) -> dict[str, Any]:
+    """Return what `bay0 status` shows of it."""
+    return {"armed": watchdog.armed, "timeout_s": WATCHDOG_S if watchdog.armed else None, "fed": watchdog.fed}

@@ -1,0 +1,288 @@
+"""The one spawner. Every process of the spine starts here, as a *command* (`run`) or for a service (`start`).
+
+posix_spawn(3) keeps the interpreter out of the child: no preexec_fn, no fork of a Python heap. A few words of sh, exec'd
+first, reset the inherited oom_score_adj and join the child's own cgroup, so that a grandchild which leaves its process group is still
+found. The environment is an allow-list: a frozen program's LD_LIBRARY_PATH must not reach podman (lab notes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from bay0.effects import cgroup
+from bay0.errors import SpawnError
+from bay0.reactor import READ
+
+if TYPE_CHECKING:
+    from bay0.bounds import Bounds
+    from bay0.pid1 import Reaper
+    from bay0.reactor import Reactor, Timer
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+CAPTURE_LIMIT = 64 << 10  # bytes kept of each stream; the rest is read, counted and thrown away
+READ_CHUNK = 64 << 10
+READS_A_TURN = 8  # so that an endless writer cannot hold the reactor
+RESET_SIGNALS = tuple(s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP))
+
+# $0 is the cgroup directory or "-"; a failure to join is said and ends the child, because then nothing could end it later
+_ENTER = 'echo 0 >/proc/self/oom_score_adj 2>/dev/null; [ "$0" = - ] || echo 0 >"$0/cgroup.procs" || exit 125; exec "$@"'
+
+
+class Ending(Enum):
+    """How a command came to its end."""
+
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    ABANDONED = "abandoned"  # killed, and still not dead: stuck in the kernel
+
+
+@frozen
+class Result:
+    """What a command did. `status`: exit status, or minus the signal's number. Streams are capped at `CAPTURE_LIMIT`."""
+
+    ending: Ending
+    status: int
+    stdout: str
+    stderr: str
+    dropped: int
+    took_s: float
+
+    @property
+    def ok(self) -> bool:
+        """It exited by itself with status 0."""
+        return self.ending is Ending.EXITED and self.status == 0
+
+    def reason(self) -> str:
+        """Say in a few words why it is not ok."""
+        if self.ending is Ending.EXITED:
+            last = (self.stderr.strip() or self.stdout.strip()).splitlines()[-1:] or ["no output"]
+            return f"exit status {self.status}: {last[0][:200]}"
+        if self.ending is Ending.SIGNALLED:
+            return f"ended by signal {-self.status}"
+        return f"{self.ending.value} after {self.took_s:.1f} s"
+
+
+@define(eq=False)
+class Child:
+    """A started process and its group."""
+
+    pid: int
+    name: str
+    group: str | None
+    ended: bool = False
+
+    def signal(self, number: int) -> None:
+        """Signal its process group and every process of its cgroup. It is reaped by us alone, so the pid cannot be somebody else's."""
+        if not self.ended:
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, number)
+        for pid in cgroup.pids(self.group) if self.group else ():
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End everything of it, whatever it ignores."""
+        self.signal(signal.SIGKILL)
+        if self.group:
+            cgroup.kill(self.group)
+
+    @property
+    def left(self) -> bool:
+        """Tell whether any process of it is still there."""
+        return not self.ended or (self.group is not None and cgroup.populated(self.group))
+
+
+@define(eq=False)
+class Spawner:
+    """Starts processes; needs the reactor for time and pipes, the reaper for their ends."""
+
+    reactor: Reactor
+    reaper: Reaper
+    bounds: Bounds
+    log: Any
+    running: int = 0
+    abandoned: int = 0
+    _serial: Any = field(factory=lambda: itertools.count(1))
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        on_exit: Callable[[int], None],
+        *,
+        group: str,
+        env: Mapping[str, str] | None = None,
+        files: Sequence[tuple[Any, ...]] = (),
+    ) -> Child:
+        """Start `argv` in the cgroup `group`; `on_exit(wait status)` comes from the reaper. `SpawnError` if it cannot start.
+
+        `files` are extra posix_spawn file actions, applied after stdin, stdout and stderr were set to /dev/null.
+        """
+        directory = cgroup.make(group)
+        null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        command = ["/bin/sh", "-c", _ENTER, directory or "-", *argv]
+        try:
+            pid = os.posix_spawn(
+                command[0], command, {**ENVIRONMENT, **(env or {})}, file_actions=[*null, *files],
+                setsid=True, setsigmask=(), setsigdef=RESET_SIGNALS,
+            )  # fmt: skip
+        except OSError as error:
+            raise SpawnError(f"{name}: {argv[0]} could not be started: {error.strerror}") from error
+        child = Child(pid, name, directory)
+
+        def ended(status: int) -> None:
+            child.ended = True
+            on_exit(status)
+
+        self.reaper.own(pid, ended)
+        return child
+
+    def run(
+        self,
+        name: str,
+        argv: Sequence[str],
+        deadline_s: float,
+        done: Callable[[Result], None],
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once."""
+        group = f"commands/{next(self._serial)}"
+        self.log.info("command starts", command=name, argv=" ".join(argv)[:200], deadline_s=deadline_s)
+        command = _Command(self, name, deadline_s, done, self.reactor.clock())
+        command.begin(argv, group, env)
+
+
+@define(eq=False)
+class _Command:
+    """One running command: three things must end (process, two pipes), and three timers make sure they do."""
+
+    spawner: Spawner
+    name: str
+    deadline_s: float
+    done: Callable[[Result], None]
+    started: float
+    child: Child | None = None
+    status: int | None = None
+    timed_out: bool = False
+    dropped: int = 0
+    finished: bool = False
+    _timer: Timer | None = None
+    _pipes: dict[int, bytearray] = field(factory=dict)
+    _texts: list[bytearray] = field(factory=list)
+
+    def begin(self, argv: Sequence[str], group: str, env: Mapping[str, str] | None) -> None:
+        ends = [os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) for _ in range(2)]
+        for _, write in ends:
+            os.set_blocking(write, True)
+        files = [(os.POSIX_SPAWN_DUP2, write, fd) for (_, write), fd in zip(ends, (1, 2), strict=True)]
+        try:
+            self.child = self.spawner.start(self.name, argv, self._exited, group=group, env=env, files=files)
+        except SpawnError as error:
+            for end in itertools.chain.from_iterable(ends):
+                os.close(end)
+            self._finish(Ending.EXITED, 127, str(error))
+            return
+        self.spawner.running += 1
+        for read, write in ends:
+            os.close(write)
+            self._pipes[read] = bytearray()
+            self._texts.append(self._pipes[read])
+            self.spawner.reactor.watch(read, READ, lambda _ready, fd=read: self._readable(fd))  # type: ignore[misc]
+        self._timer = self.spawner.reactor.call_later(self.deadline_s, self._overdue)
+
+    def _readable(self, fd: int) -> None:
+        for _ in range(READS_A_TURN):
+            try:
+                data = os.read(fd, READ_CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                self._close(fd)
+                self._look()
+                return
+            text = self._pipes[fd]
+            room = max(0, CAPTURE_LIMIT - len(text))
+            text += data[:room]
+            self.dropped += len(data) - min(room, len(data))
+
+    def _close(self, fd: int) -> None:
+        if self._pipes.pop(fd, None) is not None:
+            self.spawner.reactor.unwatch(fd)
+            os.close(fd)
+
+    def _exited(self, status: int) -> None:
+        self.status = os.waitstatus_to_exitcode(status)
+        self._rearm(self.spawner.bounds.pipe_grace, self._drop_pipes)  # a grandchild may hold them
+        self._look()
+
+    def _look(self) -> None:
+        if self.status is not None and not self._pipes:
+            self._ended(self.status)
+
+    def _overdue(self) -> None:
+        self.timed_out = True
+        self.spawner.log.warning("command overdue", command=self.name, deadline_s=self.deadline_s)
+        if self.child is not None:
+            self.child.signal(signal.SIGTERM)
+        self._rearm(self.spawner.bounds.term_grace, self._kill)
+
+    def _kill(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+        self._rearm(self.spawner.bounds.kill_grace, self._abandon)
+
+    def _drop_pipes(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+        for fd in list(self._pipes):
+            self._readable(fd)
+            self._close(fd)
+        self._look()
+
+    def _abandon(self) -> None:
+        self.spawner.abandoned += 1
+        for fd in list(self._pipes):
+            self._close(fd)
+        self._finish(Ending.ABANDONED, -signal.SIGKILL, "")
+
+    def _rearm(self, seconds: float, call: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.spawner.reactor.call_later(seconds, call)
+
+    def _ended(self, status: int) -> None:
+        if self.child is not None and self.child.left:
+            self.child.kill()  # a command leaves nothing behind
+        if self.finished:  # it was abandoned, and has ended after all
+            self.spawner.abandoned -= 1
+        ending = Ending.TIMED_OUT if self.timed_out else Ending.EXITED if status >= 0 else Ending.SIGNALLED
+        self._finish(ending, status, "")
+
+    def _finish(self, ending: Ending, status: int, error: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.finished:
+            return
+        self.finished = True
+        if self.child is not None:
+            self.spawner.running -= 1
+            self._sweep_group(self.child)
+        texts = [t.decode("utf-8", "replace") for t in self._texts] or ["", ""]
+        took = self.spawner.reactor.clock() - self.started
+        result = Result(ending, status, texts[0], texts[1] + error, self.dropped, took)
+        self.spawner.log.info("command ended", command=self.name, ending=ending.value, status=status, took_ms=int(took * 1000))
+        self.done(result)
+
+    def _sweep_group(self, child: Child, tries: int = 20) -> None:
+        if child.group is not None and not cgroup.remove(child.group) and tries:
+            self.spawner.reactor.call_later(0.1, lambda: self._sweep_group(child, tries - 1))

@@ -1,0 +1,40 @@
+"""The error tree: one meaning each, and a message that says what to do."""
+
+
+class Bay0Error(Exception):
+    """Root of every error bay0 raises on purpose."""
+
+
+class TableError(Bay0Error):
+    """A machine's table contradicts itself; raised while it is imported."""
+
+
+class UncommittedError(Bay0Error):
+    """A machine was asked to move for a step that no journal accepted."""
+
+
+class RefusedError(Bay0Error):
+    """A request was understood and declined; nothing was changed."""
+
+
+class SpawnError(Bay0Error):
+    """A process could not be started at all."""
+
+
+class StorageError(Bay0Error):
+    """The state worker could not do what it was asked.
+
+    `code` is what the storage machine acts on: ``no_device``, ``unwritable``, ``newer``, ``damaged``, ``full``, ``fault``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UsageError(Bay0Error):
+    """The command line was understood by argparse but makes no sense; exit status 2."""
+
+
+class NoSpineError(Bay0Error):
+    """No bay0 answers on the control socket; exit status 3."""

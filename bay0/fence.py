@@ -1,0 +1,41 @@
+"""The run-time fence around /persist: an audit hook in PID 1 that refuses to open anything below it.
+
+A file operation on a dead disk is unkillable (reliability.md), so in PID 1 it is a defect before it hangs. Static checks find what is
+written down, this finds what is computed. sys.addaudithook(3) hooks cannot be removed, so tests use it in a child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from bay0.state.paths import ROOT
+
+WATCHED = frozenset(
+    {
+        "open", "os.listdir", "os.scandir", "os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.symlink",
+        "os.chmod", "os.chown", "os.truncate", "os.utime", "os.walk", "os.getxattr", "os.setxattr", "sqlite3.connect",
+    }
+)  # fmt: skip
+
+
+class PersistFenceError(BaseException):
+    """PID 1 reached for /persist. Not an Exception: nothing may swallow it."""
+
+
+def below_persist(path: object) -> bool:
+    """Tell whether `path` is /persist or below it."""
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    return isinstance(path, str) and (path == ROOT or os.path.normpath(path).startswith(ROOT + "/"))
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in WATCHED and any(below_persist(argument) for argument in arguments[:2]):
+        raise PersistFenceError(f"{event} {arguments[0]!r} in PID 1: only the state worker may touch {ROOT}")
+
+
+def forbid_persist() -> None:
+    """Arm the fence for the rest of this process's life."""
+    sys.addaudithook(_hook)

@@ -1,0 +1,30 @@
+"""A sequence that waits without blocking: a generator yields things to wait for, each a function that takes `resume`.
+
+    def opening():
+        found = yield ask("find", bound)
+        if not found.ok: return E.NO_DEVICE, found.why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+Resume = Callable[[Any], None]
+Waitable = Callable[[Resume], None]
+T = TypeVar("T")
+Flow = Generator[Waitable, Any, T]
+
+
+def run(flow: Flow[T], done: Callable[[T], None]) -> None:
+    """Drive `flow` to its end, then call `done` with what it returned. Each wait must resume once, or never."""
+
+    def resume(value: Any = None) -> None:
+        try:
+            waitable = flow.send(value)
+        except StopIteration as end:
+            done(end.value)
+            return
+        waitable(resume)
+
+    resume()

@@ -1,0 +1,230 @@
+"""bay0.init(): PID 1, told top to bottom.
+
+ 1. descriptors 0-2 exist, signals cannot raise, the first log line is on the console
+ 2. the parts are made and wired: reactor, reaper, spawner, state port, services, engine
+ 3. the boot machine gets BEGIN; from there the table decides (machines/boot.py):
+    mount kernel filesystems, shield PID 1, load modules, attach storage, reconcile, serve, init complete
+ 4. the reactor turns until the power goes; after each turn the watchdog is fed and the console pushed
+ 5. whatever escapes from the reactor ends in the last resort: said, synced within a bound, reboot, halt or shell
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+
+import bay0
+from bay0 import cmdline, fence, log
+from bay0.bounds import Bounds
+from bay0.control import ControlServer
+from bay0.duties import BootStages, Duties
+from bay0.effects import power
+from bay0.effects.service import Services, ServiceSpec, console_tty
+from bay0.effects.shield import Watchdog
+from bay0.effects.spawn import Spawner
+from bay0.machines import MACHINES, RIPPLES, boot, storage
+from bay0.machines.engine import Engine, Instance, Step
+from bay0.pid1 import Reaper, Signals, ignore_python_sigint
+from bay0.reactor import Reactor
+from bay0.state import StatePort
+from bay0.verbs import Verbs
+
+CMDLINE = "/proc/cmdline"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+PROBE_EVERY_S = 10.0
+LOOK_EVERY_S = 5.0
+GUEST_EXEC = "/usr/lib/bay0-exec/run"
+STATE_WORKER = "state-worker"
+SYS_BLOCK = "/sys/class/block"
+
+
+def self_argv(*words: str) -> list[str]:
+    """Return how to start this program again: the frozen one by its full path, else the interpreter."""
+    return [sys.executable, *words] if getattr(sys, "frozen", False) else [sys.executable, "-m", "bay0", *words]
+
+
+def read_text(path: str) -> str:
+    """Return a small kernel file's text, or "" if it is not there."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+@define(eq=False)
+class Spine:
+    """All parts of a running PID 1, wired once in `build`."""
+
+    words: cmdline.Words
+    bounds: Bounds
+    boot_id: str
+    sinks: log.Sinks
+    log: Any
+    reactor: Reactor
+    reaper: Reaper
+    signals: Signals
+    spawner: Spawner
+    state: StatePort
+    services: Services
+    stages: BootStages
+    engine: Engine
+    boot: Instance
+    watchdog: Watchdog
+    control: ControlServer
+    steps: list[Step] = field(factory=list)
+    complete_ms: int | None = None
+    _disks: frozenset[str] = frozenset()
+
+    def run(self) -> None:
+        """Begin the boot and turn."""
+        self.engine.send(self.boot.name, boot.E.BEGIN)
+        self.reactor.call_later(PROBE_EVERY_S, self._probe)
+        self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+        self.reactor.run()
+
+    def after_turn(self) -> None:
+        """Feed the watchdog and push what the console did not take."""
+        self.watchdog.feed(self.reactor.clock())
+        self.sinks.console.push()
+
+    def watch_steps(self, instance: Instance, step: Step) -> None:
+        """Follow the engine: remember this boot's steps, finish the boot, reconcile when a disk comes late."""
+        if instance is self.boot or instance is self.state.storage:
+            self.steps.append(step)
+            del self.steps[200:-100]  # the first of a boot and the last of a flapping disk
+        if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.READONLY):
+            self.state.dirty = step.why
+        self.stages.look_stopped()
+        if instance is self.state.storage and instance.now is storage.S.DURABLE:
+            self._durable(step)
+        if instance is self.boot and instance.now is boot.S.COMPLETE:
+            self._complete(step)
+
+    def _durable(self, step: Step) -> None:
+        self.state.dirty = None
+        if self.boot.now not in (boot.S.ATTACHING, *boot.LEAVES):
+            self.stages.reconcile_now()  # the disk came too late for its stage
+        self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: /persist is durable on {self.state.device}"])
+
+    def _complete(self, step: Step) -> None:
+        self.complete_ms = step.at_ms
+        self.log.info("init complete", after_ms=step.at_ms, dirty=self.state.dirty or "no")
+        self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: init complete"])
+        self.sinks.console_level = max(log.LEVELS[self.words.console], log.LEVELS["warning"] if self.words.console == "info" else 0)
+
+    def _probe(self) -> None:
+        self.state.probe(f"{self.boot_id} {log.kernel_ms()}")
+        self.reactor.call_later(PROBE_EVERY_S, self._probe)
+
+    def _look_for_disk(self) -> None:
+        """Notice a disk that was plugged in later: seen in sysfs, which never waits for it."""
+        try:
+            disks = frozenset(os.listdir(SYS_BLOCK))
+        except OSError:
+            disks = frozenset()
+        came, self._disks = disks - self._disks, disks
+        if came and self.state.storage is not None and self.state.storage.now is storage.S.DETACHED and self.boot.now is boot.S.COMPLETE:
+            self.engine.send(self.state.storage.name, storage.E.RETRY, f"{', '.join(sorted(came))} appeared")
+        elif self.state.storage is not None and self.state.storage.now is storage.S.READONLY and self.state.worth_retrying():
+            self.engine.send(self.state.storage.name, storage.E.RETRY, "it may be writable again")
+        self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+
+    def stop(self, how: str, why: str) -> None:
+        """Begin an orderly stop, as a signal asks for it."""
+        event = boot.E.POWEROFF if how == "poweroff" else boot.E.REBOOT
+        self.engine.send(self.boot.name, event, why, how=how)
+
+
+def build(words: cmdline.Words, sinks: log.Sinks, logger: Any) -> Spine:
+    """Make and wire all parts. Nothing happens yet."""
+    bounds = Bounds().scaled(words.patience)
+    boot_id = read_text(BOOT_ID) or f"unknown-{time.monotonic_ns()}"
+    reactor = Reactor()
+    reaper = Reaper(logger)
+    spawner = Spawner(reactor, reaper, bounds, logger)
+
+    def launch(theirs: socket.socket, ended: Any) -> Any:
+        files = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
+        return spawner.start("state-worker", self_argv(STATE_WORKER), lambda _status: ended(), group="services/state", files=files)
+
+    row = {"boot_id": boot_id, "version": bay0.__version__, "kernel": os.uname().release, "started_wall": int(time.time())}
+    state = StatePort(reactor, bounds, logger, launch, row, wanted_device=words.persist)
+    services = Services(reactor, spawner, bounds, logger)
+    watchdog = Watchdog()
+    control = ControlServer(reactor, logger, {})
+    stages = BootStages(reactor, bounds, logger, sinks, spawner, state, services, watchdog, partial(_wanted, words), control.open)
+    ports = Duties({"boot": stages, "storage": state, "tenant": services})
+    engine = Engine(boot_id, state, ports, reactor, log.kernel_ms, logger, RIPPLES, words.patience)
+    state.engine = services.engine = stages.engine = engine
+    state.storage = engine.add(f"storage:{boot_id[:8]}", MACHINES["storage"])
+    instance = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
+    spine = Spine(
+        words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, stages, engine,
+        instance, watchdog, control,
+    )  # fmt: skip
+    control.methods.update(Verbs(spine).methods())
+    engine.watchers.append(spine.watch_steps)
+    reactor.after_turn.append(spine.after_turn)
+    return spine
+
+
+def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
+    """Return the tenants of this boot that are plain processes. Called when /sys is there to name the console."""
+    wanted = {}
+    tty = console_tty()
+    if tty is not None:
+        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220"
+        wanted["sys://console"] = ServiceSpec(("/bin/bash", "-l"), {"TERM": term, "HOME": "/root"}, tty=tty)
+    if words.exec:
+        wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True)
+    return wanted
+
+
+def _take_signals(spine: Spine) -> None:
+    on = spine.signals.on
+    on[signal.SIGCHLD] = spine.reaper.drain
+    on[signal.SIGTERM] = lambda: spine.stop("poweroff", "SIGTERM")
+    on[signal.SIGPWR] = lambda: spine.stop("poweroff", "SIGPWR")
+    on[signal.SIGINT] = lambda: spine.stop("reboot", "SIGINT (Ctrl-Alt-Del)")
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        on[number] = partial(spine.log.info, "signal noted, nothing to do", signal=number.name)
+    spine.signals.install()
+
+
+def _ensure_descriptors() -> None:
+    """Give 0, 1 and 2 something harmless when the kernel found no console, or a pipe would get their numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - stderr
+        pass
+    os.close(fd)
+
+
+def init() -> None:
+    """Be PID 1. Returns never: the power goes, or the last resort decides."""
+    words = cmdline.Words()
+    sinks = log.Sinks()
+    bounds = Bounds()
+    try:
+        _ensure_descriptors()
+        ignore_python_sigint()
+        words = cmdline.parse(read_text(CMDLINE))
+        sinks.console_level = log.LEVELS[words.console]
+        bounds = bounds.scaled(words.patience)
+        logger = log.make(sinks)
+        logger.info("starting", version=bay0.__version__, kernel=os.uname().release, patience=words.patience)
+        for complaint in words.complaints:
+            logger.warning("kernel command line word ignored", why=complaint)
+        fence.forbid_persist()
+        spine = build(words, sinks, logger)
+        _take_signals(spine)
+        spine.run()
+        raise AssertionError("the reactor of PID 1 has stopped")
+    except BaseException as error:  # PID 1 must not end: its exit panics the kernel
+        power.last_resort(error, words.panic, sinks.console.write, bounds.panic_sync)

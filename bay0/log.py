@@ -1,0 +1,167 @@
+"""One canonical line a step, to three places: the console, a bounded file under /run, and memory.
+
+structlog makes the record; `Sinks` writes it. The console is written without blocking (a terminal stopped with ^S must not
+stop PID 1); what does not fit is kept in a ring, and what the ring loses is counted and said. Timestamps are the kernel's
+(CLOCK_MONOTONIC, the clock of printk to within its own drift), so they line up with dmesg.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from attrs import define, field
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+RUN_LOG = "/run/bay0/log.jsonl"
+RUN_LOG_MAX = 2 << 20  # bytes; one older file of the same size is kept
+CONSOLE_RING = 256  # lines
+
+
+def kernel_ms() -> int:
+    """Return milliseconds since the kernel started."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
+
+
+def render(record: dict[str, Any]) -> str:
+    """Return the console's form of a record: `[    3.214] bay0: event key=value`."""
+    rest = {k: v for k, v in record.items() if k not in ("event", "level", "t_ms")}
+    level = record.get("level", "info")
+    mark = "" if LEVELS.get(level, 20) < LEVELS["warning"] else f"{level.upper()}: "
+    if record["event"] == "step":
+        text = "{machine}: {source} -> {dest}: {why}".format(**record)
+        rest = {"after_ms": record["after_ms"], "kept": record["kept"]}
+    else:
+        text = record["event"]
+    pairs = " ".join(f"{key}={_plain(value)}" for key, value in rest.items())
+    return f"[{record.get('t_ms', 0) / 1000:12.3f}] bay0: {mark}{text}" + (f" ({pairs})" if pairs else "")
+
+
+def _plain(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return json.dumps(text) if not text or any(c in text for c in ' ="\n') else text
+
+
+@define(eq=False)
+class Console:
+    """A terminal that may stop reading. Opened O_NOCTTY so that it never becomes PID 1's own."""
+
+    path: str | None = "/dev/console"
+    dropped: int = 0
+    _fd: int | None = None
+    _ring: deque[bytes] = field(factory=deque)
+
+    def write(self, line: str) -> None:
+        """Queue a line and push out what the terminal takes."""
+        if len(self._ring) >= CONSOLE_RING:
+            self._ring.popleft()
+            self.dropped += 1
+        self._ring.append(line.encode("utf-8", "replace").replace(b"\n", b"\r\n") + b"\r\n")
+        self.push()
+
+    def push(self) -> None:
+        """Write until the ring is empty or the terminal is full."""
+        try:
+            fd = self._open()
+            while fd is not None and self._ring:
+                sent = os.write(fd, self._ring[0])
+                if sent < len(self._ring[0]):
+                    self._ring[0] = self._ring[0][sent:]
+                    return
+                self._ring.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the terminal; the next line opens it again."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+        self._fd = None
+
+    def _open(self) -> int | None:
+        if self._fd is None and self.path is not None:
+            with contextlib.suppress(OSError):
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return self._fd
+
+
+@define(eq=False)
+class RunLog:
+    """JSON lines in a file of bounded size. Lines before `open` (no /run yet) wait in memory."""
+
+    path: str = RUN_LOG
+    limit: int = RUN_LOG_MAX
+    _fd: int | None = None
+    _size: int = 0
+    _early: deque[bytes] = field(factory=lambda: deque(maxlen=1000))
+
+    def open(self) -> None:
+        """Start writing; the directory is made when it is missing."""
+        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size = os.fstat(self._fd).st_size
+        while self._early:
+            self._put(self._early.popleft())
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record."""
+        line = json.dumps(record, default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        if self._fd is None:
+            self._early.append(line)
+        else:
+            with contextlib.suppress(OSError):
+                self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        if self._size + len(line) > self.limit and self._fd is not None:
+            os.replace(self.path, self.path + ".1")
+            os.close(self._fd)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._size = 0
+        if self._fd is not None:
+            self._size += os.write(self._fd, line)
+
+
+@define(eq=False)
+class Sinks:
+    """Where records go. `console_level` rises once a shell shares the console."""
+
+    console: Console = field(factory=Console)
+    file: RunLog = field(factory=RunLog)
+    console_level: int = LEVELS["info"]
+    _told_dropped: int = 0
+
+    def emit(self, record: dict[str, Any]) -> None:
+        """Write one finished record. Steps of machines are always shown on the console."""
+        self.file.write(record)
+        if record["event"] == "step" or LEVELS.get(record["level"], 20) >= self.console_level:
+            if self.console.dropped != self._told_dropped:
+                lost, self._told_dropped = self.console.dropped - self._told_dropped, self.console.dropped
+                self.console.write(f"bay0: {lost} console lines lost while the terminal did not read; see {self.file.path}")
+            self.console.write(render(record))
+
+    debug = info = warning = error = critical = emit
+
+
+def _stamp(_logger: Any, level: str, record: MutableMapping[str, Any]) -> dict[str, Any]:
+    return {"t_ms": kernel_ms(), "level": level, **record}
+
+
+def _hand_over(_logger: Any, _level: str, record: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (record,), {}
+
+
+def make(sinks: Sinks) -> Any:
+    """Return the program's logger: `log.info("static event", key=value)`."""
+    return structlog.wrap_logger(
+        sinks, processors=[_stamp, _hand_over], wrapper_class=structlog.make_filtering_bound_logger(0), cache_logger_on_first_use=True
+    )

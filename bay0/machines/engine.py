@@ -1,0 +1,308 @@
+"""MachineDef -> `transitions.Machine`, and the one funnel every step goes through. The only importer of `transitions`.
+
+Theory of operation: *commit, then memory, then effect* (architecture.md, rule 3).
+ 1. An event is looked up in the table. No row: nothing happens (ignored) or the asker is told (refused).
+ 2. A row becomes a numbered `Step`, handed to the journal port. Until it answers, this machine takes no other step; others go on.
+ 3. The answer DURABLE or VOLATILE moves memory; `before_state_change` refuses a step that is not the committed one.
+ 4. Entering a busy state arms its deadline and starts its effect. The outcome comes back as an event carrying the step's number;
+    an outcome with another number is late and dropped.
+A promised step whose commit timed out is UNKNOWN: it is taken in memory, its effect is not run, CONVERGE follows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import define, field, frozen
+from transitions import Machine
+
+from bay0.errors import RefusedError, UncommittedError
+from bay0.machines.table import CONVERGE, TIMED_OUT, MachineDef, Pass, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transitions import EventData
+
+    from bay0.machines import Ripple
+
+logging.getLogger("transitions").setLevel(logging.WARNING)  # it logs every callback at INFO
+
+Reply = Callable[["Step | Exception | None"], None]
+
+
+class Acceptance(Enum):
+    """What the journal port made of a step (storage-health.md)."""
+
+    DURABLE = "durable"
+    VOLATILE = "volatile"
+    UNKNOWN = "unknown"  # a promised step whose commit gave no answer
+    REFUSED = "refused"  # a promised step that the disk definitely did not take
+
+
+@frozen
+class Step:
+    """One committed move of one machine; what a journal row holds. `at_ms`: milliseconds since the kernel started."""
+
+    boot_id: str
+    n: int
+    machine: str
+    kind: str
+    seq: int
+    source: str
+    event: str
+    dest: str
+    why: str
+    at_ms: int
+    attempts: int = 0
+
+
+class JournalPort(Protocol):
+    """Where steps are kept."""
+
+    def admits(self, machine: MachineDef, row: Row) -> str | None:
+        """Return why `row` cannot be accepted now, or None."""
+
+    def commit(self, step: Step, row: Row, done: Callable[[Acceptance], None]) -> None:
+        """Keep `step`, then call `done` once, at once or later."""
+
+
+class EffectPort(Protocol):
+    """Who does what a busy state owes."""
+
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Start `effect`; report with `Engine.outcome(name, token, ...)`. Must not wait."""
+
+
+class TimerPort(Protocol):
+    """Deadlines, monotonic, in seconds."""
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Any:
+        """Call `call` once after `seconds`; what is returned has `cancel()`."""
+
+
+@define(eq=False, slots=False)
+class Instance:
+    """One live machine. `state` belongs to `transitions`; everything else to the engine."""
+
+    name: str
+    definition: MachineDef
+    seq: int = 0
+    attempts: int = 0
+    context: dict[str, Any] = field(factory=dict)
+    queue: deque[Order] = field(factory=deque)
+    pending: Step | None = None
+    committed: Step | None = None
+    deadline: Any = None
+    entered_ms: int = 0
+
+    @property
+    def now(self) -> Enum:
+        """The state in memory."""
+        state: Enum = self.state  # type: ignore[attr-defined]  # set by transitions.Machine.add_model
+        return state
+
+
+@define
+class Order:
+    """An event on its way to a machine."""
+
+    event: Enum
+    why: str = ""
+    reply: Reply | None = None
+    token: int | None = None
+    context: dict[str, Any] = field(factory=dict)
+
+
+def _trigger(event: Enum) -> str:
+    return f"on_{event.value}"  # the prefix keeps trigger names apart from the model's attributes
+
+
+def _check_committed(data: EventData) -> None:
+    """`before_state_change`: no memory moves for a step no journal accepted."""
+    model: Any = data.model
+    step: Step | None = model.committed
+    move: Any = data.transition
+    # transitions knows enum states by member name; tables hold value == name.lower()
+    if step is None or (step.source.upper(), step.dest.upper()) != (move.source, move.dest):
+        raise UncommittedError(f"{model.name}: {move.source} -> {move.dest} was not committed")
+
+
+def build(definition: MachineDef) -> Machine:
+    """Make the `transitions` machine of a table; models are added to it, one an instance."""
+    return Machine(
+        model=None,
+        states=definition.states,
+        initial=definition.initial,
+        transitions=[
+            {"trigger": _trigger(row.event), "source": row.source, "dest": row.dest} for row in definition.rows
+        ],
+        auto_transitions=False,
+        send_event=True,
+        queued=False,
+        before_state_change=_check_committed,
+    )
+
+
+@define(eq=False)
+class Engine:
+    """All live machines of this boot."""
+
+    boot_id: str
+    journal: JournalPort
+    effects: EffectPort
+    timers: TimerPort
+    clock_ms: Callable[[], int]
+    log: Any
+    ripples: tuple[Ripple, ...] = ()
+    patience: float = 1.0
+    instances: dict[str, Instance] = field(factory=dict)
+    watchers: list[Callable[[Instance, Step], None]] = field(factory=list)
+    _machines: dict[str, Machine] = field(factory=dict)
+    _n: int = 0
+
+    def add(self, name: str, definition: MachineDef, state: Enum | None = None, seq: int = 0) -> Instance:
+        """Take a machine under care, in `state` (a stored one) or its initial state."""
+        machine = self._machines.get(definition.kind)
+        if machine is None:
+            machine = self._machines[definition.kind] = build(definition)
+        instance = Instance(name, definition, seq=seq, entered_ms=self.clock_ms())
+        machine.add_model(instance, initial=definition.initial if state is None else state)
+        self.instances[name] = instance
+        return instance
+
+    def adopt(self, name: str, definition: MachineDef, stored: str, seq: int) -> Instance:
+        """Take over a stored machine. A state this program does not know is converged at once, its name kept in the journal."""
+        known = {state.value: state for state in definition.states}
+        if stored in known:
+            return self.add(name, definition, known[stored], seq)
+        converged = next(spec.state for spec in definition.specs if spec.converged)
+        instance = self.add(name, definition, converged, seq + 1)
+        event = definition.event(CONVERGE)
+        row = Row(converged, event, converged, f"no such state as {stored!r} in this program")
+        step = self._step(instance, row, row.why, source=stored, seq=seq + 1)
+        self.log.warning("unknown state converged", machine=name, state=stored, dest=converged.value)
+        self.journal.commit(step, row, lambda _accepted: None)
+        return instance
+
+    def forget(self, name: str) -> None:
+        """Drop a converged machine from memory; its rows stay in the journal."""
+        instance = self.instances.pop(name)
+        self._machines[instance.definition.kind].remove_model(instance)
+
+    def of_kind(self, kind: str) -> Iterable[Instance]:
+        """Return the live machines of one kind."""
+        return [i for i in self.instances.values() if i.definition.kind == kind]
+
+    def send(self, name: str, event: Enum, why: str = "", reply: Reply | None = None, **context: Any) -> None:
+        """Queue `event`; `reply` gets the Step once committed, None if ignored, or the exception that refused it."""
+        instance = self.instances[name]
+        instance.queue.append(Order(event, why, reply, context=context))
+        self._advance(instance)
+
+    def outcome(self, name: str, token: int, event: Enum, why: str = "") -> None:
+        """Report how the effect of step `token` went; dropped if the machine has moved on."""
+        instance = self.instances.get(name)
+        if instance is None:
+            return
+        instance.queue.append(Order(event, why, token=token))
+        self._advance(instance)
+
+    def _advance(self, instance: Instance) -> None:
+        while instance.queue and instance.pending is None:
+            self._take(instance, instance.queue.popleft())
+
+    def _take(self, instance: Instance, order: Order) -> None:
+        if order.token is not None and (instance.committed is None or order.token != instance.committed.n):
+            self.log.debug("late outcome dropped", machine=instance.name, outcome=order.event.value, n=order.token)
+            return
+        verdict = instance.definition.lookup(instance.now, order.event)
+        if isinstance(verdict, Pass):
+            self._pass(instance, order, verdict)
+            return
+        refusal = self.journal.admits(instance.definition, verdict)
+        if refusal is not None:
+            _answer(order, RefusedError(f"{refusal}; nothing was changed"))
+            return
+        step = self._step(instance, verdict, _reason(verdict, order))
+        instance.pending = step
+        self.journal.commit(step, verdict, lambda accepted: self._committed(instance, order, verdict, step, accepted))
+
+    def _step(self, instance: Instance, row: Row, why: str, source: str | None = None, seq: int | None = None) -> Step:
+        self._n += 1
+        return Step(
+            boot_id=self.boot_id,
+            n=self._n,
+            machine=instance.name,
+            kind=instance.definition.kind,
+            seq=instance.seq + 1 if seq is None else seq,
+            source=source or row.source.value,
+            event=row.event.value,
+            dest=row.dest.value,
+            why=why,
+            at_ms=self.clock_ms(),
+            attempts=instance.attempts,
+        )
+
+    def _pass(self, instance: Instance, order: Order, verdict: Pass) -> None:
+        self.log.debug("event passed", machine=instance.name, state=instance.now.value, asked=order.event.value, why=verdict.why)
+        _answer(order, RefusedError(f"{instance.name} is {instance.now.value}: {verdict.why}") if verdict.refused else None)
+
+    def _committed(self, instance: Instance, order: Order, row: Row, step: Step, accepted: Acceptance) -> None:
+        instance.pending = None
+        if accepted is Acceptance.REFUSED:
+            _answer(order, RefusedError("the disk did not take it; nothing was changed"))
+            self._advance(instance)
+            return
+        instance.committed = step
+        took = step.at_ms - instance.entered_ms
+        instance.trigger(_trigger(row.event))  # type: ignore[attr-defined]  # added by transitions
+        instance.seq, instance.entered_ms = step.seq, step.at_ms
+        instance.context.update(order.context)
+        if instance.deadline is not None:
+            instance.deadline.cancel()
+            instance.deadline = None
+        self.log.info(
+            "step", machine=instance.name, source=step.source, by=step.event, dest=step.dest, why=step.why,
+            n=step.n, after_ms=took, kept=accepted.value,
+        )  # fmt: skip
+        if accepted is Acceptance.UNKNOWN:
+            instance.queue.appendleft(Order(instance.definition.event(CONVERGE), "its commit timed out"))
+            _answer(order, RefusedError("storage did not say whether it kept this; it is being converged to stopped"))
+        else:
+            self._enter(instance, step, row.dest)
+            _answer(order, step)
+        self._tell(instance, step, row.dest)
+        self._advance(instance)
+
+    def _enter(self, instance: Instance, step: Step, state: Enum) -> None:
+        spec = instance.definition.spec(state)
+        if spec.busy is None or spec.deadline_s is None:
+            return
+        event = instance.definition.event(TIMED_OUT)
+        bound = spec.deadline_s * self.patience
+        instance.deadline = self.timers.call_later(
+            bound, lambda: self.outcome(instance.name, step.n, event, f"no outcome in {bound:g} s")
+        )
+        self.effects.start(instance, spec.busy, step.n)
+
+    def _tell(self, instance: Instance, step: Step, state: Enum) -> None:
+        for watcher in tuple(self.watchers):
+            watcher(instance, step)
+        for ripple in self.ripples:
+            if ripple.kind == instance.definition.kind and ripple.state is state:
+                for other in self.of_kind(ripple.told):
+                    self.send(other.name, ripple.event, step.why)
+
+
+def _reason(row: Row, order: Order) -> str:
+    return f"{row.why}: {order.why}" if order.why and order.why != row.why else row.why
+
+
+def _answer(order: Order, result: Step | Exception | None) -> None:
+    if order.reply is not None:
+        order.reply(result)

@@ -1,0 +1,120 @@
+"""The loop of PID 1: one thread that waits nowhere but in its poll call, and handles one event at a time.
+
+Signals, child exits, timers, the control socket and the state worker's answers all become calls in one queue (architecture.md, rule 5).
+The loop measures its own longest turn: a turn that blocks is a defect, and `bay0 status` shows it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+
+Call = Callable[[], None]
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+@define(eq=False)
+class Timer:
+    """A call that is due once; `cancel()` before that undoes it."""
+
+    due: float
+    call: Call | None
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has happened."""
+        self.call = None
+
+
+@define(eq=False)
+class Reactor:
+    """Descriptors, timers and a queue. Times are monotonic seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    longest_turn_s: float = 0.0
+    turns: int = 0
+    after_turn: list[Call] = field(factory=list)
+    _selector: selectors.BaseSelector = field(factory=selectors.DefaultSelector)
+    _timers: list[tuple[float, int, Timer]] = field(factory=list)
+    _serial: Any = field(factory=itertools.count)
+    _queue: deque[Call] = field(factory=deque)
+    _running: bool = False
+
+    def call_soon(self, call: Call) -> None:
+        """Queue `call` behind what is queued already."""
+        self._queue.append(call)
+
+    def call_later(self, seconds: float, call: Call) -> Timer:
+        """Queue `call` in `seconds`."""
+        timer = Timer(self.clock() + seconds, call)
+        heapq.heappush(self._timers, (timer.due, next(self._serial), timer))
+        return timer
+
+    def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
+        """Call `call(ready events)` whenever `fd` is ready; replaces an earlier watch of it."""
+        if fd in self._selector.get_map():
+            self._selector.modify(fd, events, call)
+        else:
+            self._selector.register(fd, events, call)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`; harmless when it is not watched. Call it before closing the descriptor."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def run(self) -> None:
+        """Turn until `stop`."""
+        self._running = True
+        while self._running:
+            self.turn()
+
+    def stop(self) -> None:
+        """Leave `run` after this turn."""
+        self._running = False
+
+    def turn(self, at_most_s: float | None = None) -> None:
+        """Poll once, then handle everything that is due, one call after the other."""
+        ready = self._selector.select(self._wait(at_most_s))
+        started = self.clock()
+        for key, events in ready:
+            self._queue.append(partial(self._dispatch, key, events))
+        while self._timers and self._timers[0][0] <= started:
+            self._queue.append(partial(_fire, heapq.heappop(self._timers)[2]))
+        for _ in range(len(self._queue)):  # what these calls queue waits for the next turn, so descriptors get theirs
+            self._queue.popleft()()
+        self.turns += 1
+        self.longest_turn_s = max(self.longest_turn_s, self.clock() - started)
+        for call in self.after_turn:
+            call()
+
+    def _wait(self, at_most_s: float | None) -> float | None:
+        if self._queue:
+            return 0.0
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return at_most_s
+        due = max(0.0, self._timers[0][0] - self.clock())
+        return due if at_most_s is None else min(due, at_most_s)
+
+    def _dispatch(self, key: selectors.SelectorKey, events: int) -> None:
+        # an earlier call of this turn may have closed it, and a new descriptor may have its number
+        if self._selector.get_map().get(key.fd) is key or self._same(key):
+            key.data(events)
+
+    def _same(self, key: selectors.SelectorKey) -> bool:
+        current = self._selector.get_map().get(key.fd)
+        return current is not None and current.data is key.data
+
+
+def _fire(timer: Timer) -> None:
+    call, timer.call = timer.call, None
+    if call is not None:
+        call()

@@ -1,0 +1,76 @@
+"""Answers of the control socket as text for people: short, one fact a line, the way out beside the problem."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bay0 import picture
+
+REMEDIES = {
+    "detached": "no disk is attached; with one labelled SPINE-PERSIST it is taken within 5 s",
+    "wedged": "the disk does not answer; bay0 goes on from memory and comes back by itself when it does",
+    "readonly": "mend the cause (see `bay0 log`), then `bay0 storage retry`",
+    "closed": "the spine is going down",
+}
+
+
+def status(found: Mapping[str, Any]) -> str:
+    """Return `bay0 status`."""
+    pid1 = found["pid1"]
+    watchdog = found["watchdog"]
+    complete = found["complete_ms"]
+    lines = [
+        f"bay0 {found['version']}, boot {found['boot_id']}, up {found['up_ms'] / 1000:.1f} s",
+        f"boot      {found['boot']}" + (f" (init complete after {complete / 1000:.1f} s)" if complete is not None else ""),
+        storage(found),
+        f"PID 1     {pid1['rss_kib'] / 1024:.1f} MiB RSS, {pid1['pss_kib'] / 1024:.1f} MiB PSS, longest turn {pid1['longest_turn_ms']} ms",
+        f"children  {pid1['reaped']} reaped, {pid1['orphans']} of them orphans, {pid1['commands_left_behind']} commands left behind",
+        f"watchdog  armed, {watchdog['timeout_s']} s, fed {watchdog['fed']} times" if watchdog["armed"] else "watchdog  none",
+        machines(found["machines"]),
+    ]
+    return "\n".join(lines)
+
+
+def storage(found: Mapping[str, Any]) -> str:
+    """Return the storage line, and what to do if it is not durable."""
+    health = found["storage"]
+    line = f"storage   {health['state']}" + (f" on {health['device']}" if health["device"] else "")
+    if health["in_memory"]:
+        line += f", {health['in_memory']} steps only in memory"
+    if found["dirty"]:
+        line += f"\n          dirty: {found['dirty']}"
+    if health["state"] in REMEDIES:
+        line += f"\n          {REMEDIES[health['state']]}"
+    return line
+
+
+def machines(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line a machine."""
+    return "\n".join(f"{m['kind']:9} {m['name']:20} {m['state']}" + (f" (attempt {m['attempts']})" if m["attempts"] else "") for m in found)
+
+
+def boots(found: Mapping[str, Any]) -> str:
+    """Return `bay0 boot`: this one in full, earlier ones by their ends."""
+    this = found["this"]
+    lines = [f"boot {this['boot_id']}, bay0 {this['version']}, kernel {this['kernel']}", *picture.table(this["steps"])]
+    if this["complete_ms"] is not None:
+        began = min((s["at_ms"] for s in this["steps"]), default=0)
+        total, part = this["complete_ms"] / 1000, (this["complete_ms"] - began) / 1000
+        lines.append(f"init complete {total:.2f} s after the kernel started, bay0's part {part:.2f} s")
+        lines.append("verdict: complete" + (f", but dirty: {this['dirty']}" if this["dirty"] else ", /persist durable"))
+    else:
+        lines.append("verdict: not complete yet")
+    if found["unread"]:
+        lines.append(f"earlier boots cannot be read now: {found['unread']}")
+    for boot in found["previous"]:
+        lines.append("")
+        lines += [f"earlier boot {boot['boot_id']}, bay0 {boot['version']}, kernel {boot['kernel']}", *picture.table(boot["steps"])]
+    return "\n".join(lines)
+
+
+def theory(kind: str) -> str:
+    """Return the theory of operation of a machine: the docstring of its module."""
+    text = importlib.import_module(f"bay0.machines.{kind}").__doc__ or ""
+    return text.strip()

@@ -1,0 +1,215 @@
+"""SQLite on /persist: open with asserted pragmas, migrate, commit steps, read them back. Runs in the state worker only.
+
+WAL with `locking_mode=exclusive` set first: no -shm file, and one writer by construction. `synchronous=NORMAL` as the handoff says;
+a promised commit is made durable by FULL for that one transaction (the pragma cannot change inside one, so it is set before BEGIN).
+After a power loss NORMAL may lose the last commits, never consistency.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from peewee import DatabaseError, IntegrityError, OperationalError, fn
+
+from bay0.errors import StorageError
+from bay0.state.schema import JOURNAL_KEEP_BOOTS, MIGRATIONS, VERSION, BootRow, JournalRow, MachineRow, database
+
+Row = dict[str, Any]
+Seam = Callable[[str], None]
+PRAGMAS = (("locking_mode", "exclusive"), ("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
+EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
+HEADER = 100  # bytes of a SQLite header
+
+
+def no_seam(_name: str) -> None:
+    """Stand at a seam and do nothing; the property tests cut here."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into `StorageError` with a code the storage machine knows."""
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error)
+        code = "full" if "full" in text else "unwritable" if "readonly" in text or "unable to open" in text else "fault"
+        if "locked" in text:
+            text = "the database is locked by another process"
+        if "malformed" in text:
+            code = "damaged"
+        raise StorageError(code, text) from error
+    except IntegrityError as error:
+        raise StorageError("damaged", str(error)) from error
+    except DatabaseError as error:
+        raise StorageError("damaged", f"state.db is damaged ({error})") from error
+    except OSError as error:
+        raise translate(error) from error
+
+
+def translate(error: OSError) -> StorageError:
+    """Return what an operating system error means for storage."""
+    codes = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EROFS: "unwritable", errno.EIO: "unwritable"}
+    return StorageError(codes.get(error.errno or 0, "fault"), str(error))
+
+
+def _refuse_newer(version: int) -> None:
+    if version > VERSION:
+        raise StorageError(
+            "newer", f"state.db has version {version}, this program knows {VERSION}: it is left untouched; boot the newer image"
+        )
+
+
+def header_version(path: str) -> int:
+    """Return `user_version` from the file's header (sqlite.org/fileformat, offset 60) without opening the database; 0 if new."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(HEADER)
+    except FileNotFoundError:
+        return 0
+    if not header:
+        return 0
+    if len(header) < HEADER or not header.startswith(b"SQLite format 3\0"):
+        raise StorageError("damaged", "state.db is damaged (it is not a SQLite database)")
+    return int.from_bytes(header[60:64], "big")
+
+
+def open_database(path: str) -> int:
+    """Open `path` and return its version. `StorageError`: newer (left untouched), damaged, full, unwritable, fault."""
+    with translated():
+        if not database.is_closed():
+            database.close()
+        _refuse_newer(header_version(path))
+        database.init(path, pragmas=())
+        database.connect()
+        version = int(database.pragma("user_version"))
+        try:
+            _refuse_newer(version)  # the write-ahead log may know better than the header
+        except StorageError:
+            database.close()
+            raise
+        for name, value in PRAGMAS:
+            database.execute_sql(f"PRAGMA {name}={value}").fetchall()
+        found = {name: database.pragma(name) for name in EXPECTED}
+        if found != EXPECTED:
+            raise StorageError("unwritable", f"pragmas were not taken: {found}")
+        return version
+
+
+def check_integrity() -> None:
+    """Raise `StorageError("damaged")` unless SQLite's quick_check is satisfied."""
+    with translated():
+        verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise StorageError("damaged", f"state.db is damaged ({verdict})")
+
+
+def migrate(seam: Seam = no_seam) -> int:
+    """Run the missing migrations, each in a transaction of its own with its version; return how many ran."""
+    ran = 0
+    with translated():
+        for number in range(int(database.pragma("user_version")), VERSION):
+            seam("before migration")
+            with database.atomic("IMMEDIATE"):
+                MIGRATIONS[number](database)
+                database.execute_sql(f"PRAGMA user_version={number + 1}")
+                seam("in migration")
+            ran += 1
+    return ran
+
+
+def record_boot(boot: Row) -> None:
+    """Add this boot, once, and forget what is older than the last `JOURNAL_KEEP_BOOTS`."""
+    with translated(), database.atomic("IMMEDIATE"):
+        last = BootRow.select(fn.MAX(BootRow.ordinal)).scalar() or 0
+        BootRow.insert(ordinal=last + 1, **boot).on_conflict_ignore().execute()
+        kept = BootRow.select(BootRow.boot_id).order_by(BootRow.ordinal.desc()).limit(JOURNAL_KEEP_BOOTS)
+        JournalRow.delete().where(JournalRow.boot_id.not_in(kept)).execute()
+        MachineRow.delete().where(
+            MachineRow.boot_id.not_in(kept) & MachineRow.kind.in_(("boot", "storage"))
+        ).execute()
+        BootRow.delete().where(BootRow.boot_id.not_in(kept)).execute()
+
+
+def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) -> int:
+    """Insert `steps` in order and set their machines, in one transaction; steps that are there already are skipped.
+
+    Idempotent by (boot_id, n), so a commit whose answer was lost can simply be sent again. Returns how many were new.
+    """
+    new = 0
+    with translated():
+        if full:
+            database.execute_sql("PRAGMA synchronous=FULL")
+        try:
+            seam("before begin")
+            with database.atomic("IMMEDIATE"):
+                for step in sorted(steps, key=lambda row: (row["boot_id"], row["n"])):
+                    new += _put(step)
+                    seam("between rows")
+            seam("after commit")
+        finally:
+            if full:
+                database.execute_sql("PRAGMA synchronous=NORMAL")
+    return new
+
+
+def _put(step: Row) -> int:
+    cursor = database.execute_sql(
+        f"INSERT OR IGNORE INTO journal ({', '.join(JOURNAL_FIELDS)}) VALUES ({', '.join('?' * len(JOURNAL_FIELDS))})",  # noqa: S608 - names from our own schema
+        [step[name] for name in JOURNAL_FIELDS],
+    )
+    if cursor.rowcount < 1:
+        return 0
+    MachineRow.insert(
+        name=step["machine"], kind=step["kind"], state=step["dest"], seq=step["seq"], attempts=step["attempts"], boot_id=step["boot_id"]
+    ).on_conflict(
+        conflict_target=[MachineRow.name],
+        update={
+            MachineRow.state: step["dest"],
+            MachineRow.seq: step["seq"],
+            MachineRow.attempts: step["attempts"],
+            MachineRow.boot_id: step["boot_id"],
+        },
+    ).execute()
+    return 1
+
+
+def machines() -> list[Row]:
+    """Return every stored machine."""
+    with translated():
+        rows: Iterable[Any] = MachineRow.select().order_by(MachineRow.name).dicts()
+        return list(rows)
+
+
+def boots(limit: int) -> list[Row]:
+    """Return the last `limit` boots, newest first."""
+    with translated():
+        rows: Iterable[Any] = BootRow.select().order_by(BootRow.ordinal.desc()).limit(limit).dicts()
+        return list(rows)
+
+
+def journal(*, machine: str | None = None, boot_id: str | None = None, limit: int = 200) -> list[Row]:
+    """Return the last `limit` journal rows of a machine or a boot, oldest first."""
+    with translated():
+        query = JournalRow.select()
+        if machine is not None:
+            query = query.where(JournalRow.machine == machine)
+        if boot_id is not None:
+            query = query.where(JournalRow.boot_id == boot_id)
+        rows: Iterable[Any] = query.join(BootRow, on=(BootRow.boot_id == JournalRow.boot_id)).order_by(
+            BootRow.ordinal.desc(), JournalRow.n.desc()
+        ).limit(limit).dicts()
+        return list(rows)[::-1]
+
+
+def close() -> bool:
+    """Checkpoint the write-ahead log into the database and close; tell whether the log is empty now."""
+    with translated():
+        if database.is_closed():
+            return True
+        busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        database.close()
+        return not busy

@@ -1,0 +1,110 @@
+"""Find the persist disk and mount it. Runs in the state worker: every call here may hang on a dead disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from bay0.errors import StorageError
+from bay0.state.paths import FALLBACK_DEVICE, LABEL, ROOT, SPINE
+from bay0.syscalls import mount, umount
+
+MS_NOATIME = 0x400
+SYS_BLOCK = "/sys/class/block"
+APPEAR_S = 0.5  # how long a disk may take to show up when none is there
+# ext4 superblock (kernel: Documentation/filesystems/ext4/super.rst), relative to the device's start
+_SUPER, _MAGIC_AT, _MAGIC, _LABEL_AT, _LABEL_LEN = 1024, 0x38, b"\x53\xef", 0x78, 16
+
+
+def label_of(device: str) -> str | None:
+    """Return the ext4 label of `device`, or None if it is not ext4 or cannot be read."""
+    try:
+        with open(device, "rb", buffering=0) as disk:
+            disk.seek(_SUPER)
+            block = disk.read(1024)
+    except OSError:
+        return None
+    if block[_MAGIC_AT : _MAGIC_AT + 2] != _MAGIC:
+        return None
+    return block[_LABEL_AT : _LABEL_AT + _LABEL_LEN].split(b"\0")[0].decode("utf-8", "replace")
+
+
+def find(wanted: str | None) -> list[str]:
+    """Return the devices to try, best first: `bay0.persist=`, else those labelled SPINE-PERSIST, else /dev/vda.
+
+    `StorageError("no_device")` if there is none.
+    """
+    if wanted == "none":
+        raise StorageError("no_device", "bay0.persist=none")
+    end = time.monotonic() + APPEAR_S
+    while True:
+        found = _candidates(wanted)
+        if found:
+            return found
+        if time.monotonic() > end:
+            what = wanted or f"labelled {LABEL}, and no {FALLBACK_DEVICE}"
+            raise StorageError("no_device", f"no disk {what}")
+        time.sleep(0.05)
+
+
+def _candidates(wanted: str | None) -> list[str]:
+    if wanted is not None:
+        return [wanted] if os.path.exists(wanted) else []
+    devices = [f"/dev/{name}" for name in sorted(os.listdir(SYS_BLOCK)) if not name.startswith(("loop", "ram", "zram"))]
+    labelled = [device for device in devices if label_of(device) == LABEL]
+    if os.path.exists(FALLBACK_DEVICE) and FALLBACK_DEVICE not in labelled:
+        labelled.append(FALLBACK_DEVICE)
+    return labelled
+
+
+def mount_first(devices: list[str]) -> str:
+    """Mount the first of `devices` that mounts; return it. What is mounted and writable already stays."""
+    current = _mounted()
+    if current is not None:
+        device, options = current
+        if "rw" in options.split(","):
+            return device
+        _unmount_readonly()
+    failures = []
+    for device in devices:
+        try:
+            mount(device, ROOT, "ext4", MS_NOATIME, "errors=remount-ro")
+        except OSError as error:
+            failures.append(f"{device}: {error.strerror}")
+        else:
+            return device
+    raise StorageError("no_device", "no disk could be mounted: " + "; ".join(failures))
+
+
+def prepare() -> None:
+    """Make the spine's own directory."""
+    os.makedirs(SPINE, mode=0o700, exist_ok=True)
+
+
+def _mounted() -> tuple[str, str] | None:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as info:
+        for line in info:
+            left, _, right = line.rstrip("\n").partition(" - ")
+            if left.split(" ")[4] == ROOT:
+                _, source, options = right.split(" ", 2)
+                return source, options
+    return None
+
+
+def _unmount_readonly() -> None:
+    try:
+        umount(ROOT)
+    except OSError as error:
+        raise StorageError("unwritable", f"{ROOT} is read-only and busy ({error.strerror}); power off and check the disk") from error
+
+
+def unmount() -> None:
+    """Unmount what is nested below /persist, innermost first, then /persist; read-only is the second best."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as info:
+        below = [point for line in info if (point := line.split(" ")[4]) == ROOT or point.startswith(ROOT + "/")]
+    for point in sorted(below, key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            umount(point)
+    if _mounted() is not None:
+        mount("none", ROOT, "", 0x20 | 0x1, "")  # MS_REMOUNT | MS_RDONLY: the filesystem is clean after it

@@ -1,0 +1,213 @@
+"""The link to the state worker: one process, requests with bounds, and the replacement gate.
+
+A bound that is missed abandons the worker: it is killed, every open request is answered "timed out", and `on_missed` is called. Killing
+a process that hangs on a dead disk ends it only when the disk answers, so the link counts it as left behind until the reaper
+has seen its end; only then is `on_dead` called, after a back-off, and a new worker may start (storage-health.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import define, field, frozen
+
+from bay0.reactor import READ
+
+if TYPE_CHECKING:
+    from bay0 import flow
+    from bay0.reactor import Reactor, Timer
+
+BACK_OFF_S = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
+CALM_S = 60.0
+PACKET_MAX = 256 << 10
+TIMED_OUT, GONE, FAULT = "timed_out", "gone", "fault"
+
+
+class WorkerProcess(Protocol):
+    """What the link needs of a started worker."""
+
+    def kill(self) -> None:
+        """SIGKILL it; it may take as long as the disk to die."""
+
+
+Launch = Callable[[socket.socket, Callable[[], None]], WorkerProcess]
+
+
+@frozen
+class Answer:
+    """What came of a request. `code` is None for an answer, else a `StorageError` code, "timed_out" or "gone"."""
+
+    value: Any = None
+    code: str | None = None
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """An answer came and it is not an error."""
+        return self.code is None
+
+
+@define(eq=False)
+class _Call:
+    done: Callable[[Answer], None]
+    timer: Timer
+
+
+@define(eq=False)
+class _Worker:
+    peer: socket.socket
+    process: WorkerProcess | None = None
+    calls: dict[int, _Call] = field(factory=dict)
+    gone: bool = False
+
+
+@define(eq=False)
+class WorkerLink:
+    """At most one worker that answers, and at most one that was abandoned and has not ended."""
+
+    reactor: Reactor
+    log: Any
+    launch: Launch
+    on_missed: Callable[[str], None]
+    on_fault: Callable[[str], None]
+    on_dead: Callable[[], None]
+    _current: _Worker | None = None
+    _abandoned: _Worker | None = None
+    _waiters: list[Callable[[Answer], None]] = field(factory=list)
+    _ids: Any = field(factory=itertools.count)
+    _failures: int = 0
+    _last_failure: float = -CALM_S
+
+    @property
+    def there(self) -> bool:
+        """A worker can be asked."""
+        return self._current is not None
+
+    @property
+    def left_behind(self) -> int:
+        """Workers abandoned and not yet ended: 0 or 1."""
+        return 0 if self._abandoned is None else 1
+
+    def start(self) -> None:
+        """Start a worker. `SpawnError` if it cannot be started."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        worker = _Worker(ours)
+        try:
+            worker.process = self.launch(theirs, lambda: self._ended(worker))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._current = worker
+        self.reactor.watch(ours.fileno(), READ, lambda _ready: self._receive(worker))
+
+    def ask(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
+        """Send a request; `done` comes once, within `bound_s`."""
+        worker = self._current
+        if worker is None:
+            self.reactor.call_soon(lambda: done(Answer(code=GONE, why="there is no state worker")))
+            return
+        number = next(self._ids)
+        timer = self.reactor.call_later(bound_s, lambda: self._missed(worker, op, bound_s))
+        worker.calls[number] = _Call(done, timer)
+        try:
+            worker.peer.send(json.dumps({"id": number, "op": op, **arguments}).encode())
+        except BlockingIOError:
+            pass  # its queue is full because it hangs: the bound will say so
+        except OSError:
+            pass  # it is dying: the reaper will say so
+
+    def waiting(self, op: str, bound_s: float, **arguments: Any) -> flow.Waitable:
+        """`ask` for a flow."""
+        return lambda resume: self.ask(op, bound_s, resume, **arguments)
+
+    def ended(self) -> flow.Waitable:
+        """Kill what is there and wait until the reaper has seen its end; resumes at once if there is nothing."""
+
+        def wait(resume: Callable[[Answer], None]) -> None:
+            if self._current is not None:
+                self.abandon("it is replaced")
+            if self._abandoned is None:
+                resume(Answer())
+            else:
+                self._waiters.append(resume)
+
+        return wait
+
+    def abandon(self, why: str, code: str = GONE) -> None:
+        """Give the worker up: kill it, and answer for it."""
+        worker, self._current = self._current, None
+        if worker is None:
+            return
+        self._abandoned = worker
+        self._drop(worker)
+        if worker.process is not None:
+            worker.process.kill()
+        _fail(worker, Answer(code=code, why=why))
+
+    def replace_later(self) -> None:
+        """Call `on_dead` after a back-off that grows while workers keep failing."""
+        now = self.reactor.clock()
+        self._failures = self._failures + 1 if now - self._last_failure < CALM_S else 0
+        self._last_failure = now
+        self.reactor.call_later(BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)], self.on_dead)
+
+    def _receive(self, worker: _Worker) -> None:
+        try:
+            packet = worker.peer.recv(PACKET_MAX)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            self.reactor.unwatch(worker.peer.fileno())  # the reaper will say that it is gone
+            return
+        reply = json.loads(packet)
+        call = worker.calls.pop(reply["id"], None)
+        if call is None:
+            return  # late: it was answered "timed out"
+        call.timer.cancel()
+        error = reply.get("error")
+        call.done(Answer(code=error["code"], why=error["message"]) if error else Answer(value=reply["ok"]))
+
+    def _missed(self, worker: _Worker, op: str, bound_s: float) -> None:
+        if worker is not self._current:
+            return
+        why = f"{op} gave no answer in {bound_s:g} s"
+        self.log.warning("persist timeout", op=op, bound_s=bound_s)
+        self.abandon(why, TIMED_OUT)
+        self.on_missed(why)
+
+    def _ended(self, worker: _Worker) -> None:
+        worker.gone = True
+        if worker is self._abandoned:
+            self._abandoned = None
+            self.log.info("abandoned state worker has ended")
+        elif worker is self._current:
+            self._receive(worker)  # its last answer may still be in the socket
+            self._current = None
+            self._drop(worker)
+            _fail(worker, Answer(code=GONE, why="the state worker died"))
+            self.on_fault("the state worker died")
+        waiters, self._waiters = self._waiters, []
+        for resume in waiters:
+            resume(Answer())
+        if not waiters:
+            self.replace_later()
+
+    def _drop(self, worker: _Worker) -> None:
+        self.reactor.unwatch(worker.peer.fileno())
+        worker.peer.close()
+
+
+def _fail(worker: _Worker, answer: Answer) -> None:
+    calls, worker.calls = worker.calls, {}
+    for call in calls.values():
+        call.timer.cancel()
+        call.done(answer)

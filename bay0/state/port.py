@@ -1,0 +1,282 @@
+"""PID 1's end of the state: the engine's journal port, and what the storage machine's busy states owe.
+
+What a commit means is decided by the storage machine's state (storage-health.md): DURABLE goes to the worker; anything else is kept in
+memory under its number and written out, in order and idempotently, when a worker has opened the database again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, define, field
+
+from bay0 import flow
+from bay0.errors import SpawnError
+from bay0.machines.engine import Acceptance, Engine, Instance, Step
+from bay0.machines.storage import E, Effect, S
+from bay0.state.link import FAULT, GONE, TIMED_OUT, Answer, Launch, WorkerLink
+
+if TYPE_CHECKING:
+    from bay0.bounds import Bounds
+    from bay0.machines.table import MachineDef, Row
+    from bay0.reactor import Reactor, Timer
+
+CHUNK = 100  # steps in one packet
+MEMORY_MAX = 5000  # steps kept while the disk is away
+LAZY_FLUSH_S = 1.0
+_EVENTS = {"no_device": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
+_MEND_THEMSELVES = ("full", "unwritable")
+
+
+def _event(answer: Answer) -> E:
+    return _EVENTS.get(answer.code or "", E.UNWRITABLE)
+
+
+@define(eq=False)
+class StatePort:
+    """One a boot. `boot` is this boot's row; `stored` the machines as the database had them when it was first read."""
+
+    reactor: Reactor
+    bounds: Bounds
+    log: Any
+    launch: Launch
+    boot: dict[str, Any]
+    wanted_device: str | None = None
+    engine: Engine | None = None
+    storage: Instance | None = None
+    device: str | None = None
+    dirty: str | None = None
+    stored: list[dict[str, Any]] | None = None
+    memory: dict[int, Step] = field(factory=dict)
+    lost: int = 0
+    link: WorkerLink = field(init=False)
+    _in_flight: set[int] = field(factory=set)
+    _lazy: Timer | None = None
+    _readonly_code: str | None = None
+    _retry_at: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        """Wire the link's three kinds of news to the storage machine."""
+        self.link = WorkerLink(
+            self.reactor,
+            self.log,
+            self.launch,
+            on_missed=lambda why: self._send(E.MISSED, why),
+            on_fault=lambda why: self._send(E.FAULT, why),
+            on_dead=lambda: self._send(E.WORKER_GONE, ""),
+        )
+
+    # ---- what the rest of the program asks
+
+    @property
+    def healthy(self) -> bool:
+        """A commit is kept now."""
+        return self.storage is not None and self.storage.now is S.DURABLE
+
+    def worth_retrying(self) -> bool:
+        """Tell whether a read-only database may have become writable by itself, and enough time has passed to look."""
+        now = self.reactor.clock()
+        if self._readonly_code not in _MEND_THEMSELVES or now < self._retry_at:
+            return False
+        self._retry_at = now + self.bounds.storage_retry
+        return True
+
+    def ask(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
+        """Ask the worker; see `WorkerLink.ask`."""
+        self.link.ask(op, bound_s, done, **arguments)
+
+    def append_genesis(self, lines: list[str]) -> None:
+        """Append to the genesis log if the disk is healthy; a failure is the storage machine's business."""
+        if self.healthy:
+            self.ask("genesis", self.bounds.genesis, self._judge, lines=lines)
+
+    def probe(self, text: str) -> None:
+        """See whether a healthy disk still answers."""
+        if self.healthy:
+            self.ask("probe", self.bounds.commit, self._judge, text=text)
+
+    # ---- the journal port
+
+    def admits(self, machine: MachineDef, row: Row) -> str | None:  # noqa: ARG002 - the protocol's
+        """Refuse a promise that cannot be kept."""
+        if row.promised and not self.healthy:
+            state = self.storage.now.value if self.storage is not None else "absent"
+            return f"storage is {state}"
+        return None
+
+    def commit(self, step: Step, row: Row, done: Callable[[Acceptance], None]) -> None:
+        """Keep `step`: on disk if storage is healthy, else in memory until it is."""
+        self._remember(step)
+        if not self.healthy or step.kind == "storage":
+            self._flush_soon()
+            done(Acceptance.VOLATILE)
+            return
+
+        def answered(answer: Answer) -> None:
+            done(self._accept(step, row, answer))
+
+        self._send_memory(full=row.promised, then=answered)
+
+    def _send_memory(self, *, full: bool, then: Callable[[Answer], None], at_most: int = MEMORY_MAX) -> None:
+        sent = [n for n in self.memory if n not in self._in_flight][:at_most]
+        self._in_flight.update(sent)
+
+        def answered(answer: Answer) -> None:
+            self._in_flight.difference_update(sent)
+            if answer.ok:
+                self._forget(sent)
+            then(answer)
+            self._judge(answer)
+
+        self.ask("commit", self.bounds.commit, answered, steps=self._rows(sent), full=full)
+
+    def _rows(self, numbers: list[int]) -> list[dict[str, Any]]:
+        return [asdict(self.memory[n]) for n in numbers if n in self.memory]
+
+    def _forget(self, numbers: list[int]) -> None:
+        for n in numbers:
+            self.memory.pop(n, None)
+
+    def _accept(self, step: Step, row: Row, answer: Answer) -> Acceptance:
+        if answer.ok:
+            return Acceptance.DURABLE
+        if not row.promised:
+            return Acceptance.VOLATILE
+        if answer.code in (TIMED_OUT, GONE):
+            return Acceptance.UNKNOWN
+        self._forget([step.n])
+        return Acceptance.REFUSED
+
+    def _remember(self, step: Step) -> None:
+        self.memory[step.n] = step
+        if len(self.memory) > MEMORY_MAX:
+            del self.memory[next(iter(self.memory))]
+            self.lost += 1
+
+    def _flush_soon(self) -> None:
+        if self._lazy is None:
+            self._lazy = self.reactor.call_later(LAZY_FLUSH_S, self._flush_lazily)
+
+    def _flush_lazily(self) -> None:
+        self._lazy = None
+        if self.healthy and set(self.memory) - self._in_flight:
+            self._send_memory(full=False, then=lambda _answer: None, at_most=CHUNK)
+
+    # ---- news for the storage machine
+
+    def _judge(self, answer: Answer) -> None:
+        """Tell the storage machine about an error; of a missed bound or a death it has heard already."""
+        if not answer.ok and answer.code not in (TIMED_OUT, GONE):
+            self._note(answer)
+            self._send(_event(answer), answer.why)
+            self._distrust(_event(answer), answer.why)
+
+    def _distrust(self, event: E, why: str) -> None:
+        """Replace a worker with a fault, or WEDGED would wait for an end that never comes."""
+        if event is E.FAULT:
+            self.link.abandon(why)
+
+    def _note(self, answer: Answer) -> None:
+        self._readonly_code = answer.code
+        self._retry_at = self.reactor.clock() + self.bounds.storage_retry
+
+    def _send(self, event: Enum, why: str) -> None:
+        if self.engine is not None and self.storage is not None:
+            self.engine.send(self.storage.name, event, why)
+
+    # ---- the storage machine's effects
+
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Run what the storage machine owes; the outcome is its next event."""
+        sequences: dict[Enum, Callable[[], flow.Flow[tuple[E, str]]]] = {
+            Effect.OPEN: self._open,
+            Effect.REOPEN: self._reopen,
+            Effect.CLOSE: self._close,
+        }
+        flow.run(sequences[effect](), lambda end: self._outcome(instance, token, *end))
+
+    def _outcome(self, instance: Instance, token: int, event: E, why: str) -> None:
+        self._distrust(event, why)
+        if self.engine is not None:
+            engine = self.engine
+            self.reactor.call_soon(lambda: engine.outcome(instance.name, token, event, why))
+
+    def _reopen(self) -> flow.Flow[tuple[E, str]]:
+        yield self.link.ended()
+        return (yield from self._open())
+
+    def _open(self) -> flow.Flow[tuple[E, str]]:
+        """Find, mount, open, migrate, read, flush: each with its own bound."""
+        if not self.link.there:
+            try:
+                self.link.start()
+            except SpawnError as error:
+                self.link.replace_later()
+                return E.FAULT, str(error)
+        for stage in (self._hello, self._mount, self._open_database, self._read, self._flush_memory):
+            failure = yield from stage()
+            if failure is not None:
+                self._note(failure)
+                return _event(failure), failure.why
+        return E.OPENED, str(self.device)
+
+    def _hello(self) -> flow.Flow[Answer | None]:
+        answer: Answer = yield self.link.waiting("hello", self.bounds.worker_start)
+        return None if answer.ok else answer
+
+    def _mount(self) -> flow.Flow[Answer | None]:
+        found: Answer = yield self.link.waiting("find", self.bounds.find, wanted=self.wanted_device)
+        self.log.info("persist mount attempt", devices=found.value if found.ok else found.why)
+        if not found.ok:
+            return found
+        mounted: Answer = yield self.link.waiting("mount", self.bounds.mount, devices=found.value)
+        if not mounted.ok:
+            return mounted
+        self.device = mounted.value
+        self.log.info("persist mounted", device=self.device)
+        return None
+
+    def _open_database(self) -> flow.Flow[Answer | None]:
+        opened: Answer = yield self.link.waiting("open", self.bounds.open)
+        migrated: Answer = opened
+        if opened.ok:
+            migrated = yield self.link.waiting("migrate", self.bounds.migrate, boot=self.boot)
+        if not migrated.ok:
+            self.log.error("state db open/migrate failed", why=migrated.why)
+            return migrated
+        self.log.info("state db open/migrate", found=opened.value["version"], **migrated.value)
+        return None
+
+    def _read(self) -> flow.Flow[Answer | None]:
+        machines: Answer = yield self.link.waiting("machines", self.bounds.read)
+        if not machines.ok:
+            return machines
+        if self.stored is None:
+            self.stored = [row for row in machines.value if row["boot_id"] != self.boot["boot_id"]]
+        return None
+
+    def _flush_memory(self) -> flow.Flow[Answer | None]:
+        sent = list(self.memory)
+        for start in range(0, len(sent), CHUNK):
+            steps = self._rows(sent[start : start + CHUNK])
+            staged: Answer = yield self.link.waiting("stage", self.bounds.commit, steps=steps)
+            if not staged.ok:
+                return staged
+        flushed: Answer = yield self.link.waiting("flush", self.bounds.flush)
+        if not flushed.ok:
+            return flushed
+        self._forget(sent)
+        self.log.info("memory journal written out", steps=len(sent), new=flushed.value, lost=self.lost)
+        return None
+
+    def _close(self) -> flow.Flow[tuple[E, str]]:
+        steps = self._rows(list(self.memory)[:CHUNK])
+        if steps:
+            yield self.link.waiting("commit", self.bounds.commit, steps=steps, full=False)
+        closed: Answer = yield self.link.waiting("close", self.bounds.close)
+        if not closed.ok:
+            return (E.TIMED_OUT if closed.code == TIMED_OUT else E.FAULT), closed.why
+        self.log.info("persist closed", checkpointed=closed.value["checkpointed"])
+        return E.DONE, ""

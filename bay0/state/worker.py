@@ -1,0 +1,129 @@
+"""The owner of /persist: a process that answers one request after the other and may be abandoned at any of them.
+
+Protocol: SOCK_SEQPACKET on descriptor 3, one JSON object a packet. Request {"id", "op", ...arguments}; answer {"id", "ok"} or
+{"id", "error": {"code", "message"}}. It ends when PID 1's end of the socket is gone. It never starts a process and never waits for PID 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from bay0.errors import StorageError
+from bay0.state import db, device, genesis
+from bay0.state.paths import DATABASE, GENESIS, SPINE
+from bay0.state.schema import VERSION
+
+SOCKET_FD = 3
+PACKET_MAX = 160 << 10  # bytes; below the kernel's default socket buffer of 208 KiB
+ALIVE = f"{SPINE}/alive"
+_staged: list[dict[str, Any]] = []
+
+
+def _open() -> dict[str, Any]:
+    device.prepare()
+    version = db.open_database(DATABASE)
+    if version:
+        db.check_integrity()
+    return {"version": version}
+
+
+def _migrate(boot: dict[str, Any]) -> dict[str, Any]:
+    ran = db.migrate()
+    db.record_boot(boot)
+    return {"ran": ran, "version": VERSION}
+
+
+def _stage(steps: list[dict[str, Any]]) -> int:
+    _staged.extend(steps)
+    return len(_staged)
+
+
+def _flush() -> int:
+    new = db.commit(_staged, full=True)
+    _staged.clear()
+    return new
+
+
+def _probe(text: str) -> bool:
+    """Write and sync a few bytes: the only way to know that a disk still answers."""
+    with db.translated():
+        fd = os.open(ALIVE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"{text}\n".encode())
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+    return True
+
+
+def _genesis(lines: list[str]) -> bool:
+    with db.translated():
+        genesis.append(GENESIS, lines)
+    return True
+
+
+def _history(limit: int) -> list[dict[str, Any]]:
+    return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], limit=100)} for boot in db.boots(limit)]
+
+
+def _close() -> dict[str, Any]:
+    empty = db.close()
+    device.unmount()
+    return {"checkpointed": empty}
+
+
+OPS: dict[str, Callable[..., Any]] = {
+    "hello": lambda: os.getpid(),
+    "find": lambda wanted: device.find(wanted),
+    "mount": lambda devices: device.mount_first(devices),
+    "open": _open,
+    "migrate": _migrate,
+    "machines": lambda: db.machines(),
+    "stage": _stage,
+    "flush": _flush,
+    "commit": lambda steps, full: db.commit(steps, full=full),
+    "journal": lambda machine, limit: db.journal(machine=machine, limit=limit),
+    "history": _history,
+    "probe": _probe,
+    "genesis": _genesis,
+    "genesis_tail": lambda count: genesis.tail(GENESIS, count),
+    "close": _close,
+}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Do one request; every failure becomes an answer."""
+    number = request.pop("id")
+    try:
+        return {"id": number, "ok": OPS[request.pop("op")](**request)}
+    except StorageError as error:
+        return {"id": number, "error": {"code": error.code, "message": str(error)}}
+    except OSError as error:
+        failure = db.translate(error)
+        return {"id": number, "error": {"code": failure.code, "message": str(failure)}}
+    except Exception as error:  # a bug here must become a dirty boot, not a silent worker
+        return {"id": number, "error": {"code": "fault", "message": f"{type(error).__name__}: {error}"}}
+
+
+def _encode(reply: dict[str, Any]) -> bytes:
+    data = json.dumps(reply).encode()
+    if len(data) > PACKET_MAX:
+        return json.dumps({"id": reply["id"], "error": {"code": "fault", "message": "the answer is too large"}}).encode()
+    return data
+
+
+def main() -> int:
+    """Serve descriptor 3 until its other end is closed."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("-900")  # the state outlives personas; only PID 1 is above it
+    with socket.socket(fileno=SOCKET_FD) as peer:
+        while True:
+            packet = peer.recv(PACKET_MAX)
+            if not packet:
+                return 0
+            peer.send(_encode(answer(json.loads(packet))))

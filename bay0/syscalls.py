@@ -1,0 +1,39 @@
+"""The few system calls that Python does not offer, through the C library that is loaded already (glibc or musl)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MNT_DETACH = 2
+RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, RB_DISABLE_CAD = 0x01234567, 0xCDEF0123, 0x4321FEDC, 0
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
+    """mount(2). `OSError` with the errno on failure. May block for ever on a dead disk: never call it in PID 1 for one."""
+    _check(
+        _libc().mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()), target
+    )
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc().umount2(target.encode(), flags), target)
+
+
+def reboot(how: int) -> None:
+    """reboot(2). It does not sync; it returns only on failure (`OSError`) or for RB_DISABLE_CAD."""
+    _check(_libc().reboot(ctypes.c_int(how)), "reboot")

@@ -1,0 +1,170 @@
+"""What the control socket offers: one function a method, thin over the engine and the state port."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, define
+
+import bay0
+from bay0 import duties, log
+from bay0.effects import shield
+from bay0.errors import RefusedError
+from bay0.machines.engine import Step
+from bay0.machines.storage import E as StorageEvent
+
+if TYPE_CHECKING:
+    from bay0.control import Method, Reply
+    from bay0.init import Spine
+    from bay0.state import Answer
+
+RUN_DEADLINE_MAX_S = 3600.0
+HISTORY_MAX = 500
+
+
+@define(eq=False)
+class Verbs:
+    """The methods, bound to a running spine."""
+
+    spine: Spine
+
+    def methods(self) -> dict[str, Method]:
+        """Return method name -> function."""
+        table: dict[str, Method] = {
+            "status": self.status,
+            "boots": self.boots,
+            "machines": self.machines,
+            "history": self.history,
+            "power": self.power,
+            "run": self.run,
+            "storage.retry": self.retry,
+        }
+        if self.spine.words.debug:
+            table["debug.crash"] = self.crash
+        return table
+
+    def status(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with everything `bay0 status` shows; reads only memory and /proc/self."""
+        spine = self.spine
+        memory = _memory()
+        reply(
+            {
+                "version": bay0.__version__,
+                "boot_id": spine.boot_id,
+                "up_ms": log.kernel_ms(),
+                "boot": spine.boot.now.value,
+                "complete_ms": spine.complete_ms,
+                "dirty": spine.state.dirty,
+                "storage": {
+                    "state": spine.state.storage.now.value if spine.state.storage else None,
+                    "device": spine.state.device,
+                    "in_memory": len(spine.state.memory),
+                    "lost": spine.state.lost,
+                    "workers_left_behind": spine.state.link.left_behind,
+                },
+                "pid1": {
+                    "pid": os.getpid(),
+                    **memory,
+                    "longest_turn_ms": round(spine.reactor.longest_turn_s * 1000, 1),
+                    "turns": spine.reactor.turns,
+                    "reaped": spine.reaper.reaped,
+                    "orphans": spine.reaper.orphans,
+                    "commands_running": spine.spawner.running,
+                    "commands_left_behind": spine.spawner.abandoned,
+                    "console_lines_dropped": spine.sinks.console.dropped,
+                },
+                "watchdog": shield.describe(spine.watchdog),
+                "machines": [self._machine(name) for name in sorted(spine.engine.instances)],
+            }
+        )
+
+    def _machine(self, name: str) -> dict[str, Any]:
+        instance = self.spine.engine.instances[name]
+        return {"name": name, "kind": instance.definition.kind, "state": instance.now.value, "seq": instance.seq, "attempts": instance.attempts}
+
+    def machines(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with all live machines."""
+        reply([self._machine(name) for name in sorted(self.spine.engine.instances)])
+
+    def boots(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with this boot from memory and, if the disk can be read, `previous` earlier ones (at most 10)."""
+        previous = max(0, min(int(params.get("previous", 3)), 10))
+        spine = self.spine
+        this = {**spine.state.boot, "dirty": spine.state.dirty, "complete_ms": spine.complete_ms, "steps": [asdict(s) for s in spine.steps]}
+
+        def answered(answer: Answer) -> None:
+            earlier = [b for b in answer.value if b["boot_id"] != spine.boot_id] if answer.ok else []
+            reply({"this": this, "previous": earlier[:previous], "unread": None if answer.ok else answer.why})
+
+        if previous:
+            spine.state.ask("history", spine.bounds.open, answered, limit=previous + 1)
+        else:
+            reply({"this": this, "previous": [], "unread": None})
+
+    def history(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with the last journal rows of one machine, from the disk."""
+        machine, limit = str(params["machine"]), max(1, min(int(params.get("limit", 50)), HISTORY_MAX))
+
+        def answered(answer: Answer) -> None:
+            reply(answer.value if answer.ok else RefusedError(f"the journal cannot be read now: {answer.why}"))
+
+        self.spine.state.ask("journal", self.spine.bounds.open, answered, machine=machine, limit=limit)
+
+    def power(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Begin an orderly stop; answered as soon as the step is taken."""
+        how = str(params.get("how"))
+        event = duties.refuse_unknown_how(how)
+
+        def taken(result: Step | Exception | None) -> None:
+            reply(result if isinstance(result, Exception) else {"accepted": how})
+
+        self.spine.engine.send(self.spine.boot.name, event, "", taken, how=how)
+
+    def run(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Run one command through the spawner; answered when it has ended, which is within its deadline and two graces."""
+        argv = params["argv"]
+        if not isinstance(argv, list) or not argv or not all(isinstance(word, str) and "\0" not in word for word in argv):
+            raise ValueError("argv must be a list of at least one string")
+        deadline = float(params.get("deadline_s", 30))
+        if not 0 < deadline <= RUN_DEADLINE_MAX_S:
+            raise ValueError(f"deadline_s must be above 0 and at most {RUN_DEADLINE_MAX_S:g}")
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(argv[0]))[:40]
+        self.spine.spawner.run(
+            name, argv, deadline, lambda result: reply({**asdict(result), "ending": result.ending.value, "ok": result.ok})
+        )
+
+    def retry(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Try storage again after a person has mended it."""
+        spine = self.spine
+        if spine.state.storage is None:
+            raise RefusedError("storage is not set up yet")
+        spine.engine.send(
+            spine.state.storage.name, StorageEvent.RETRY, "an operator asked",
+            lambda result: reply(result if isinstance(result, Exception) else {"accepted": True}),
+        )  # fmt: skip
+
+    def crash(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Fail on purpose in the reactor, to try `bay0.panic=`; only with `bay0.debug` on the kernel command line."""
+        reply({"accepted": True})
+
+        def fail() -> None:
+            raise AssertionError("asked to crash by `bay0 debug crash`")
+
+        self.spine.reactor.call_later(0.2, fail)
+
+
+def _memory() -> dict[str, int]:
+    """Return RSS and PSS of PID 1 in KiB (proc(5), smaps_rollup)."""
+    found = {"rss_kib": 0, "pss_kib": 0}
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as rollup:
+            for line in rollup:
+                for key, prefix in (("rss_kib", "Rss:"), ("pss_kib", "Pss:")):
+                    if line.startswith(prefix):
+                        found[key] = int(line.split()[1])
+    except OSError:
+        pass
+    return found
