@@ -16,7 +16,6 @@ from typing import Any
 import bay0
 from bay0 import client, logview, picture, report
 from bay0.errors import Bay0Error, NoSpineError, UsageError
-from bay0.machines import MACHINES, graph
 
 REFUSED, USAGE, NO_SPINE = 1, 2, 3
 DOT_TIMEOUT_S = 30
@@ -94,6 +93,10 @@ def _storage(options: argparse.Namespace) -> int:
 
 
 def _graph(options: argparse.Namespace) -> int:
+    from bay0.machines import MACHINES, graph  # late: no other verb pays for the tables
+
+    if options.machine not in MACHINES:
+        raise UsageError(f"no machine {options.machine!r}; there are {', '.join(sorted(MACHINES))}")
     machine = MACHINES[options.machine]
     live = None
     if options.live:
@@ -176,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
     verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
     verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show")
     verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)
-    verb.add_argument("machine", choices=sorted(MACHINES))
+    verb.add_argument("machine", help="boot, storage or tenant")
     verb.add_argument("--format", choices=("mermaid", "dot", "svg", "page"), default="mermaid")
     verb.add_argument("--live", action="store_true", help="mark the state it is in now (needs a spine)")
     add("rpc", _rpc, "send JSON-RPC 2.0 requests from stdin, one a line, and print the answers", json_flag=False)

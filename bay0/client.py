@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from bay0.control import SOCKET
 from bay0.errors import NoSpineError, RefusedError
+from bay0.wire import SOCKET
 
 TIMEOUT_S = 60.0
 

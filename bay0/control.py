@@ -17,12 +17,11 @@ from attrs import define, field
 
 from bay0.errors import Bay0Error
 from bay0.reactor import READ, WRITE
+from bay0.wire import FRAME_MAX, SOCKET
 
 if TYPE_CHECKING:
     from bay0.reactor import Reactor
 
-SOCKET = "/run/bay0/control.sock"
-FRAME_MAX = 64 << 10  # bytes in one request
 BACKLOG_MAX = 1 << 20  # bytes waiting for a client
 CLIENTS_MAX = 32
 FRAMES_A_TURN = 32  # so that one client's flood leaves turns to the others

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bay0.effects.spawn import Result, Spawner
     from bay0.log import Sinks
     from bay0.reactor import Reactor
-    from bay0.state import StatePort
+    from bay0.state.port import StatePort
 
 MODULES = ("virtio_blk", "ext4", "overlay", "fuse", "tun", "loop", "i6300esb", "nvme", "ahci", "sd_mod", "usb_storage", "xhci_pci")
 HOSTNAME = "spine"

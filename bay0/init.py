@@ -29,11 +29,12 @@ from bay0.effects import power
 from bay0.effects.service import Services, ServiceSpec, console_tty
 from bay0.effects.shield import Watchdog
 from bay0.effects.spawn import Spawner
+from bay0.logline import LEVELS
 from bay0.machines import MACHINES, RIPPLES, boot, storage
 from bay0.machines.engine import Engine, Instance, Step
 from bay0.pid1 import Reaper, Signals, ignore_python_sigint
 from bay0.reactor import Reactor
-from bay0.state import StatePort
+from bay0.state.port import StatePort
 from bay0.verbs import Verbs
 
 CMDLINE = "/proc/cmdline"
@@ -118,7 +119,7 @@ class Spine:
         self.complete_ms = step.at_ms
         self.log.info("init complete", after_ms=step.at_ms, dirty=self.state.dirty or "no")
         self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: init complete"])
-        self.sinks.console_level = max(log.LEVELS[self.words.console], log.LEVELS["warning"] if self.words.console == "info" else 0)
+        self.sinks.console_level = max(LEVELS[self.words.console], LEVELS["warning"] if self.words.console == "info" else 0)
 
     def _probe(self) -> None:
         self.state.probe(f"{self.boot_id} {log.kernel_ms()}")
@@ -215,7 +216,7 @@ def init() -> None:
         _ensure_descriptors()
         ignore_python_sigint()
         words = cmdline.parse(read_text(CMDLINE))
-        sinks.console_level = log.LEVELS[words.console]
+        sinks.console_level = LEVELS[words.console]
         bounds = bounds.scaled(words.patience)
         logger = log.make(sinks)
         logger.info("starting", version=bay0.__version__, kernel=os.uname().release, patience=words.patience)

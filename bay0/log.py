@@ -15,11 +15,14 @@ from collections import deque
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
 from attrs import define, field
 
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-RUN_LOG = "/run/bay0/log.jsonl"
+from bay0 import lazy
+from bay0.logline import LEVELS, RUN_LOG, render
+
+lazy.load("asyncio")  # structlog imports it for methods that PID 1 never calls; it would double our memory and start-up
+import structlog  # noqa: E402 - after the line above
+
 RUN_LOG_MAX = 2 << 20  # bytes; one older file of the same size is kept
 CONSOLE_RING = 256  # lines
 
@@ -27,25 +30,6 @@ CONSOLE_RING = 256  # lines
 def kernel_ms() -> int:
     """Return milliseconds since the kernel started."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
-
-
-def render(record: dict[str, Any]) -> str:
-    """Return the console's form of a record: `[    3.214] bay0: event key=value`."""
-    rest = {k: v for k, v in record.items() if k not in ("event", "level", "t_ms")}
-    level = record.get("level", "info")
-    mark = "" if LEVELS.get(level, 20) < LEVELS["warning"] else f"{level.upper()}: "
-    if record["event"] == "step":
-        text = "{machine}: {source} -> {dest}: {why}".format(**record)
-        rest = {"after_ms": record["after_ms"], "kept": record["kept"]}
-    else:
-        text = record["event"]
-    pairs = " ".join(f"{key}={_plain(value)}" for key, value in rest.items())
-    return f"[{record.get('t_ms', 0) / 1000:12.3f}] bay0: {mark}{text}" + (f" ({pairs})" if pairs else "")
-
-
-def _plain(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return json.dumps(text) if not text or any(c in text for c in ' ="\n') else text
 
 
 @define(eq=False)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from bay0.errors import NoSpineError
-from bay0.log import RUN_LOG, render
+from bay0.logline import RUN_LOG, render
 
 POLL_S = 0.25
 

@@ -19,7 +19,7 @@ from bay0.machines.storage import E as StorageEvent
 if TYPE_CHECKING:
     from bay0.control import Method, Reply
     from bay0.init import Spine
-    from bay0.state import Answer
+    from bay0.state.link import Answer
 
 RUN_DEADLINE_MAX_S = 3600.0
 HISTORY_MAX = 500

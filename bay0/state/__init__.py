@@ -1,9 +1,5 @@
-"""The state bridge: the only package that knows /persist, and what the rest of the program sees of it.
+"""The state bridge: the only package that knows /persist.
 
-`StatePort` (port.py) is PID 1's end; `worker.py` is the other process. PID 1 imports nothing here that imports peewee.
+`port.py` is PID 1's end and what the rest of the program calls; `worker.py` is the other process, and alone imports `db.py`, `schema.py`
+(peewee, SQLite), `device.py` and `genesis.py`. Nothing is imported here, so that each end loads only its own half.
 """
-
-from bay0.state.link import Answer
-from bay0.state.port import StatePort
-
-__all__ = ["Answer", "StatePort"]
