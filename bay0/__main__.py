@@ -1,19 +1,17 @@
-"""PID 1, the state worker, or the command line? Then one call."""
+"""PID 1 or the command line? Then one call."""
 
 import os
 import sys
+import time
 
 
 def main() -> int:
-    """Choose by pid and first word. Imports are late: the worker alone loads peewee, PID 1 alone the engine."""
+    """Choose by pid. Imports are late: the command line does not pay for the engine."""
     if os.getpid() == 1:
+        entered = time.monotonic()
         from bay0.init import init
 
-        init()
-    if sys.argv[1:2] == ["state-worker"]:
-        from bay0.state.worker import main as worker
-
-        return worker()
+        init(entered)
     from bay0.cli import main as cli
 
     return cli(sys.argv[1:])

@@ -42,7 +42,7 @@ def error(code: int, message: str) -> dict[str, Any]:
     return {"code": code, "message": message}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Client:
     peer: socket.socket
     inbox: bytearray = field(factory=bytearray)
@@ -52,7 +52,7 @@ class _Client:
     busy: bool = False  # whole frames wait in its inbox: nothing more is read from it
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ControlServer:
     """Serves `methods`; a method gets its params and a reply function it may call at once or later."""
 

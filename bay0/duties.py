@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0 import net, reconcile
-from bay0.effects import cgroup, mounts, power, shield
+from bay0.effects import cgroup, modules, mounts, power, shield
+from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES, storage, tenant
 from bay0.machines.boot import E, Effect
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from bay0.reactor import Reactor
     from bay0.state.port import StatePort
 
-MODULES = ("virtio_blk", "ext4", "overlay", "fuse", "tun", "loop", "i6300esb", "nvme", "ahci", "sd_mod", "usb_storage", "xhci_pci")
 HOSTNAME = "spine"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Duties:
     """Sends each effect to whoever owns its kind of machine."""
 
@@ -41,7 +41,7 @@ class Duties:
         self.ports[instance.definition.kind].start(instance, effect, token)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BootStages:
     """The effect port of the boot machine."""
 
@@ -121,9 +121,9 @@ class BootStages:
             with contextlib.suppress(OSError):
                 armed = self.watchdog.open()
             self.log.info("watchdog armed" if armed else "no hardware watchdog", device=self.watchdog.path)
-            self._verdict(instance, token, [] if result.ok else [result.reason()])
+            self._report(instance, token, E.DONE if result.ending is Ending.EXITED else E.FAULT, "" if result.ok else result.reason())
 
-        self.spawner.run("modprobe", ["modprobe", "-a", "-q", *MODULES], self.bounds.modprobe, loaded)
+        self.spawner.run("modprobe", ["modprobe", "-a", "-q", *modules.wanted()], self.bounds.modprobe, loaded)
 
     def _attach(self, _instance: Instance, _token: int) -> None:
         if self.state.storage is not None:  # the answer comes back as a ripple of the storage machine

@@ -31,11 +31,20 @@ def below_persist(path: object) -> bool:
     return isinstance(path, str) and (path == ROOT or os.path.normpath(path).startswith(ROOT + "/"))
 
 
+_lifted = False
+
+
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in WATCHED and any(below_persist(argument) for argument in arguments[:2]):
+    if event in WATCHED and not _lifted and any(below_persist(argument) for argument in arguments[:2]):
         raise PersistFenceError(f"{event} {arguments[0]!r} in PID 1: only the state worker may touch {ROOT}")
 
 
 def forbid_persist() -> None:
     """Arm the fence for the rest of this process's life."""
     sys.addaudithook(_hook)
+
+
+def lift() -> None:
+    """Take the fence down in a child that was forked to be the state worker; an audit hook itself cannot be removed."""
+    global _lifted  # noqa: PLW0603 - one fence a process, as the hook is
+    _lifted = True

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -42,13 +41,7 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROBE_EVERY_S = 10.0
 LOOK_EVERY_S = 5.0
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
-STATE_WORKER = "state-worker"
 SYS_BLOCK = "/sys/class/block"
-
-
-def self_argv(*words: str) -> list[str]:
-    """Return how to start this program again: the frozen one by its full path, else the interpreter."""
-    return [sys.executable, *words] if getattr(sys, "frozen", False) else [sys.executable, "-m", "bay0", *words]
 
 
 def read_text(path: str) -> str:
@@ -60,7 +53,7 @@ def read_text(path: str) -> str:
         return ""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Spine:
     """All parts of a running PID 1, wired once in `build`."""
 
@@ -153,8 +146,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any) -> Spine:
     spawner = Spawner(reactor, reaper, bounds, logger)
 
     def launch(theirs: socket.socket, ended: Any) -> Any:
-        files = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
-        return spawner.start("state-worker", self_argv(STATE_WORKER), lambda _status: ended(), group="services/state", files=files)
+        return spawner.fork("state-worker", _state_worker, lambda _status: ended(), group="services/state", keep=theirs.fileno())
 
     row = {"boot_id": boot_id, "version": bay0.__version__, "kernel": os.uname().release, "started_wall": int(time.time())}
     state = StatePort(reactor, bounds, logger, launch, row, wanted_device=words.persist)
@@ -175,6 +167,13 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any) -> Spine:
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine
+
+
+def _state_worker() -> int:
+    """Be the state worker, in a fork. Its imports (peewee, SQLite) happen there, never in PID 1."""
+    from bay0.state import worker  # noqa: PLC0415 - see the docstring
+
+    return worker.main()
 
 
 def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
@@ -207,8 +206,8 @@ def _ensure_descriptors() -> None:
     os.close(fd)
 
 
-def init() -> None:
-    """Be PID 1. Returns never: the power goes, or the last resort decides."""
+def init(entered: float) -> None:
+    """Be PID 1, which `entered` its program at that monotonic time. Returns never: the power goes, or the last resort decides."""
     words = cmdline.Words()
     sinks = log.Sinks()
     bounds = Bounds()
@@ -219,7 +218,8 @@ def init() -> None:
         sinks.console_level = LEVELS[words.console]
         bounds = bounds.scaled(words.patience)
         logger = log.make(sinks)
-        logger.info("starting", version=bay0.__version__, kernel=os.uname().release, patience=words.patience)
+        loaded_ms = int((time.monotonic() - entered) * 1000)
+        logger.info("starting", version=bay0.__version__, kernel=os.uname().release, patience=words.patience, loaded_ms=loaded_ms)
         for complaint in words.complaints:
             logger.warning("kernel command line word ignored", why=complaint)
         fence.forbid_persist()

@@ -32,7 +32,7 @@ def kernel_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Console:
     """A terminal that may stop reading. Opened O_NOCTTY so that it never becomes PID 1's own."""
 
@@ -78,7 +78,7 @@ class Console:
         return self._fd
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RunLog:
     """JSON lines in a file of bounded size. Lines before `open` (no /run yet) wait in memory."""
 
@@ -115,7 +115,7 @@ class RunLog:
             self._size += os.write(self._fd, line)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sinks:
     """Where records go. `console_level` rises once a shell shares the console."""
 

@@ -24,7 +24,7 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 Exit = Callable[[int], None]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reaper:
     """The only caller of waitpid(2). Everything that ends is reaped; whoever registered the pid is told its wait status."""
 
@@ -55,7 +55,7 @@ class Reaper:
                 call(status)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Signals:
     """Signals as calls in the reactor's queue, through the interpreter's wake-up descriptor."""
 

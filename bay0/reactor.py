@@ -21,7 +21,7 @@ Call = Callable[[], None]
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Timer:
     """A call that is due once; `cancel()` before that undoes it."""
 
@@ -33,7 +33,7 @@ class Timer:
         self.call = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reactor:
     """Descriptors, timers and a queue. Times are monotonic seconds."""
 

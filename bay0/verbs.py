@@ -25,7 +25,7 @@ RUN_DEADLINE_MAX_S = 3600.0
 HISTORY_MAX = 500
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Verbs:
     """The methods, bound to a running spine."""
 

@@ -25,6 +25,12 @@ def make(path: str) -> str | None:
     return directory
 
 
+def enter(directory: str) -> None:
+    """Move the calling process into the group."""
+    with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as procs:
+        procs.write("0")
+
+
 def populated(directory: str) -> bool:
     """Tell whether any process is left in the group or below it."""
     try:
@@ -63,14 +69,12 @@ def remove(directory: str) -> bool:
 def shield_pid1() -> list[str]:
     """Move PID 1 into its own leaf and hand the controllers to the others; return those that are missing.
 
-    A v2 group with controllers on may hold no process itself, so the leaf comes first.
+    Its own leaf, so that what it uses is counted and nobody else's limit reaches it.
     """
     leaf = make(INIT)
     if leaf is None:
         return list(CONTROLLERS)
-    for pid in pids(ROOT):
-        with contextlib.suppress(OSError), open(f"{leaf}/cgroup.procs", "w", encoding="ascii") as procs:
-            procs.write(str(pid))  # kernel threads refuse to move; that is fine
+    enter(leaf)  # the kernel's own threads stay in the root, which alone may hold processes and controllers both
     with open(f"{ROOT}/cgroup.controllers", encoding="ascii") as listing:
         offered = listing.read().split()
     on = [name for name in CONTROLLERS if name in offered]

@@ -44,13 +44,13 @@ def console_tty(path: str = CONSOLES) -> str | None:
     return f"/dev/{names[-1]}" if names else None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Live:
     child: Child
     since: float
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Services:
     """The effect port of tenants that are processes."""
 

@@ -29,7 +29,7 @@ def ctrl_alt_del_is_a_signal() -> None:
     reboot(RB_DISABLE_CAD)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watchdog:
     """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else; never disarmed.
 

@@ -85,7 +85,7 @@ class TimerPort(Protocol):
         """Call `call` once after `seconds`; what is returned has `cancel()`."""
 
 
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class Instance:
     """One live machine. `state` belongs to `transitions`; everything else to the engine."""
 
@@ -148,7 +148,7 @@ def build(definition: MachineDef) -> Machine:
     )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Engine:
     """All live machines of this boot."""
 

@@ -51,13 +51,13 @@ class Answer:
         return self.code is None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Call:
     done: Callable[[Answer], None]
     timer: Timer
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Worker:
     peer: socket.socket
     process: WorkerProcess | None = None
@@ -65,7 +65,7 @@ class _Worker:
     gone: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WorkerLink:
     """At most one worker that answers, and at most one that was abandoned and has not ended."""
 

@@ -34,7 +34,7 @@ def _event(answer: Answer) -> E:
     return _EVENTS.get(answer.code or "", E.UNWRITABLE)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StatePort:
     """One a boot. `boot` is this boot's row; `stored` the machines as the database had them when it was first read."""
 

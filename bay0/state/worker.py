@@ -118,7 +118,7 @@ def _encode(reply: dict[str, Any]) -> bytes:
 
 
 def main() -> int:
-    """Serve descriptor 3 until its other end is closed."""
+    """Serve descriptor 3 until its other end is closed. Started by a fork of PID 1 (effects/spawn.py)."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("-900")  # the state outlives personas; only PID 1 is above it
     with socket.socket(fileno=SOCKET_FD) as peer:
