@@ -17,7 +17,7 @@ class Bounds:
     flush: float = 5.0
     genesis: float = 1.0
     close: float = 6.0
-    modprobe: float = 10.0
+    modprobe: float = 4.0
     term_grace: float = 2.0
     kill_grace: float = 1.0
     pipe_grace: float = 0.25

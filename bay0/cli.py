@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
 
     add("status", _status, "show what the spine is and how it feels")
     verb = add("boot", _boot, "show the steps of this boot and earlier ones, and how long each took")
-    verb.add_argument("--previous", type=int, default=3, metavar="N", help="earlier boots to show, 0 to 10 (default 3)")
+    verb.add_argument("--previous", type=int, default=3, metavar="N", help="earlier boots to show, 0 to 5 (default 3)")
     verb.add_argument("--svg", metavar="FILE", help="also draw this boot as an SVG picture")
     verb = add("log", _log, "print the log of this boot")
     verb.add_argument("-f", "--follow", action="store_true", help="go on as lines come; Ctrl-C ends it")
@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
     add("machines", _machines, "list every live state machine")
     verb = add("history", _history, "print the journal of one machine")
     verb.add_argument("machine", help="its name, as `bay0 machines` lists it")
-    verb.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last N rows (default 50, at most 500)")
+    verb.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last N rows (default 50, at most 300)")
     verb = add("run", _run, "run one command in the spine, under a deadline; its exit status is ours")
     verb.add_argument("--deadline", type=float, default=30.0, metavar="S", help="seconds until TERM, then KILL (default 30)")
     verb.add_argument("command", nargs="*", help="the command, after --")

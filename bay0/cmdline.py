@@ -52,6 +52,8 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         if value not in PANIC_POLICIES:
             return f"must be one of {', '.join(PANIC_POLICIES)}"
         found["panic"] = value
+    elif key == "init":
+        pass  # stage 0's word
     elif key in ("debug", "exec"):
         found[key] = value in ("", "1")
     elif key == "console":

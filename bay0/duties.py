@@ -116,14 +116,22 @@ class BootStages:
         self._verdict(instance, token, failures)
 
     def _load(self, instance: Instance, token: int) -> None:
-        def loaded(result: Result) -> None:
-            armed = False
-            with contextlib.suppress(OSError):
-                armed = self.watchdog.open()
-            self.log.info("watchdog armed" if armed else "no hardware watchdog", device=self.watchdog.path)
-            self._report(instance, token, E.DONE if result.ending is Ending.EXITED else E.FAULT, "" if result.ok else result.reason())
+        """Load drivers, disks last: if theirs hang, the stage's own deadline lets the boot go on, and the disk may come later."""
+        names = modules.wanted()
 
-        self.spawner.run("modprobe", ["modprobe", "-a", "-q", *modules.wanted()], self.bounds.modprobe, loaded)
+        def loaded(result: Result) -> None:
+            # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
+            well = result.ending is Ending.EXITED
+            self._report(instance, token, E.DONE if well else E.FAULT, "" if well else result.reason())
+
+        def armed(_result: Result) -> None:
+            found = False
+            with contextlib.suppress(OSError):
+                found = self.watchdog.open()
+            self.log.info("watchdog armed" if found else "no hardware watchdog", device=self.watchdog.path)
+            self.spawner.run("modprobe-disks", ["modprobe", "-a", "-q", "virtio_blk", *names.disks], self.bounds.modprobe, loaded)
+
+        self.spawner.run("modprobe", ["modprobe", "-a", "-q", *names.first], self.bounds.modprobe, armed)
 
     def _attach(self, _instance: Instance, _token: int) -> None:
         if self.state.storage is not None:  # the answer comes back as a ripple of the storage machine

@@ -31,10 +31,11 @@ def spans(steps: Steps) -> list[dict[str, Any]]:
 
 def table(steps: Steps) -> list[str]:
     """Return one line a span: when it began, how long it took, which machine, which state, why."""
-    lines = [f"{'at':>9}  {'took':>9}  {'machine':8} {'state':12} why"]
+    lines = [f"{'at':>9}  {'took':>9}  {'machine':14} {'state':12} why"]
     for span in spans(steps):
         took = "" if span["end_ms"] is None else f"{span['end_ms'] - span['start_ms']} ms"
-        lines.append(f"{span['start_ms'] / 1000:7.3f} s  {took:>9}  {span['kind']:8} {span['state']:12} {span['why']}")
+        name = span["machine"] if span["kind"] not in COLOURS else span["kind"]  # one of these a boot
+        lines.append(f"{span['start_ms'] / 1000:7.3f} s  {took:>9}  {name:14} {span['state']:12} {span['why']}")
     return lines
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from bay0.state.link import Answer
 
 RUN_DEADLINE_MAX_S = 3600.0
-HISTORY_MAX = 500
+HISTORY_MAX = 300
+PREVIOUS_MAX = 5
 
 
 @define(eq=False, repr=False)
@@ -90,8 +91,8 @@ class Verbs:
         reply([self._machine(name) for name in sorted(self.spine.engine.instances)])
 
     def boots(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Answer with this boot from memory and, if the disk can be read, `previous` earlier ones (at most 10)."""
-        previous = max(0, min(int(params.get("previous", 3)), 10))
+        """Answer with this boot from memory and, if the disk can be read, `previous` earlier ones (at most `PREVIOUS_MAX`)."""
+        previous = max(0, min(int(params.get("previous", 3)), PREVIOUS_MAX))
         spine = self.spine
         this = {**spine.state.boot, "dirty": spine.state.dirty, "complete_ms": spine.complete_ms, "steps": [asdict(s) for s in spine.steps]}
 

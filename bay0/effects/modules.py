@@ -1,16 +1,32 @@
-"""Which kernel modules this machine asks for: its devices name them (modalias), the spine adds the filesystems it lives on."""
+"""Which kernel modules this machine asks for: its devices name them (modalias), the spine adds the filesystems it lives on.
+
+Drivers of disks come last and by themselves: loading one reads the disk's partition table, and that never ends on a dead disk.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
+
+from attrs import frozen
 
 ALWAYS = ("ext4", "overlay", "fuse", "tun", "loop")
 MODALIASES = "/sys/bus/*/devices/*/modalias"
+# PCI class 01 and USB class 08 are mass storage; virtio 2 and 8 are block and SCSI (linux/virtio_ids.h)
+_STORAGE = re.compile(r"^pci:.*bc01|^usb:.*ic08|^virtio:d0000000[28]|^scsi:|^mmc:")
 
 
-def wanted(pattern: str = MODALIASES) -> list[str]:
-    """Return the arguments for `modprobe -a`: our own modules, then each device's alias once, sorted."""
+@frozen
+class Wanted:
+    """Arguments for two calls of `modprobe -a`."""
+
+    first: tuple[str, ...]
+    disks: tuple[str, ...]
+
+
+def wanted(pattern: str = MODALIASES) -> Wanted:
+    """Return our own modules and each device's alias, once and sorted; those of disks apart."""
     aliases = set()
     for path in glob.iglob(pattern):
         try:
@@ -20,4 +36,5 @@ def wanted(pattern: str = MODALIASES) -> list[str]:
             continue
         if alias and os.sep not in alias:
             aliases.add(alias)
-    return [*ALWAYS, *sorted(aliases)]
+    disks = {alias for alias in aliases if _STORAGE.search(alias)}
+    return Wanted((*ALWAYS, *sorted(aliases - disks)), tuple(sorted(disks)))

@@ -178,7 +178,7 @@ class Spawner:
     ) -> None:
         """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once."""
         group = f"commands/{next(self._serial)}"
-        self.log.info("command starts", command=name, argv=" ".join(argv)[:200], deadline_s=deadline_s)
+        self.log.info("command starts", command=name, argv=" ".join(argv)[:80], deadline_s=deadline_s)
         command = _Command(self, name, deadline_s, done, self.reactor.clock())
         command.begin(argv, group, env)
 

@@ -62,7 +62,7 @@ SPECS = (
     StateSpec(S.NEW, "the kernel has just started us"),
     StateSpec(S.MOUNTING, "proc, sys, dev, run, tmp, cgroup2", busy=Effect.MOUNT_KERNEL_FS, deadline_s=5),
     StateSpec(S.SHIELDING, "oom score, own cgroup, watchdog, no network", busy=Effect.SHIELD, deadline_s=5),
-    StateSpec(S.LOADING, "kernel modules", busy=Effect.LOAD_MODULES, deadline_s=20),
+    StateSpec(S.LOADING, "kernel modules", busy=Effect.LOAD_MODULES, deadline_s=5),
     StateSpec(S.ATTACHING, "/persist is found, mounted, opened, migrated", busy=Effect.ATTACH_STORAGE, deadline_s=30),
     StateSpec(S.RECONCILING, "stored machines are driven to stopped", busy=Effect.RECONCILE, deadline_s=20),
     StateSpec(S.SERVING, "the console and what else belongs to the spine", busy=Effect.START_SERVICES, deadline_s=10),

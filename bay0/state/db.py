@@ -19,7 +19,7 @@ from bay0.state.schema import JOURNAL_KEEP_BOOTS, MIGRATIONS, VERSION, BootRow, 
 
 Row = dict[str, Any]
 Seam = Callable[[str], None]
-PRAGMAS = (("locking_mode", "exclusive"), ("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
+PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
 EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 HEADER = 100  # bytes of a SQLite header
@@ -85,6 +85,7 @@ def open_database(path: str) -> int:
         _refuse_newer(header_version(path))
         database.init(path, pragmas=())
         database.connect()
+        database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
         version = int(database.pragma("user_version"))
         try:
             _refuse_newer(version)  # the write-ahead log may know better than the header

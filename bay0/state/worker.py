@@ -21,6 +21,7 @@ from bay0.state.schema import VERSION
 SOCKET_FD = 3
 PACKET_MAX = 160 << 10  # bytes; below the kernel's default socket buffer of 208 KiB
 ALIVE = f"{SPINE}/alive"
+HISTORY_STEPS = 60  # of each boot; six boots of them fit into a packet
 _staged: list[dict[str, Any]] = []
 
 
@@ -68,7 +69,7 @@ def _genesis(lines: list[str]) -> bool:
 
 
 def _history(limit: int) -> list[dict[str, Any]]:
-    return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], limit=100)} for boot in db.boots(limit)]
+    return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], limit=HISTORY_STEPS)} for boot in db.boots(limit)]
 
 
 def _close() -> dict[str, Any]:
