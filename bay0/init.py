@@ -139,7 +139,7 @@ class Spine:
         self.engine.send(self.boot.name, event, why, how=how)
 
 
-def build(words: cmdline.Words, sinks: log.Sinks, logger: Any) -> Spine:
+def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog) -> Spine:
     """Make and wire all parts. Nothing happens yet."""
     bounds = Bounds().scaled(words.patience)
     boot_id = read_text(BOOT_ID) or f"unknown-{time.monotonic_ns()}"
@@ -153,7 +153,6 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any) -> Spine:
     row = {"boot_id": boot_id, "version": bay0.__version__, "kernel": os.uname().release, "started_wall": int(time.time())}
     state = StatePort(reactor, bounds, logger, launch, row, wanted_device=words.persist)
     services = Services(reactor, spawner, bounds, logger)
-    watchdog = Watchdog()
     control = ControlServer(reactor, logger, {})
     stages = BootStages(reactor, bounds, logger, sinks, spawner, state, services, watchdog, partial(_wanted, words), control.open)
     ports = Duties({"boot": stages, "storage": state, "tenant": services})
@@ -213,6 +212,7 @@ def init(entered: float) -> None:
     words = cmdline.Words()
     sinks = log.Sinks()
     bounds = Bounds()
+    watchdog = Watchdog()
     try:
         _ensure_descriptors()
         ignore_python_sigint()
@@ -225,9 +225,11 @@ def init(entered: float) -> None:
         for complaint in words.complaints:
             logger.warning("kernel command line word ignored", why=complaint)
         fence.forbid_persist()
-        spine = build(words, sinks, logger)
+        spine = build(words, sinks, logger, watchdog)
         _take_signals(spine)
         spine.run()
         raise AssertionError("the reactor of PID 1 has stopped")
     except BaseException as error:  # PID 1 must not end: its exit panics the kernel
+        if words.panic != "reboot":
+            watchdog.disarm()  # or it would end the halt, or the shell, after 30 s
         power.last_resort(error, words.panic, sinks.console.write, bounds.panic_sync)

@@ -31,7 +31,7 @@ def ctrl_alt_del_is_a_signal() -> None:
 
 @define(eq=False, repr=False)
 class Watchdog:
-    """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else; never disarmed.
+    """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else.
 
     It stays armed through a shutdown on purpose: reboot(2) does not finish with a wedged disk (reliability.md).
     """
@@ -53,6 +53,14 @@ class Watchdog:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._fd, WDIOC_SETTIMEOUT, struct.pack("i", WATCHDOG_S))
         return self.armed
+
+    def disarm(self) -> None:
+        """Stop it (the magic close, watchdog-api.rst): only for a last resort that is meant to stay, a halt or a shell."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._fd, b"V")
+            os.close(self._fd)
+            self._fd = None
 
     def feed(self, now: float) -> None:
         """Feed it when that is due."""
