@@ -55,7 +55,9 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
     elif key == "init":
         pass  # stage 0's word
     elif key in ("debug", "exec"):
-        found[key] = value in ("", "1")
+        if value not in ("", "1", "0"):
+            return "must be 1 or 0"
+        found[key] = value != "0"
     elif key == "console":
         if value not in ("debug", "info", "warning", "error"):
             return "must be debug, info, warning or error"

@@ -44,6 +44,14 @@ GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 
 
+BANNER = r"""
+   /\
+  /  \/\     Alpine-Spline {version}
+ /   /  \    kernel {kernel}
+/   /    \   PID 1 is bay0
+"""
+
+
 def read_text(path: str) -> str:
     """Return a small kernel file's text, or "" if it is not there."""
     try:
@@ -221,6 +229,8 @@ def init(entered: float) -> None:
         bounds = bounds.scaled(words.patience)
         logger = log.make(sinks)
         loaded_ms = int((time.monotonic() - entered) * 1000)
+        for line in BANNER.format(version=bay0.__version__, kernel=os.uname().release).splitlines():
+            sinks.console.write(line)
         logger.info("starting", version=bay0.__version__, kernel=os.uname().release, patience=words.patience, loaded_ms=loaded_ms)
         for complaint in words.complaints:
             logger.warning("kernel command line word ignored", why=complaint)

@@ -40,6 +40,7 @@ class Console:
     dropped: int = 0
     _fd: int | None = None
     _ring: deque[bytes] = field(factory=deque)
+    _begun: bytes = b""  # the rest of a line that is partly out: it is never dropped, or two lines would become one
 
     def write(self, line: str) -> None:
         """Queue a line and push out what the terminal takes."""
@@ -53,12 +54,10 @@ class Console:
         """Write until the ring is empty or the terminal is full."""
         try:
             fd = self._open()
-            while fd is not None and self._ring:
-                sent = os.write(fd, self._ring[0])
-                if sent < len(self._ring[0]):
-                    self._ring[0] = self._ring[0][sent:]
-                    return
-                self._ring.popleft()
+            while fd is not None and (self._begun or self._ring):
+                if not self._begun:
+                    self._begun = self._ring.popleft()
+                self._begun = self._begun[os.write(fd, self._begun) :]
         except BlockingIOError:
             return
         except OSError:
