@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Usage: scripts/boot-qemu.sh [OPTION...] [-- QEMU ARGS]
+#
+# Boots the spine in QEMU, serial console first. Without --exec the console is on this
+# terminal: Ctrl-A X ends QEMU, Ctrl-A C opens its monitor.
+#
+#   --exec CMD       boot headless, run CMD (sh) as root in the spine once init is
+#                    complete, print its output, power off; exit with CMD's status.
+#                    124: time ran out. 125: the guest ended without a status.
+#                    `--exec -` reads CMD from stdin, for one longer than an argument can be.
+#   --persist PATH   the persist disk (default ./persist.img), or `none`
+#   --append WORDS   more words for the kernel command line
+#   --timeout S      end QEMU after S seconds (default 120 with --exec, else never)
+#   --accel A        auto, kvm or tcg (default auto: KVM only where it really works)
+#   --mem MB         memory (default 1024)
+#   --kernel F       default ./vmlinuz
+#   --image F        default ./build/spine.img
+#   --log FILE       with --exec, the serial console goes here (default build/console.log)
+#   --show-console   with --exec, show the serial console on stderr as well
+#   --gui            add a screen (virtio-vga) in a window
+#
+# Whatever follows -- goes to QEMU unchanged and last. Nothing here needs root.
+set -euo pipefail
+LIB="$(dirname "$0")/lib"
+# shellcheck source=lib/say.sh
+. "$LIB/say.sh"
+# shellcheck source=lib/qemu.sh
+. "$LIB/qemu.sh"
+
+persist=""
+command=""
+with_exec=no
+append=""
+timeout=""
+gui=no
+accel=auto
+kernel="$TOP/vmlinuz"
+image="$TOP/build/spine.img"
+log="$TOP/build/console.log"
+show_console=no
+mem=1024
+while [ $# -gt 0 ]; do
+    case $1 in
+        --persist) need_value "$@"; persist="$2"; shift ;;
+        --exec) need_value "$@"; command="$2"; with_exec=yes; shift ;;
+        --append) need_value "$@"; append="$2"; shift ;;
+        --timeout) need_value "$@"; timeout="$2"; shift ;;
+        --accel) need_value "$@"; accel="$2"; shift ;;
+        --mem) need_value "$@"; mem="$2"; shift ;;
+        --kernel) need_value "$@"; kernel="$2"; shift ;;
+        --image) need_value "$@"; image="$2"; shift ;;
+        --log) need_value "$@"; log="$2"; shift ;;
+        --show-console) show_console=yes ;;
+        --gui) gui=yes ;;
+        -h | --help) help_from "$0"; exit 0 ;;
+        --) shift; break ;;
+        *) usage_error "unknown option $1." ;;
+    esac
+    shift
+done
+extra=("$@")
+
+[[ $timeout =~ ^[1-9][0-9]*$|^$ ]] || usage_error "--timeout takes whole seconds, not '$timeout'."
+[[ $mem =~ ^[1-9][0-9]*$ ]] || usage_error "--mem takes megabytes, not '$mem'."
+need_command qemu-system-x86_64 "install Debian's qemu-system-x86, or let scripts/quickstart.sh do it."
+[ -f "$kernel" ] || die "there is no kernel at $kernel: build it with scripts/mkspine.sh."
+[ -f "$image" ] || die "there is no image at $image: build it with scripts/mkspine.sh."
+if [ -z "$persist" ]; then
+    persist="$TOP/persist.img"
+    [ -e "$persist" ] || die "there is no persist disk at $persist: make one with scripts/mkpersist.sh, or boot with --persist none."
+fi
+# Anything with a colon is QEMU's own notation (nbd:..., json:...): QEMU will judge it.
+[[ $persist == none || $persist == *:* ]] || [ -e "$persist" ] ||
+    die "there is no persist disk at $persist: make one with scripts/mkpersist.sh $persist"
+
+accel="$(choose_accel "$accel")"
+qemu_machine "$accel"
+qemu_disk "$persist"
+[ "$gui" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
+words="console=ttyS0,115200 loglevel=4 psi=1 panic=10"
+[ "$accel" = kvm ] || words+=" bay0.patience=5"
+
+if [ "$with_exec" = no ]; then
+    boot_console
+else
+    boot_exec
+fi

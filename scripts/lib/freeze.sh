@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# bay0/ -> a PyInstaller folder, inside the build root.
+
+# freeze_bay0 WORK: leaves the folder in WORK/out/bay0, tried with --help in the build root.
+freeze_bay0() {
+    local work="$1"
+    [ -f "$TOP/bay0/__main__.py" ] || die "bay0/__main__.py is not there: is this a complete checkout?"
+    mkdir -p "$work/src" "$work/out"
+    # A copy without caches: what is frozen must depend on the sources alone.
+    tar -C "$TOP" --exclude=__pycache__ -cf - bay0 | tar -C "$work/src" --no-same-owner -xf -
+    cp -r "$TOP/scripts/freeze" "$work/src/freeze"
+    in_buildroot --ro "$work/src" /src --rw "$work/out" /out -- \
+        /opt/freeze/bin/pyinstaller --noconfirm --log-level WARN \
+        --distpath /out --workpath /tmp/freeze /src/freeze/bay0.spec >"$BUILD/freeze.log" 2>&1 || {
+        tail -n 20 "$BUILD/freeze.log" >&2
+        die "PyInstaller could not freeze bay0 (its log is build/freeze.log)."
+    }
+    in_buildroot --ro "$work/out" /out -- /out/bay0/bay0 --help >"$BUILD/freeze-help.txt" 2>&1 || {
+        tail -n 20 "$BUILD/freeze-help.txt" >&2
+        die "the frozen bay0 does not even print its --help in the build root."
+    }
+    note "frozen: $(du -sm "$work/out/bay0" | cut -f1) MB, --help works in the build root"
+}

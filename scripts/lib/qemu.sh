@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2054  # the variables are boot-qemu.sh's options; commas are QEMU's
+# The pieces of QEMU's command line, and the two ways to run it.
+
+QEMU=()
+
+# choose_accel auto|kvm|tcg: prints kvm or tcg. A /dev/kvm that opens on a processor
+# without vmx or svm hangs its guests for ever, so both must be there.
+choose_accel() {
+    local works=no
+    if grep -qEw 'vmx|svm' /proc/cpuinfo && ( : <>/dev/kvm ) 2>/dev/null; then works=yes; fi
+    case $1 in
+        tcg) echo tcg ;;
+        kvm) [ "$works" = yes ] || die "--accel kvm: KVM does not work here (no vmx or svm, or no access to /dev/kvm): use --accel tcg."
+            echo kvm ;;
+        auto) if [ "$works" = yes ]; then echo kvm; else echo tcg; fi ;;
+        *) usage_error "--accel takes auto, kvm or tcg, not '$1'." ;;
+    esac
+}
+
+# qemu_machine kvm|tcg: processor, memory, watchdog; no network, ever.
+qemu_machine() {
+    QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -m "$mem" -nic none -rtc base=utc)
+    if [ "$1" = kvm ]; then
+        QEMU+=(-accel kvm -cpu host -smp 2)
+    else
+        # thread=multi lets this kernel panic at random while it patches its own text.
+        QEMU+=(-accel tcg,thread=single -cpu max -smp 1)
+    fi
+    QEMU+=(-device i6300esb -action watchdog=reset)
+}
+
+# qemu_disk PATH|none: the persist disk as /dev/vda.
+qemu_disk() {
+    [ "$1" != none ] || return 0
+    local file="${1//,/,,}"
+    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist)
+}
+
+# boot_console: the serial console is this terminal.
+boot_console() {
+    local run=()
+    [ "$gui" = yes ] || QEMU+=(-display none)
+    QEMU+=(-chardev stdio,id=console,mux=on,signal=off -serial chardev:console -mon chardev=console
+        -kernel "$kernel" -initrd "$image" -append "$words${append:+ $append}" "${extra[@]}")
+    [ -z "$timeout" ] || run=(timeout --foreground --kill-after=5 "$timeout")
+    note "booting ($accel); Ctrl-A X ends QEMU, \`bay0 poweroff\` turns the spine off"
+    local status=0
+    "${run[@]}" "${QEMU[@]}" || status=$?
+    [ "$status" -ne 124 ] || { echo "$PROG: time ran out after $timeout seconds; QEMU was ended." >&2; exit 124; }
+    [ "$status" -eq 0 ] || die "QEMU ended with status $status, see its message above."
+}
+
+# boot_exec: headless; the guest's half is scripts/rootfs/usr/lib/bay0-exec/run.
+boot_exec() {
+    timeout="${timeout:-120}"
+    TMP="$(mktemp -d)"
+    trap 'end_exec' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    if [ "$command" = - ]; then cat >"$TMP/command"; else printf '%s\n' "$command" >"$TMP/command"; fi
+    open_outputs
+    # A reset ends QEMU: the guest of an --exec never starts over.
+    QEMU+=(-display none -monitor none -action reboot=shutdown
+        -add-fd fd=3,set=1,opaque=output -add-fd fd=4,set=2,opaque=console
+        -chardev file,id=console,path=/dev/fdset/2,append=on -serial chardev:console
+        -fw_cfg "name=opt/bay0.exec,file=$TMP/command"
+        -device virtio-serial-pci
+        -chardev file,id=output,path=/dev/fdset/1,append=on
+        -device virtserialport,chardev=output,name=bay0.output
+        -chardev "file,id=status,path=$TMP/status"
+        -device virtserialport,chardev=status,name=bay0.status
+        -kernel "$kernel" -initrd "$image" -append "$words bay0.exec${append:+ $append}" "${extra[@]}")
+    timeout --kill-after=5 "$timeout" "${QEMU[@]}" </dev/null 2>"$TMP/qemu.err" &
+    QEMU_PID=$!
+    local status=0
+    wait "$QEMU_PID" || status=$?
+    QEMU_PID=""
+    close_outputs
+    report_exec "$status"
+}
+
+# open_outputs: pipes on 3 (the command's output) and 4 (the console). QEMU sets its
+# ends non-blocking; through pipes that cannot reach our caller's terminal or file.
+open_outputs() {
+    mkdir -p "$(dirname "$log")" && : >"$log" || die "cannot write the console log $log: name another with --log."
+    exec 3> >(trap '' INT; exec cat)
+    OUTPUT_PID=$!
+    if [ "$show_console" = yes ]; then
+        exec 4> >(trap '' INT; exec tee -i "$TMP/console" "$log" >&2 3>&-)
+    else
+        exec 4> >(trap '' INT; exec tee -i "$TMP/console" >"$log" 3>&-)
+    fi
+    CONSOLE_PID=$!
+}
+
+# close_outputs: ends both pipes and waits until everything has come out of them.
+close_outputs() {
+    exec 3>&- 4>&-
+    wait "$OUTPUT_PID" "$CONSOLE_PID" 2>/dev/null || true
+}
+
+# end_exec: on every way out; a QEMU that still runs is ended by its pid.
+end_exec() {
+    [ -z "${QEMU_PID:-}" ] || kill "$QEMU_PID" 2>/dev/null || true
+    rm -rf "$TMP"
+}
+
+# report_exec QEMU_STATUS: exits with the guest's status, or 124, or 125.
+report_exec() {
+    local answer
+    if [ "$1" -eq 124 ] || [ "$1" -eq 137 ]; then
+        echo "$PROG: time ran out after $timeout seconds; QEMU was ended. The console is in $log." >&2
+        exit 124
+    fi
+    answer="$(sed -n 's/^exit \([0-9]\{1,3\}\)$/\1/p' "$TMP/status" 2>/dev/null | tail -n 1)"
+    [ -z "$answer" ] || exit "$answer"
+    if [ "$1" -ne 0 ]; then
+        cat "$TMP/qemu.err" >&2
+        echo "$PROG: QEMU ended with status $1 before the command could report one." >&2
+    else
+        echo "$PROG: the spine ended without the command's status. The console ($log) ends with:" >&2
+        tail -n 30 "$TMP/console" >&2
+    fi
+    exit 125
+}
