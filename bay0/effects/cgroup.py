@@ -50,7 +50,7 @@ def pids(directory: str) -> list[int]:
     """Return the processes directly in the group."""
     try:
         with open(f"{directory}/cgroup.procs", encoding="ascii") as listing:
-            return [int(line) for line in listing]
+            return [pid for line in listing if (pid := int(line)) > 0]  # 0: of another pid namespace; kill(0) would be ourselves
     except (OSError, ValueError):
         return []
 

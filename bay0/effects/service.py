@@ -74,7 +74,10 @@ class Services:
             self.reactor.call_later(after_s, lambda: engine.outcome(instance.name, token, event, why))
 
     def _start(self, instance: Instance, token: int) -> None:
-        spec = self.specs[instance.name]
+        spec = self.specs.get(instance.name)
+        if spec is None:  # an earlier boot had it; "init complete" tells every tenant to start
+            self._dismiss(instance, "this boot does not want it")
+            return
         files: list[tuple[Any, ...]] = []
         if spec.tty is not None:  # opened by a session leader without O_NOCTTY, it becomes the controlling terminal
             files = [(os.POSIX_SPAWN_OPEN, 0, spec.tty, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
@@ -103,13 +106,16 @@ class Services:
 
     def _wait(self, instance: Instance, token: int) -> None:
         if self.specs[instance.name].once:
-            if self.engine is not None:
-                engine = self.engine
-                self.reactor.call_soon(lambda: engine.send(instance.name, E.STOP, "it runs once"))
+            self._dismiss(instance, "it runs once")
             return
         quick = self._quick.get(instance.name, 0)
         instance.attempts = quick
         self._report(instance, token, E.WAITED, after_s=BACK_OFF_S[min(quick, len(BACK_OFF_S) - 1)])
+
+    def _dismiss(self, instance: Instance, why: str) -> None:
+        if self.engine is not None:
+            engine = self.engine
+            self.reactor.call_soon(lambda: engine.send(instance.name, E.STOP, why))
 
     def _stop(self, instance: Instance, token: int) -> None:
         live = self._live.get(instance.name)

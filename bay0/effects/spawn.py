@@ -36,7 +36,7 @@ READS_A_TURN = 8  # so that an endless writer cannot hold the reactor
 RESET_SIGNALS = tuple(s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP))
 
 # $0 is the cgroup directory or "-"; a failure to join is said and ends the child, because then nothing could end it later
-_ENTER = 'echo 0 >/proc/self/oom_score_adj 2>/dev/null; [ "$0" = - ] || echo 0 >"$0/cgroup.procs" || exit 125; exec "$@"'
+_ENTER = 'echo 0 2>/dev/null >/proc/self/oom_score_adj; [ "$0" = - ] || echo 0 >"$0/cgroup.procs" || exit 125; exec "$@"'
 
 
 class Ending(Enum):
@@ -130,16 +130,16 @@ class Spawner:
 
         `files` are extra posix_spawn file actions, applied after stdin, stdout and stderr were set to /dev/null.
         """
-        directory = cgroup.make(group)
         null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-        command = ["/bin/sh", "-c", _ENTER, directory or "-", *argv]
         try:
+            directory = cgroup.make(group)
+            command = ["/bin/sh", "-c", _ENTER, directory or "-", *argv]
             pid = os.posix_spawn(
                 command[0], command, {**ENVIRONMENT, **(env or {})}, file_actions=[*null, *files],
                 setsid=True, setsigmask=(), setsigdef=RESET_SIGNALS,
             )  # fmt: skip
-        except OSError as error:
-            raise SpawnError(f"{name}: {argv[0]} could not be started: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or what is no text
+            raise SpawnError(f"{name}: {argv[0]} could not be started: {error}") from error
         child = Child(pid, name, directory)
 
         def ended(status: int) -> None:
@@ -155,8 +155,11 @@ class Spawner:
         For the state worker alone: a fork shares our pages and starts in milliseconds, where a second interpreter takes
         seconds on a slow machine. What a fork would wrongly inherit is undone in `_become` (storage-health.md).
         """
-        directory = cgroup.make(group)
-        pid = os.fork()
+        try:
+            directory = cgroup.make(group)
+            pid = os.fork()
+        except OSError as error:
+            raise SpawnError(f"{name}: could not be forked: {error}") from error
         if pid == 0:
             _become(main, directory, keep)
         child = Child(pid, name, directory)
@@ -208,6 +211,13 @@ def _become(main: Callable[[], int], directory: str | None, keep: int) -> NoRetu
         os._exit(status)
 
 
+def _pipe() -> tuple[int, int]:
+    """Return a pipe that we read without blocking and the child writes as it is used to."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(write, True)
+    return read, write
+
+
 @define(eq=False, repr=False)
 class _Command:
     """One running command: three things must end (process, two pipes), and three timers make sure they do."""
@@ -222,18 +232,19 @@ class _Command:
     timed_out: bool = False
     dropped: int = 0
     finished: bool = False
+    left_behind: bool = False
     _timer: Timer | None = None
     _pipes: dict[int, bytearray] = field(factory=dict)
     _texts: list[bytearray] = field(factory=list)
 
     def begin(self, argv: Sequence[str], group: str, env: Mapping[str, str] | None) -> None:
-        ends = [os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) for _ in range(2)]
-        for _, write in ends:
-            os.set_blocking(write, True)
-        files = [(os.POSIX_SPAWN_DUP2, write, fd) for (_, write), fd in zip(ends, (1, 2), strict=True)]
+        ends: list[tuple[int, int]] = []
         try:
+            for _ in range(2):
+                ends.append(_pipe())
+            files = [(os.POSIX_SPAWN_DUP2, write, fd) for (_, write), fd in zip(ends, (1, 2), strict=True)]
             self.child = self.spawner.start(self.name, argv, self._exited, group=group, env=env, files=files)
-        except SpawnError as error:
+        except (OSError, SpawnError) as error:  # OSError: no descriptor is left for a pipe
             for end in itertools.chain.from_iterable(ends):
                 os.close(end)
             self._finish(Ending.EXITED, 127, str(error))
@@ -296,6 +307,7 @@ class _Command:
         self._look()
 
     def _abandon(self) -> None:
+        self.left_behind = True
         self.spawner.abandoned += 1
         for fd in list(self._pipes):
             self._close(fd)
@@ -309,8 +321,11 @@ class _Command:
     def _ended(self, status: int) -> None:
         if self.child is not None and self.child.left:
             self.child.kill()  # a command leaves nothing behind
-        if self.finished:  # it was abandoned, and has ended after all
+        if self.left_behind:  # it was abandoned, and has ended after all
+            self.left_behind = False
             self.spawner.abandoned -= 1
+            if self.child is not None:
+                self._sweep_group(self.child)
         ending = Ending.TIMED_OUT if self.timed_out else Ending.EXITED if status >= 0 else Ending.SIGNALLED
         self._finish(ending, status, "")
 

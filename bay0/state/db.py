@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
-from peewee import DatabaseError, IntegrityError, OperationalError, fn
+from peewee import EXCLUDED, DatabaseError, OperationalError, SqliteDatabase, fn
 
 from bay0.errors import StorageError
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, MIGRATIONS, VERSION, BootRow, JournalRow, MachineRow, database
@@ -34,20 +36,27 @@ def translated() -> Iterator[None]:
     """Turn SQLite's errors into `StorageError` with a code the storage machine knows."""
     try:
         yield
-    except OperationalError as error:
-        text = str(error)
-        code = "full" if "full" in text else "unwritable" if "readonly" in text or "unable to open" in text else "fault"
-        if "locked" in text:
-            text = "the database is locked by another process"
-        if "malformed" in text:
-            code = "damaged"
-        raise StorageError(code, text) from error
-    except IntegrityError as error:
-        raise StorageError("damaged", str(error)) from error
     except DatabaseError as error:
-        raise StorageError("damaged", f"state.db is damaged ({error})") from error
+        raise StorageError(*_meaning(_cause(error))) from error
     except OSError as error:
         raise translate(error) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what went wrong first: SQLite rolls back by itself when the disk is full, and peewee then fails to roll back again."""
+    while "cannot rollback" in str(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _meaning(error: BaseException) -> tuple[str, str]:
+    text = str(error)
+    if not isinstance(error, OperationalError) or "malformed" in text:
+        return "damaged", f"state.db is damaged ({text})"
+    if "locked" in text:
+        return "fault", "the database is locked by another process"
+    code = "full" if "full" in text else "unwritable" if "readonly" in text or "unable to open" in text else "fault"
+    return code, text
 
 
 def translate(error: OSError) -> StorageError:
@@ -77,21 +86,36 @@ def header_version(path: str) -> int:
     return int.from_bytes(header[60:64], "big")
 
 
+def log_version(path: str) -> int:
+    """Return the version that a write-ahead log left by a crash holds, which the header does not know yet; 0 if there is no log.
+
+    Read through a read-only connection: the last writer to close would copy the log into a database that must stay untouched.
+    """
+    try:
+        if os.path.getsize(path + "-wal") == 0:
+            return 0
+    except FileNotFoundError:
+        return 0
+    reader = SqliteDatabase(f"file:{quote(path)}?mode=ro", uri=True)
+    try:
+        return int(reader.pragma("user_version"))
+    finally:
+        reader.close()
+        with contextlib.suppress(OSError):
+            os.unlink(path + "-shm")  # the reader's; nobody else has the database open
+
+
 def open_database(path: str) -> int:
     """Open `path` and return its version. `StorageError`: newer (left untouched), damaged, full, unwritable, fault."""
     with translated():
         if not database.is_closed():
             database.close()
         _refuse_newer(header_version(path))
-        database.init(path, pragmas=())
+        _refuse_newer(log_version(path))
+        database.init(path, pragmas=(), timeout=0)  # a lock is said at once; to wait for it would miss the bound
         database.connect()
         database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
         version = int(database.pragma("user_version"))
-        try:
-            _refuse_newer(version)  # the write-ahead log may know better than the header
-        except StorageError:
-            database.close()
-            raise
         for name, value in PRAGMAS:
             database.execute_sql(f"PRAGMA {name}={value}").fetchall()
         found = {name: database.pragma(name) for name in EXPECTED}
@@ -174,6 +198,8 @@ def _put(step: Row) -> int:
             MachineRow.attempts: step["attempts"],
             MachineRow.boot_id: step["boot_id"],
         },
+        # a step may be written out after a later one of the same boot was: it must not turn the machine back
+        where=(MachineRow.boot_id != EXCLUDED.boot_id) | (MachineRow.seq < EXCLUDED.seq),
     ).execute()
     return 1
 
@@ -211,6 +237,8 @@ def close() -> bool:
     with translated():
         if database.is_closed():
             return True
-        busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        database.close()
+        try:
+            busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            database.close()  # whatever happens, or the filesystem could not be unmounted
         return not busy

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BACK_OFF_S = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
 CALM_S = 60.0
 PACKET_MAX = 256 << 10
+REQUEST_MAX = 160 << 10  # bytes the worker reads at once (its PACKET_MAX; a test compares them)
 TIMED_OUT, GONE, FAULT = "timed_out", "gone", "fault"
 
 
@@ -114,10 +115,14 @@ class WorkerLink:
             self.reactor.call_soon(lambda: done(Answer(code=GONE, why="there is no state worker")))
             return
         number = next(self._ids)
+        request = json.dumps({"id": number, "op": op, **arguments}).encode()
+        if len(request) > REQUEST_MAX:  # the kernel or the worker would cut it, and a healthy worker would look wedged
+            self.reactor.call_soon(lambda: done(Answer(code=FAULT, why=f"the request {op} is too large")))
+            return
         timer = self.reactor.call_later(bound_s, lambda: self._missed(worker, op, bound_s))
         worker.calls[number] = _Call(done, timer)
         try:
-            worker.peer.send(json.dumps({"id": number, "op": op, **arguments}).encode())
+            worker.peer.send(request)
         except BlockingIOError:
             pass  # its queue is full because it hangs: the bound will say so
         except OSError:
@@ -158,23 +163,25 @@ class WorkerLink:
         self._last_failure = now
         self.reactor.call_later(BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)], self.on_dead)
 
-    def _receive(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> bool:
+        """Handle one packet; tell whether there was one."""
         try:
             packet = worker.peer.recv(PACKET_MAX)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             packet = b""
         if not packet:
             self.reactor.unwatch(worker.peer.fileno())  # the reaper will say that it is gone
-            return
+            return False
         reply = json.loads(packet)
         call = worker.calls.pop(reply["id"], None)
         if call is None:
-            return  # late: it was answered "timed out"
+            return True  # late: it was answered "timed out"
         call.timer.cancel()
         error = reply.get("error")
         call.done(Answer(code=error["code"], why=error["message"]) if error else Answer(value=reply["ok"]))
+        return True
 
     def _missed(self, worker: _Worker, op: str, bound_s: float) -> None:
         if worker is not self._current:
@@ -190,11 +197,15 @@ class WorkerLink:
             self._abandoned = None
             self.log.info("abandoned state worker has ended")
         elif worker is self._current:
-            self._receive(worker)  # its last answer may still be in the socket
-            self._current = None
-            self._drop(worker)
-            _fail(worker, Answer(code=GONE, why="the state worker died"))
-            self.on_fault("the state worker died")
+            while worker is self._current and self._receive(worker):
+                pass  # its last answers may still be in the socket
+            if worker is self._current:
+                self._current = None
+                self._drop(worker)
+                _fail(worker, Answer(code=GONE, why="the state worker died"))
+                self.on_fault("the state worker died")
+            else:
+                self._abandoned = None  # one of those answers made somebody give it up
         waiters, self._waiters = self._waiters, []
         for resume in waiters:
             resume(Answer())

@@ -21,6 +21,7 @@ from bay0.state.schema import VERSION
 SOCKET_FD = 3
 PACKET_MAX = 160 << 10  # bytes; below the kernel's default socket buffer of 208 KiB
 ALIVE = f"{SPINE}/alive"
+PROBE_WIDTH = 79
 HISTORY_STEPS = 60  # of each boot; six boots of them fit into a packet
 _staged: list[dict[str, Any]] = []
 
@@ -55,7 +56,7 @@ def _probe(text: str) -> bool:
     with db.translated():
         fd = os.open(ALIVE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, f"{text}\n".encode())
+            os.write(fd, f"{text:<{PROBE_WIDTH}}\n".encode())  # of one length: it overwrites what an earlier boot wrote
             os.fdatasync(fd)
         finally:
             os.close(fd)
@@ -73,8 +74,10 @@ def _history(limit: int) -> list[dict[str, Any]]:
 
 
 def _close() -> dict[str, Any]:
-    empty = db.close()
-    device.unmount()
+    try:
+        empty = db.close()
+    finally:
+        device.unmount()
     return {"checkpointed": empty}
 
 

@@ -1,0 +1,270 @@
+"""One line a step, to places that may be slow, full or gone; what is lost is counted and said."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import threading
+import tty
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import until
+
+from bay0 import log
+from bay0.logline import LEVELS, render
+
+
+class Listing:
+    """A console that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.dropped = 0
+
+    def write(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def sinks_in(path: Path, **more: Any) -> log.Sinks:
+    return log.Sinks(console=Listing(), file=log.RunLog(str(path / "run" / "log.jsonl"), **more))  # type: ignore[arg-type]
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# ---- how a record looks
+
+
+def test_a_record_is_one_line_with_the_kernels_time() -> None:
+    assert render({"t_ms": 3214, "level": "info", "event": "persist mounted", "device": "/dev/vda"}) == "[       3.214] bay0: persist mounted (device=/dev/vda)"
+
+
+def test_a_step_says_from_where_to_where_and_why() -> None:
+    step = {
+        "t_ms": 10, "level": "info", "event": "step", "machine": "boot:1", "source": "new", "by": "begin", "dest": "mounting",
+        "why": "the kernel handed over", "n": 1, "after_ms": 4, "kept": "volatile",
+    }  # fmt: skip
+    assert render(step) == "[       0.010] bay0: boot:1: new -> mounting: the kernel handed over (after_ms=4 kept=volatile)"
+
+
+def test_warnings_and_errors_are_marked() -> None:
+    assert "bay0: WARNING: persist timeout" in render({"level": "warning", "event": "persist timeout"})
+    assert "bay0: ERROR: method failed" in render({"level": "error", "event": "method failed"})
+
+
+def test_values_that_would_be_ambiguous_are_quoted() -> None:
+    line = render({"event": "x", "why": "two words", "empty": "", "list": [1], "none": None, "lines": "a\nb"})
+    assert line.endswith(r'(why="two words" empty="" list=[1] none=null lines="a\nb")')
+
+
+# ---- levels and sinks
+
+
+def test_every_record_is_in_the_file_and_the_console_shows_what_its_level_lets_through(tmp_path: Path) -> None:
+    sinks = sinks_in(tmp_path)
+    sinks.file.open()
+    logger = log.make(sinks)
+    logger.debug("small", n=1)
+    logger.info("plain", n=2)
+    logger.warning("odd", n=3)
+    assert [record["event"] for record in records(tmp_path / "run" / "log.jsonl")] == ["small", "plain", "odd"]
+    assert [line.split("] ")[1] for line in sinks.console.lines] == ["bay0: plain (n=2)", "bay0: WARNING: odd (n=3)"]
+
+
+def test_steps_are_shown_even_when_a_shell_shares_the_console(tmp_path: Path) -> None:
+    sinks = sinks_in(tmp_path)
+    sinks.console_level = LEVELS["error"]
+    logger = log.make(sinks)
+    logger.warning("hidden")
+    logger.info("step", machine="m", source="a", by="e", dest="b", why="w", n=1, after_ms=0, kept="durable")
+    assert len(sinks.console.lines) == 1
+
+
+def test_times_are_the_kernels_and_never_run_backwards(tmp_path: Path) -> None:
+    sinks = sinks_in(tmp_path)
+    sinks.file.open()
+    logger = log.make(sinks)
+    before = log.kernel_ms()
+    for number in range(5):
+        logger.info("tick", number=number)
+    times = [record["t_ms"] for record in records(tmp_path / "run" / "log.jsonl")]
+    assert times == sorted(times)
+    assert before <= times[0] <= times[-1] <= log.kernel_ms()
+
+
+# ---- the file under /run
+
+
+def test_lines_before_the_file_is_there_are_not_lost(tmp_path: Path) -> None:
+    sinks = sinks_in(tmp_path)
+    logger = log.make(sinks)
+    logger.info("early", n=1)
+    sinks.file.open()
+    logger.info("late", n=2)
+    assert [record["event"] for record in records(tmp_path / "run" / "log.jsonl")] == ["early", "late"]
+
+
+def test_early_lines_are_bounded(tmp_path: Path) -> None:
+    file = log.RunLog(str(tmp_path / "log.jsonl"))
+    for number in range(5000):
+        file.write({"n": number})
+    file.open()
+    kept = [record["n"] for record in records(tmp_path / "log.jsonl")]
+    assert len(kept) == 1000
+    assert kept[-1] == 4999
+
+
+def test_the_file_is_bounded_and_one_older_one_is_kept(tmp_path: Path) -> None:
+    file = log.RunLog(str(tmp_path / "log.jsonl"), limit=4096)
+    file.open()
+    for number in range(1000):
+        file.write({"n": number, "text": "x" * 50})
+    assert sorted(os.listdir(tmp_path)) == ["log.jsonl", "log.jsonl.1"]
+    assert all(os.path.getsize(tmp_path / name) <= 4096 for name in os.listdir(tmp_path))
+    older, newer = records(tmp_path / "log.jsonl.1"), records(tmp_path / "log.jsonl")
+    numbers = [record["n"] for record in older + newer]
+    assert numbers == list(range(numbers[0], 1000)), "no line is lost or torn at the rotation"
+
+
+def test_a_log_that_is_opened_again_goes_on_and_keeps_its_bound(tmp_path: Path) -> None:
+    for _ in range(3):
+        file = log.RunLog(str(tmp_path / "log.jsonl"), limit=300)
+        file.open()
+        file.write({"text": "x" * 180})
+    assert os.path.getsize(tmp_path / "log.jsonl") <= 300
+    assert os.path.exists(tmp_path / "log.jsonl.1")
+
+
+def test_a_full_disk_under_run_does_not_raise() -> None:
+    file = log.RunLog("/dev/full")
+    file._fd = os.open("/dev/full", os.O_WRONLY)
+    file.write({"n": 1})
+
+
+def test_odd_values_do_not_raise(tmp_path: Path) -> None:
+    sinks = sinks_in(tmp_path)
+    sinks.file.open()
+    logger = log.make(sinks)
+    logger.info("odd", path=Path("/x"), raw=b"\xff", lone="\udc80", nul="\0", error=OSError(5, "io"))
+    assert records(tmp_path / "run" / "log.jsonl")[0]["path"] == "/x"
+
+
+# ---- the console
+
+
+def reader_of(fd: int, into: bytearray) -> threading.Thread:
+    def read() -> None:
+        while True:
+            try:
+                data = os.read(fd, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            into.extend(data)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_the_console_gets_lines_that_end_as_a_terminal_wants_them(tmp_path: Path) -> None:
+    fifo = tmp_path / "console"
+    os.mkfifo(fifo)
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    console = log.Console(str(fifo))
+    console.write("one")
+    console.write("two\nthree")
+    assert os.read(read, 1000) == b"one\r\ntwo\r\nthree\r\n"
+
+
+def test_a_terminal_that_nobody_reads_never_blocks_and_what_is_lost_is_counted_and_said(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    sinks = log.Sinks(console=log.Console(os.ttyname(slave)), file=log.RunLog(str(tmp_path / "log.jsonl")))
+    logger = log.make(sinks)
+    for number in range(5000):
+        logger.info("flood", number=number, text="x" * 80)
+    lost = sinks.console.dropped
+    assert lost > 0
+    assert len(sinks.console._ring) <= log.CONSOLE_RING
+    seen = bytearray()
+    reader_of(master, seen)
+    until(lambda: not sinks.console._ring and not sinks.console._begun, "an empty ring", step=sinks.console.push)
+    logger.info("afterwards")
+    until(lambda: b"afterwards" in seen, step=sinks.console.push)
+    text = seen.decode()
+    assert f"bay0: {sinks.console.dropped} console lines lost while the terminal did not read" in text or "console lines lost" in text
+    assert text.rindex("console lines lost") < text.index("afterwards")
+    shown = text.count("flood (")
+    assert shown + sinks.console.dropped >= 5000, "every line was shown or counted"
+
+
+def test_no_terminal_at_all_is_survived(tmp_path: Path) -> None:
+    console = log.Console(str(tmp_path / "nothing"))
+    for number in range(1000):
+        console.write(str(number))
+    assert console.dropped == 1000 - log.CONSOLE_RING
+
+
+def test_a_terminal_that_comes_late_gets_what_the_ring_kept(tmp_path: Path) -> None:
+    fifo = tmp_path / "console"
+    console = log.Console(str(fifo))
+    console.write("early")
+    os.mkfifo(fifo)
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    console.push()
+    assert os.read(read, 100) == b"early\r\n"
+
+
+def test_a_terminal_that_goes_away_is_opened_again(tmp_path: Path) -> None:
+    fifo = tmp_path / "console"
+    os.mkfifo(fifo)
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    console = log.Console(str(fifo))
+    console.write("one")
+    os.close(read)
+    console.write("two")  # EPIPE: the line waits
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    console.write("three")
+    assert os.read(read, 100) == b"two\r\nthree\r\n"
+
+
+def test_a_line_that_is_cut_by_a_full_terminal_is_finished_later(tmp_path: Path) -> None:
+    fifo = tmp_path / "console"
+    os.mkfifo(fifo)
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    console = log.Console(str(fifo))
+    line = "y" * 50000
+    for _ in range(3):
+        console.write(line)
+    seen = bytearray()
+    while console._ring or console._begun:
+        seen += os.read(read, 1 << 20)
+        console.push()
+    seen += os.read(read, 1 << 20)
+    assert seen.decode() == f"{line}\r\n" * 3
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_ring_that_overflows_drops_whole_lines(tmp_path: Path, full: bool) -> None:
+    """The rest of a line that was cut must still come before the next one, or two lines become one."""
+    fifo = tmp_path / "console"
+    os.mkfifo(fifo)
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    console = log.Console(str(fifo))
+    lines = [f"{number:04}" + "z" * 5996 for number in range(600 if full else 30)]
+    for line in lines:
+        console.write(line)
+    seen = bytearray()
+    while console._ring or console._begun:
+        seen += os.read(read, 1 << 20)
+        console.push()
+    seen += os.read(read, 1 << 20)
+    shown = seen.decode().split("\r\n")[:-1]
+    assert set(shown) <= set(lines)
+    assert len(shown) + console.dropped == len(lines)

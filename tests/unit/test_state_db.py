@@ -1,0 +1,396 @@
+"""The database: asserted pragmas, migrations, idempotent and atomic commits, and every way in which a disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from bay0.bounds import Bounds
+from bay0.errors import StorageError
+from bay0.state import db, schema
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    yield str(tmp_path / "state.db")
+    if not db.database.is_closed():
+        db.database.close()
+
+
+@pytest.fixture
+def opened(path: str) -> str:
+    """An open database with this boot in it."""
+    db.open_database(path)
+    db.migrate()
+    db.record_boot(boot("b1"))
+    return path
+
+
+def boot(boot_id: str) -> dict[str, Any]:
+    return {"boot_id": boot_id, "version": "0.1.0", "kernel": "6.18", "started_wall": 1}
+
+
+def step(n: int, machine: str = "m", boot_id: str = "b1", **more: Any) -> dict[str, Any]:
+    row = {
+        "boot_id": boot_id, "n": n, "machine": machine, "kind": "tenant", "seq": n, "source": "stopped", "event": "start",
+        "dest": "starting", "why": "asked", "at_ms": 10 * n, "attempts": 0,
+    }  # fmt: skip
+    return {**row, **more}
+
+
+def bytes_of(path: str) -> dict[str, str]:
+    """Every file of a database with its hash."""
+    top = Path(path).parent
+    return {name: hashlib.sha256((top / name).read_bytes()).hexdigest() for name in sorted(os.listdir(top))}
+
+
+def crash(path: str, copy: str) -> None:
+    """Copy a database as a power cut would leave it: with its write-ahead log, which nobody has closed."""
+    for end in ("", "-wal"):
+        if os.path.exists(path + end):
+            shutil.copy(path + end, copy + end)
+
+
+# ---- opening
+
+
+def test_a_new_database_has_version_0_and_the_handoffs_pragmas(path: str) -> None:
+    assert db.open_database(path) == 0
+    pragmas = {name: db.database.pragma(name) for name in ("locking_mode", "journal_mode", "synchronous", "foreign_keys")}
+    assert pragmas == {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+
+
+def test_there_is_no_shared_memory_file_and_nobody_else_gets_in(opened: str) -> None:
+    db.commit([step(1)])
+    assert sorted(os.listdir(os.path.dirname(opened))) == ["state.db", "state.db-wal"]
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite3.connect(opened, timeout=0).execute("SELECT * FROM machine")
+
+
+def test_a_pragma_that_is_not_taken_is_an_error(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "PRAGMAS", tuple(p for p in db.PRAGMAS if p[0] != "journal_mode"))
+    with pytest.raises(StorageError, match="pragmas were not taken") as error:
+        db.open_database(path)
+    assert error.value.code == "unwritable"
+
+
+def test_opening_again_closes_what_was_open(opened: str) -> None:
+    db.commit([step(1)])
+    assert db.open_database(opened) == schema.VERSION
+    assert [row["name"] for row in db.machines()] == ["m"]
+
+
+def test_a_locked_database_says_so_at_once(opened: str) -> None:
+    db.close()
+    other = sqlite3.connect(opened)
+    other.execute("PRAGMA locking_mode=exclusive")
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="locked by another process") as error:
+        db.open_database(opened)
+    assert error.value.code == "fault"
+    assert time.monotonic() - began < Bounds().open, "to wait for the lock would miss the bound"
+    other.close()
+
+
+# ---- versions
+
+
+def newer(path: str, *, in_wal: bool) -> None:
+    """Make a database of the next version; `in_wal` leaves the version in the write-ahead log only, as a crash does."""
+    made = path + ".made"
+    other = sqlite3.connect(made)
+    other.execute("PRAGMA journal_mode=wal")
+    other.execute("CREATE TABLE future (x)")
+    if not in_wal:
+        other.execute(f"PRAGMA user_version={schema.VERSION + 1}")
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.execute(f"PRAGMA user_version={schema.VERSION + 1}")
+    other.commit()
+    crash(made, path)
+    other.close()
+    os.unlink(made)
+
+
+@pytest.mark.parametrize("in_wal", [False, True])
+def test_a_newer_database_is_refused_and_not_a_byte_of_it_changes(path: str, in_wal: bool) -> None:
+    newer(path, in_wal=in_wal)
+    before = bytes_of(path)
+    with pytest.raises(StorageError, match=rf"version {schema.VERSION + 1}, this program knows {schema.VERSION}.*untouched") as error:
+        db.open_database(path)
+    assert error.value.code == "newer"
+    assert bytes_of(path) == before
+    assert db.database.is_closed()
+
+
+def test_migrations_run_once_each_with_its_version(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(db, "VERSION", 3)
+    monkeypatch.setattr(
+        db, "MIGRATIONS", (*schema.MIGRATIONS, lambda _db: ran.append("second"), lambda _db: ran.append("third"))
+    )
+    db.open_database(path)
+    assert db.migrate() == 3
+    assert ran == ["second", "third"]
+    assert db.migrate() == 0
+    assert db.database.pragma("user_version") == 3
+
+
+def test_a_migration_that_fails_leaves_the_version_before_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(database: peewee.SqliteDatabase) -> None:
+        database.execute_sql("CREATE TABLE half (x)")
+        database.execute_sql("CREATE TABLE half (x)")
+
+    monkeypatch.setattr(db, "VERSION", 2)
+    monkeypatch.setattr(db, "MIGRATIONS", (*schema.MIGRATIONS, broken))
+    db.open_database(path)
+    with pytest.raises(StorageError):
+        db.migrate()
+    assert db.database.pragma("user_version") == 1
+    assert not db.database.table_exists("half")
+
+
+def test_a_crash_inside_a_migration_leaves_the_version_before_it(path: str, tmp_path: Path) -> None:
+    def cut(name: str) -> None:
+        if name == "in migration":
+            raise KeyboardInterrupt
+
+    db.open_database(path)
+    with pytest.raises(KeyboardInterrupt):
+        db.migrate(cut)
+    crash(path, str(tmp_path / "copy.db"))
+    assert db.open_database(str(tmp_path / "copy.db")) == 0
+    assert db.migrate() == schema.VERSION
+
+
+def test_the_version_is_that_of_the_last_migration() -> None:
+    assert len(schema.MIGRATIONS) == schema.VERSION == db.VERSION
+
+
+# ---- damage
+
+
+@pytest.mark.parametrize("content", [b"x", b"not a database" * 100, b"SQLite format 3\0", b"\0" * 4096])
+def test_a_file_that_is_no_database_is_damaged_and_left_as_it_is(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
+    with pytest.raises(StorageError) as error:
+        db.open_database(path)
+    assert error.value.code == "damaged"
+    assert Path(path).read_bytes() == content
+
+
+def test_an_empty_file_is_a_new_database(path: str) -> None:
+    Path(path).touch()
+    assert db.open_database(path) == 0
+
+
+def test_a_page_that_was_overwritten_is_found(opened: str) -> None:
+    db.commit([step(n) for n in range(200)])
+    db.close()
+    data = bytearray(Path(opened).read_bytes())
+    data[4096:8192] = os.urandom(4096)
+    Path(opened).write_bytes(data)
+    with pytest.raises(StorageError) as error:
+        db.open_database(opened)
+        db.check_integrity()
+    assert error.value.code == "damaged"
+
+
+def test_a_database_cut_short_is_found(opened: str) -> None:
+    db.commit([step(n) for n in range(200)])
+    db.close()
+    with open(opened, "r+b") as file:
+        file.truncate(8192)
+    with pytest.raises(StorageError) as error:
+        db.open_database(opened)
+        db.check_integrity()
+    assert error.value.code == "damaged"
+
+
+def test_a_sound_database_passes(opened: str) -> None:
+    db.check_integrity()
+
+
+# ---- committing
+
+
+def test_a_commit_is_a_journal_row_and_the_machines_new_state(opened: str) -> None:
+    assert db.commit([step(1, dest="running", attempts=2)]) == 1
+    assert db.journal(machine="m") == [step(1, dest="running", attempts=2)]
+    row = {"name": "m", "kind": "tenant", "state": "running", "seq": 1, "desired": "stopped", "attempts": 2, "boot_id": "b1"}
+    assert db.machines() == [row]
+
+
+def test_a_commit_may_be_sent_again(opened: str) -> None:
+    assert db.commit([step(1), step(2)]) == 2
+    assert db.commit([step(1), step(2), step(3)]) == 1
+    assert [row["n"] for row in db.journal()] == [1, 2, 3]
+
+
+def test_steps_are_taken_in_the_order_of_their_numbers(opened: str) -> None:
+    db.commit([step(3, dest="stopped"), step(1, dest="starting"), step(2, dest="running")])
+    assert db.machines()[0]["state"] == "stopped"
+
+
+def test_a_step_that_comes_after_a_newer_one_is_journaled_and_does_not_turn_the_machine_back(opened: str) -> None:
+    """A commit may fail and a later one succeed; the flush then brings the earlier one."""
+    db.commit([step(7, dest="stopped")])
+    db.commit([step(5, dest="running")])
+    assert [row["n"] for row in db.journal()] == [5, 7]
+    assert (db.machines()[0]["state"], db.machines()[0]["seq"]) == ("stopped", 7)
+
+
+def test_a_new_boot_may_count_its_machines_from_the_start(opened: str) -> None:
+    """When the database could not be read at boot, nobody knew how far it had counted."""
+    db.commit([step(50, dest="running")])
+    db.record_boot(boot("b2"))
+    db.commit([step(1, boot_id="b2", dest="stopped")])
+    assert (db.machines()[0]["state"], db.machines()[0]["boot_id"]) == ("stopped", "b2")
+
+
+@pytest.mark.parametrize("seam", ["before begin", "between rows"])
+def test_a_commit_that_is_cut_leaves_nothing(opened: str, tmp_path: Path, seam: str) -> None:
+    def cut(name: str) -> None:
+        if name == seam:
+            crash(opened, str(tmp_path / "copy.db"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        db.commit([step(1), step(2)], seam=cut)
+    assert db.machines() == []
+    db.open_database(str(tmp_path / "copy.db"))
+    assert db.journal() == []
+
+
+def test_a_commit_that_went_through_survives_a_crash(opened: str, tmp_path: Path) -> None:
+    db.commit([step(1)], seam=lambda name: crash(opened, str(tmp_path / "copy.db")) if name == "after commit" else None)
+    db.open_database(str(tmp_path / "copy.db"))
+    assert [row["n"] for row in db.journal()] == [1]
+
+
+def test_a_promised_commit_is_synchronous_and_the_next_one_is_not(opened: str) -> None:
+    levels: list[int] = []
+    db.commit([step(1)], full=True, seam=lambda _name: levels.append(int(db.database.pragma("synchronous"))))
+    assert set(levels) == {2}
+    assert db.database.pragma("synchronous") == 1
+
+
+def test_a_promised_commit_that_fails_leaves_the_level_as_it_was(opened: str) -> None:
+    def cut(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        db.commit([step(1)], full=True, seam=cut)
+    assert db.database.pragma("synchronous") == 1
+
+
+# ---- reading
+
+
+def test_the_journal_is_read_by_machine_and_by_boot_newest_at_the_end(opened: str) -> None:
+    db.record_boot(boot("b0-later"))
+    db.commit([step(1), step(2, "other"), step(3), step(1, boot_id="b0-later", event="converge")])
+    assert [(row["boot_id"], row["n"]) for row in db.journal(machine="m")] == [("b1", 1), ("b1", 3), ("b0-later", 1)]
+    assert [row["n"] for row in db.journal(boot_id="b1")] == [1, 2, 3]
+    assert [row["n"] for row in db.journal(boot_id="b1", limit=2)] == [2, 3]
+
+
+def test_boots_are_ordered_as_they_were_seen_because_clocks_lie(opened: str) -> None:
+    db.record_boot({**boot("b2"), "started_wall": -5})
+    db.record_boot({**boot("b2"), "started_wall": 9})
+    assert [(row["boot_id"], row["ordinal"], row["started_wall"]) for row in db.boots(10)] == [("b2", 2, -5), ("b1", 1, 1)]
+
+
+def test_the_journal_keeps_fifty_boots_and_the_machines_that_live_longer(opened: str) -> None:
+    db.commit([step(1, "sys://console", kind="tenant"), step(2, "boot:b1", kind="boot"), step(3, "storage:b1", kind="storage")])
+    for number in range(2, 60):
+        name = f"b{number}"
+        db.record_boot(boot(name))
+        db.commit([step(1, f"boot:{name}", name, kind="boot")])
+    boots = [row["boot_id"] for row in db.boots(1000)]
+    assert len(boots) == schema.JOURNAL_KEEP_BOOTS == 50
+    assert boots[0] == "b59"
+    assert {row["boot_id"] for row in db.journal(limit=10000)} <= set(boots)
+    names = {row["name"] for row in db.machines()}
+    assert "sys://console" in names
+    assert "boot:b1" not in names
+    assert "storage:b1" not in names
+    assert "boot:b59" in names
+
+
+# ---- refusals
+
+
+def test_a_full_disk_is_full_and_nothing_is_changed(opened: str) -> None:
+    db.commit([step(1)])
+    pages = int(db.database.pragma("page_count"))
+    db.database.pragma("max_page_count", pages)
+    with pytest.raises(StorageError) as error:
+        db.commit([step(n, why="x" * 2000) for n in range(2, 100)])
+    assert error.value.code == "full"
+    assert [row["n"] for row in db.journal()] == [1]
+
+
+def test_a_readonly_database_is_unwritable(opened: str) -> None:
+    db.database.pragma("query_only", 1)
+    with pytest.raises(StorageError) as error:
+        db.commit([step(1)])
+    assert error.value.code == "unwritable"
+
+
+def test_a_directory_that_is_not_there_is_unwritable(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as error:
+        db.open_database(str(tmp_path / "none" / "state.db"))
+    assert error.value.code == "unwritable"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, "full"), (errno.EDQUOT, "full"), (errno.EROFS, "unwritable"), (errno.EIO, "unwritable"), (errno.EPERM, "fault")],
+)
+def test_errors_of_the_system_become_codes_the_storage_machine_knows(number: int, code: str) -> None:
+    with pytest.raises(StorageError) as error, db.translated():
+        raise OSError(number, os.strerror(number))
+    assert error.value.code == code
+
+
+def test_a_row_that_contradicts_the_schema_is_damage(opened: str) -> None:
+    with pytest.raises(StorageError) as error, db.translated():
+        db.database.execute_sql("INSERT INTO machine (name) VALUES ('x')")
+    assert error.value.code == "damaged"
+
+
+# ---- closing
+
+
+def test_closing_leaves_one_file_with_everything_in_it(opened: str) -> None:
+    db.commit([step(1)])
+    assert db.close() is True
+    assert os.listdir(os.path.dirname(opened)) == ["state.db"]
+    assert sqlite3.connect(opened).execute("SELECT n FROM journal").fetchall() == [(1,)]
+
+
+def test_closing_twice_is_harmless(opened: str) -> None:
+    db.close()
+    assert db.close() is True
+
+
+def test_a_checkpoint_that_fails_still_lets_go_of_the_file(opened: str) -> None:
+    """Or the filesystem could not be unmounted."""
+    db.commit([step(1)])
+    db.database.pragma("query_only", 1)
+    try:
+        db.close()
+    except StorageError:
+        assert db.database.is_closed()
+    assert db.database.is_closed()
