@@ -5,7 +5,7 @@ from attrs import fields, frozen
 
 @frozen
 class Bounds:
-    """Seconds, before patience. Sources: handoff rule 7 (reads), storage-health.md (one bound for each kind of work)."""
+    """Seconds, before patience. Sources: handoff rule 7 (reads), docs/ARCHITECTURE.md, storage health (one bound for each kind of work)."""
 
     worker_start: float = 3.0
     find: float = 2.0

@@ -18,6 +18,7 @@ from bay0 import client, logview, picture, report
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 
 REFUSED, USAGE, NO_SPINE = 1, 2, 3
+OVERDUE = 124  # as timeout(1) has it
 DOT_TIMEOUT_S = 30
 
 
@@ -70,9 +71,13 @@ def _run(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(result["stdout"])
         sys.stderr.write(result["stderr"])
+        if result["dropped"]:
+            print(f"bay0: {result['dropped']} bytes of output were not kept; redirect it to a file to have it all", file=sys.stderr)
         if result["ending"] != "exited":
             print(f"bay0: {result['ending']} after {result['took_s']:.1f} s", file=sys.stderr)
     status = int(result["status"])
+    if result["ending"] in ("timed_out", "abandoned"):
+        return OVERDUE
     return status if status >= 0 else 128 - status
 
 
@@ -115,7 +120,7 @@ def _graph(options: argparse.Namespace) -> int:
 
 def _svg(text: str) -> str:
     if shutil.which("dot") is None:
-        raise UsageError("svg needs Graphviz's `dot`; install the package graphviz, or take --format mermaid")
+        raise UsageError("svg needs Graphviz's `dot`; install the package graphviz on your own machine, or take --format mermaid")
     done = subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, timeout=DOT_TIMEOUT_S, check=True)
     return done.stdout
 
@@ -171,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
     verb = add("history", _history, "print the journal of one machine")
     verb.add_argument("machine", help="its name, as `bay0 machines` lists it")
     verb.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last N rows (default 50, at most 300)")
-    verb = add("run", _run, "run one command in the spine, under a deadline; its exit status is ours")
+    verb = add("run", _run, "run one command in the spine, under a deadline; its exit status is ours, 124 if time ran out")
     verb.add_argument("--deadline", type=float, default=30.0, metavar="S", help="seconds until TERM, then KILL (default 30)")
     verb.add_argument("command", nargs="*", help="the command, after --")
     for how in ("poweroff", "reboot"):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bay0.state.port import StatePort
 
 HOSTNAME = "spine"
+POWER_AGAIN_S = 1.0
 
 
 @define(eq=False, repr=False)
@@ -139,9 +140,9 @@ class BootStages:
 
     def _reconcile(self, instance: Instance, token: int) -> None:
         if self.state.stored is None:
-            self.log.warning("nothing to reconcile", why="the database could not be read this boot; nothing is swept")
-        else:
-            self.reconcile_now()
+            self._report(instance, token, E.FAULT, "the database could not be read this boot; nothing is swept")
+            return
+        self.reconcile_now()
         self._report(instance, token, E.DONE)
 
     def reconcile_now(self) -> None:
@@ -198,7 +199,8 @@ class BootStages:
         try:
             self.ending(how)
         except OSError as error:
-            self._report(instance, token, E.FAULT, str(error))
+            why = str(error)
+            self.reactor.call_later(POWER_AGAIN_S, lambda: self._engine.outcome(instance.name, token, E.FAULT, why))
 
 
 def refuse_unknown_how(how: str) -> E:

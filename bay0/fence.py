@@ -1,6 +1,6 @@
 """The run-time fence around /persist: an audit hook in PID 1 that refuses to open anything below it.
 
-A file operation on a dead disk is unkillable (reliability.md), so in PID 1 it is a defect before it hangs. Static checks find what is
+A file operation on a dead disk is unkillable (docs/ARCHITECTURE.md, facts), so in PID 1 it is a defect before it hangs. Static checks find what is
 written down, this finds what is computed. sys.addaudithook(3) hooks cannot be removed, so tests use it in a child.
 """
 

@@ -61,6 +61,14 @@ def read_text(path: str) -> str:
         return ""
 
 
+def _disks() -> frozenset[str]:
+    """Return the names of the block devices that may hold something."""
+    try:
+        return frozenset(name for name in os.listdir(SYS_BLOCK) if not name.startswith(("loop", "ram", "zram")))
+    except OSError:
+        return frozenset()
+
+
 @define(eq=False, repr=False)
 class Spine:
     """All parts of a running PID 1, wired once in `build`."""
@@ -83,7 +91,7 @@ class Spine:
     control: ControlServer
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
-    _disks: frozenset[str] = frozenset()
+    _tried: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """Begin the boot and turn."""
@@ -94,7 +102,8 @@ class Spine:
 
     def after_turn(self) -> None:
         """Feed the watchdog and push what the console did not take."""
-        self.watchdog.feed(self.reactor.clock())
+        if self.boot.now is not boot.S.POWERING:  # from here on the watchdog is the last word
+            self.watchdog.feed(self.reactor.clock())
         self.sinks.console.push()
 
     def watch_steps(self, instance: Instance, step: Step) -> None:
@@ -107,6 +116,8 @@ class Spine:
         self.stages.look_stopped()
         if instance.definition.kind in ("boot", "storage") and instance not in (self.boot, self.state.storage):
             self.reactor.call_soon(partial(self.engine.forget, instance.name))  # an earlier boot's: converged, and in the journal
+        if instance is self.state.storage and instance.now in (storage.S.OPENING, storage.S.REATTACHING):
+            self._tried = _disks()
         if instance is self.state.storage and instance.now is storage.S.DURABLE:
             self._durable(step)
         if instance is self.boot and instance.now is boot.S.COMPLETE:
@@ -129,16 +140,15 @@ class Spine:
         self.reactor.call_later(PROBE_EVERY_S, self._probe)
 
     def _look_for_disk(self) -> None:
-        """Notice a disk that was plugged in later: seen in sysfs, which never waits for it."""
-        try:
-            disks = frozenset(os.listdir(SYS_BLOCK))
-        except OSError:
-            disks = frozenset()
-        came, self._disks = disks - self._disks, disks
-        if came and self.state.storage is not None and self.state.storage.now is storage.S.DETACHED and self.boot.now is boot.S.COMPLETE:
-            self.engine.send(self.state.storage.name, storage.E.RETRY, f"{', '.join(sorted(came))} appeared")
-        elif self.state.storage is not None and self.state.storage.now is storage.S.READONLY and self.state.worth_retrying():
-            self.engine.send(self.state.storage.name, storage.E.RETRY, "it may be writable again")
+        """Notice a disk that came after the last attempt began: seen in sysfs, which never waits for it."""
+        health = self.state.storage
+        if health is not None and health.now is storage.S.DETACHED and self.boot.now is boot.S.COMPLETE:
+            disks = _disks()
+            came, self._tried = disks - self._tried, disks
+            if came:
+                self.engine.send(health.name, storage.E.RETRY, f"{', '.join(sorted(came))} appeared")
+        elif health is not None and health.now is storage.S.READONLY and self.state.worth_retrying():
+            self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
 
     def stop(self, how: str, why: str) -> None:

@@ -47,7 +47,7 @@ class Console:
         if len(self._ring) >= CONSOLE_RING:
             self._ring.popleft()
             self.dropped += 1
-        self._ring.append(line.encode("utf-8", "replace").replace(b"\n", b"\r\n") + b"\r\n")
+        self._ring.append(line.encode("utf-8", "replace")+ b"\n")  # the terminal adds the carriage return
         self.push()
 
     def push(self) -> None:

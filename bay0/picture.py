@@ -12,21 +12,29 @@ COLOURS = {"boot": "#3b6ea5", "storage": "#b58900"}
 
 
 def spans(steps: Steps) -> list[dict[str, Any]]:
-    """Turn steps into spans: each state from its entry to the next step of the same machine. Milliseconds since kernel start."""
-    ordered = sorted(steps, key=lambda s: s["n"])
+    """Turn steps, oldest first, into spans: each state from its entry to the next step of the same machine in the same boot.
+
+    Milliseconds since that boot's kernel started.
+    """
     found: list[dict[str, Any]] = []
-    open_spans: dict[str, dict[str, Any]] = {}
-    for step in ordered:
-        before = open_spans.get(step["machine"])
+    open_spans: dict[tuple[str, str], dict[str, Any]] = {}
+    for step in steps:
+        before = open_spans.get((step["boot_id"], step["machine"]))
         if before is not None:
             before["end_ms"] = step["at_ms"]
         span = {
-            "machine": step["machine"], "kind": step["kind"], "state": step["dest"],
+            "machine": _name(step), "kind": step["kind"], "state": step["dest"],
             "start_ms": step["at_ms"], "end_ms": None, "why": step["why"],
         }  # fmt: skip
         found.append(span)
-        open_spans[step["machine"]] = span
+        open_spans[step["boot_id"], step["machine"]] = span
     return found
+
+
+def _name(step: Mapping[str, Any]) -> str:
+    """Return `boot` and `storage` for the step's own boot's, else the machine's full name."""
+    own = f"{step['kind']}:{step['boot_id'][:8]}"
+    return str(step["kind"] if step["machine"] == own else step["machine"])
 
 
 def table(steps: Steps) -> list[str]:
@@ -34,8 +42,7 @@ def table(steps: Steps) -> list[str]:
     lines = [f"{'at':>9}  {'took':>9}  {'machine':14} {'state':12} why"]
     for span in spans(steps):
         took = "" if span["end_ms"] is None else f"{span['end_ms'] - span['start_ms']} ms"
-        name = span["machine"] if span["kind"] not in COLOURS else span["kind"]  # one of these a boot
-        lines.append(f"{span['start_ms'] / 1000:7.3f} s  {took:>9}  {name:14} {span['state']:12} {span['why']}")
+        lines.append(f"{span['start_ms'] / 1000:7.3f} s  {took:>9}  {span['machine']:14} {span['state']:12} {span['why']}")
     return lines
 
 
@@ -61,7 +68,7 @@ def svg(boot: Mapping[str, Any]) -> str:
         wide = max(2.0, (end - span["start_ms"]) * scale)
         x = LEFT + span["start_ms"] * scale
         colour = COLOURS.get(span["kind"], "#777")
-        out.append(f'<text x="12" y="{y + 17}">{escape(span["kind"])} {escape(span["state"])}</text>')
+        out.append(f'<text x="12" y="{y + 17}">{escape(span["machine"])} {escape(span["state"])}</text>')
         out.append(f'<rect x="{x:.1f}" y="{y + 4}" width="{wide:.1f}" height="{ROW - 8}" fill="{colour}"><title>{escape(span["why"])}</title></rect>')
         out.append(f'<text x="{x + wide + 4:.1f}" y="{y + 17}" fill="#333">{end - span["start_ms"]} ms</text>')
     return "\n".join([*out, "</svg>"]) + "\n"

@@ -1,6 +1,6 @@
 """What only PID 1 does: own every wait, turn signals into calls, and end the machine when nothing else can.
 
-One owner of all waits (lab notes: a second waiter turns exit codes into zeroes). Signals that are not handled are ignored by the
+One owner of all waits (measured: a second waiter turns exit codes into zeroes). Signals that are not handled are ignored by the
 kernel for PID 1, except that Python's own SIGINT handler would raise inside it, so all of them are set before anything else.
 """
 

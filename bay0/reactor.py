@@ -1,6 +1,6 @@
 """The loop of PID 1: one thread that waits nowhere but in its poll call, and handles one event at a time.
 
-Signals, child exits, timers, the control socket and the state worker's answers all become calls in one queue (architecture.md, rule 5).
+Signals, child exits, timers, the control socket and the state worker's answers all become calls in one queue (docs/ARCHITECTURE.md, rule 5).
 The loop measures its own longest turn: a turn that blocks is a defect, and `bay0 status` shows it.
 """
 
@@ -57,7 +57,7 @@ class Reactor:
         heapq.heappush(self._timers, (timer.due, next(self._serial), timer))
         return timer
 
-    def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
+    def watch(self, fd: int, events: int, call: Callable[[int], object]) -> None:
         """Call `call(ready events)` whenever `fd` is ready; replaces an earlier watch of it."""
         if fd in self._selector.get_map():
             self._selector.modify(fd, events, call)

@@ -9,7 +9,7 @@ from typing import Any
 from bay0 import picture
 
 REMEDIES = {
-    "detached": "no disk is attached; with one labelled SPINE-PERSIST it is taken within 5 s",
+    "detached": "a disk labelled SPINE-PERSIST that is plugged in is taken within 5 s; after mending one, `bay0 storage retry`",
     "wedged": "the disk does not answer; bay0 goes on from memory and comes back by itself when it does",
     "readonly": "mend the cause (see `bay0 log`), then `bay0 storage retry`",
     "closed": "the spine is going down",

@@ -33,7 +33,7 @@ def ctrl_alt_del_is_a_signal() -> None:
 class Watchdog:
     """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else.
 
-    It stays armed through a shutdown on purpose: reboot(2) does not finish with a wedged disk (reliability.md).
+    It stays armed through a shutdown on purpose: reboot(2) does not finish with a wedged disk (docs/ARCHITECTURE.md, facts).
     """
 
     path: str = WATCHDOG

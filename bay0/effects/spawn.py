@@ -2,7 +2,7 @@
 
 posix_spawn(3) keeps the interpreter out of the child: no preexec_fn, no fork of a Python heap. A few words of sh, exec'd
 first, reset the inherited oom_score_adj and join the child's own cgroup, so that a grandchild which leaves its process group is still
-found. The environment is an allow-list: a frozen program's LD_LIBRARY_PATH must not reach podman (lab notes).
+found. The environment is an allow-list: a frozen program's LD_LIBRARY_PATH must not reach podman (docs/ARCHITECTURE.md, facts).
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Spawner:
         """Start `main` in a fork of this program, with the descriptor `keep` as 3 and nothing else of ours.
 
         For the state worker alone: a fork shares our pages and starts in milliseconds, where a second interpreter takes
-        seconds on a slow machine. What a fork would wrongly inherit is undone in `_become` (storage-health.md).
+        seconds on a slow machine. What a fork would wrongly inherit is undone in `_become` (docs/ARCHITECTURE.md, storage health).
         """
         try:
             directory = cgroup.make(group)
@@ -241,7 +241,7 @@ class _Command:
         ends: list[tuple[int, int]] = []
         try:
             for _ in range(2):
-                ends.append(_pipe())
+                ends.append(_pipe())  # noqa: PERF401 - if the second fails, the first must be known, to be closed
             files = [(os.POSIX_SPAWN_DUP2, write, fd) for (_, write), fd in zip(ends, (1, 2), strict=True)]
             self.child = self.spawner.start(self.name, argv, self._exited, group=group, env=env, files=files)
         except (OSError, SpawnError) as error:  # OSError: no descriptor is left for a pipe

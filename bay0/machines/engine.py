@@ -1,6 +1,6 @@
 """MachineDef -> `transitions.Machine`, and the one funnel every step goes through. The only importer of `transitions`.
 
-Theory of operation: *commit, then memory, then effect* (architecture.md, rule 3).
+Theory of operation: *commit, then memory, then effect* (docs/ARCHITECTURE.md, rule 3).
  1. An event is looked up in the table. No row: nothing happens (ignored) or the asker is told (refused).
  2. A row becomes a numbered `Step`, handed to the journal port. Until it answers, this machine takes no other step; others go on.
  3. The answer DURABLE or VOLATILE moves memory; `before_state_change` refuses a step that is not the committed one.
@@ -36,7 +36,7 @@ Reply = Callable[["Step | Exception | None"], None]
 
 
 class Acceptance(Enum):
-    """What the journal port made of a step (storage-health.md)."""
+    """What the journal port made of a step (docs/ARCHITECTURE.md, storage health)."""
 
     DURABLE = "durable"
     VOLATILE = "volatile"

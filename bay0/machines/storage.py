@@ -1,6 +1,6 @@
 """Storage health as a machine: what a commit means right now, asked by everybody, decided here.
 
-Theory of operation (storage-health.md). /persist is touched by one worker process. A bound that is missed means WEDGED: the worker
+Theory of operation (docs/ARCHITECTURE.md, storage health). /persist is touched by one worker process. A bound that is missed means WEDGED: the worker
 is abandoned, and only the kernel's word that it has ended (WORKER_GONE) lets a new one start, because a second opener
 while the first lives would meet its lock. REATTACHING flushes the memory journal before anything is DURABLE again. Rows of
 this machine are the one thing always journaled in memory first: they cannot ask the disk whether the disk is there.
@@ -82,7 +82,7 @@ ROWS = (
     Row(S.DURABLE, E.WORKER_GONE, S.REATTACHING, "the worker died"),
     Row(S.DURABLE, E.UNWRITABLE, S.READONLY, "the disk refuses to be written"),
     Row(S.DURABLE, E.CLOSE, S.CLOSING, "the spine is going down"),
-    Row(S.WEDGED, E.WORKER_GONE, S.REATTACHING, "the old worker has ended: the disk answers again"),
+    Row(S.WEDGED, E.WORKER_GONE, S.REATTACHING, "the old worker has ended: a new one may open the disk"),
     Row(S.WEDGED, E.CLOSE, S.CLOSED, "a wedged disk cannot be flushed"),
     Row(S.READONLY, E.RETRY, S.REATTACHING, "asked to try again"),
     Row(S.READONLY, E.MISSED, S.WEDGED, "the disk did not answer within its bound"),

@@ -3,7 +3,7 @@
 Theory of operation. A table is a pure lookup: facts become events before they reach it, so there are no guards. A state is
 *at rest* or *busy*. A busy state owns exactly one effect and one deadline, so the stored state alone says what a crash left
 undone. Every (state, event) cell is a `Row`, or is named in `ignored` (harmless, say why) or `refused` (tell the asker why).
-Every state leads to a converged one through the event named CONVERGE. (architecture.md, sections 1 and 3.)
+Every state leads to a converged one through the event named CONVERGE. (docs/ARCHITECTURE.md.)
 """
 
 from __future__ import annotations

@@ -204,8 +204,14 @@ def _put(step: Row) -> int:
     return 1
 
 
+def _require_open() -> None:
+    if database.is_closed():
+        raise StorageError("no_device", "no database is open")
+
+
 def machines() -> list[Row]:
     """Return every stored machine."""
+    _require_open()
     with translated():
         rows: Iterable[Any] = MachineRow.select().order_by(MachineRow.name).dicts()
         return list(rows)
@@ -213,6 +219,7 @@ def machines() -> list[Row]:
 
 def boots(limit: int) -> list[Row]:
     """Return the last `limit` boots, newest first."""
+    _require_open()
     with translated():
         rows: Iterable[Any] = BootRow.select().order_by(BootRow.ordinal.desc()).limit(limit).dicts()
         return list(rows)
@@ -220,6 +227,7 @@ def boots(limit: int) -> list[Row]:
 
 def journal(*, machine: str | None = None, boot_id: str | None = None, limit: int = 200) -> list[Row]:
     """Return the last `limit` journal rows of a machine or a boot, oldest first."""
+    _require_open()
     with translated():
         query = JournalRow.select()
         if machine is not None:

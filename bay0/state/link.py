@@ -2,7 +2,7 @@
 
 A bound that is missed abandons the worker: it is killed, every open request is answered "timed out", and `on_missed` is called. Killing
 a process that hangs on a dead disk ends it only when the disk answers, so the link counts it as left behind until the reaper
-has seen its end; only then is `on_dead` called, after a back-off, and a new worker may start (storage-health.md).
+has seen its end; only then is `on_dead` called, after a back-off, and a new worker may start (docs/ARCHITECTURE.md, storage health).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
 
-from bay0.reactor import READ
+from bay0.reactor import READ, WRITE
 
 if TYPE_CHECKING:
     from bay0 import flow
@@ -63,6 +64,8 @@ class _Worker:
     peer: socket.socket
     process: WorkerProcess | None = None
     calls: dict[int, _Call] = field(factory=dict)
+    outbox: deque[bytes] = field(factory=deque)
+    full: bool = False
     gone: bool = False
 
 
@@ -106,7 +109,7 @@ class WorkerLink:
         finally:
             theirs.close()
         self._current = worker
-        self.reactor.watch(ours.fileno(), READ, lambda _ready: self._receive(worker))
+        self._watch(worker)
 
     def ask(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         """Send a request; `done` comes once, within `bound_s`."""
@@ -121,12 +124,9 @@ class WorkerLink:
             return
         timer = self.reactor.call_later(bound_s, lambda: self._missed(worker, op, bound_s))
         worker.calls[number] = _Call(done, timer)
-        try:
-            worker.peer.send(request)
-        except BlockingIOError:
-            pass  # its queue is full because it hangs: the bound will say so
-        except OSError:
-            pass  # it is dying: the reaper will say so
+        worker.outbox.append(request)
+        if len(worker.outbox) == 1:
+            self._push(worker)
 
     def waiting(self, op: str, bound_s: float, **arguments: Any) -> flow.Waitable:
         """`ask` for a flow."""
@@ -162,6 +162,31 @@ class WorkerLink:
         self._failures = self._failures + 1 if now - self._last_failure < CALM_S else 0
         self._last_failure = now
         self.reactor.call_later(BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)], self.on_dead)
+
+    def _watch(self, worker: _Worker) -> None:
+        events = READ | WRITE if worker.full else READ
+        self.reactor.watch(worker.peer.fileno(), events, lambda ready: self._ready(worker, ready))
+
+    def _ready(self, worker: _Worker, ready: int) -> None:
+        if ready & WRITE:
+            self._push(worker)
+        if ready & READ and worker is self._current:
+            self._receive(worker)
+
+    def _push(self, worker: _Worker) -> None:
+        """Send what waits; the socket holds some hundred requests. If it stays full, the worker hangs and a bound will say so."""
+        try:
+            while worker.outbox:
+                worker.peer.send(worker.outbox[0])
+                worker.outbox.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            worker.outbox.clear()  # it is dying: the reaper will say so
+            return
+        if worker.full != bool(worker.outbox):
+            worker.full = not worker.full
+            self._watch(worker)
 
     def _receive(self, worker: _Worker) -> bool:
         """Handle one packet; tell whether there was one."""

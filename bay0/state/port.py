@@ -1,7 +1,7 @@
 """PID 1's end of the state: the engine's journal port, and what the storage machine's busy states owe.
 
-What a commit means is decided by the storage machine's state (storage-health.md): DURABLE goes to the worker; anything else is kept in
-memory under its number and written out, in order and idempotently, when a worker has opened the database again.
+What a commit means is decided by the storage machine's state (docs/ARCHITECTURE.md, storage health): DURABLE goes to the worker;
+anything else is kept in memory under its number and written out, in order and idempotently, when a worker has opened the database again.
 """
 
 from __future__ import annotations
@@ -122,15 +122,24 @@ class StatePort:
     def _send_memory(self, *, full: bool, then: Callable[[Answer], None], at_most: int = MEMORY_MAX) -> None:
         sent = [n for n in self.memory if n not in self._in_flight][:at_most]
         self._in_flight.update(sent)
+        self._send_in_packets(sent, full=full, then=then)
+
+    def _send_in_packets(self, numbers: list[int], *, full: bool, then: Callable[[Answer], None]) -> None:
+        """Commit steps in order, a packet after the other; `then` hears of the last one, or of the first that failed."""
+        now, later = numbers[:CHUNK], numbers[CHUNK:]
 
         def answered(answer: Answer) -> None:
-            self._in_flight.difference_update(sent)
+            self._in_flight.difference_update(now)
             if answer.ok:
-                self._forget(sent)
+                self._forget(now)
+                if later:
+                    self._send_in_packets(later, full=full, then=then)
+                    return
+            self._in_flight.difference_update(later)
             then(answer)
             self._judge(answer)
 
-        self.ask("commit", self.bounds.commit, answered, steps=self._rows(sent), full=full)
+        self.ask("commit", self.bounds.commit, answered, steps=self._rows(now), full=full)
 
     def _rows(self, numbers: list[int]) -> list[dict[str, Any]]:
         return [asdict(self.memory[n]) for n in numbers if n in self.memory]
@@ -190,12 +199,25 @@ class StatePort:
 
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
         """Run what the storage machine owes; the outcome is its next event."""
-        sequences: dict[Enum, Callable[[], flow.Flow[tuple[E, str]]]] = {
+
+        def owed() -> bool:
+            return instance.committed is not None and instance.committed.n == token
+
+        sequences: dict[Enum, Callable[[Callable[[], bool]], flow.Flow[tuple[E, str]]]] = {
             Effect.OPEN: self._open,
             Effect.REOPEN: self._reopen,
             Effect.CLOSE: self._close,
         }
-        flow.run(sequences[effect](), lambda end: self._outcome(instance, token, *end))
+        flow.run(sequences[effect](owed), lambda end: self._outcome(instance, token, *end) if owed() else self._overtaken())
+
+    def _overtaken(self) -> None:
+        """End an attempt that outlived its state's deadline: WEDGED waits for its worker's end, so there must be one."""
+        if self.storage is None or self.storage.now is not S.WEDGED:
+            return
+        if self.link.there:
+            self.link.abandon("the attempt took too long")
+        elif not self.link.left_behind:
+            self.link.replace_later()
 
     def _outcome(self, instance: Instance, token: int, event: E, why: str) -> None:
         self._distrust(event, why)
@@ -203,12 +225,14 @@ class StatePort:
             engine = self.engine
             self.reactor.call_soon(lambda: engine.outcome(instance.name, token, event, why))
 
-    def _reopen(self) -> flow.Flow[tuple[E, str]]:
+    def _reopen(self, owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         yield self.link.ended()
-        return (yield from self._open())
+        return (yield from self._open(owed))
 
-    def _open(self) -> flow.Flow[tuple[E, str]]:
-        """Find, mount, open, migrate, read, flush: each with its own bound."""
+    def _open(self, owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
+        """Find, mount, open, migrate, read, flush: each with its own bound, and none once it is no longer owed."""
+        if not owed():
+            return E.FAULT, "overtaken"
         if not self.link.there:
             try:
                 self.link.start()
@@ -217,6 +241,8 @@ class StatePort:
                 return E.FAULT, str(error)
         for stage in (self._hello, self._mount, self._open_database, self._read, self._flush_memory):
             failure = yield from stage()
+            if not owed():
+                return E.FAULT, "overtaken"
             if failure is not None:
                 self._note(failure)
                 return _event(failure), failure.why
@@ -271,7 +297,7 @@ class StatePort:
         self.log.info("memory journal written out", steps=len(sent), new=flushed.value, lost=self.lost)
         return None
 
-    def _close(self) -> flow.Flow[tuple[E, str]]:
+    def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         steps = self._rows(list(self.memory)[:CHUNK])
         if steps:
             yield self.link.waiting("commit", self.bounds.commit, steps=steps, full=False)

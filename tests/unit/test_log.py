@@ -172,14 +172,14 @@ def reader_of(fd: int, into: bytearray) -> threading.Thread:
     return thread
 
 
-def test_the_console_gets_lines_that_end_as_a_terminal_wants_them(tmp_path: Path) -> None:
+def test_the_console_gets_lines_whose_carriage_returns_are_left_to_the_terminal(tmp_path: Path) -> None:
     fifo = tmp_path / "console"
     os.mkfifo(fifo)
     read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     console = log.Console(str(fifo))
     console.write("one")
     console.write("two\nthree")
-    assert os.read(read, 1000) == b"one\r\ntwo\r\nthree\r\n"
+    assert os.read(read, 1000) == b"one\ntwo\nthree\n"
 
 
 def test_a_terminal_that_nobody_reads_never_blocks_and_what_is_lost_is_counted_and_said(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_terminal_that_comes_late_gets_what_the_ring_kept(tmp_path: Path) -> N
     os.mkfifo(fifo)
     read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     console.push()
-    assert os.read(read, 100) == b"early\r\n"
+    assert os.read(read, 100) == b"early\n"
 
 
 def test_a_terminal_that_goes_away_is_opened_again(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_terminal_that_goes_away_is_opened_again(tmp_path: Path) -> None:
     console.write("two")  # EPIPE: the line waits
     read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     console.write("three")
-    assert os.read(read, 100) == b"two\r\nthree\r\n"
+    assert os.read(read, 100) == b"two\nthree\n"
 
 
 def test_a_line_that_is_cut_by_a_full_terminal_is_finished_later(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_line_that_is_cut_by_a_full_terminal_is_finished_later(tmp_path: Path)
         seen += os.read(read, 1 << 20)
         console.push()
     seen += os.read(read, 1 << 20)
-    assert seen.decode() == f"{line}\r\n" * 3
+    assert seen.decode() == f"{line}\n" * 3
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -265,6 +265,6 @@ def test_a_ring_that_overflows_drops_whole_lines(tmp_path: Path, full: bool) -> 
         seen += os.read(read, 1 << 20)
         console.push()
     seen += os.read(read, 1 << 20)
-    shown = seen.decode().split("\r\n")[:-1]
+    shown = seen.decode().split("\n")[:-1]
     assert set(shown) <= set(lines)
     assert len(shown) + console.dropped == len(lines)
