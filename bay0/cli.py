@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from bay0.errors import Bay0Error, NoSpineError, UsageError
 REFUSED, USAGE, NO_SPINE = 1, 2, 3
 OVERDUE = 124  # as timeout(1) has it
 DOT_TIMEOUT_S = 30
+RPC_TIMEOUT_S = 3600.0
+RPC_WINDOW = 16  # requests under way, so that neither side's buffer fills
 
 
 def _emit(options: argparse.Namespace, value: Any, text: str) -> None:
@@ -47,6 +50,8 @@ def _boot(options: argparse.Namespace) -> int:
 
 
 def _log(options: argparse.Namespace) -> int:
+    if options.lines < 0:
+        raise UsageError("-n takes 0 or more lines")
     return logview.show(options.lines, follow=options.follow, as_json=options.json)
 
 
@@ -128,18 +133,23 @@ def _svg(text: str) -> str:
 def _rpc(_options: argparse.Namespace) -> int:
     """Send requests, one JSON object a line, from stdin; print the answers as they come."""
     requests = [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
-    expected = len(requests)
-    with client.connect(timeout_s=3600) as peer:
-        peer.settimeout(3600)
-        sent = 0
+    with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
-        while sent < expected:  # a window, so that neither side's buffer fills
-            for request in requests[sent : sent + 16]:
-                peer.sendall(request + b"\n")
-            for _ in requests[sent : sent + 16]:
-                print(json.dumps(next(answers)), flush=True)
-            sent += 16
+        for start in range(0, len(requests), RPC_WINDOW):
+            window = requests[start : start + RPC_WINDOW]
+            client.send(peer, window)
+            for _ in filter(_is_answered, window):
+                print(json.dumps(client.take(answers)), flush=True)
     return 0
+
+
+def _is_answered(line: bytes) -> bool:
+    """Tell whether a request gets an answer: all do but notifications, which have a method and no id."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return not (isinstance(request, dict) and "id" not in request and isinstance(request.get("method"), str))
 
 
 def _debug(_options: argparse.Namespace) -> int:
@@ -209,8 +219,8 @@ def main(words: Sequence[str]) -> int:
     except Bay0Error as error:
         print(f"bay0: {error}", file=sys.stderr)
         return REFUSED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has enough; the interpreter must not stumble over it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return REFUSED
     except KeyboardInterrupt:
         return 130

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bay0.errors import NoSpineError, RefusedError
 from bay0.wire import SOCKET
 
 TIMEOUT_S = 60.0
+HUNG_UP = "bay0 closed the connection without an answer; see `bay0 log`"
 
 
 def socket_path() -> str:
@@ -43,17 +44,34 @@ def lines(peer: socket.socket) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def send(peer: socket.socket, requests: Iterable[bytes]) -> None:
+    """Send whole requests, one a line. `NoSpineError` if bay0 has hung up."""
+    try:
+        peer.sendall(b"".join(request + b"\n" for request in requests))
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise NoSpineError(HUNG_UP) from error
+
+
+def take(answers: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Return the next answer. `NoSpineError` if none will come."""
+    try:
+        answer = next(answers, None)
+    except ConnectionResetError:
+        answer = None
+    if answer is None:
+        raise NoSpineError(HUNG_UP)
+    return answer
+
+
 def call(method: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
     """Call one method. `RefusedError` carries what bay0 said."""
     with connect(timeout_s) as peer:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        peer.sendall(json.dumps(request).encode() + b"\n")
+        send(peer, [json.dumps(request).encode()])
         try:
-            answer = next(lines(peer), None)
+            answer = take(lines(peer))
         except TimeoutError as error:
             raise NoSpineError(f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`") from error
-    if answer is None:
-        raise NoSpineError("bay0 closed the connection without an answer; see `bay0 log`")
     if "error" in answer:
         raise RefusedError(answer["error"]["message"])
     return answer["result"]

@@ -42,6 +42,11 @@ def error(code: int, message: str) -> dict[str, Any]:
     return {"code": code, "message": message}
 
 
+def _is_request(frame: Any) -> bool:
+    """Tell whether `frame` is a JSON-RPC 2.0 request. Its id is sent back, so a nested one must not come in."""
+    return isinstance(frame, dict) and isinstance(frame.get("method"), str) and isinstance(frame.get("id"), str | int | float | None)
+
+
 @define(eq=False, repr=False)
 class _Client:
     peer: socket.socket
@@ -95,7 +100,7 @@ class ControlServer:
         self._watch(client)
 
     def _watch(self, client: _Client) -> None:
-        events = (0 if client.busy else READ) | (WRITE if client.outbox else 0)
+        events = (0 if client.busy or client.closing else READ) | (WRITE if client.outbox else 0)
         if events:
             self.reactor.watch(client.peer.fileno(), events, lambda ready: self._ready(client, ready))
         else:
@@ -156,32 +161,36 @@ class ControlServer:
         self._call(client, request)
 
     def _call(self, client: _Client, request: Any) -> None:
-        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        if not _is_request(request):
             self._send(client, {"jsonrpc": "2.0", "id": None, "error": error(INVALID, "not a JSON-RPC 2.0 request")})
             return
         number, params = request.get("id"), request.get("params", {})
 
+        def answer(what: str, value: Any) -> None:
+            if "id" in request:  # or it is a notification, which is never answered
+                self._send(client, {"jsonrpc": "2.0", "id": number, what: value})
+
         def reply(result: Any) -> None:
-            if "id" not in request:
-                return  # a notification
             if isinstance(result, Exception):
-                self._send(client, {"jsonrpc": "2.0", "id": number, "error": error(DECLINED, str(result))})
+                answer("error", error(DECLINED, str(result)))
             else:
-                self._send(client, {"jsonrpc": "2.0", "id": number, "result": result})
+                answer("result", result)
 
         method = self.methods.get(request["method"])
         if method is None:
-            self._send(client, {"jsonrpc": "2.0", "id": number, "error": error(NO_METHOD, f"no method {request['method'][:60]!r}")})
+            answer("error", error(NO_METHOD, f"no method {request['method'][:60]!r}"))
         elif not isinstance(params, dict):
-            self._send(client, {"jsonrpc": "2.0", "id": number, "error": error(PARAMS, "params must be an object")})
+            answer("error", error(PARAMS, "params must be an object"))
         else:
             try:
                 method(params, reply)
-            except (Bay0Error, TypeError, ValueError, KeyError) as failure:
-                self._send(client, {"jsonrpc": "2.0", "id": number, "error": error(PARAMS, f"{type(failure).__name__}: {failure}")})
+            except Bay0Error as declined:
+                reply(declined)
+            except (TypeError, ValueError, KeyError, OverflowError) as failure:
+                answer("error", error(PARAMS, f"{type(failure).__name__}: {failure}"))
             except Exception as failure:  # a bug in a verb is not a reason to end PID 1
                 self.log.error("method failed", method=request["method"], why=f"{type(failure).__name__}: {failure}")
-                self._send(client, {"jsonrpc": "2.0", "id": number, "error": error(INTERNAL, "internal error; see `bay0 log`")})
+                answer("error", error(INTERNAL, "internal error; see `bay0 log`"))
 
     def _send(self, client: _Client, message: dict[str, Any]) -> None:
         if not client.open:

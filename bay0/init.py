@@ -89,6 +89,7 @@ class Spine:
     boot: Instance
     watchdog: Watchdog
     control: ControlServer
+    entered_ms: int = 0
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
     _tried: frozenset[str] = frozenset()
@@ -246,6 +247,7 @@ def init(entered: float) -> None:
             logger.warning("kernel command line word ignored", why=complaint)
         fence.forbid_persist()
         spine = build(words, sinks, logger, watchdog)
+        spine.entered_ms = int(entered * 1000)
         _take_signals(spine)
         spine.run()
         raise AssertionError("the reactor of PID 1 has stopped")

@@ -43,8 +43,11 @@ def follow(path: str) -> Iterator[str]:
         except FileNotFoundError:
             continue
         if rotated:
-            rest = file.read()
-            yield from rest.splitlines(keepends=True)
+            for rest in file:
+                partial += rest
+                if partial.endswith("\n"):
+                    yield partial
+                    partial = ""
             file.close()
             file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 - as above
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from itertools import count
 from typing import Any
 
 Steps = Iterable[Mapping[str, Any]]
 ROW, LEFT, WIDTH, TOP = 26, 200, 640, 56
+TICKS_MAX = 20
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 COLOURS = {"boot": "#3b6ea5", "storage": "#b58900"}
 
 
@@ -46,6 +50,17 @@ def table(steps: Steps) -> list[str]:
     return lines
 
 
+def _text(text: str) -> str:
+    """Escape for XML, which has no place at all for some characters; a reason may hold what a command wrote."""
+    return escape(_NO_XML.sub("\ufffd", text))
+
+
+def _tick(last_ms: int) -> int:
+    """Return the seconds between two lines of the scale: 1, 2, 5, 10 ... so that there are few."""
+    ticks = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    return next(tick for tick in ticks if last_ms / 1000 / tick <= TICKS_MAX)
+
+
 def svg(boot: Mapping[str, Any]) -> str:
     """Draw a boot as a Gantt chart. Spans that are still open end with the last step."""
     rows = [s for s in spans(boot["steps"]) if s["end_ms"] is not None or s["kind"] == "boot"]
@@ -56,9 +71,9 @@ def svg(boot: Mapping[str, Any]) -> str:
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 120}" height="{height}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="12" y="24" font-size="16">{escape(title)}</text>',
+        f'<text x="12" y="24" font-size="16">{_text(title)}</text>',
     ]
-    for second in range(int(last / 1000) + 1):
+    for second in range(0, int(last / 1000) + 1, _tick(last)):
         x = LEFT + second * 1000 * scale
         out.append(f'<line x1="{x:.1f}" y1="{TOP - 12}" x2="{x:.1f}" y2="{height - 10}" stroke="#ddd"/>')
         out.append(f'<text x="{x + 2:.1f}" y="{TOP - 4}" fill="#666">{second} s</text>')
@@ -68,7 +83,7 @@ def svg(boot: Mapping[str, Any]) -> str:
         wide = max(2.0, (end - span["start_ms"]) * scale)
         x = LEFT + span["start_ms"] * scale
         colour = COLOURS.get(span["kind"], "#777")
-        out.append(f'<text x="12" y="{y + 17}">{escape(span["machine"])} {escape(span["state"])}</text>')
-        out.append(f'<rect x="{x:.1f}" y="{y + 4}" width="{wide:.1f}" height="{ROW - 8}" fill="{colour}"><title>{escape(span["why"])}</title></rect>')
+        out.append(f'<text x="12" y="{y + 17}">{_text(span["machine"])} {_text(span["state"])}</text>')
+        out.append(f'<rect x="{x:.1f}" y="{y + 4}" width="{wide:.1f}" height="{ROW - 8}" fill="{colour}"><title>{_text(span["why"])}</title></rect>')
         out.append(f'<text x="{x + wide + 4:.1f}" y="{y + 17}" fill="#333">{end - span["start_ms"]} ms</text>')
     return "\n".join([*out, "</svg>"]) + "\n"

@@ -56,8 +56,7 @@ def boots(found: Mapping[str, Any]) -> str:
     this = found["this"]
     lines = [f"boot {this['boot_id']}, bay0 {this['version']}, kernel {this['kernel']}", *picture.table(this["steps"])]
     if this["complete_ms"] is not None:
-        began = min((s["at_ms"] for s in this["steps"]), default=0)
-        total, part = this["complete_ms"] / 1000, (this["complete_ms"] - began) / 1000
+        total, part = this["complete_ms"] / 1000, (this["complete_ms"] - this["entered_ms"]) / 1000
         lines.append(f"init complete {total:.2f} s after the kernel started, bay0's part {part:.2f} s")
         lines.append("verdict: complete" + (f", but dirty: {this['dirty']}" if this["dirty"] else ", /persist durable"))
     else:

@@ -94,7 +94,8 @@ class Verbs:
         """Answer with this boot from memory and, if the disk can be read, `previous` earlier ones (at most `PREVIOUS_MAX`)."""
         previous = max(0, min(int(params.get("previous", 3)), PREVIOUS_MAX))
         spine = self.spine
-        this = {**spine.state.boot, "dirty": spine.state.dirty, "complete_ms": spine.complete_ms, "steps": [asdict(s) for s in spine.steps]}
+        this = {**spine.state.boot, "dirty": spine.state.dirty, "entered_ms": spine.entered_ms, "complete_ms": spine.complete_ms}
+        this["steps"] = [asdict(s) for s in spine.steps]
 
         def answered(answer: Answer) -> None:
             earlier = [b for b in answer.value if b["boot_id"] != spine.boot_id] if answer.ok else []

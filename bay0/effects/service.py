@@ -87,6 +87,7 @@ class Services:
                 instance.name, spec.argv, lambda status: self._ended(instance, status), group=group, env=spec.env, files=files
             )
         except SpawnError as error:
+            self._quick[instance.name] = self._quick.get(instance.name, 0) + 1
             self._report(instance, token, E.FAULT, str(error))
             return
         self._live[instance.name] = _Live(child, self.reactor.clock())
@@ -124,10 +125,10 @@ class Services:
             return
         live.child.signal(signal.SIGHUP)  # an interactive shell ignores TERM
         live.child.signal(signal.SIGTERM)
-        self.reactor.call_later(self.bounds.term_grace, lambda: self._kill(live))
+        self.reactor.call_later(self.bounds.term_grace, lambda: self._kill(instance, live))
 
-    def _kill(self, live: _Live) -> None:
-        if live.child.left:
+    def _kill(self, instance: Instance, live: _Live) -> None:
+        if self._live.get(instance.name) is live:  # or its cgroup holds the next process already
             live.child.kill()
 
     def _clear(self, instance: Instance, token: int) -> None:

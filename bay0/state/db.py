@@ -12,9 +12,8 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from peewee import EXCLUDED, DatabaseError, OperationalError, SqliteDatabase, fn
+from peewee import EXCLUDED, DatabaseError, OperationalError, fn
 
 from bay0.errors import StorageError
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, MIGRATIONS, VERSION, BootRow, JournalRow, MachineRow, database
@@ -25,6 +24,7 @@ PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", 
 EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 HEADER = 100  # bytes of a SQLite header
+WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
 
 def no_seam(_name: str) -> None:
@@ -87,22 +87,25 @@ def header_version(path: str) -> int:
 
 
 def log_version(path: str) -> int:
-    """Return the version that a write-ahead log left by a crash holds, which the header does not know yet; 0 if there is no log.
+    """Return the version that a write-ahead log left by a crash holds, which the header does not know yet; 0 if it says none.
 
-    Read through a read-only connection: the last writer to close would copy the log into a database that must stay untouched.
+    Read from the file (sqlite.org/walformat): a connection would need room for a -shm file, which a full disk has not, and
+    the last one to close would copy the log into a database that must stay untouched.
     """
-    try:
-        if os.path.getsize(path + "-wal") == 0:
-            return 0
-    except FileNotFoundError:
-        return 0
-    reader = SqliteDatabase(f"file:{quote(path)}?mode=ro", uri=True)
-    try:
-        return int(reader.pragma("user_version"))
-    finally:
-        reader.close()
-        with contextlib.suppress(OSError):
-            os.unlink(path + "-shm")  # the reader's; nobody else has the database open
+    version = seen = 0
+    with contextlib.suppress(FileNotFoundError), open(path + "-wal", "rb", buffering=0) as log:
+        start = log.read(WAL_HEADER)
+        while len(start) == WAL_HEADER:
+            frame = log.read(WAL_FRAME)
+            if len(frame) < WAL_FRAME or frame[8:16] != start[16:24]:  # its salts are not the log's: left from an earlier round
+                break
+            page = log.read(HEADER)
+            if frame[:4] == b"\0\0\0\1" and len(page) == HEADER:  # page 1 begins with the header
+                seen = int.from_bytes(page[60:64], "big")
+            if frame[4:8] != b"\0\0\0\0":  # it ends a transaction
+                version = seen
+            log.seek(int.from_bytes(start[8:12], "big") - HEADER, os.SEEK_CUR)
+    return version
 
 
 def open_database(path: str) -> int:

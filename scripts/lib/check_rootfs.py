@@ -25,11 +25,12 @@ PROGRAMS = ("sbin/init", "usr/bin/bay0", "bin/sh", "bin/bash", "usr/bin/podman",
             "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip
 SETUID_ALLOWED = {"usr/bin/newuidmap", "usr/bin/newgidmap"}
 # Links whose targets exist only on a running spine.
-RUNTIME_TARGETS = ("/proc", "/run", "/tmp")
+RUNTIME_TARGETS = ("/proc", "/run", "/tmp")  # noqa: S108 - names in an image, nothing is opened
 SYSTEM_PATH = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib", "/lib64", "/usr/lib64")
 MUSL_NAMES = ("libc.musl-x86_64.so.1", "libc.so")
 
 PT_DYNAMIC, PT_INTERP, PT_LOAD = 2, 3, 1
+CLASS_64, PROGRAM, LIBRARY = 2, 2, 3  # kernel modules are of a third type, 1
 DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 1, 5, 15, 29
 
 
@@ -43,13 +44,13 @@ class Elf:
 
 
 def read_elf(path: Path) -> Elf | None:
-    """The dynamic section of a 64-bit ELF program or library; None for anything else."""
+    """Return what the loader reads of a 64-bit ELF program or library; None for anything else."""
     with path.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             return None
         data = b"\x7fELF" + file.read()
     kind = struct.unpack_from("<H", data, 16)[0]
-    if data[4] != 2 or kind not in (2, 3):  # kernel modules are relocatable files (1)
+    if data[4] != CLASS_64 or kind not in (PROGRAM, LIBRARY):
         return None
     phoff, phentsize, phnum = struct.unpack_from("<Q14xHH", data, 32)[0], *struct.unpack_from("<HH", data, 54)
     headers = [struct.unpack_from("<IIQQQQ", data, phoff + i * phentsize) for i in range(phnum)]
@@ -86,7 +87,7 @@ class Root:
         self.top = top
 
     def resolve(self, path: str, depth: int = 40) -> Path | None:
-        """The file behind an absolute path, links followed inside the root; None if there is none."""
+        """Return the file behind an absolute path, links followed inside the root; None if there is none."""
         here = self.top
         parts = [part for part in path.split("/") if part not in ("", ".")]
         while parts:
@@ -105,6 +106,7 @@ class Root:
         return here if here.exists() else None
 
     def files(self) -> Iterator[tuple[str, Path]]:
+        """Yield every file and link, with its name relative to the root, in a fixed order."""
         for directory, names, files in os.walk(self.top):
             names.sort()
             for name in sorted(files + [n for n in names if (Path(directory) / n).is_symlink()]):
@@ -128,6 +130,7 @@ def unresolved(root: Root, name: str, elf: Elf) -> Iterator[str]:
 
 
 def check_programs(root: Root) -> Iterator[str]:
+    """Yield what is wrong with the libraries of every ELF file."""
     for name, path in root.files():
         if path.is_symlink() or not path.is_file():
             continue
@@ -138,6 +141,7 @@ def check_programs(root: Root) -> Iterator[str]:
 
 
 def check_skeleton(root: Root) -> Iterator[str]:
+    """Yield what the handoff asks for and is not there."""
     for name in DIRECTORIES:
         if not (root.resolve(name) or Path("/nonexistent")).is_dir():
             yield f"the directory /{name} is missing"
@@ -153,6 +157,7 @@ def check_skeleton(root: Root) -> Iterator[str]:
 
 
 def check_hygiene(root: Root) -> Iterator[str]:
+    """Yield what is there and must not be."""
     for place in ("persist", "tmp", "run", "proc", "sys", "dev"):
         for leftover in sorted((root.top / place).iterdir()):
             yield f"/{place} must be empty and holds {leftover.name}"
@@ -165,6 +170,7 @@ def check_hygiene(root: Root) -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Check one root; return the exit status."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2

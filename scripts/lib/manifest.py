@@ -32,7 +32,7 @@ def image_packages(tsv: Path) -> list[dict[str, str]]:
 
 
 def locked_wheels(lock: Path) -> list[dict[str, str]]:
-    """The wheels the freeze may draw from, as a lock file pins them."""
+    """Return the wheels the freeze may draw from, as a lock file pins them."""
     found = re.findall(r"^(\S+)==(\S+) \\\n\s+--hash=sha256:(\w{64})", lock.read_text(), re.MULTILINE)
     return [{"kind": "wheel", "name": name, "version": version, "sha256": sha} for name, version, sha in found]
 
@@ -43,11 +43,13 @@ def build_tools(tsv: Path) -> dict[str, str]:
 
 
 def artifact(path: Path) -> dict[str, Any]:
+    """Return size and digest of a finished file."""
     with path.open("rb") as data:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(data, "sha256").hexdigest()}
 
 
 def build(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the whole manifest."""
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "source": options.source,
@@ -60,9 +62,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "not_included": NOT_INCLUDED,
     }
     if options.artifact:
-        manifest["artifacts"] = {
-            name: artifact(Path(path)) for name, path in (pair.split("=", 1) for pair in options.artifact)
-        }
+        manifest["artifacts"] = {name: artifact(Path(path)) for name, path in (pair.split("=", 1) for pair in options.artifact)}
     return manifest
 
 
@@ -74,14 +74,12 @@ def versions(manifest: dict[str, Any]) -> dict[str, str]:
 
 def drift(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """One line for each thing that came, went or moved."""
-    lines = []
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            lines.append(f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'gone')}")
-    return lines
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'gone')}" for name in changed]
 
 
 def main(arguments: list[str]) -> int:
+    """Write a manifest or compare two; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drift", nargs=2, type=Path, metavar=("OLD", "NEW"))
     for name in ("--source", "--bay0", "--kernel"):

@@ -16,13 +16,14 @@ from typing import BinaryIO
 
 
 def header(name: str, ino: int, mode: int, size: int, rdev: tuple[int, int] = (0, 0)) -> bytes:
-    """The 110 bytes in front of a member, its name, and padding to four bytes."""
+    """Return the 110 bytes in front of a member, its name, and padding to four bytes."""
     fields = (ino, mode, 0, 0, 1, 0, size, 0, 0, rdev[0], rdev[1], len(name) + 1, 0)
     head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
     return head + b"\0" * (-len(head) % 4)
 
 
 def add(out: BinaryIO, ino: int, entry: str) -> None:
+    """Append one member."""
     kind, name, *rest = entry.split(":")
     if kind == "dir":
         out.write(header(name, ino, stat.S_IFDIR | 0o755, 0))
@@ -41,10 +42,12 @@ def add(out: BinaryIO, ino: int, entry: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) < 2:
+    """Write the archive, members sorted by name."""
+    if not arguments or arguments[0].startswith("-"):
         raise SystemExit(__doc__)
-    entries = sorted(arguments[1:], key=lambda entry: entry.split(":")[1])
-    with open(arguments[0], "wb") as out:
+    target, *entries = arguments
+    entries.sort(key=lambda entry: entry.split(":")[1])
+    with open(target, "wb") as out:
         for ino, entry in enumerate(entries, start=1):
             add(out, ino, entry)
         out.write(header("TRAILER!!!", 0, 0, 0))

@@ -12,12 +12,12 @@ set -euo pipefail
 # shellcheck source=../lib/wheels.sh
 . "$TOP/scripts/lib/wheels.sh"
 
-need_command uv "install it with: pip install uv"
 case "${1:-}" in
     "") ;;
     -h | --help) help_from "$0"; exit 0 ;;
     *) usage_error "unknown option $1." ;;
 esac
+need_command uv "install it with: pip install uv"
 
 # lock_lines DIR: one pinned requirement for each wheel in DIR.
 lock_lines() {

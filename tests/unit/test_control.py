@@ -1,0 +1,340 @@
+"""The control socket: every frame gets its answer, and no client can stall, swell or end PID 1."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import Log, until
+
+from bay0 import control
+from bay0.control import BACKLOG_MAX, CLIENTS_MAX, ControlServer
+from bay0.errors import RefusedError
+from bay0.reactor import Reactor
+from bay0.wire import FRAME_MAX
+
+
+class Client:
+    """A client that does nothing by itself."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.peer.connect(server.path)
+        self.peer.setblocking(False)
+        self.inbox = b""
+
+    def send(self, *frames: Any) -> Client:
+        return self.send_bytes(b"".join(json.dumps(frame).encode() + b"\n" for frame in frames))
+
+    def send_bytes(self, data: bytes) -> Client:
+        while data:
+            try:
+                data = data[self.peer.send(data) :]
+            except BlockingIOError:
+                self.server.turn()
+        return self
+
+    def look(self) -> list[dict[str, Any]]:
+        """What has arrived so far."""
+        while True:
+            try:
+                data = self.peer.recv(1 << 20)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self.inbox += data
+        return [json.loads(line) for line in self.inbox.split(b"\n")[:-1]]
+
+    def answers(self, count: int = 1) -> list[dict[str, Any]]:
+        until(lambda: len(self.look()) >= count, f"{count} answers", step=self.server.turn)
+        for _ in range(3):
+            self.server.turn()
+        assert len(self.look()) == count
+        return self.look()
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self.inbox = b""
+        return self.send({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).answers()[0]
+
+    @property
+    def cut_off(self) -> bool:
+        try:
+            while data := self.peer.recv(1 << 20):
+                self.inbox += data
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        return True
+
+
+class Server:
+    """A server with a few methods, turned by hand."""
+
+    def __init__(self, path: str, uids: frozenset[int]) -> None:
+        self.path = path
+        self.log = Log()
+        self.reactor = Reactor()
+        self.later: list[Callable[[Any], None]] = []
+        self.control = ControlServer(self.reactor, self.log, {
+            "echo": lambda params, reply: reply(dict(params)),
+            "big": lambda params, reply: reply("x" * int(params["size"])),
+            "later": lambda _params, reply: self.later.append(reply),
+            "refuse": lambda _params, reply: reply(RefusedError("it is not the time")),
+            "decline": self.decline, "wrong": self.wrong, "broken": self.broken,
+        }, path=path, uids=uids)  # fmt: skip
+        self.control.open()
+
+    def decline(self, _params: Mapping[str, Any], _reply: Any) -> None:
+        raise RefusedError("no")
+
+    def wrong(self, params: Mapping[str, Any], reply: Any) -> None:
+        reply(params["machine"])
+
+    def broken(self, _params: Mapping[str, Any], _reply: Any) -> None:
+        raise ZeroDivisionError("a defect")
+
+    def turn(self) -> None:
+        self.reactor.turn(0.01)
+
+    def client(self) -> Client:
+        made = Client(self)
+        self.turn()
+        return made
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    yield Server(str(tmp_path / "run" / "control.sock"), frozenset({os.getuid()}))
+
+
+# ---- framing
+
+
+def test_a_request_is_answered_under_its_id(server: Server) -> None:
+    answer = server.client().send({"jsonrpc": "2.0", "id": "a-7", "method": "echo", "params": {"x": 1}}).answers()[0]
+    assert answer == {"jsonrpc": "2.0", "id": "a-7", "result": {"x": 1}}
+
+
+def test_params_may_be_left_out(server: Server) -> None:
+    assert server.client().send({"jsonrpc": "2.0", "id": 1, "method": "echo"}).answers()[0]["result"] == {}
+
+
+def test_many_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
+    requests = [{"jsonrpc": "2.0", "id": number, "method": "echo", "params": {"n": number}} for number in range(200)]
+    answers = server.client().send(*requests).answers(200)
+    assert [answer["result"]["n"] for answer in answers] == list(range(200))
+
+
+def test_a_request_may_arrive_byte_by_byte(server: Server) -> None:
+    client = server.client()
+    for byte in b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"x":"\xc3\xa4"}}\r\n':
+        client.send_bytes(bytes([byte]))
+        server.turn()
+    assert client.answers()[0]["result"] == {"x": "ä"}
+
+
+def test_empty_lines_are_skipped(server: Server) -> None:
+    client = server.client().send_bytes(b"\n  \n\r\n")
+    assert client.send({"id": 1, "method": "echo"}).answers()[0]["result"] == {}
+
+
+def test_a_frame_of_64_kib_is_taken(server: Server) -> None:
+    request = json.dumps({"id": 1, "method": "echo", "params": {"x": ""}}).encode()
+    text = b"y" * (FRAME_MAX - len(request))
+    answer = server.client().send_bytes(request.replace(b'""', b'"' + text + b'"') + b"\n").answers()[0]
+    assert len(answer["result"]["x"]) == len(text)
+
+
+@pytest.mark.parametrize("ends", [b"\n", b""])
+def test_a_longer_frame_is_refused_and_the_client_cut_off(server: Server, ends: bytes) -> None:
+    client = server.client().send_bytes(b"z" * (FRAME_MAX + 1) + ends)
+    assert client.answers()[0]["error"]["message"] == "a frame is at most 65536 bytes"
+    until(lambda: client.cut_off, step=server.turn)
+
+
+def test_a_client_that_is_being_cut_off_cannot_make_us_swell(server: Server) -> None:
+    """Its answers are not read, so its end waits; meanwhile it must not be listened to any more."""
+    client = server.client()
+    for _ in range(7):
+        client.send({"id": 1, "method": "big", "params": {"size": 100000}})
+    client.send_bytes(b"z" * (FRAME_MAX + 1))
+    for _ in range(20):
+        server.turn()
+    held = next(iter(server.control._clients), None)
+    for _ in range(200):
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            client.peer.send(b"z" * 65536)
+        server.turn()
+    assert held is not None
+    assert len(held.inbox) <= 2 * FRAME_MAX
+    until(lambda: client.cut_off, step=server.turn)
+
+
+@pytest.mark.parametrize("text", [b"not json", b"{", b'"\xff"', b"[" * 60000, b"nul\0"])
+def test_what_is_no_json_is_answered_with_a_parse_error(server: Server, text: bytes) -> None:
+    client = server.client().send_bytes(text + b"\n")
+    answer = client.answers()[0]
+    assert (answer["id"], answer["error"]["code"]) == (None, control.PARSE)
+    client.inbox = b""
+    assert client.send({"id": 2, "method": "echo"}).answers()[0]["id"] == 2, "and it may go on"
+
+
+@pytest.mark.parametrize("frame", [[], 1, "text", None, {}, {"id": 1}, {"id": 1, "method": 5}, [{"id": 1, "method": "echo"}]])
+def test_json_that_is_no_request_is_invalid(server: Server, frame: Any) -> None:
+    assert server.client().send(frame).answers()[0]["error"]["code"] == control.INVALID
+
+
+@pytest.mark.parametrize("number", [{}, [1], [[[]]]])
+def test_an_id_that_is_no_name_or_number_is_invalid(server: Server, number: Any) -> None:
+    answer = server.client().send({"id": number, "method": "echo"}).answers()[0]
+    assert (answer["id"], answer["error"]["code"]) == (None, control.INVALID)
+
+
+def test_an_id_nested_as_deep_as_json_allows_does_not_end_pid_1(server: Server) -> None:
+    """It can be read; to write it back once failed in the reactor, that is, in PID 1."""
+    for depth in (*range(900, 1000, 2), 5000, 20000):
+        client = server.client()
+        client.send_bytes(b'{"id":' + b"[" * depth + b"]" * depth + b',"method":"none"}\n')
+        assert client.answers()[0]["id"] is None
+        client.peer.close()
+        server.turn()
+
+
+# ---- methods
+
+
+def test_an_unknown_method_is_named(server: Server) -> None:
+    error = server.client().call("reticulate")["error"]
+    assert error == {"code": control.NO_METHOD, "message": "no method 'reticulate'"}
+
+
+@pytest.mark.parametrize("params", [[], "x", 5, None])
+def test_params_that_are_no_object_are_refused(server: Server, params: Any) -> None:
+    answer = server.client().send({"id": 1, "method": "echo", "params": params}).answers()[0]
+    assert answer["error"]["code"] == control.PARAMS
+
+
+def test_a_method_may_answer_later_while_others_are_served(server: Server) -> None:
+    slow, quick = server.client(), server.client()
+    slow.send({"id": 1, "method": "later"})
+    assert quick.call("echo")["result"] == {}
+    assert slow.look() == []
+    server.later.pop()("done")
+    assert slow.answers()[0]["result"] == "done"
+
+
+def test_an_answer_to_a_client_that_has_gone_is_dropped(server: Server) -> None:
+    client = server.client().send({"id": 1, "method": "later"})
+    until(lambda: server.later, step=server.turn)
+    client.peer.close()
+    server.turn()
+    server.later.pop()("nobody hears this")
+    assert server.client().call("echo")["result"] == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "message"),
+    [
+        ("refuse", control.DECLINED, "it is not the time"),
+        ("decline", control.DECLINED, "no"),
+        ("wrong", control.PARAMS, "KeyError: 'machine'"),
+        ("broken", control.INTERNAL, "internal error; see `bay0 log`"),
+    ],
+)
+def test_a_method_that_raises_is_answered_and_does_not_end_the_server(server: Server, method: str, code: int, message: str) -> None:
+    client = server.client()
+    assert client.call(method)["error"] == {"code": code, "message": message}
+    assert client.call("echo")["result"] == {}
+    assert ("method failed" in server.log.events()) is (method == "broken")
+
+
+@pytest.mark.parametrize("method", ["echo", "refuse", "decline", "wrong", "broken", "no_such_method"])
+def test_a_notification_is_never_answered(server: Server, method: str) -> None:
+    client = server.client().send({"jsonrpc": "2.0", "method": method}, {"jsonrpc": "2.0", "id": 9, "method": "echo"})
+    assert [answer["id"] for answer in client.answers()] == [9]
+
+
+# ---- clients
+
+
+def test_a_client_that_does_not_read_is_cut_off_and_others_are_served(server: Server) -> None:
+    greedy, other = server.client(), server.client()
+    with contextlib.suppress(BrokenPipeError):
+        for _ in range(40):
+            greedy.send({"id": 1, "method": "big", "params": {"size": BACKLOG_MAX // 10}})
+            server.turn()
+    assert server.log.of("control client cut off") == [{"why": "it does not read its answers"}]
+    assert other.call("echo")["result"] == {}
+    assert len(server.control._clients) == 1
+
+
+def test_a_slow_reader_gets_everything_in_the_end(server: Server) -> None:
+    client = server.client()
+    client.send(*({"id": number, "method": "big", "params": {"size": 80000}} for number in range(10)))
+    for _ in range(10):
+        server.turn()
+    assert [answer["id"] for answer in client.answers(10)] == list(range(10))
+
+
+def test_one_clients_flood_leaves_turns_to_the_others(server: Server) -> None:
+    flood, other = server.client(), server.client()
+    frame = b'{"method":"echo"}\n'
+    flood.peer.send(frame * (60000 // len(frame)))
+    other.send({"id": 1, "method": "echo"})
+    turns = 0
+    while not other.look():
+        server.turn()
+        turns += 1
+    assert turns <= 4
+    assert server.control.served < 60000 // len(frame), "the flood is not through yet"
+    until(lambda: server.control.served == 60000 // len(frame) + 1, step=server.turn)
+
+
+def test_a_flood_of_clients_is_bounded_and_ends(server: Server) -> None:
+    clients = [server.client() for _ in range(CLIENTS_MAX)]
+    late = server.client()
+    until(lambda: late.cut_off, step=server.turn)
+    assert server.log.of("control client refused")[0]["clients"] == CLIENTS_MAX
+    clients.pop().peer.close()
+    server.turn()
+    assert server.client().call("echo")["result"] == {}
+
+
+def test_a_client_that_closes_its_writing_end_is_gone_after_its_answer(server: Server) -> None:
+    client = server.client().send({"id": 1, "method": "echo"})
+    client.peer.shutdown(socket.SHUT_WR)
+    assert client.answers()[0]["result"] == {}
+
+
+def test_only_the_right_user_is_served(tmp_path: Path) -> None:
+    server = Server(str(tmp_path / "c.sock"), frozenset({os.getuid() + 1}))
+    client = server.client()
+    until(lambda: client.cut_off, step=server.turn)
+    assert server.log.of("control client refused")[0]["uid"] == os.getuid()
+
+
+def test_the_socket_is_for_its_owner_and_replaces_a_dead_ones(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "control.sock"
+    for _ in range(2):
+        server = Server(str(path), frozenset({os.getuid()}))
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert server.client().call("echo")["result"] == {}
+
+
+def test_a_client_that_hangs_up_in_the_middle_leaves_nothing(server: Server) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        client = server.client().send_bytes(b'{"id": 1, "meth')
+        client.peer.close()
+        server.turn()
+    until(lambda: not server.control._clients, step=server.turn)
+    assert set(os.listdir("/proc/self/fd")) <= before
