@@ -26,9 +26,10 @@ class PersistFenceError(BaseException):
 
 def below_persist(path: object) -> bool:
     """Tell whether `path` is /persist or below it."""
-    if isinstance(path, bytes):
-        path = os.fsdecode(path)
-    return isinstance(path, str) and (path == ROOT or os.path.normpath(path).startswith(ROOT + "/"))
+    if not isinstance(path, str | bytes | os.PathLike):
+        return False
+    text = os.fsdecode(path)
+    return text.startswith("/") and f"/{os.path.normpath(text).lstrip('/')}/".startswith(ROOT + "/")
 
 
 _lifted = False

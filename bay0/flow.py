@@ -28,3 +28,17 @@ def run(flow: Flow[T], done: Callable[[T], None]) -> None:
         waitable(resume)
 
     resume()
+
+
+def as_long_as(true: Callable[[], bool], flow: Flow[T]) -> Flow[T | None]:
+    """Drive `flow`, but start none of its waits once `true()` is false; then it returns None."""
+    value = None
+    while True:
+        try:
+            waitable = flow.send(value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if not true():
+            flow.close()
+            return None
+        value = yield waitable

@@ -193,6 +193,7 @@ def _state_worker() -> int:
     """Be the state worker, in a fork. Its imports (peewee, SQLite) happen there, never in PID 1."""
     from bay0.state import worker  # noqa: PLC0415 - see the docstring
 
+    fence.lift()
     return worker.main()
 
 

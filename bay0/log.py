@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from attrs import define, field
 from bay0 import lazy
 from bay0.logline import LEVELS, RUN_LOG, render
 
+vars(logging)["logAsyncioTasks"] = False  # since Python 3.12 a LogRecord, of which structlog makes one, asks asyncio for its task
 lazy.load("asyncio")  # structlog imports it for methods that PID 1 never calls; it would double our memory and start-up
 import structlog  # noqa: E402 - after the line above
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
-from itertools import count
 from typing import Any
 
 Steps = Iterable[Mapping[str, Any]]
@@ -57,8 +56,10 @@ def _text(text: str) -> str:
 
 def _tick(last_ms: int) -> int:
     """Return the seconds between two lines of the scale: 1, 2, 5, 10 ... so that there are few."""
-    ticks = (digit * 10**power for power in count() for digit in (1, 2, 5))
-    return next(tick for tick in ticks if last_ms / 1000 / tick <= TICKS_MAX)
+    tick = 1
+    while last_ms / 1000 / tick > TICKS_MAX:
+        tick = tick * 5 // 2 if str(tick)[0] == "2" else tick * 2
+    return tick
 
 
 def svg(boot: Mapping[str, Any]) -> str:

@@ -56,5 +56,8 @@ def mount_kernel_filesystems() -> list[str]:
         except OSError as error:
             failed.append(f"{item.target}: {error.strerror}")
     for directory in ("/var/tmp", "/var/lib", "/var/log", "/run/lock"):  # noqa: S108 - made here, on tmpfs
-        os.makedirs(directory, exist_ok=True)
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            failed.append(f"{directory}: {error.strerror}")
     return failed

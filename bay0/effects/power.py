@@ -22,7 +22,10 @@ def power(how: str) -> None:
 
 def bounded_sync(seconds: float) -> bool:
     """sync(2) in a child, for at most `seconds`: it never ends on a wedged disk. Tell whether it ended."""
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        return False
     if pid == 0:
         try:
             os.sync()
@@ -50,7 +53,10 @@ def last_resort(error: BaseException, policy: str, say: Callable[[str], None], s
     say(f"bay0: PANIC: PID 1 failed; sync {'done' if synced else 'gave no answer'}; policy: {policy}")
     if policy == "shell":
         say("bay0: PANIC: a shell follows; leave it to reboot")
-        _shell()
+        try:
+            _shell()
+        except OSError as failure:
+            say(f"bay0: PANIC: no shell: {failure}")
     time.sleep(PAUSE_S)  # so that a person can read it
     while True:
         try:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import define, field, frozen
 
-from bay0 import fence
 from bay0.effects import cgroup
 from bay0.errors import SpawnError
 from bay0.reactor import READ
@@ -205,7 +204,6 @@ def _become(main: Callable[[], int], directory: str | None, keep: int) -> NoRetu
             score.write("0")
         if directory is not None:
             cgroup.enter(directory)
-        fence.lift()
         status = main()
     finally:
         os._exit(status)

@@ -54,6 +54,7 @@ class StatePort:
     link: WorkerLink = field(init=False)
     _in_flight: set[int] = field(factory=set)
     _lazy: Timer | None = None
+    _current: bool = False  # the database has been opened, migrated and read by the worker that is there
     _readonly_code: str | None = None
     _retry_at: float = 0.0
 
@@ -239,13 +240,15 @@ class StatePort:
             except SpawnError as error:
                 self.link.replace_later()
                 return E.FAULT, str(error)
+        self._current = False
         for stage in (self._hello, self._mount, self._open_database, self._read, self._flush_memory):
-            failure = yield from stage()
+            failure = yield from flow.as_long_as(owed, stage())
             if not owed():
                 return E.FAULT, "overtaken"
             if failure is not None:
                 self._note(failure)
                 return _event(failure), failure.why
+            self._current = stage == self._read or self._current
         return E.OPENED, str(self.device)
 
     def _hello(self) -> flow.Flow[Answer | None]:
@@ -298,9 +301,12 @@ class StatePort:
         return None
 
     def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
+        if self._in_flight:  # their answers come first: what was refused must not be written after all
+            yield self.link.waiting("hello", self.bounds.commit)
         steps = self._rows(list(self.memory)[:CHUNK])
-        if steps:
-            yield self.link.waiting("commit", self.bounds.commit, steps=steps, full=False)
+        if steps and self._current:  # else the database may be an older program's, or lack this boot
+            yield self.link.waiting("stage", self.bounds.commit, steps=steps)
+            yield self.link.waiting("flush", self.bounds.commit)
         closed: Answer = yield self.link.waiting("close", self.bounds.close)
         if not closed.ok:
             return (E.TIMED_OUT if closed.code == TIMED_OUT else E.FAULT), closed.why

@@ -24,6 +24,7 @@ ALIVE = f"{SPINE}/alive"
 PROBE_WIDTH = 79
 HISTORY_STEPS = 60  # of each boot; six boots of them fit into a packet
 _staged: list[dict[str, Any]] = []
+_failed: list[StorageError] = []  # why a commit failed
 
 
 def _open() -> dict[str, Any]:
@@ -43,6 +44,20 @@ def _migrate(boot: dict[str, Any]) -> dict[str, Any]:
 def _stage(steps: list[dict[str, Any]]) -> int:
     _staged.extend(steps)
     return len(_staged)
+
+
+def _commit(steps: list[dict[str, Any]], full: bool) -> int:  # noqa: FBT001 - a field of the protocol
+    """Commit `steps`, until one commit has failed: PID 1 sends the next before it hears of the last, and none may overtake.
+
+    Such a worker is replaced; the steps come back in order, in the flush of the next one or before the close of this one.
+    """
+    if _failed:
+        raise StorageError(_failed[0].code, f"an earlier commit failed: {_failed[0]}")
+    try:
+        return db.commit(steps, full=full)
+    except StorageError as error:
+        _failed.append(error)
+        raise
 
 
 def _flush() -> int:
@@ -90,7 +105,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "machines": lambda: db.machines(),
     "stage": _stage,
     "flush": _flush,
-    "commit": lambda steps, full: db.commit(steps, full=full),
+    "commit": _commit,
     "journal": lambda machine, limit: db.journal(machine=machine, limit=limit),
     "history": _history,
     "probe": _probe,

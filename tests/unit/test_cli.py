@@ -103,7 +103,9 @@ def test_every_verb_is_in_the_help_and_tested_here(capsys: pytest.CaptureFixture
     assert all(verb in shown for verb in VERBS)
 
 
-@pytest.mark.parametrize("words", [[], ["no-such-verb"], ["log", "--no-such-option"], ["boot", "--previous", "many"], ["storage", "mend"], ["graph"], ["debug"]])
+@pytest.mark.parametrize(
+    "words", [[], ["no-such-verb"], ["log", "--no-such-option"], ["boot", "--previous", "many"], ["storage", "mend"], ["graph"], ["debug"]]
+)
 def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(words)
@@ -111,13 +113,17 @@ def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture
     assert "usage: bay0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "said"), [(["graph", "compositor"], "boot, storage, tenant"), (["run"], "say which command"), (["log", "-n", "-3"], "0 or more")])
+@pytest.mark.parametrize(
+    ("words", "said"), [(["graph", "compositor"], "boot, storage, tenant"), (["run"], "say which command"), (["log", "-n", "-3"], "0 or more")]
+)
 def test_usage_that_makes_no_sense_is_status_2_and_says_what_would(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == cli.USAGE == 2
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["status"], ["boot"], ["machines"], ["history", "x"], ["run", "true"], ["poweroff"], ["reboot"], ["storage"], ["debug", "crash"]])
+@pytest.mark.parametrize(
+    "words", [["status"], ["boot"], ["machines"], ["history", "x"], ["run", "true"], ["poweroff"], ["reboot"], ["storage"], ["debug", "crash"]]
+)
 def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == cli.NO_SPINE == 3
     error = capsys.readouterr().err
@@ -196,7 +202,10 @@ def test_status_is_for_people_and_for_programs(spine: dict[str, Any], capsys: py
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
-@pytest.mark.parametrize(("state", "remedy"), [("detached", "SPINE-PERSIST"), ("wedged", "comes back by itself"), ("readonly", "bay0 storage retry"), ("closed", "going down")])
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [("detached", "SPINE-PERSIST"), ("wedged", "comes back by itself"), ("readonly", "bay0 storage retry"), ("closed", "going down")],
+)
 def test_a_storage_that_is_not_durable_says_what_to_do(spine: dict[str, Any], capsys: pytest.CaptureFixture[str], state: str, remedy: str) -> None:
     spine["status"] = {**STATUS, "dirty": "no disk", "storage": {**STATUS["storage"], "state": state, "in_memory": 4}}
     assert cli.main(["storage"]) == 0
@@ -224,7 +233,11 @@ def test_a_boot_is_shown_with_its_steps_and_a_verdict(spine: dict[str, Any], cap
 
 def test_a_dirty_or_unfinished_boot_says_so(spine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     this = spine["boots"]["this"]
-    spine["boots"] = {"this": {**this, "dirty": "no disk"}, "previous": [{**BOOT, "boot_id": "old", "steps": STEPS}], "unread": "there is no state worker"}
+    spine["boots"] = {
+        "this": {**this, "dirty": "no disk"},
+        "previous": [{**BOOT, "boot_id": "old", "steps": STEPS}],
+        "unread": "there is no state worker",
+    }
     cli.main(["boot"])
     text = capsys.readouterr().out
     assert "verdict: complete, but dirty: no disk" in text
@@ -294,7 +307,9 @@ def test_rpc_sends_lines_and_prints_answers(spine: dict[str, Any], capsys: pytes
     assert [answer["id"] for answer in answers] == [*range(40), None]
 
 
-def test_rpc_does_not_wait_for_the_answer_to_a_notification(spine: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rpc_does_not_wait_for_the_answer_to_a_notification(
+    spine: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = b'{"method":"machines"}\n{"id":1,"method":"machines"}\n{"method":"none"}\n'
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     done: list[int] = []

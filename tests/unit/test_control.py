@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,8 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    yield Server(str(tmp_path / "run" / "control.sock"), frozenset({os.getuid()}))
+def server(tmp_path: Path) -> Server:
+    return Server(str(tmp_path / "run" / "control.sock"), frozenset({os.getuid()}))
 
 
 # ---- framing

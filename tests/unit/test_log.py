@@ -40,7 +40,10 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_record_is_one_line_with_the_kernels_time() -> None:
-    assert render({"t_ms": 3214, "level": "info", "event": "persist mounted", "device": "/dev/vda"}) == "[       3.214] bay0: persist mounted (device=/dev/vda)"
+    assert (
+        render({"t_ms": 3214, "level": "info", "event": "persist mounted", "device": "/dev/vda"})
+        == "[       3.214] bay0: persist mounted (device=/dev/vda)"
+    )
 
 
 def test_a_step_says_from_where_to_where_and_why() -> None:
@@ -193,13 +196,18 @@ def test_a_terminal_that_nobody_reads_never_blocks_and_what_is_lost_is_counted_a
     assert lost > 0
     assert len(sinks.console._ring) <= log.CONSOLE_RING
     seen = bytearray()
-    reader_of(master, seen)
+    thread = reader_of(master, seen)
     until(lambda: not sinks.console._ring and not sinks.console._begun, "an empty ring", step=sinks.console.push)
     logger.info("afterwards")
     until(lambda: b"afterwards" in seen, step=sinks.console.push)
     text = seen.decode()
     assert f"bay0: {sinks.console.dropped} console lines lost while the terminal did not read" in text or "console lines lost" in text
     assert text.rindex("console lines lost") < text.index("afterwards")
+    sinks.console.close()
+    os.close(slave)
+    thread.join(10)
+    os.close(master)
+    assert not thread.is_alive(), "a thread that lives on would make every later fork doubtful"
     shown = text.count("flood (")
     assert shown + sinks.console.dropped >= 5000, "every line was shown or counted"
 

@@ -24,13 +24,17 @@ def texts(svg: str) -> list[str]:
 
 
 def test_a_span_lasts_until_the_next_step_of_the_same_machine() -> None:
-    steps = boot({"at_ms": 10}, {"machine": "storage:01234567", "kind": "storage", "dest": "opening", "at_ms": 15}, {"dest": "shielding", "at_ms": 40})["steps"]
+    steps = boot(
+        {"at_ms": 10}, {"machine": "storage:01234567", "kind": "storage", "dest": "opening", "at_ms": 15}, {"dest": "shielding", "at_ms": 40}
+    )["steps"]
     spans = [(span["machine"], span["state"], span["start_ms"], span["end_ms"]) for span in picture.spans(steps)]
     assert spans == [("boot", "mounting", 10, 40), ("storage", "opening", 15, None), ("boot", "shielding", 40, None)]
 
 
 def test_machines_of_other_boots_keep_their_full_names_and_do_not_end_ours() -> None:
-    steps = boot({"at_ms": 10}, {"boot_id": "fedcba98", "at_ms": 5}, {"boot_id": "fedcba98", "machine": "sys://console", "kind": "tenant", "at_ms": 7})["steps"]
+    steps = boot(
+        {"at_ms": 10}, {"boot_id": "fedcba98", "at_ms": 5}, {"boot_id": "fedcba98", "machine": "sys://console", "kind": "tenant", "at_ms": 7}
+    )["steps"]
     assert [(span["machine"], span["end_ms"]) for span in picture.spans(steps)] == [("boot", None), ("boot:01234567", None), ("sys://console", None)]
 
 
@@ -63,6 +67,13 @@ def test_whatever_a_command_said_the_picture_stays_xml(why: str) -> None:
 def test_a_spine_that_has_run_for_a_month_is_drawn_as_small_as_any() -> None:
     """A disk that flaps adds steps for as long as the spine runs; the seconds must not be drawn one by one."""
     month = 30 * 86400 * 1000
-    drawn = picture.svg(boot({}, {"dest": "shielding", "at_ms": 2610}, {"machine": "storage:01234567", "kind": "storage", "at_ms": month}, {"dest": "complete", "at_ms": month + 5}))
+    drawn = picture.svg(
+        boot(
+            {},
+            {"dest": "shielding", "at_ms": 2610},
+            {"machine": "storage:01234567", "kind": "storage", "at_ms": month},
+            {"dest": "complete", "at_ms": month + 5},
+        )
+    )
     assert len(drawn) < 20000
     assert "s" in texts(drawn)[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -12,7 +13,7 @@ import pytest
 from kit import Journal, World, alive, in_child, zombies
 
 from bay0.effects import cgroup, service
-from bay0.effects.service import ServiceSpec, Services, console_tty
+from bay0.effects.service import Services, ServiceSpec, console_tty
 from bay0.effects.spawn import Child
 from bay0.machines import MACHINES
 from bay0.machines.engine import Engine, Instance
@@ -185,15 +186,17 @@ def test_the_kill_that_backs_up_a_stop_does_not_hit_the_next_process(tmp_path: P
 @in_child
 def test_a_terminal_becomes_the_controlling_one_of_the_service() -> None:
     master, slave = pty.openpty()
-    bench = Bench("sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo yes >/dev/tty; exec sleep 100", tty=os.ttyname(slave)).send(E.START).until(S.RUNNING)
+    bench = (
+        Bench("sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo yes >/dev/tty; exec sleep 100", tty=os.ttyname(slave))
+        .send(E.START)
+        .until(S.RUNNING)
+    )
     seen = bytearray()
     os.set_blocking(master, False)
 
     def look() -> bool:
-        try:
+        with contextlib.suppress(BlockingIOError):
             seen.extend(os.read(master, 100))
-        except BlockingIOError:
-            pass
         return b"yes" in seen
 
     bench.world.until(look)

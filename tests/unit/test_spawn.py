@@ -124,7 +124,7 @@ def test_a_cgroup_that_cannot_be_joined_ends_the_command_before_it_begins(tmp_pa
         (root / name).write_text("")
     cgroup.ROOT = str(root)
     real = cgroup.make
-    cgroup.make = lambda path: (made := real(path)) and os.mkdir(f"{made}/cgroup.procs") or made  # type: ignore[assignment]
+    cgroup.make = lambda path: ((made := real(path)) and os.mkdir(f"{made}/cgroup.procs")) or made  # type: ignore[assignment]
     result = World().run("touch", str(tmp_path / "ran"))
     assert result.status == 125
     assert not (tmp_path / "ran").exists()
@@ -132,6 +132,7 @@ def test_a_cgroup_that_cannot_be_joined_ends_the_command_before_it_begins(tmp_pa
 
 def descriptors_kept_in(world: World) -> Any:
     """Check for leaked descriptors around a world, after a first command has opened what stays open."""
+
     @contextlib.contextmanager
     def kept() -> Any:
         world.run("true")
@@ -462,7 +463,13 @@ def test_the_longest_deadline_a_client_may_ask_for_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     ("ending", "status", "ok"),
-    [(Ending.EXITED, 0, True), (Ending.EXITED, 1, False), (Ending.TIMED_OUT, 0, False), (Ending.ABANDONED, -9, False), (Ending.SIGNALLED, -15, False)],
+    [
+        (Ending.EXITED, 0, True),
+        (Ending.EXITED, 1, False),
+        (Ending.TIMED_OUT, 0, False),
+        (Ending.ABANDONED, -9, False),
+        (Ending.SIGNALLED, -15, False),
+    ],
 )
 def test_only_an_exit_by_itself_with_status_0_is_ok(ending: Ending, status: int, ok: bool) -> None:
     assert Result(ending, status, "", "", 0, 1.0).ok is ok

@@ -136,9 +136,7 @@ def test_a_newer_database_is_refused_and_not_a_byte_of_it_changes(path: str, in_
 def test_migrations_run_once_each_with_its_version(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(db, "VERSION", 3)
-    monkeypatch.setattr(
-        db, "MIGRATIONS", (*schema.MIGRATIONS, lambda _db: ran.append("second"), lambda _db: ran.append("third"))
-    )
+    monkeypatch.setattr(db, "MIGRATIONS", (*schema.MIGRATIONS, lambda _db: ran.append("second"), lambda _db: ran.append("third")))
     db.open_database(path)
     assert db.migrate() == 3
     assert ran == ["second", "third"]

@@ -126,7 +126,9 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     real = device.label_of
     monkeypatch.setattr(device, "label_of", lambda path: real(path.replace("/dev/", f"{dev}/")))
     real_find = device._candidates
-    monkeypatch.setattr(device, "_candidates", lambda wanted: [name.replace("/dev/", f"{dev}/") if name.startswith("/dev/") else name for name in real_find(wanted)])
+    monkeypatch.setattr(
+        device, "_candidates", lambda wanted: [name.replace("/dev/", f"{dev}/") if name.startswith("/dev/") else name for name in real_find(wanted)]
+    )
     return make
 
 
@@ -249,7 +251,9 @@ def test_a_read_only_mount_that_is_busy_is_unwritable(kernel: Callable[..., Kern
 
 def test_nested_mounts_go_before_what_they_stand_on(kernel: Callable[..., Kernel]) -> None:
     root = paths.ROOT
-    played = kernel([("/dev/vda", root, "rw"), ("overlay", f"{root}/spine/a", "rw"), ("overlay", f"{root}/spine/a/b", "rw"), ("tmpfs", f"{root}ent", "rw")])
+    played = kernel(
+        [("/dev/vda", root, "rw"), ("overlay", f"{root}/spine/a", "rw"), ("overlay", f"{root}/spine/a/b", "rw"), ("tmpfs", f"{root}ent", "rw")]
+    )
     device.unmount()
     assert played.calls == [f"umount {root}/spine/a/b", f"umount {root}/spine/a", f"umount {root}"]
     assert played.mounted == [("tmpfs", f"{root}ent", "rw")]

@@ -270,7 +270,9 @@ def test_a_real_worker_that_stops_answering_is_killed_and_its_end_is_the_gate() 
         pids.append(child.pid)
         return child
 
-    link = WorkerLink(world.reactor, world.log, launch, on_missed=lambda _why: news.append("missed"), on_fault=news.append, on_dead=lambda: news.append("dead"))
+    link = WorkerLink(
+        world.reactor, world.log, launch, on_missed=lambda _why: news.append("missed"), on_fault=news.append, on_dead=lambda: news.append("dead")
+    )
     link.start()
     answers: list[Answer] = []
     link.ask("hello", 10.0, answers.append)

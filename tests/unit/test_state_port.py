@@ -493,7 +493,10 @@ def test_a_genesis_line_that_the_disk_refuses_is_storages_business(healthy: Benc
 
 def test_closing_writes_what_is_in_memory_then_closes(healthy: Bench) -> None:
     healthy.engine.send("storage:b1", Storage.CLOSE)
-    assert healthy.serve() == ["commit", "close"]
+    seen = healthy.serve()
+    assert seen[-1] == "close"
+    sent = [step for request in healthy.worker.seen[-len(seen) :] for step in request.get("steps", ())]
+    assert [(step["machine"], step["dest"]) for step in sent] == [("storage:b1", "closing")]
     assert healthy.health is Health.CLOSED
     assert healthy.log.of("persist closed") == [{"checkpointed": True}]
 

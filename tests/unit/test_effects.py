@@ -1,0 +1,293 @@
+"""The machine around PID 1: cgroups, mounts, the watchdog, and the end. Plain files play the kernel where the kernel cannot be had."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from kit import Log, alive, in_child
+
+from bay0.effects import cgroup, mounts, power, shield
+from bay0.effects.shield import FEED_EVERY_S, Watchdog
+
+# ---- cgroups
+
+
+@pytest.fixture
+def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "cgroup"
+    root.mkdir()
+    (root / "cgroup.controllers").write_text("cpuset cpu io memory hugetlb pids\n")
+    (root / "cgroup.procs").write_text("1\n")
+    monkeypatch.setattr(cgroup, "ROOT", str(root))
+    return root
+
+
+def test_without_a_hierarchy_everything_is_a_no_op() -> None:
+    assert cgroup.make("commands/1") is None
+    assert cgroup.shield_pid1() == list(cgroup.CONTROLLERS)
+    assert cgroup.pids("/nowhere") == []
+    assert not cgroup.populated("/nowhere")
+    assert cgroup.remove("/nowhere")
+    cgroup.kill("/nowhere")
+
+
+def test_a_v1_or_hybrid_hierarchy_is_none(hierarchy: Path) -> None:
+    os.unlink(hierarchy / "cgroup.controllers")
+    assert cgroup.make("x") is None
+
+
+def test_a_group_is_made_with_its_parents(hierarchy: Path) -> None:
+    assert cgroup.make("commands/7") == str(hierarchy / "commands" / "7")
+    assert cgroup.make("commands/7") == str(hierarchy / "commands" / "7")
+    assert (hierarchy / "commands" / "7").is_dir()
+
+
+def test_who_is_in_a_group_is_read_without_those_of_other_namespaces(hierarchy: Path) -> None:
+    """The kernel shows them as 0, and kill(0) would be our own process group."""
+    (hierarchy / "cgroup.procs").write_text("12\n0\n345\n")
+    assert cgroup.pids(str(hierarchy)) == [12, 345]
+
+
+@pytest.mark.parametrize(("text", "populated"), [("populated 1\nfrozen 0\n", True), ("populated 0\nfrozen 0\n", False)])
+def test_whether_anybody_is_left_is_the_kernels_word(hierarchy: Path, text: str, populated: bool) -> None:
+    (hierarchy / "cgroup.events").write_text(text)
+    assert cgroup.populated(str(hierarchy)) is populated
+
+
+def test_a_group_that_is_not_empty_stays(hierarchy: Path) -> None:
+    (hierarchy / "busy" / "inside").mkdir(parents=True)
+    assert not cgroup.remove(str(hierarchy / "busy"))
+    assert cgroup.remove(str(hierarchy / "busy" / "inside"))
+    assert cgroup.remove(str(hierarchy / "busy"))
+
+
+def test_pid_1_gets_a_leaf_and_hands_the_controllers_on(hierarchy: Path) -> None:
+    assert cgroup.shield_pid1() == []
+    assert (hierarchy / "init" / "cgroup.procs").read_text() == "0"
+    assert (hierarchy / "cgroup.subtree_control").read_text() == "+cpu +memory +io +pids"
+    for parent in cgroup.PARENTS:
+        assert (hierarchy / parent / "cgroup.subtree_control").read_text() == "+cpu +memory +io +pids"
+
+
+def test_controllers_that_the_kernel_lacks_are_named(hierarchy: Path) -> None:
+    (hierarchy / "cgroup.controllers").write_text("cpu pids\n")
+    assert cgroup.shield_pid1() == ["memory", "io"]
+    assert (hierarchy / "cgroup.subtree_control").read_text() == "+cpu +pids"
+
+
+# ---- mounts
+
+
+def test_what_is_missing_is_mounted_in_order_and_what_is_there_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"/", "/proc", "/dev"}
+    monkeypatch.setattr(mounts, "mounted", lambda: there)
+    monkeypatch.setattr(mounts, "mount", lambda _source, target, *_rest: there.add(target) or done.append(target))
+    monkeypatch.setattr(mounts.os, "makedirs", lambda path, **_more: made.append(path))
+    done: list[str] = []
+    made: list[str] = []
+    assert mounts.mount_kernel_filesystems() == []
+    assert done == ["/sys", "/dev/pts", "/dev/shm", "/run", "/tmp", "/var", "/sys/fs/cgroup"]
+    assert made[:2] == ["/dev/pts", "/dev/shm"]
+
+
+def test_what_cannot_be_mounted_or_made_is_named_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /var on a read-only root, its directories cannot be made: that must not end PID 1."""
+
+    def mount(_source: str, target: str, *_rest: object) -> None:
+        if target == "/var":
+            raise OSError(12, "Cannot allocate memory")
+
+    def makedirs(path: str, **_more: object) -> None:
+        if path.startswith("/var/"):
+            raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(mounts, "mounted", lambda: {"/"})
+    monkeypatch.setattr(mounts, "mount", mount)
+    monkeypatch.setattr(mounts.os, "makedirs", makedirs)
+    failed = mounts.mount_kernel_filesystems()
+    assert failed[0] == "/var: Cannot allocate memory"
+    assert "/var/tmp: Read-only file system" in failed
+
+
+def test_what_is_mounted_here_is_read_from_the_kernel() -> None:
+    assert "/proc" in mounts.mounted()
+
+
+def test_every_line_of_the_plan_is_harmless_by_its_flags() -> None:
+    for line in mounts.PLAN:
+        assert line.flags & mounts.MS_NOSUID, line
+        assert line.kind == "devtmpfs" or line.target == "/dev/pts" or line.flags & mounts.MS_NODEV, line
+
+
+# ---- the watchdog
+
+
+def test_where_there_is_no_watchdog_nothing_is_fed(tmp_path: Path) -> None:
+    watchdog = Watchdog(str(tmp_path / "none"))
+    assert watchdog.open() is False
+    watchdog.feed(100.0)
+    watchdog.disarm()
+    assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 0}
+
+
+def test_a_watchdog_is_fed_when_it_is_due_and_not_more_often(tmp_path: Path) -> None:
+    device = tmp_path / "watchdog"
+    device.touch()
+    watchdog = Watchdog(str(device))
+    assert watchdog.open() is True
+    for now in (100.0, 100.1, 100.0 + FEED_EVERY_S - 0.1, 100.0 + FEED_EVERY_S, 200.0):
+        watchdog.feed(now)
+    assert device.read_bytes() == b"\0\0\0"
+    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 3}
+    assert FEED_EVERY_S * 3 < shield.WATCHDOG_S
+
+
+def test_only_the_magic_close_disarms_it(tmp_path: Path) -> None:
+    device = tmp_path / "watchdog"
+    device.touch()
+    watchdog = Watchdog(str(device))
+    watchdog.open()
+    watchdog.disarm()
+    assert device.read_bytes() == b"V"
+    assert not watchdog.armed
+    watchdog.feed(1000.0)
+    assert device.read_bytes() == b"V"
+
+
+def test_a_watchdog_that_takes_no_food_does_not_end_pid_1() -> None:
+    watchdog = Watchdog("/dev/full")
+    assert watchdog.open()
+    watchdog.feed(1.0)
+    assert watchdog.fed == 0
+
+
+# ---- the end
+
+
+@in_child
+def test_a_bounded_sync_ends_with_the_sync() -> None:
+    os.sync = lambda: None  # type: ignore[assignment]  # this process ends with the test
+    assert power.bounded_sync(10.0) is True
+
+
+@in_child
+def test_a_sync_that_hangs_is_given_up_at_its_bound() -> None:
+    os.sync = lambda: time.sleep(60)  # type: ignore[assignment]
+    began = time.monotonic()
+    assert power.bounded_sync(0.2) is False
+    assert time.monotonic() - began < 5
+
+
+@in_child
+def test_a_sync_that_cannot_even_be_forked_is_given_up() -> None:
+    def fork() -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    os.fork = fork  # type: ignore[assignment]
+    assert power.bounded_sync(0.2) is False
+
+
+class Powered(BaseException):
+    """The machine is gone."""
+
+
+def last_words(policy: str, **changes: object) -> list[str]:
+    """What the last resort says before the machine is gone; for use inside `in_child` only."""
+    said: list[str] = []
+
+    def gone(how: str) -> None:
+        said.append(f"power {how}")
+        raise Powered
+
+    power.power = gone  # type: ignore[assignment]
+    power.PAUSE_S = 0.01
+    for name, value in changes.items():
+        setattr(power, name, value)
+    try:
+        raise AssertionError("a defect in the reactor")
+    except AssertionError as error:
+        with pytest.raises(Powered):
+            power.last_resort(error, policy, said.append, 5.0)
+    return said
+
+
+@in_child
+def test_the_last_resort_says_what_happened_and_reboots() -> None:
+    said = last_words("reboot", bounded_sync=lambda _s: True)
+    assert "bay0: PANIC: AssertionError: a defect in the reactor" in said
+    assert said[-2:] == ["bay0: PANIC: PID 1 failed; sync done; policy: reboot", "power reboot"]
+
+
+@in_child
+def test_the_last_resort_may_halt_and_says_when_the_disk_did_not_answer() -> None:
+    said = last_words("halt", bounded_sync=lambda _s: False)
+    assert said[-2:] == ["bay0: PANIC: PID 1 failed; sync gave no answer; policy: halt", "power halt"]
+
+
+@in_child
+def test_the_last_resort_may_give_a_shell_then_reboots() -> None:
+    shells: list[int] = []
+    said = last_words("shell", bounded_sync=lambda _s: True, _shell=lambda: shells.append(1))
+    assert shells == [1]
+    assert said[-1] == "power reboot"
+
+
+@in_child
+def test_a_shell_that_cannot_be_started_does_not_end_the_last_resort() -> None:
+    said = last_words("shell", bounded_sync=lambda _s: True, SHELL=["/no/such/shell"])
+    assert any("no shell" in line for line in said)
+    assert said[-1] == "power reboot"
+
+
+@in_child
+def test_a_reboot_that_fails_is_tried_again() -> None:
+    said: list[str] = []
+    tries: list[str] = []
+
+    def stubborn(how: str) -> None:
+        tries.append(how)
+        if len(tries) == 3:
+            raise Powered
+        raise OSError(1, "Operation not permitted")
+
+    power.power, power.PAUSE_S, power.bounded_sync = stubborn, 0.01, lambda _s: True  # type: ignore[assignment]
+    with pytest.raises(Powered):
+        power.last_resort(RuntimeError("x"), "reboot", said.append, 1.0)
+    assert len(tries) == 3
+    assert said.count("bay0: PANIC: reboot(2): Operation not permitted; trying again") == 2
+
+
+@in_child
+def test_a_very_long_traceback_is_cut_to_what_a_screen_holds() -> None:
+    def deep(n: int) -> None:
+        if n:
+            deep(n - 1)
+        raise RecursionError("deep")
+
+    said: list[str] = []
+    power.power = lambda _how: (_ for _ in ()).throw(Powered())  # type: ignore[assignment]
+    power.PAUSE_S, power.bounded_sync = 0.01, lambda _s: True  # type: ignore[assignment]
+    try:
+        deep(200)
+    except RecursionError as error:
+        with pytest.raises(Powered):
+            power.last_resort(error, "reboot", said.append, 1.0)
+    assert len(said) <= 31
+
+
+def test_every_way_to_end_is_a_call_of_reboot_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(power, "reboot", asked.append)
+    for how in ("poweroff", "reboot", "halt"):
+        power.power(how)
+    assert asked == [0x4321FEDC, 0x01234567, 0xCDEF0123]
+    with pytest.raises(KeyError):
+        power.power("explode")
+
+
+def test_the_helpers_of_these_tests_see_the_living() -> None:
+    assert alive(os.getpid())
+    assert Log().events() == []

@@ -1,0 +1,157 @@
+"""Databases and disks that cannot be used: each is a dirty boot with one clear line, and can be mended from inside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import harness
+import pytest
+from harness import Vm
+
+pytestmark = pytest.mark.vm
+DB = "/persist/spine/state.db"
+
+
+def boots_dirty(machine: Vm, *words: str) -> dict:
+    """Assert that a boot completed dirty, and why in one line of the console; return its status."""
+    line = machine.wait_console(harness.COMPLETE).group()
+    status = machine.status()
+    assert status["boot"] == "complete"
+    for word in words:
+        assert word in line
+        assert word in status["dirty"]
+    return status
+
+
+def mends(machine: Vm, script: str) -> None:
+    """Assert that after `script` a retry makes storage durable, with all that was kept in memory."""
+    machine.out(script)
+    machine.out("bay0 storage retry")
+    assert machine.wait_durable()["dirty"] is None
+
+
+@pytest.fixture(scope="module")
+def disk(folder: str) -> str:
+    """A small disk whose database is garbage."""
+    path = harness.make_disk(f"{folder}/mended.img", "32M")
+    with open(f"{folder}/garbage", "wb") as file:
+        file.write(os.urandom(64 << 10))
+    harness.put(path, f"{folder}/garbage", harness.DATABASE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def corrupt(disk: str) -> Iterator[Vm]:
+    with harness.vm(disk) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def filled(corrupt: Vm) -> Vm:
+    """The same boot, its disk mended and then filled to the last block."""
+    mends(corrupt, f"mv {DB} /persist/garbage")
+    corrupt.sh("dd if=/dev/zero of=/persist/big bs=64k; dd if=/dev/zero of=/persist/rest bs=512; sync")
+    return corrupt
+
+
+@pytest.fixture(scope="module")
+def full(filled: Vm, disk: str) -> Iterator[Vm]:
+    """A boot from a disk that is full."""
+    assert filled.quit().status == 0
+    harness.check_clean(disk)
+    with harness.vm(disk) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def newer(folder: str) -> tuple[str, str]:
+    """A disk whose database is from a program of the future, and the hash of that database."""
+    path = harness.make_disk(f"{folder}/newer.img")
+    base = sqlite3.connect(f"{folder}/newer.db")
+    base.execute("CREATE TABLE future (answer)")
+    base.execute("INSERT INTO future VALUES (42)")
+    base.execute("PRAGMA user_version=999")
+    base.commit()
+    base.close()
+    harness.put(path, f"{folder}/newer.db", harness.DATABASE)
+    return path, _digest(f"{folder}/newer.db")
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def test_a_corrupt_database_is_a_dirty_boot_with_one_clear_line(corrupt: Vm):
+    boots_dirty(corrupt, "state.db is damaged")
+    assert corrupt.status()["storage"]["state"] == "readonly"
+    assert len(re.findall(r"ERROR: .*damaged", corrupt.console)) == 1
+    assert "bay0 storage retry" in corrupt.out("bay0 status")
+
+
+def test_a_retry_before_it_is_mended_changes_nothing(corrupt: Vm):
+    before = corrupt.out(f"sha256sum {DB}")
+    corrupt.out("bay0 storage retry")
+    corrupt.wait_storage("readonly")
+    assert corrupt.out(f"sha256sum {DB}") == before
+
+
+def test_a_disk_that_fills_up_while_it_is_used_is_said_and_the_spine_goes_on(filled: Vm):
+    def look() -> dict | None:
+        filled.sh("pkill -KILL -t ttyS0")  # its end and its return are steps that want to be kept
+        status = filled.status()
+        return status if status["storage"]["state"] == "readonly" else None
+
+    status = harness.until(look, 120, "storage is readonly")
+    assert "full" in status["dirty"] or "No space" in status["dirty"]
+    assert filled.sh("bay0 run -- true").status == 0
+
+
+def test_a_full_disk_is_a_dirty_boot_with_one_clear_line(full: Vm):
+    status = boots_dirty(full)
+    assert status["storage"]["state"] == "readonly"
+    assert "full" in status["dirty"] or "No space" in status["dirty"]
+
+
+def test_a_full_disk_recovers_when_there_is_room_again(full: Vm, disk: str):
+    mends(full, "rm /persist/big /persist/rest")
+    boot_id = full.status()["boot_id"]
+    assert full.quit().status == 0
+    harness.check_clean(disk)
+    found = harness.stored(disk)
+    assert (found.integrity, found.boots[-1], found.boot(boot_id)[-1]) == ("ok", boot_id, "leaving")
+    found.check_numbers()
+
+
+def test_a_newer_database_is_left_as_it_is_and_told_what_to_do(newer: tuple[str, str], folder: str):
+    disk, digest = newer
+    with harness.vm(disk) as machine:
+        status = boots_dirty(machine, "state.db has version 999", "boot the newer image")
+        assert status["storage"]["state"] == "readonly"
+        machine.out("bay0 storage retry")
+        machine.wait_storage("readonly")
+        assert machine.quit().status == 0
+    harness.check_clean(disk)
+    assert harness.fetch(disk, harness.DATABASE, f"{folder}/left.db")
+    assert _digest(f"{folder}/left.db") == digest
+    assert harness.size_of(disk, harness.DATABASE + "-wal") is None
+
+
+def test_a_read_only_device_is_a_dirty_boot_and_a_disk_plugged_in_later_is_taken(folder: str):
+    locked, good = harness.make_disk(f"{folder}/locked.img"), harness.make_disk(f"{folder}/good.img")
+    before = _digest(locked)
+    extra = ["-drive", f"file={locked},format=raw,if=none,id=locked,readonly=on", "-device", "virtio-blk-pci,drive=locked"]
+    extra += ["-drive", f"file={good},format=raw,if=none,id=good"]
+    with harness.vm(qemu=extra) as machine:
+        boots_dirty(machine, "no disk could be mounted")
+        machine.qmp("device_add", driver="virtio-blk-pci", drive="good", id="late")
+        status = machine.wait_durable()
+        assert (status["dirty"], status["storage"]["device"]) == (None, "/dev/vdb")
+        assert machine.quit().status == 0
+    assert _digest(locked) == before
+    harness.check_clean(good)
+    assert harness.stored(good).boot(status["boot_id"])[:1] == ["mounting"]

@@ -1,0 +1,312 @@
+"""A spine with a healthy disk, and the same disk through two more boots."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+
+import harness
+import pytest
+from harness import Result, Vm
+
+pytestmark = pytest.mark.vm
+
+GATE_A = ("bay0: starting", "mounted proc/sys/dev", "persist mount attempt", "persist mounted", "state db open/migrate", "init complete")
+STAGES = ["mounting", "shielding", "loading", "attaching", "reconciling", "serving", "complete"]
+LEAVING = [*STAGES, "stopping", "leaving"]
+GRACES_S = 5 * (2 + 1)  # TERM's and KILL's, with the patience that boot-qemu.sh gives a machine without KVM
+SLACK_S = 20  # of a busy machine
+RSS_MAX_KIB = 32 << 10
+CONSOLE_SHELL = r"""for p in /proc/[0-9]*; do
+    [ "$(readlink $p/exe)" = /usr/bin/bash ] && [ "$(readlink $p/fd/0)" = /dev/ttyS0 ] && cat $p/stat
+done; true"""
+
+
+@pytest.fixture(scope="module")
+def disk(folder: str) -> str:
+    return harness.make_disk(f"{folder}/persist.img")
+
+
+@pytest.fixture(scope="module")
+def spine(disk: str) -> Iterator[Vm]:
+    with harness.vm(disk) as machine:
+        machine.wait_console(harness.COMPLETE)
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def left(spine: Vm) -> Result:
+    """The first boot, after SIGTERM has reached PID 1."""
+    spine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; kill -TERM 1')
+    return spine.wait()
+
+
+@pytest.fixture(scope="module")
+def died(left: Result, disk: str) -> Iterator[dict]:
+    """The second boot: what it said of the first; then its plug was pulled."""
+    with harness.vm(disk) as machine:
+        machine.wait_console(harness.COMPLETE)
+        found = machine.json("bay0 boot --json; sync")  # synchronous=NORMAL: what was not synced yet may be lost, and would be
+        machine.pull_the_plug()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def third(died: dict, disk: str) -> dict:
+    """The third boot: what it said of the others; then Ctrl-Alt-Del's signal reached PID 1."""
+    with harness.vm(disk) as machine:
+        machine.wait_console(harness.COMPLETE)
+        found = machine.json("bay0 boot --json")
+        machine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; kill -INT 1')
+        return {**found, "end": machine.wait()}
+
+
+# ---- the boot itself
+
+
+def test_gate_a_lines_are_on_the_serial_console_in_their_order(spine: Vm):
+    at = [spine.console.find(line) for line in GATE_A]
+    assert -1 not in at, dict(zip(GATE_A, at, strict=True))
+    assert at == sorted(at)
+
+
+def test_status_is_complete_and_durable_and_pid_1_is_small(spine: Vm):
+    status = spine.status()
+    assert (status["boot"], status["storage"]["state"], status["dirty"]) == ("complete", "durable", None)
+    assert status["storage"]["in_memory"] == status["storage"]["lost"] == 0
+    assert status["pid1"]["pid"] == 1
+    assert 0 < status["pid1"]["rss_kib"] < RSS_MAX_KIB
+    assert status["watchdog"]["armed"]
+
+
+def test_pid_1_is_the_frozen_program_in_one_thread_and_the_state_worker_its_only_fork(spine: Vm):
+    assert spine.out("readlink /proc/1/exe") == "/usr/lib/bay0/bay0"
+    assert spine.out("ls /proc/1/task") == "1"
+    same = spine.out("for p in /proc/[0-9]*; do [ $(readlink $p/exe) = /usr/lib/bay0/bay0 ] && echo ${p#/proc/}; done 2>/dev/null; true").split()
+    assert sorted(same, key=int) == ["1", spine.out("cat /sys/fs/cgroup/services/state/cgroup.procs")]
+
+
+def test_pid_1_is_shielded_from_the_oom_killer_and_its_children_are_not(spine: Vm):
+    assert spine.out("cat /proc/1/oom_score_adj") == "-1000"
+    assert spine.out("bay0 run -- cat /proc/self/oom_score_adj") == "0"
+    assert spine.out("cat /proc/self/oom_score_adj") == "0"
+
+
+def test_pid_1_has_its_own_cgroup_and_the_controllers_are_on(spine: Vm):
+    assert spine.out("cat /proc/1/cgroup") == "0::/init"
+    assert {"cpu", "memory", "io", "pids"} <= set(spine.out("cat /sys/fs/cgroup/cgroup.subtree_control").split())
+    assert re.fullmatch(r"0::/commands/\d+", spine.out("bay0 run -- cat /proc/self/cgroup"))
+
+
+def test_a_child_inherits_nothing_of_the_frozen_program(spine: Vm):
+    words = spine.out("bay0 run -- env").splitlines()
+    assert {word.partition("=")[0] for word in words} <= {"PATH", "HOME", "LANG", "PWD", "SHLVL", "_"}
+    assert spine.out("bay0 run -- ls /proc/self/fd").split() == ["0", "1", "2", "3"]  # 3 is how ls reads the folder
+
+
+def test_the_root_is_erofs_and_cannot_be_written(spine: Vm):
+    assert spine.out("stat -f -c %T /") in {"erofs", "UNKNOWN (0xe0f5e1e2)"}
+    assert " / erofs ro," in spine.out("cat /proc/mounts")
+    refused = spine.sh("touch /sbin/new")
+    assert refused.status != 0
+    assert "Read-only file system" in refused.stderr
+
+
+def test_there_is_no_network(spine: Vm):
+    assert spine.out("ls /sys/class/net") == "lo"
+    assert spine.out("tail -n +2 /proc/net/route") == ""
+
+
+def test_the_log_under_run_is_json_lines_and_bay0_log_shows_them(spine: Vm):
+    records = [json.loads(line) for line in spine.out("cat /run/bay0/log.jsonl").splitlines()]
+    events = [record["event"] for record in records]
+    assert events[0] == "starting"
+    assert "init complete" in events
+    assert all(a["t_ms"] <= b["t_ms"] for a, b in itertools.pairwise(records))
+    assert json.loads(spine.out("bay0 log --json -n 1000000").splitlines()[0]) == records[0]
+    assert "bay0: starting" in spine.out("bay0 log").splitlines()[0]
+
+
+def test_the_consoles_times_are_the_kernels(spine: Vm):
+    assert spine.status()["up_ms"] == pytest.approx(float(spine.out("cut -d' ' -f1 /proc/uptime")) * 1000, abs=15_000)
+
+
+def test_bay0_boot_lists_the_steps_of_this_boot_and_draws_them(spine: Vm):
+    found = spine.json("bay0 boot --json --svg /tmp/boot.svg")
+    assert [step["dest"] for step in found["this"]["steps"] if step["kind"] == "boot"] == STAGES
+    assert [step["dest"] for step in found["this"]["steps"] if step["kind"] == "storage"] == ["opening", "durable"]
+    assert found["previous"] == []
+    assert spine.out("cat /tmp/boot.svg").startswith("<svg ")
+    assert "verdict: complete, /persist durable" in spine.out("bay0 boot")
+
+
+def test_bay0_draws_its_tables(spine: Vm):
+    assert "stateDiagram" in spine.out("bay0 graph boot")
+    assert spine.sh("bay0 graph nothing").status == 2
+
+
+def test_only_root_may_talk_to_bay0(spine: Vm):
+    assert spine.out("stat -c '%a %u %g %F' /run/bay0/control.sock") == "600 0 0 socket"
+    refused = spine.sh("setpriv --reuid=65534 --clear-groups bay0 status")
+    assert (refused.status, "only root" in refused.stderr) == (3, True)
+
+
+def test_podman_is_there(spine: Vm):
+    assert spine.out("podman --version").startswith("podman version ")
+
+
+# ---- commands
+
+
+def test_bay0_run_has_its_commands_status_and_output(spine: Vm):
+    assert spine.sh("bay0 run -- false").status == 1
+    assert spine.sh("bay0 run -- sh -c 'exit 42'").status == 42
+    assert spine.sh("bay0 run -- sh -c 'kill -KILL $$'").status == 128 + 9
+    assert spine.sh("bay0 run -- no-such-program").status == 127
+    said = spine.sh("bay0 run -- sh -c 'echo out; echo err >&2'")
+    assert (said.stdout, said.stderr, said.status) == ("out\n", "err\n", 0)
+
+
+@pytest.fixture(scope="module")
+def nasty(spine: Vm) -> dict:
+    """Five commands that do not want to end, all at once, while a sixth is asked for the time PID 1 takes to answer."""
+    commands = {
+        "holds its pipe": (["sh", "-c", "sleep 3000 & echo up"], 60),
+        "holds its pipe in a session of its own": (["sh", "-c", "setsid sleep 3000 & echo up"], 60),
+        "ignores TERM": (["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], 3),
+        "ignores TERM in many processes": (["sh", "-c", "trap '' TERM; for i in 1 2 3; do setsid sleep 3001 & done; wait; sleep 3001"], 3),
+        "writes 1 GiB": (["head", "-c", str(1 << 30), "/dev/zero"], 30),
+    }
+    requests = [
+        {"id": name, "method": "run", "params": {"argv": argv, "deadline_s": deadline}} for name, (argv, deadline) in commands.items()
+    ]
+    answers = spine.rpc(requests, bound_s=240)
+    return {name: {**answers[name]["result"], "deadline_s": deadline} for name, (_, deadline) in commands.items()}
+
+
+def test_every_command_is_ended_within_its_deadline_and_the_graces(nasty: dict):
+    for name, result in nasty.items():
+        assert result["took_s"] < result["deadline_s"] + GRACES_S + SLACK_S, name
+        assert result["ending"] != "abandoned", name
+
+
+@pytest.mark.parametrize("name", ["holds its pipe", "holds its pipe in a session of its own"])
+def test_a_grandchild_that_holds_the_pipe_does_not_hold_its_command(nasty: dict, name: str):
+    result = nasty[name]
+    assert (result["ending"], result["status"], result["stdout"]) == ("exited", 0, "up\n")
+
+
+@pytest.mark.parametrize("name", ["ignores TERM", "ignores TERM in many processes"])
+def test_a_command_that_ignores_term_is_killed(nasty: dict, name: str):
+    assert (nasty[name]["ending"], nasty[name]["status"]) == ("timed_out", -9)
+
+
+def test_a_gibibyte_of_output_is_read_counted_and_thrown_away(nasty: dict):
+    result = nasty["writes 1 GiB"]
+    assert len(result["stdout"]) <= 64 << 10
+    if result["ending"] == "exited":
+        assert len(result["stdout"]) + result["dropped"] == 1 << 30
+    else:
+        assert result["ending"] == "timed_out"
+
+
+def test_nothing_of_a_command_is_left_behind(spine: Vm, nasty: dict):
+    harness.until(lambda: spine.out("find /sys/fs/cgroup/commands -mindepth 1 -type d") == "", 30, "no cgroup of a command is left")
+    assert spine.sh("pgrep -f 'sleep 300[01]'").stdout == ""
+    assert spine.status()["pid1"]["commands_left_behind"] == 0
+
+
+def test_2000_orphans_leave_no_zombie_while_200_commands_report_0_wrong(spine: Vm):
+    before = spine.status()["pid1"]
+    spine.out("cat >/tmp/orphans <<'EOF'\ni=0; while [ $i -lt 2000 ]; do ( : & ) ; i=$((i+1)); done; echo done >/tmp/orphans.done\nEOF")
+    spine.out("setsid sh /tmp/orphans >/dev/null 2>&1 &")
+    requests = [
+        {"id": i, "method": "run", "params": {"argv": ["sh", "-c", f"exit {i}"], "deadline_s": 120}} for i in range(200)
+    ]
+    answers = spine.rpc(requests, bound_s=300)
+    wrong = {i: answers[i] for i in range(200) if (answers[i]["result"]["status"], answers[i]["result"]["ending"]) != (i, "exited")}
+    assert wrong == {}
+    harness.until(lambda: spine.sh("test -e /tmp/orphans.done").status == 0, 240, "2000 orphans were made")
+    count = "ps -eo stat= | grep -c ^Z; true"
+    harness.until(lambda: spine.out(count) == "0", 60, "0 zombies are left")
+    after = spine.status()["pid1"]
+    assert after["orphans"] - before["orphans"] >= 2000
+    assert after["reaped"] - before["reaped"] >= 2200
+
+
+# ---- signals and the console
+
+
+@pytest.mark.parametrize("number", ["HUP", "USR1", "USR2", "QUIT", "ALRM", "PIPE", "SEGV", "STOP", "KILL"])
+def test_a_signal_that_means_nothing_does_not_end_or_stop_pid_1(spine: Vm, number: str):
+    spine.out(f"kill -{number} 1")
+    status = spine.status()
+    assert (status["boot"], status["storage"]["state"]) == ("complete", "durable")
+
+
+def _console_shell(spine: Vm) -> list[str]:
+    """The fields of proc(5)'s stat from ppid on, with the pid before them."""
+    line = spine.out(CONSOLE_SHELL)
+    return [line.split()[0], *line.rpartition(") ")[2].split()[1:]] if line else []
+
+
+def test_the_console_has_a_shell_with_a_controlling_terminal_of_its_own(spine: Vm):
+    pid, parent, group, session, tty, foreground, *_ = _console_shell(spine)
+    assert parent == "1"
+    assert pid == group == session == foreground  # job control needs all four
+    assert int(tty) != 0
+    assert "bay0 --help" in spine.console  # the line that tells how to get help
+
+
+def test_the_console_shell_comes_back_when_it_is_killed(spine: Vm):
+    first = _console_shell(spine)[0]
+    spine.out(f"kill -KILL {first}")
+    second = harness.until(lambda: [pid for pid in _console_shell(spine)[:1] if pid != first], 60, "another console shell")
+    assert int(second[0]) > int(first)
+
+
+def test_the_kernel_has_seen_no_trouble_by_now(spine: Vm):
+    assert not re.search(r"BUG:|Oops|hung task|blocked for more than|Call Trace|lockup", spine.out("dmesg"))
+
+
+# ---- leaving, and what the next boots say of it
+
+
+def test_sigterm_powers_off_in_order(left: Result):
+    assert left.status == 0, left.stderr
+    assert "reboot: Power down" in left.console
+    assert "checkpointed and unmounted" in left.console
+
+
+def test_the_next_boot_tells_of_the_earlier_one_with_its_steps(died: dict):
+    earlier = died["previous"]
+    assert len(earlier) == 1
+    assert [step["dest"] for step in earlier[0]["steps"] if step["kind"] == "boot"] == LEAVING
+    assert died["unread"] is None
+
+
+def test_a_boot_after_a_power_cut_tells_of_both(third: dict, died: dict):
+    assert [boot["boot_id"] for boot in third["previous"]] == [died["this"]["boot_id"], died["previous"][0]["boot_id"]]
+    assert [step["dest"] for step in third["previous"][0]["steps"] if step["kind"] == "boot"] == STAGES
+
+
+def test_sigint_reboots_in_order(third: dict):
+    assert third["end"].status == 0
+    assert "reboot: Restarting system" in third["end"].console
+    assert "checkpointed and unmounted" in third["end"].console
+
+
+def test_the_disk_is_clean_its_database_checkpointed_and_every_boot_kept_as_it_ended(third: dict, disk: str):
+    harness.check_clean(disk)
+    harness.check_checkpointed(disk)
+    found = harness.stored(disk)
+    assert found.integrity == "ok"
+    first, second, last = found.boots
+    assert last == third["this"]["boot_id"]
+    ends = [found.machines[f"boot:{boot[:8]}"] for boot in (first, second, last)]
+    assert ends == ["ended", "died", "leaving"]
+    assert found.boot(last) == found.boot(first) == LEAVING
+    assert found.boot(second) == STAGES
+    found.check_numbers()
