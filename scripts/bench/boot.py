@@ -163,8 +163,7 @@ def ratio(mine: list[float], peer: list[float]) -> str:
     """Write the ratio of two medians."""
     if not mine or not peer:
         return "?"
-    value = statistics.median(mine) / statistics.median(peer)
-    return f"{value:.2f}"
+    return f"{statistics.median(mine) / statistics.median(peer):.2f}"
 
 
 def table(results: list[dict[str, Any]], cpu: str, names: list[str]) -> list[str]:
@@ -186,7 +185,7 @@ def targets(results: list[dict[str, Any]], cpu: str) -> list[str]:
         return ["- no target can be judged: a system has no figures"]
     part = statistics.median(mine) / statistics.median(peer)
     judged = (
-        (part <= 1 / 4, f"bay0's part at most 1/4 of OpenRC's: {part:.2f}"),
+        (part <= 1 / 4, f"bay0's part at most 1/4 of OpenRC's: {part:.3f}"),
         (image[0] < 180 * MB, f"spine.img under 180 MB, podman in it: {image[0] / MB:.1f} MB"),
         (max(rss) < 32 * MB, f"PID 1 under 32 MB RSS: at most {max(rss) / MB:.1f} MB"),
     )

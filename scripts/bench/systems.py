@@ -19,7 +19,6 @@ BUSYBOX_INITTAB = """\
 ::sysinit:/bin/busybox mount -t proc proc /proc
 ttyS0::askfirst:/bin/busybox sh
 """
-# The tail of stage 0's and of the kernel's own lines is what starts PID 1's part.
 KERNEL_STARTS_INIT = rb"\[ *(\d+\.\d{6})\] Run /init as init process[^\n]*\n"
 
 

@@ -25,13 +25,14 @@ def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_without_a_hierarchy_everything_is_a_no_op() -> None:
+def test_without_a_hierarchy_everything_is_a_no_op(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
     assert cgroup.make("commands/1") is None
     assert cgroup.shield_pid1() == list(cgroup.CONTROLLERS)
-    assert cgroup.pids("/nowhere") == []
-    assert not cgroup.populated("/nowhere")
-    assert cgroup.remove("/nowhere")
-    cgroup.kill("/nowhere")
+    assert cgroup.pids(nowhere) == []
+    assert not cgroup.populated(nowhere)
+    assert cgroup.remove(nowhere)
+    cgroup.kill(nowhere)
 
 
 def test_a_v1_or_hybrid_hierarchy_is_none(hierarchy: Path) -> None:
