@@ -1,20 +1,37 @@
 """PID 1 or the command line? Then one call."""
 
+import contextlib
 import os
 import sys
 import time
+
+PANIC_SYNC_S = 3.0
 
 
 def main() -> int:
     """Choose by pid. Imports are late: the command line does not pay for the engine."""
     if os.getpid() == 1:
-        entered = time.monotonic()
-        from bay0.init import init
-
-        init(entered)
+        _be_pid1(time.monotonic())
     from bay0.cli import main as cli
 
     return cli(sys.argv[1:])
+
+
+def _be_pid1(entered: float) -> None:
+    """Start PID 1; even a program that cannot be loaded ends in the last resort, not in a kernel panic."""
+    try:
+        from bay0.init import init
+    except BaseException as error:
+        from bay0.effects import power
+
+        power.last_resort(error, "reboot", _say, PANIC_SYNC_S)
+    else:
+        init(entered)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError), open("/dev/console", "w", encoding="utf-8") as console:
+        console.write(f"{line}\n")
 
 
 if __name__ == "__main__":

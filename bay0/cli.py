@@ -21,6 +21,8 @@ from bay0.errors import Bay0Error, NoSpineError, UsageError
 REFUSED, USAGE, NO_SPINE = 1, 2, 3
 OVERDUE = 124  # as timeout(1) has it
 DOT_TIMEOUT_S = 30
+DEADLINE_MAX_S = 3600.0
+GRACES_S = 600.0  # beyond a command's own deadline; bay0 answers much sooner unless its patience is great
 RPC_TIMEOUT_S = 3600.0
 RPC_WINDOW = 16  # requests under way, so that neither side's buffer fills
 
@@ -70,7 +72,7 @@ def _history(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     if not options.command:
         raise UsageError("say which command: bay0 run [--deadline S] -- COMMAND [ARGUMENTS]")
-    result = client.call("run", timeout_s=options.deadline + 30, argv=options.command, deadline_s=options.deadline)
+    result = client.call("run", timeout_s=options.deadline + GRACES_S, argv=options.command, deadline_s=options.deadline)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
@@ -158,6 +160,13 @@ def _debug(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= DEADLINE_MAX_S:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {DEADLINE_MAX_S:g} seconds")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the whole grammar of the command line."""
     top = argparse.ArgumentParser(
@@ -187,7 +196,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("machine", help="its name, as `bay0 machines` lists it")
     verb.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last N rows (default 50, at most 300)")
     verb = add("run", _run, "run one command in the spine, under a deadline; its exit status is ours, 124 if time ran out")
-    verb.add_argument("--deadline", type=float, default=30.0, metavar="S", help="seconds until TERM, then KILL (default 30)")
+    verb.add_argument("--deadline", type=_seconds, default=30.0, metavar="S", help="seconds until TERM, then KILL (default 30)")
     verb.add_argument("command", nargs="*", help="the command, after --")
     for how in ("poweroff", "reboot"):
         add(how, _power, f"{how} in order: services stopped, disk closed").set_defaults(how=how)
@@ -224,7 +233,7 @@ def main(words: Sequence[str]) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
+    except (OSError, subprocess.SubprocessError) as error:
         print(f"bay0: {error}", file=sys.stderr)
         return REFUSED
     return status

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BACKLOG_MAX = 1 << 20  # bytes waiting for a client
 CLIENTS_MAX = 32
+ACCEPT_AGAIN_S = 1.0
 FRAMES_A_TURN = 32  # so that one client's flood leaves turns to the others
 PARSE, INVALID, NO_METHOD, PARAMS, INTERNAL, DECLINED = -32700, -32600, -32601, -32602, -32603, -32000
 
@@ -88,7 +89,12 @@ class ControlServer:
             return
         try:
             peer, _ = self._listener.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError as failure:  # no descriptor is left: look again when some have been closed, not at once
+            self.log.warning("control client not accepted", why=str(failure))
+            self.reactor.unwatch(self._listener.fileno())
+            self.reactor.call_later(ACCEPT_AGAIN_S, self._listen_again)
             return
         if len(self._clients) >= CLIENTS_MAX or peer_uid(peer) not in self.uids:
             self.log.warning("control client refused", uid=peer_uid(peer), clients=len(self._clients))
@@ -98,6 +104,10 @@ class ControlServer:
         client = _Client(peer)
         self._clients.add(client)
         self._watch(client)
+
+    def _listen_again(self) -> None:
+        if self._listener is not None:
+            self.reactor.watch(self._listener.fileno(), READ, self._accept)
 
     def _watch(self, client: _Client) -> None:
         events = (0 if client.busy or client.closing else READ) | (WRITE if client.outbox else 0)

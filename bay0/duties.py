@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -13,7 +15,7 @@ from attrs import define, field
 from bay0 import net, reconcile
 from bay0.effects import cgroup, modules, mounts, power, shield
 from bay0.effects.spawn import Ending
-from bay0.errors import RefusedError
+from bay0.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES, storage, tenant
 from bay0.machines.boot import E, Effect
 from bay0.machines.engine import Engine, Instance, Step
@@ -56,10 +58,14 @@ class BootStages:
     watchdog: Watchdog
     wanted: Callable[[], dict[str, ServiceSpec]]
     open_control: Callable[[], None]
-    ending: Callable[[str], None] = power.power
+    ending: Callable[[str], int] = power.power_child
+    at_once: Callable[[], None] = power.restart_at_once
     engine: Engine | None = None
     reconciled: bool = False
     _stopping: tuple[Instance, int] | None = None
+    _reconciling: tuple[Instance, int] | None = None
+    _replayed: list[str] = field(factory=list)
+    _power_tries: int = 0
     _stages: dict[Effect, Callable[[Instance, int], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -111,7 +117,7 @@ class BootStages:
             failures += [f"cgroup controller {name} is missing" for name in cgroup.shield_pid1()]
         except OSError as error:
             failures.append(f"cgroup: {error}")
-        failures += [f"the spine must have no network: {violation}" for violation in net.violations()]
+        failures += _network()
         with contextlib.suppress(OSError):
             socket.sethostname(HOSTNAME)
         self._verdict(instance, token, failures)
@@ -122,8 +128,8 @@ class BootStages:
 
         def loaded(result: Result) -> None:
             # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
-            well = result.ending is Ending.EXITED
-            self._report(instance, token, E.DONE if well else E.FAULT, "" if well else result.reason())
+            failures = [] if result.ending is Ending.EXITED else [result.reason()]
+            self._verdict(instance, token, failures + _network())  # a driver may have brought an interface
 
         def armed(_result: Result) -> None:
             found = False
@@ -142,8 +148,9 @@ class BootStages:
         if self.state.stored is None:
             self._report(instance, token, E.FAULT, "the database could not be read this boot; nothing is swept")
             return
+        self._reconciling = (instance, token)
         self.reconcile_now()
-        self._report(instance, token, E.DONE)
+        self.look_converged()
 
     def reconcile_now(self) -> None:
         """Replay every stored machine through CONVERGE; once a boot, as soon as the database could be read."""
@@ -157,8 +164,18 @@ class BootStages:
             if replay.name in self._engine.instances:
                 continue  # it lives in this boot already: a disk that came late says nothing newer
             instance = self._engine.adopt(replay.name, replay.definition, replay.stored, replay.seq)
+            self._replayed.append(instance.name)
             self._engine.send(instance.name, replay.definition.event("CONVERGE"))
         self.log.info("reconciled", stored=len(self.state.stored), converged=len(plan.replays))
+
+    def look_converged(self) -> None:
+        """Report the reconcile as done once every machine it replayed is converged; called after each step."""
+        if self._reconciling is None:
+            return
+        live = [self._engine.instances[name] for name in self._replayed if name in self._engine.instances]
+        if all(i.definition.spec(i.now).converged for i in live):
+            (instance, token), self._reconciling = self._reconciling, None
+            self._report(instance, token, E.DONE)
 
     def _serve(self, instance: Instance, token: int) -> None:
         failures = []
@@ -176,6 +193,7 @@ class BootStages:
     def _stop(self, instance: Instance, token: int) -> None:
         self.state.append_genesis([f"{self.state.boot['boot_id']} leaving: {instance.context.get('how')}"])
         self._stopping = (instance, token)
+        self.spawner.close()
         for live in list(self._engine.of_kind("tenant")):
             self._engine.send(live.name, tenant.E.STOP, "the spine is going down")
         self.look_stopped()
@@ -194,13 +212,26 @@ class BootStages:
             self._engine.send(self.state.storage.name, storage.E.CLOSE)
 
     def _power(self, instance: Instance, token: int) -> None:
+        """End the machine from a fork, because reboot(2) may hang on a dead disk; the second try takes the kernel's short way."""
         how = instance.context.get("how", "reboot")
         self.log.info("power", how=how)
-        try:
-            self.ending(how)
-        except OSError as error:
-            why = str(error)
+        self._power_tries += 1
+        if self._power_tries > 1:
+            self.at_once()
+
+        def refused(status: int) -> None:
+            why = f"reboot(2) was refused, status {os.waitstatus_to_exitcode(status)}"
             self.reactor.call_later(POWER_AGAIN_S, lambda: self._engine.outcome(instance.name, token, E.FAULT, why))
+
+        try:
+            self.spawner.fork("power", partial(self.ending, how), refused, group="services/power", keep=0)
+        except SpawnError as error:
+            self.log.error("no fork for reboot(2)", why=str(error))
+            self.at_once()
+
+
+def _network() -> list[str]:
+    return [f"the spine must have no network: {violation}" for violation in net.violations()]
 
 
 def refuse_unknown_how(how: str) -> E:

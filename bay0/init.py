@@ -115,6 +115,7 @@ class Spine:
         if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.READONLY):
             self.state.dirty = step.why
         self.stages.look_stopped()
+        self.stages.look_converged()
         if instance.definition.kind in ("boot", "storage") and instance not in (self.boot, self.state.storage):
             self.reactor.call_soon(partial(self.engine.forget, instance.name))  # an earlier boot's: converged, and in the journal
         if instance is self.state.storage and instance.now in (storage.S.OPENING, storage.S.REATTACHING):

@@ -109,9 +109,10 @@ class RunLog:
     def _put(self, line: bytes) -> None:
         if self._size + len(line) > self.limit and self._fd is not None:
             os.replace(self.path, self.path + ".1")
+            # opened first, closed second: a number that is closed and kept would soon be somebody else's
+            new = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             os.close(self._fd)
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            self._size = 0
+            self._fd, self._size = new, 0
         if self._fd is not None:
             self._size += os.write(self._fd, line)
 

@@ -77,7 +77,7 @@ accel="$(choose_accel "$accel")"
 qemu_machine "$accel"
 qemu_disk "$persist"
 [ "$gui" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
-words="console=ttyS0,115200 loglevel=4 psi=1 panic=10"
+words="console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0"
 [ "$accel" = kvm ] || words+=" bay0.patience=5"
 
 if [ "$with_exec" = no ]; then

@@ -14,6 +14,8 @@ from attrs import frozen
 ALWAYS = ("ext4", "overlay", "fuse", "tun", "loop")
 MODALIASES = "/sys/bus/*/devices/*/modalias"
 # PCI class 01 and USB class 08 are mass storage; virtio 2 and 8 are block and SCSI (linux/virtio_ids.h)
+# and these would carry the spine's network, which it must not have: PCI class 02, virtio 1, USB communication class
+_NETWORK = re.compile(r"^pci:.*bc02|^virtio:d00000001|^usb:.*ic02")
 _STORAGE = re.compile(r"^pci:.*bc01|^usb:.*ic08|^virtio:d0000000[28]|^scsi:|^mmc:")
 
 
@@ -26,7 +28,7 @@ class Wanted:
 
 
 def wanted(pattern: str = MODALIASES) -> Wanted:
-    """Return our own modules and each device's alias, once and sorted; those of disks apart."""
+    """Return our own modules and each device's alias, once and sorted; those of disks apart, network cards left out."""
     aliases = set()
     for path in glob.iglob(pattern):
         try:
@@ -34,7 +36,7 @@ def wanted(pattern: str = MODALIASES) -> Wanted:
                 alias = file.read().strip()
         except OSError:
             continue
-        if alias and os.sep not in alias:
+        if alias and os.sep not in alias and not _NETWORK.search(alias):
             aliases.add(alias)
     disks = {alias for alias in aliases if _STORAGE.search(alias)}
     return Wanted((*ALWAYS, *sorted(aliases - disks)), tuple(sorted(disks)))

@@ -8,16 +8,41 @@ import time
 import traceback
 from collections.abc import Callable
 
+from bay0.effects import cgroup
 from bay0.syscalls import RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, reboot
 
 HOW = {"poweroff": RB_POWER_OFF, "reboot": RB_AUTOBOOT, "halt": RB_HALT}
-SHELL = ["/bin/sh", "-i"]
+SHELL = ["/bin/sh", "-c", "stty sane; exec /bin/sh -i"]  # a line editor that was killed leaves its terminal raw
 PAUSE_S = 3.0
 
 
 def power(how: str) -> None:
     """End the machine `how`: poweroff, reboot or halt. Returns only by `OSError`."""
     reboot(HOW[how])
+
+
+def power_child(how: str) -> int:
+    """`power` as the whole of a forked process: returns an exit status if the kernel refuses."""
+    try:
+        power(how)
+    except OSError as error:
+        return error.errno or 1
+    return 0
+
+
+def restart_at_once() -> None:
+    """Restart without asking any driver (sysrq "b", kernel: admin-guide/sysrq.rst): the way out when reboot(2) hangs.
+
+    The disk is closed or lost by then. A power-off that hangs becomes a restart: a machine that is dark is asked for, one that
+    hangs for ever is not.
+    """
+    if os.getpid() != 1:
+        return  # a developer's machine is not ours to restart
+    try:
+        with open("/proc/sysrq-trigger", "w", encoding="ascii") as trigger:
+            trigger.write("b")
+    except OSError:
+        return  # the watchdog, which is no longer fed, is the last word
 
 
 def bounded_sync(seconds: float) -> bool:
@@ -67,6 +92,7 @@ def last_resort(error: BaseException, policy: str, say: Callable[[str], None], s
 
 
 def _shell() -> None:
+    cgroup.kill(f"{cgroup.ROOT}/services")  # the console's own shell would take every second key
     pid = os.posix_spawn(
         SHELL[0], SHELL, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "PS1": "panic# "}, setsid=True,
         file_actions=[(os.POSIX_SPAWN_OPEN, fd, "/dev/console", os.O_RDWR, 0) for fd in (0, 1, 2)],

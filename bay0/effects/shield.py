@@ -33,7 +33,7 @@ def ctrl_alt_del_is_a_signal() -> None:
 class Watchdog:
     """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else.
 
-    It stays armed through a shutdown on purpose: reboot(2) does not finish with a wedged disk (docs/ARCHITECTURE.md, facts).
+    With `watchdog.stop_on_reboot=0` on the kernel command line it also guards reboot(2), which does not finish with a wedged disk.
     """
 
     path: str = WATCHDOG

@@ -31,6 +31,9 @@ ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 CAPTURE_LIMIT = 64 << 10  # bytes kept of each stream; the rest is read, counted and thrown away
 READ_CHUNK = 64 << 10
 KEPT_FD = 3
+RUNNING_MAX = 256  # each holds two descriptors of ours
+ABANDONED_MAX = 16
+REFUSED = 126  # as the shell has it for what it will not run
 READS_A_TURN = 8  # so that an endless writer cannot hold the reactor
 RESET_SIGNALS = tuple(s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP))
 
@@ -113,6 +116,7 @@ class Spawner:
     log: Any
     running: int = 0
     abandoned: int = 0
+    closed: bool = False
     _serial: Any = field(factory=lambda: itertools.count(1))
 
     def start(
@@ -179,10 +183,30 @@ class Spawner:
         env: Mapping[str, str] | None = None,
     ) -> None:
         """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once."""
+        refusal = self._refusal()
+        if refusal:
+            self.log.warning("command refused", command=name, why=refusal)
+            self.reactor.call_soon(lambda: done(Result(Ending.EXITED, REFUSED, "", refusal, 0, 0.0)))
+            return
         group = f"commands/{next(self._serial)}"
         self.log.info("command starts", command=name, argv=" ".join(argv)[:80], deadline_s=deadline_s)
         command = _Command(self, name, deadline_s, done, self.reactor.clock())
         command.begin(argv, group, env)
+
+    def _refusal(self) -> str:
+        if self.closed:
+            return "the spine is going down"
+        if self.running >= RUNNING_MAX:
+            return f"{self.running} commands run already"
+        if self.abandoned >= ABANDONED_MAX:
+            return f"{self.abandoned} commands hang in the kernel; is a disk dead?"
+        return ""
+
+    def close(self) -> None:
+        """Start no command any more, and end those that run with all they left: they would keep the disk busy."""
+        self.closed = True
+        if cgroup.available():
+            cgroup.kill(f"{cgroup.ROOT}/commands")
 
 
 def _become(main: Callable[[], int], directory: str | None, keep: int) -> NoReturn:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from peewee import EXCLUDED, DatabaseError, OperationalError, fn
 
 from bay0.errors import StorageError
-from bay0.state.schema import JOURNAL_KEEP_BOOTS, MIGRATIONS, VERSION, BootRow, JournalRow, MachineRow, database
+from bay0.state.schema import JOURNAL_KEEP_BOOTS, JOURNAL_KEEP_TENANT_ROWS, MIGRATIONS, VERSION, BootRow, JournalRow, MachineRow, database
 
 Row = dict[str, Any]
 Seam = Callable[[str], None]
@@ -86,8 +87,21 @@ def header_version(path: str) -> int:
     return int.from_bytes(header[60:64], "big")
 
 
-def log_version(path: str) -> int:
+def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int]:
+    """Go on with a write-ahead log's running checksum (sqlite.org/walformat)."""
+    first, second = start
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+def log_version(path: str, *, verify: bool = False) -> int:
     """Return the version that a write-ahead log left by a crash holds, which the header does not know yet; 0 if it says none.
+
+    `verify` stops at the first frame whose checksum is wrong, as SQLite does: a torn last frame proves nothing. That takes
+    time, so it is asked for only when the quick look has found a newer version.
 
     Read from the file (sqlite.org/walformat): a connection would need room for a -shm file, which a full disk has not, and
     the last one to close would copy the log into a database that must stay untouched.
@@ -95,16 +109,25 @@ def log_version(path: str) -> int:
     version = seen = 0
     with contextlib.suppress(FileNotFoundError), open(path + "-wal", "rb", buffering=0) as log:
         start = log.read(WAL_HEADER)
+        order = ">" if start[3:4] == b"\x83" else "<"
+        total = _checksum(start[:24], order, (0, 0)) if len(start) == WAL_HEADER else (0, 0)
+        size = int.from_bytes(start[8:12], "big")
         while len(start) == WAL_HEADER:
             frame = log.read(WAL_FRAME)
             if len(frame) < WAL_FRAME or frame[8:16] != start[16:24]:  # its salts are not the log's: left from an earlier round
                 break
-            page = log.read(HEADER)
-            if frame[:4] == b"\0\0\0\1" and len(page) == HEADER:  # page 1 begins with the header
+            page = log.read(size if verify else HEADER)
+            if verify:
+                if len(page) < size:
+                    break
+                total = _checksum(frame[:8] + page, order, total)
+                if struct.pack(">2I", *total) != frame[16:24]:
+                    break
+            if frame[:4] == b"\0\0\0\1" and len(page) >= HEADER:  # page 1 begins with the header
                 seen = int.from_bytes(page[60:64], "big")
             if frame[4:8] != b"\0\0\0\0":  # it ends a transaction
                 version = seen
-            log.seek(int.from_bytes(start[8:12], "big") - HEADER, os.SEEK_CUR)
+            log.seek(size - len(page), os.SEEK_CUR)
     return version
 
 
@@ -114,7 +137,8 @@ def open_database(path: str) -> int:
         if not database.is_closed():
             database.close()
         _refuse_newer(header_version(path))
-        _refuse_newer(log_version(path))
+        if log_version(path) > VERSION:
+            _refuse_newer(log_version(path, verify=True))
         database.init(path, pragmas=(), timeout=0)  # a lock is said at once; to wait for it would miss the bound
         database.connect()
         database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
@@ -160,6 +184,17 @@ def record_boot(boot: Row) -> None:
             MachineRow.boot_id.not_in(kept) & MachineRow.kind.in_(("boot", "storage"))
         ).execute()
         BootRow.delete().where(BootRow.boot_id.not_in(kept)).execute()
+    prune()
+
+
+def prune() -> None:
+    """Forget the oldest rows of tenants: a shell that dies at once makes thousands a day."""
+    with translated(), database.atomic("IMMEDIATE"):
+        database.execute_sql(
+            "DELETE FROM journal WHERE kind = 'tenant' AND rowid <= "
+            "(SELECT rowid FROM journal WHERE kind = 'tenant' ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+            [JOURNAL_KEEP_TENANT_ROWS],
+        )
 
 
 def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) -> int:
@@ -228,13 +263,15 @@ def boots(limit: int) -> list[Row]:
         return list(rows)
 
 
-def journal(*, machine: str | None = None, boot_id: str | None = None, limit: int = 200) -> list[Row]:
-    """Return the last `limit` journal rows of a machine or a boot, oldest first."""
+def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Sequence[str] = (), limit: int = 200) -> list[Row]:
+    """Return the last `limit` journal rows of a machine, a boot or some kinds, oldest first."""
     _require_open()
     with translated():
         query = JournalRow.select()
         if machine is not None:
             query = query.where(JournalRow.machine == machine)
+        if kinds:
+            query = query.where(JournalRow.kind.in_(kinds))
         if boot_id is not None:
             query = query.where(JournalRow.boot_id == boot_id)
         rows: Iterable[Any] = query.join(BootRow, on=(BootRow.boot_id == JournalRow.boot_id)).order_by(

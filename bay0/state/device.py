@@ -63,7 +63,9 @@ def mount_first(devices: list[str]) -> str:
     current = _mounted()
     if current is not None:
         device, options = current
-        if "rw" in options.split(","):
+        words = options.split(",")
+        # since Linux 6.12 ext4 stays "rw" in name after errors=remount-ro, and says emergency_ro or shutdown instead
+        if "rw" in words and not {"emergency_ro", "shutdown"} & set(words):
             return device
         _unmount_readonly()
     failures = []

@@ -14,8 +14,9 @@ def append(path: str, lines: list[str], limit: int = LIMIT) -> None:
     try:
         if os.fstat(fd).st_size + len(text) > limit:
             os.replace(path, path + ".1")
+            new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             os.close(fd)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = new
         os.write(fd, text)
         os.fsync(fd)
     finally:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
 
+from bay0.errors import SpawnError
 from bay0.reactor import READ, WRITE
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ class WorkerLink:
 
     def start(self) -> None:
         """Start a worker. `SpawnError` if it cannot be started."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise SpawnError(f"no socket for a state worker: {error}") from error
         ours.setblocking(False)
         worker = _Worker(ours)
         try:

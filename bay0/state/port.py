@@ -235,6 +235,8 @@ class StatePort:
         if not owed():
             return E.FAULT, "overtaken"
         if not self.link.there:
+            if self.link.left_behind:  # never two at once
+                yield self.link.ended()
             try:
                 self.link.start()
             except SpawnError as error:

@@ -11,6 +11,7 @@ from peewee import CompositeKey, IntegerField, Model, SqliteDatabase, TextField
 
 database = SqliteDatabase(None)
 JOURNAL_KEEP_BOOTS = 50
+JOURNAL_KEEP_TENANT_ROWS = 2000
 
 
 class _Base(Model):

@@ -7,6 +7,7 @@ Protocol: SOCK_SEQPACKET on descriptor 3, one JSON object a packet. Request {"id
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -22,8 +23,11 @@ SOCKET_FD = 3
 PACKET_MAX = 160 << 10  # bytes; below the kernel's default socket buffer of 208 KiB
 ALIVE = f"{SPINE}/alive"
 PROBE_WIDTH = 79
+HISTORY_KINDS = ("boot", "storage")
+PRUNE_EVERY = 500  # commits
 HISTORY_STEPS = 60  # of each boot; six boots of them fit into a packet
 _staged: list[dict[str, Any]] = []
+_commits = itertools.count(1)
 _failed: list[StorageError] = []  # why a commit failed
 
 
@@ -54,10 +58,14 @@ def _commit(steps: list[dict[str, Any]], full: bool) -> int:  # noqa: FBT001 - a
     if _failed:
         raise StorageError(_failed[0].code, f"an earlier commit failed: {_failed[0]}")
     try:
-        return db.commit(steps, full=full)
+        new = db.commit(steps, full=full)
     except StorageError as error:
         _failed.append(error)
         raise
+    if next(_commits) % PRUNE_EVERY == 0:
+        with contextlib.suppress(StorageError):  # the steps are kept; that old ones are too is no failure of theirs
+            db.prune()
+    return new
 
 
 def _flush() -> int:
@@ -85,14 +93,18 @@ def _genesis(lines: list[str]) -> bool:
 
 
 def _history(limit: int) -> list[dict[str, Any]]:
-    return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], limit=HISTORY_STEPS)} for boot in db.boots(limit)]
+    return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], kinds=HISTORY_KINDS, limit=HISTORY_STEPS)} for boot in db.boots(limit)]
 
 
 def _close() -> dict[str, Any]:
     try:
         empty = db.close()
     finally:
-        device.unmount()
+        try:
+            device.unmount()
+        except OSError:
+            os.sync()  # somebody still holds it: what was written shall at least be on the disk
+            raise
     return {"checkpointed": empty}
 
 

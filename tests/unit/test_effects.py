@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kit import Log, alive, in_child
 
-from bay0.effects import cgroup, mounts, power, shield
+from bay0.effects import cgroup, modules, mounts, power, shield
 from bay0.effects.shield import FEED_EVERY_S, Watchdog
 
 # ---- cgroups
@@ -292,3 +292,18 @@ def test_every_way_to_end_is_a_call_of_reboot_2(monkeypatch: pytest.MonkeyPatch)
 def test_the_helpers_of_these_tests_see_the_living() -> None:
     assert alive(os.getpid())
     assert Log().events() == []
+
+
+def test_drivers_of_network_cards_are_never_asked_for(tmp_path: Path) -> None:
+    for number, alias in enumerate(("pci:v00008086d0000100Esv0sd0bc02sc00i00", "virtio:d00000001v00001AF4", "virtio:d00000003v00001AF4")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "modalias").write_text(alias + "\n")
+    assert modules.wanted(f"{tmp_path}/*/modalias").first == (*modules.ALWAYS, "virtio:d00000003v00001AF4")
+
+
+def test_only_pid_1_restarts_a_machine_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_more: object) -> None:
+        pytest.fail("it reached for the trigger")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    power.restart_at_once()

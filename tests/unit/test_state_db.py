@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -392,3 +393,33 @@ def test_a_checkpoint_that_fails_still_lets_go_of_the_file(opened: str) -> None:
     except StorageError:
         assert db.database.is_closed()
     assert db.database.is_closed()
+
+
+def _wal(tmp_path: Path, version: int, *, torn: bool) -> str:
+    """Write a log of one frame that claims page 1 with `version`, as a crash may leave it (sqlite.org/walformat)."""
+    path = str(tmp_path / "state.db")
+    salts, size = b"saltsalt", 512
+    head = struct.pack(">4I", 0x377F0682, 3007000, size, 0) + salts
+    total = db._checksum(head, "<", (0, 0))
+    page = bytearray(size)
+    page[60:64] = struct.pack(">I", version)
+    mark = struct.pack(">2I", 1, 1)
+    good = db._checksum(mark + bytes(page), "<", total)
+    frame = mark + salts + struct.pack(">2I", good[0] + (1 if torn else 0), good[1]) + bytes(page)
+    Path(path + "-wal").write_bytes(head + struct.pack(">2I", *total) + frame)
+    return path
+
+
+def test_a_torn_frame_of_the_log_is_not_taken_for_a_newer_program(tmp_path: Path) -> None:
+    assert db.log_version(_wal(tmp_path, 999, torn=True)) == 999, "the quick look cannot know"
+    assert db.log_version(_wal(tmp_path, 999, torn=True), verify=True) == 0
+    assert db.log_version(_wal(tmp_path, 999, torn=False), verify=True) == 999
+
+
+def test_rows_of_tenants_are_bounded_and_those_of_boots_are_kept(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "JOURNAL_KEEP_TENANT_ROWS", 10)
+    rows = [step(n, f"m{n % 2}", kind=("boot", "tenant")[n % 2]) for n in range(1, 61)]
+    db.commit(rows)
+    db.prune()
+    kinds = [row["kind"] for row in db.journal(limit=300)]
+    assert (kinds.count("tenant"), kinds.count("boot")) == (10, 30)

