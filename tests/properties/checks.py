@@ -1,0 +1,344 @@
+"""The invariants. They watch from outside: what the engine was told, what SQLite holds, what exists in the modelled world.
+
+Each raises `Broken`, so that a mutant test can tell a caught fault from a broken test.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import defaultdict
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, define, field
+
+from bay0 import reconcile
+from bay0.machines import MACHINES, boot, storage, tenant
+from bay0.machines.engine import Acceptance, Instance, Step
+from bay0.state.schema import JOURNAL_KEEP_BOOTS, JournalRow
+
+if TYPE_CHECKING:
+    from world import SimWorker, World
+
+    from bay0.machines.table import MachineDef, Row
+
+TO_COMPLETE_S = 120.0  # every stage's bound together, with room for commits that miss theirs
+TO_POWER_S = 60.0
+RESTS_S = 40.0  # longer than the longest back-off
+COLUMNS = tuple(JournalRow._meta.sorted_field_names)
+TOUCHES = ("mount", "open", "migrate", "machines", "stage", "flush", "commit", "probe", "genesis")
+
+
+class Broken(AssertionError):  # noqa: N818 - an invariant, broken
+    """An invariant does not hold."""
+
+
+def hold(true: object, text: str) -> None:
+    if not true:
+        raise Broken(text)
+
+
+@define(eq=False)
+class SpyJournal:
+    """Stands between the engine and the state port."""
+
+    port: Any
+    checks: Checks
+
+    def admits(self, machine: MachineDef, row: Row) -> str | None:
+        return self.port.admits(machine, row)
+
+    def commit(self, step: Step, row: Row, done: Any) -> None:
+        answered: list[Acceptance] = []
+
+        def accepted(acceptance: Acceptance) -> None:
+            hold(not answered, f"step {step.n} was answered twice")
+            answered.append(acceptance)
+            self.checks.accepted(step, row, acceptance)
+            done(acceptance)
+
+        self.checks.proposed(step, row)
+        self.port.commit(step, row, accepted)
+
+
+@define(eq=False)
+class SpyEffects:
+    """Stands between the engine and the effects."""
+
+    port: Any
+    checks: Checks
+
+    @property
+    def ports(self) -> Any:
+        return self.port.ports
+
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        self.checks.effect(instance, effect, token)
+        self.port.start(instance, effect, token)
+
+
+@define
+class _Image:
+    """What a database holds."""
+
+    journal: list[dict[str, Any]]
+    machines: dict[str, dict[str, Any]]
+    order: list[str]
+
+    def of_boot(self, boot_id: str) -> list[dict[str, Any]]:
+        return [row for row in self.journal if row["boot_id"] == boot_id]
+
+
+@define(eq=False)
+class Checks:
+    """All invariants of one world."""
+
+    world: World
+    steps: dict[tuple[str, int], Step] = field(factory=dict)
+    rows: dict[tuple[str, int], Row] = field(factory=dict)
+    verdicts: dict[tuple[str, int], Acceptance] = field(factory=dict)
+    promised: set[tuple[str, int]] = field(factory=set)
+    expected: dict[str, str] = field(factory=dict)
+    lossy: set[str] = field(factory=set)
+    began: float = 0.0
+    leaving: float | None = None
+    complete: bool = False
+    count: dict[str, int] = field(factory=lambda: defaultdict(int))
+
+    # ---- while it runs
+
+    def booted(self) -> None:
+        world = self.world
+        engine = world.spine.engine
+        engine.journal = SpyJournal(engine.journal, self)
+        engine.effects = SpyEffects(engine.effects, self)
+        self.expected = {name: instance.now.value for name, instance in engine.instances.items()}
+        self.began, self.leaving, self.complete = world.now, None, False
+        self.count["boots"] += 1
+
+    def added(self, instance: Instance) -> None:
+        self.expected[instance.name] = instance.now.value
+
+    def proposed(self, step: Step, row: Row) -> None:
+        key = (step.boot_id, step.n)
+        hold(key not in self.steps or self.steps[key] == step, f"number {key} is used twice, with different contents")
+        self.steps[key], self.rows[key] = step, row
+        hold(step.boot_id == self.world.boot_id, "a step of another boot")
+        known = self.expected.get(step.machine)
+        hold(known in (None, step.source), f"{step.machine} leaves {step.source}, it was in {known}")
+
+    def accepted(self, step: Step, row: Row, acceptance: Acceptance) -> None:
+        self.verdicts[step.boot_id, step.n] = acceptance
+        if acceptance is not Acceptance.REFUSED:
+            self.expected[step.machine] = step.dest
+        hold(not (row.promised and acceptance is Acceptance.VOLATILE), "a promise was accepted that nothing keeps")
+        self.count["steps"] += 1
+        self.count[acceptance.value] += 1
+
+    def answered(self, result: Step | Exception | None) -> None:
+        """An operator was told."""
+        if isinstance(result, Step):
+            self.promised.add((result.boot_id, result.n))
+            self.count["promises"] += 1
+
+    def effect(self, instance: Instance, effect: Enum, token: int) -> None:
+        verdict = self.verdicts.get((self.world.boot_id, token))
+        hold(verdict in (Acceptance.DURABLE, Acceptance.VOLATILE), f"{effect} of {instance.name} started, its step {token} is {verdict}")
+        step = self.steps[self.world.boot_id, token]
+        hold(step.machine == instance.name and step.dest == instance.now.value, f"{effect} does not belong to step {token}")
+        hold(instance.definition.spec(instance.now).busy is effect, f"{effect} is not what {instance.now} owes")
+
+    def worker_starts(self, others: list[SimWorker]) -> None:
+        hold(not [w for w in others if w.alive], "a second worker starts while the first lives")
+        hold(self.world.state_of_storage in (storage.S.OPENING, storage.S.REATTACHING), f"a worker starts in {self.world.state_of_storage}")
+
+    def asked(self, worker: SimWorker, op: str) -> None:
+        if op in TOUCHES and not worker.killed:  # a killed one may still finish what it was asked before
+            hold(self.world.state_of_storage is not storage.S.CLOSED, f"{op} reaches the disk after it was closed")
+            hold("close" not in worker.ops[:-1], f"{op} reaches the disk after its worker closed it")
+        hold(sum(w.alive for w in self.world.workers) == 1, "two workers live")
+
+    def turned(self) -> None:
+        """After each turn of the reactor."""
+        world = self.world
+        spine = world.spine
+        for name, instance in spine.engine.instances.items():
+            before = self.expected.setdefault(name, instance.now.value)
+            hold(instance.now.value == before, f"{name} is {instance.now.value} in memory, accepted was {before}")
+        hold(sum(w.alive for w in world.workers) <= 1, "two workers live")
+        hold(spine.state.link.left_behind <= 1, "more than one worker left behind")
+        if spine.state.lost:
+            self.lossy.add(world.boot_id)
+        self._in_time()
+
+    def _in_time(self) -> None:
+        world, now = self.world, self.world.state_of_boot
+        self.complete = self.complete or now is boot.S.COMPLETE
+        if now in boot.LEAVES and self.leaving is None:
+            self.leaving = world.now
+        if self.leaving is not None:
+            hold(world.now - self.leaving < TO_POWER_S, f"{TO_POWER_S:g} s after it was asked to stop it is {now.value}")
+        elif not self.complete:
+            hold(world.now - self.began < TO_COMPLETE_S, f"{TO_COMPLETE_S:g} s after power-on the boot is {now.value}")
+
+    def powered_off(self) -> None:
+        hold(self.world.state_of_boot is boot.S.POWERING, "reboot(2) in another state than POWERING")
+
+    # ---- what a database holds
+
+    def look(self, files: dict[str, bytes]) -> _Image | None:
+        """Read a set of files as a later boot would; None if there is no database yet."""
+        if not files.get(""):
+            return None
+        path = self.world.disk.copy_to(os.path.join(self.world.folder, "look"), files)
+        link = sqlite3.connect(path)
+        link.row_factory = sqlite3.Row
+        try:
+            hold(link.execute("PRAGMA integrity_check").fetchone()[0] == "ok", "SQLite finds the database damaged")
+            if not link.execute("PRAGMA user_version").fetchone()[0]:
+                hold(not link.execute("SELECT name FROM sqlite_master").fetchall(), "tables of a migration that was not finished")
+                return None
+            journal = [dict(r) for r in link.execute("SELECT * FROM journal ORDER BY boot_id, n")]
+            machines = {r["name"]: dict(r) for r in link.execute("SELECT * FROM machine")}
+            order = [r["boot_id"] for r in link.execute("SELECT boot_id FROM boot ORDER BY ordinal")]
+        finally:
+            link.close()
+        return _Image(journal, machines, order)
+
+    def after_cut(self) -> None:
+        """The machine has just stopped: is what the disk holds good enough for the next boot?"""
+        self.count["cuts"] += 1
+        image = self.look(self.world.disk.read())
+        self._promises_kept(image)
+        if image is not None:
+            self.journal_is_sound(image)
+        stored = {} if image is None else image.machines
+        for name in self.world.containers:
+            state = stored[name]["state"] if name in stored else None
+            hold(state is not None and state not in _converged("persona"), f"{name} has a container; the database says {state}")
+
+    def _promises_kept(self, image: _Image | None) -> None:
+        kept = set() if image is None else {(row["boot_id"], row["n"]) for row in image.journal}
+        forgotten = set() if image is None or len(image.order) < JOURNAL_KEEP_BOOTS else {b for b, _ in self.promised} - set(image.order)
+        lost = {key for key in self.promised - kept if key[0] not in self.lossy | forgotten}
+        hold(not lost, f"acknowledged and lost: {[self.steps[key] for key in sorted(lost)]}")
+
+    def journal_is_sound(self, image: _Image) -> None:
+        self._rows_are_ours(image)
+        for boot_id in image.order:
+            if boot_id not in self.lossy:
+                self._in_order(image, boot_id)
+        self._contiguous(image)
+        self._machines_match(image)
+
+    def _rows_are_ours(self, image: _Image) -> None:
+        for row in image.journal:
+            key = (row["boot_id"], row["n"])
+            hold(key in self.steps, f"a journal row nobody made: {row}")
+            hold({name: row[name] for name in COLUMNS} == asdict(self.steps[key]), f"journal row {key} is not the step that was taken")
+            hold(self.verdicts.get(key) is not Acceptance.REFUSED, f"refused, and yet in the journal: {row}")
+
+    def _in_order(self, image: _Image, boot_id: str) -> None:
+        there = {row["n"] for row in image.of_boot(boot_id)}
+        made = sorted(n for b, n in self.steps if b == boot_id and self.verdicts.get((b, n)) is not Acceptance.REFUSED)
+        hold(set(made[: len(there)]) == there, f"boot {boot_id}: the journal has {sorted(there)} of {made}, not its beginning")
+
+    def _contiguous(self, image: _Image) -> None:
+        last: dict[str, str] = {}
+        for boot_id in image.order:
+            seen: dict[str, dict[str, Any]] = {}
+            for row in image.of_boot(boot_id):
+                name = row["machine"]
+                if name in seen and boot_id not in self.lossy:
+                    before = seen[name]
+                    hold(row["source"] == before["dest"], f"{name}: {before['dest']} is followed by a step from {row['source']}")
+                    hold(row["seq"] == before["seq"] + 1, f"{name}: seq {before['seq']} is followed by {row['seq']}")
+                elif name not in seen and boot_id not in self.lossy:
+                    start = {last.get(name), MACHINES[row["kind"]].initial.value}
+                    forgotten = name not in last and len(image.order) >= JOURNAL_KEEP_BOOTS
+                    hold(row["source"] in start or forgotten, f"{name}: boot {boot_id} begins from {row['source']}, stored was {last.get(name)}")
+                seen[name] = row
+            last.update({name: row["dest"] for name, row in seen.items()})
+
+    def _machines_match(self, image: _Image) -> None:
+        last = {row["machine"]: row for boot_id in image.order for row in image.of_boot(boot_id)}
+        for name, row in image.machines.items():
+            newest = last.get(name)
+            if newest is not None:
+                hold(
+                    (row["state"], row["seq"], row["boot_id"]) == (newest["dest"], newest["seq"], newest["boot_id"]),
+                    f"{name} is stored as {row['state']} (seq {row['seq']}), its last journal row leads to {newest['dest']} (seq {newest['seq']})",
+                )
+
+    # ---- when everything has been mended and time has passed
+
+    def well(self) -> bool:
+        """Tell whether nothing is left to wait for."""
+        spine = self.world.spine
+        return (
+            spine.boot.now is boot.S.COMPLETE
+            and spine.state.healthy
+            and not spine.state.memory
+            and not self.world.disk.unplugged  # noticed by the next probe
+            and not any(i.definition.spec(i.now).busy or i.pending for i in spine.engine.instances.values())
+        )
+
+    def settled(self) -> None:
+        world = self.world
+        self.count["settled"] += 1
+        if world.state_of_boot is not boot.S.COMPLETE:
+            return
+        hold(world.state_of_storage is storage.S.DURABLE, f"the disk is well, storage is {world.state_of_storage.value}")
+        hold(world.spine.state.link.left_behind == 0, "a worker is still left behind")
+        before = {key for key in self.steps if key[0] == world.boot_id}
+        world.run(RESTS_S)
+        hold(world.on, "it stopped by itself")
+        new = [s for key, s in self.steps.items() if key[0] == world.boot_id and key not in before]
+        hold(not new, f"it does not rest: {new}")
+        self._written_out(before)
+        self._all_as_it_should()
+
+    def _written_out(self, steps: set[tuple[str, int]]) -> None:
+        world = self.world
+        hold(not world.spine.state.memory, f"steps {list(world.spine.state.memory)} stay in memory")
+        image = self.look(world.disk.read())
+        hold(image is not None, "there is no database")
+        self.journal_is_sound(image)
+        self._promises_kept(image)
+        there = {(row["boot_id"], row["n"]) for row in image.journal}
+        missing = {key for key in steps - there if self.verdicts.get(key) is not Acceptance.REFUSED}
+        hold(not missing or world.boot_id in self.lossy, f"never written out: {[self.steps[k] for k in sorted(missing)]}")
+        self._reconciled(image)
+
+    def _reconciled(self, image: _Image) -> None:
+        world = self.world
+        others = [row for row in image.machines.values() if row["boot_id"] != world.boot_id]
+        for row in others:
+            hold(row["state"] in _converged(row["kind"]), f"{row['name']} of boot {row['boot_id']} is still {row['state']}")
+        for row in image.machines.values():
+            if row["kind"] == "boot" and row["name"] != world.spine.boot.name:
+                hold(row["state"] in ("ended", "died"), f"{row['name']} is {row['state']}")
+        again = reconcile.plan(others, MACHINES).replays
+        hold(not again, f"a second reconcile would do something: {again}")
+        count = len(self.steps)
+        world.spine.stages.reconciled = False
+        world.spine.state.stored = others
+        world.spine.stages.reconcile_now()
+        hold(len(self.steps) == count, "a second reconcile did something")
+
+    def _all_as_it_should(self) -> None:
+        world = self.world
+        live = world.spine.engine.instances
+        busy = [i.name for i in live.values() if i.definition.spec(i.now).busy is not None or i.pending is not None]
+        hold(not busy, f"{busy} are still busy")
+        runs = {i.name for i in live.values() if i.definition.kind == "persona" and i.now.value == "running"}
+        hold(world.containers == runs, f"containers {sorted(world.containers)}, running are {sorted(runs)}")
+        processes = sorted(p.name for p in world.processes)
+        tenants = sorted(i.name for i in live.values() if i.definition.kind == "tenant" and i.now is tenant.S.RUNNING)
+        hold(processes == tenants, f"processes {processes}, running are {tenants}")
+        hold("sys://console" in tenants, f"there is no console: it is {live['sys://console'].now.value}")
+
+
+def _converged(kind: str) -> set[str]:
+    return {spec.state.value for spec in MACHINES[kind].specs if spec.converged}

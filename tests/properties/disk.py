@@ -1,0 +1,239 @@
+"""A disk that fails in every way we know, under the real SQLite.
+
+What survives a power cut is modelled by bytes: SQLite appends to its write-ahead log and syncs it only at a FULL commit or a checkpoint. `synced` is
+what was on the platter then; a cut keeps any prefix of what was written since, torn frames included (docs/ARCHITECTURE.md, facts, "Power cuts").
+Which statements sync is read from `PRAGMA synchronous` itself, so that code which turns syncing off is believed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import peewee
+from attrs import define, field
+
+from bay0.errors import StorageError
+from bay0.state.schema import database
+
+SUFFIXES = ("", "-wal", "-journal")
+WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")
+DEVICE = "/dev/vda"
+FULL = 2  # PRAGMA synchronous
+Files = dict[str, bytes]
+
+
+class Crash(BaseException):
+    """The machine stops here. Not an Exception, so that no `except Exception` of the program can survive it."""
+
+
+class WorkerDied(BaseException):
+    """The worker process stops here."""
+
+
+class PowerOff(BaseException):
+    """reboot(2) was called: it does not return."""
+
+
+@define(eq=False)
+class Disk:
+    """Conditions are plain attributes. `strike` is told of every seam and may raise `Crash` or `WorkerDied`."""
+
+    folder: str
+    strike: Callable[[str], None]
+    present: bool = True
+    wedged: bool = False
+    full: bool = False
+    readonly: bool = False
+    damaged: bool = False
+    fail_once: str | None = None
+    fail_skips: int = 0  # writes that go well before that one
+    latency_s: float = 0.001
+    mounted: bool = False
+    unplugged: bool = False  # pulled out while mounted: what is open on it is dead
+    quiet: bool = False  # unwinding after a crash
+    synced: Files = field(factory=dict)
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder, "state.db")
+
+    # ---- bytes
+
+    def read(self) -> Files:
+        files = {}
+        for suffix in SUFFIXES:
+            try:
+                with open(self.path + suffix, "rb") as file:
+                    files[suffix] = file.read()
+            except FileNotFoundError:
+                continue
+        return files
+
+    def write(self, files: Files) -> None:
+        for suffix in SUFFIXES:
+            if suffix in files:
+                with open(self.path + suffix, "wb") as file:
+                    file.write(files[suffix])
+            elif os.path.exists(self.path + suffix):
+                os.unlink(self.path + suffix)
+
+    def sync(self) -> None:
+        """Everything written is on the platter now."""
+        self.synced = self.read()
+
+    def after_cut(self, kept: float) -> Files:
+        """Return the files after a power cut that let the fraction `kept` of the unsynced bytes through."""
+        now, old = self.read(), self.synced
+        if now.get("", b"") != old.get("", b""):
+            return now  # it is being created, or checkpointed: SQLite syncs those itself
+        new, before = now.get("-wal", b""), old.get("-wal", b"")
+        same = _common(new, before)
+        cut = same + int((len(new) - same) * kept)
+        return {**now, "-wal": new[:cut] + before[cut:]}
+
+    def lose_open_files(self, files: Files | None = None) -> None:
+        """A process that held the database is gone; `files` is what it leaves (default: what it wrote)."""
+        left = self.read() if files is None else files
+        self.quiet = True
+        try:
+            if not database.is_closed():
+                database.close()  # it would checkpoint: a process that died does not, so the bytes are put back
+        finally:
+            self.quiet = False
+        self.write(left)
+
+    # ---- between peewee and SQLite
+
+    def install(self, patch: Any) -> None:
+        """Stand before and after every statement and commit."""
+        execute_sql, commit = database.execute_sql, database.commit
+
+        def watched_execute(sql: str, params: Any = None) -> Any:
+            self._before(sql)
+            result = execute_sql(sql, params)
+            if (sql.startswith("PRAGMA") and "=" in sql) or "checkpoint" in sql:
+                self._after(checkpointed="checkpoint" in sql)
+            elif sql.startswith(WRITES) and not database.connection().in_transaction:
+                self._after(checkpointed=_level() >= FULL)
+            return result
+
+        def watched_commit() -> Any:
+            self._before("COMMIT")
+            level = self._level()
+            result = commit()
+            self._after(checkpointed=level >= FULL, level=level)
+            self._seam("after COMMIT")
+            return result
+
+        def _level() -> int:
+            return int(execute_sql("PRAGMA synchronous").fetchone()[0])
+
+        self._level = _level
+        patch.setattr(database, "execute_sql", watched_execute)
+        patch.setattr(database, "commit", watched_commit)
+
+    _level: Callable[[], int] = field(default=lambda: 2)
+
+    def _seam(self, name: str) -> None:
+        if not self.quiet:
+            self.strike(name)
+
+    def _before(self, sql: str) -> None:
+        if self.quiet:
+            return
+        self._seam(f"before {' '.join(sql.split()[:3])}")
+        if self.unplugged or not self.present:
+            raise peewee.OperationalError("disk I/O error")
+        word = sql.split(maxsplit=1)[0].upper()
+        if self.damaged and word in ("SELECT", *WRITES):
+            raise peewee.DatabaseError("database disk image is malformed")
+        if word in WRITES:
+            once = self._fails_now()
+            if self.full or once == "full":
+                raise peewee.OperationalError("database or disk is full")
+            if self.readonly or once == "readonly":
+                raise peewee.OperationalError("attempt to write a readonly database")
+            if once == "fault":
+                raise peewee.OperationalError("disk I/O error")
+
+    def _fails_now(self) -> str | None:
+        if self.fail_once is None or self.fail_skips:
+            self.fail_skips = max(0, self.fail_skips - 1)
+            return None
+        once, self.fail_once = self.fail_once, None
+        return once
+
+    def _after(self, *, checkpointed: bool, level: int | None = None) -> None:
+        if self.quiet or self.wedged:  # what a wedged disk was told never reached it
+            return
+        files = self.read()
+        if (self._level() if level is None else level) == 0:
+            self.synced = {**files, "-wal": self.synced.get("-wal", b"")[: len(files.get("-wal", b""))]}
+        elif checkpointed or files.get("") != self.synced.get(""):
+            self.synced = files
+
+    def plain_write(self) -> None:
+        """Stand before a write that is not SQLite's."""
+        self._seam("before write")
+        if self.unplugged or not self.present:
+            raise OSError(errno.EIO, "Input/output error")
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if self.readonly:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    # ---- what bay0.state.device offers
+
+    def find(self, _wanted: str | None) -> list[str]:
+        self._seam("find")
+        if not self.present:
+            raise StorageError("no_device", "no disk")
+        return [DEVICE]
+
+    def mount_first(self, _devices: list[str]) -> str:
+        self._seam("mount")
+        if not self.present:
+            raise StorageError("no_device", "no disk could be mounted")
+        if self.unplugged:
+            self.lose_open_files()
+            self.unplugged = False
+        self.mounted = True
+        return DEVICE
+
+    def prepare(self) -> None:
+        assert self.mounted, "the database is opened without a mounted disk"
+        if self.readonly:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    def unmount(self) -> None:
+        self._seam("unmount")
+        self.mounted = False
+        if self.present and not self.unplugged:
+            self.sync()
+        self._seam("unmounted")
+
+    def copy_to(self, folder: str, files: Files) -> str:
+        """Put a set of files elsewhere, to be looked at."""
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        target = os.path.join(folder, "state.db")
+        for suffix, data in files.items():
+            with open(target + suffix, "wb") as file:
+                file.write(data)
+        return target
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """Return how many bytes at the beginning are the same."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

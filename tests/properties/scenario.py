@@ -1,0 +1,88 @@
+"""One scripted life of a machine, and how to stop it anywhere. Used by the crash sweep and by the mutants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from persona import E as PersonaEvent
+from world import PERSONAS, World
+
+WORK, PLAY = PERSONAS
+Act = Callable[[World], None]
+
+
+def _wedge(world: World) -> None:
+    world.disk.wedged, world.half_done = True, None  # what it was asked last is written, and nobody hears of it
+
+
+def _fill(world: World) -> None:
+    world.disk.full = True
+
+
+def _drain(world: World) -> None:
+    world.disk.full = False
+
+
+def _stop_work(world: World) -> None:
+    world.send(WORK, PersonaEvent.STOP)
+
+
+def wait(seconds: float) -> Act:
+    return lambda world: world.run(seconds)
+
+
+LIFE: Sequence[Act] = (
+    lambda w: w.boot(exec_=True),
+    wait(3),
+    lambda w: w.start(WORK),
+    wait(1),
+    lambda w: w.start(PLAY),
+    wait(12),  # a probe
+    _wedge,
+    _stop_work,
+    wait(14),
+    lambda w: w.unwedge(),
+    wait(4),
+    lambda w: w.start(WORK),
+    wait(1),
+    _fill,
+    _stop_work,
+    wait(3),
+    _drain,
+    wait(25),
+    lambda w: w.start(WORK),
+    wait(1),
+    lambda w: w.kill_worker(),
+    wait(3),
+    lambda w: w.end_process(0),
+    wait(2),
+    lambda w: w.stop("poweroff"),
+    wait(60),
+)
+
+
+def live(world: World, acts: Sequence[Act] = LIFE, crash_at: int | None = None, kept: float = 1.0) -> bool:
+    """Act until the end or until seam `crash_at`, after which `kept` of the unsynced bytes are there. Tell whether it was reached."""
+    world.crash_at, world.kept = crash_at, kept
+    for act in acts:
+        act(world)
+        if not world.on:
+            break
+    survived = crash_at is None or world.seams < crash_at
+    world.cut()
+    world.crash_at = None
+    return not survived
+
+
+def recover(world: World, crash_after: int | None = None, kept: float = 1.0) -> bool:
+    """Boot again; with `crash_after`, only to be stopped after so many seams. Tell whether it was stopped."""
+    world.crash_at = None if crash_after is None else world.seams + crash_after
+    world.kept = kept
+    world.boot()
+    world.run(10)
+    if world.on and crash_after is None:
+        world.settle()
+    stopped = not world.on
+    world.cut()
+    return stopped
+

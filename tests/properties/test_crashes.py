@@ -1,0 +1,71 @@
+"""One life, stopped at every seam there is. The range is found by running until a life survives, never written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import Size
+from scenario import LIFE, live, recover
+from stories import MOMENTS, STORIES, Story
+from world import World
+
+KEPT = (0.0, 1.0, 0.6)  # of the bytes written since the last sync
+ENOUGH = 5000  # seams: a sweep that gets here does not end
+
+
+def test_a_life_without_a_crash_is_sound() -> None:
+    with World() as world:
+        assert not live(world)
+        assert not recover(world)
+        assert world.checks.count["promises"] >= 3
+        assert world.checks.count["volatile"] > 20
+        print(f"{world.seams} seams, {dict(world.checks.count)}")
+
+
+def _sweep(kept: Callable[[int], tuple[float, ...]], then: Callable[[World, int, float], None]) -> int:
+    """Stop a life at seam 1, 2, 3 ... until it is not reached any more; do `then` after each. Return how many there were."""
+    for at in range(1, ENOUGH):
+        for part in kept(at):
+            with World() as world:
+                if not live(world, LIFE, at, part):
+                    return at - 1
+                then(world, at, part)
+    raise AssertionError(f"more than {ENOUGH} seams")
+
+
+def test_a_crash_at_any_seam_of_a_life_loses_no_promise_and_the_next_boot_puts_all_right(size: Size) -> None:
+    """`ci` takes the three kinds of power cut in turn, `nightly` all of them at every seam."""
+    found = _sweep(lambda at: KEPT if size.double_stride == 1 else (KEPT[at % 3],), lambda world, _at, _part: _fine(world))
+    print(f"{found} crash points")
+    assert found > 150
+
+
+def _fine(world: World) -> None:
+    assert not recover(world)
+
+
+def test_a_crash_in_the_recovery_from_a_crash_is_recovered_from(size: Size) -> None:
+    pairs = 0
+
+    def twice(world: World, _at: int, part: float) -> None:
+        nonlocal pairs
+        after = 1
+        while recover(world, after, part) and after < ENOUGH:  # each goes a little further on what the last one left
+            pairs += 1
+            after += size.double_stride // 4 + 1
+        _fine(world)
+
+    _sweep(lambda at: (0.0,) if at % size.double_stride == 0 else (), twice)
+    print(f"{pairs} crashes inside a recovery")
+    assert pairs > 50
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_at_whatever_moment_it_happens_all_is_well_in_the_end(story: Story, size: Size) -> None:
+    """Each was a bug, or nearly: two things that meet, moved against each other in small steps."""
+    for count, moment in enumerate(MOMENTS[:: 1 if size.double_stride == 1 else 3]):
+        with World() as world:
+            story(world, moment)
+            world.cut(KEPT[count % 3])
+            _fine(world)

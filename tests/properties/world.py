@@ -1,0 +1,567 @@
+"""A simulated machine: the real spine, wired by the real `bay0.init.build`, on a modelled clock, disk and process table.
+
+Real: engine, tables, reactor loop, state port, worker link (with its socket), boot stages, reconcile, services, the worker's operations, peewee
+and SQLite on a real file. Modelled: time (it jumps to the next timer), the disk (disk.py), processes, podman (persona.py), the kernel's mounts.
+One `World` outlives many boots, as a machine does. Nothing in it depends on the wall clock or on luck, so a failure replays.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import selectors
+import shutil
+import socket
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from attrs import define, field
+from checks import Checks
+from disk import DEVICE, Crash, Disk, Files, PowerOff, WorkerDied
+from persona import PERSONA, E, Podman
+
+import bay0.init
+import bay0.log
+from bay0 import cmdline, duties
+from bay0.effects.modules import Wanted
+from bay0.effects.service import ServiceSpec
+from bay0.effects.spawn import Ending, Result
+from bay0.errors import SpawnError
+from bay0.machines import MACHINES, boot, storage
+from bay0.machines import tenant as tenants
+from bay0.reactor import Reactor
+from bay0.state import worker
+from bay0.state.schema import database
+
+FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
+PRUNE_EVERY = 3  # commits; in life it is hundreds
+ALL = 1_000_000  # seams
+TURNS_MAX = 20_000  # in one call of `run`: more is a loop that time does not end
+CONSOLE, EXEC = "sys://console", "sys://exec"
+PERSONAS = ("p://work", "p://play")
+
+
+class SimSelector:
+    """Real readiness, modelled waiting: when nothing is ready, time jumps."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.real = world, selectors.DefaultSelector()
+        self.get_map, self.modify = self.real.get_map, self.real.modify
+        self.register, self.unregister = self.real.register, self.real.unregister
+
+    def select(self, _timeout: float | None) -> Any:
+        self.world.pump()  # may set timers
+        timeout = self.world.spine.reactor._wait(None)
+        ready = self.real.select(0)
+        if not ready and timeout:
+            self.world.now += timeout
+        return ready
+
+
+class SimReactor(Reactor):
+    """`run` returns at once: the world turns it."""
+
+    def run(self) -> None:
+        self._running = True
+
+
+class SimLog:
+    """The last lines, for a person who reads a failure."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.lines = world, deque(maxlen=400)
+
+    def _line(self, event: str, **keys: Any) -> None:
+        self.lines.append((round(self.world.now, 3), event, keys))
+
+    debug = info = warning = error = critical = _line
+
+
+@define(eq=False)
+class SimWorker:
+    """The state worker's process: the real `worker.answer`, one request at a time, on the modelled disk."""
+
+    world: World
+    peer: socket.socket
+    ended: Callable[[], None]
+    inbox: deque[dict[str, Any]] = field(factory=deque)
+    busy: dict[str, Any] | None = None
+    working: bool = False
+    stuck: bool = False
+    killed: bool = False
+    alive: bool = True
+    ops: list[str] = field(factory=list)
+
+    def pump(self) -> None:
+        while True:
+            try:
+                packet = self.peer.recv(worker.PACKET_MAX)
+            except (BlockingIOError, OSError):
+                break
+            if not packet:
+                break
+            self.inbox.append(worker.json.loads(packet))
+        if self.alive and not self.killed and self.busy is None and self.inbox:
+            self.busy = self.inbox.popleft()
+            self.world.spine.reactor.call_later(self.world.disk.latency_s, self.proceed)
+
+    def proceed(self) -> None:
+        """Do the request, unless the disk hangs: then it is done when the disk is back."""
+        if not self.alive or self.killed or self.busy is None:
+            return
+        self.stuck = self.world.disk.wedged
+        if self.stuck:
+            return
+        reply = self._do()
+        if reply is not None:
+            self.busy = None
+            try:
+                self.peer.send(worker._encode(reply))
+            except OSError:
+                return
+            self.pump()
+
+    def _do(self) -> dict[str, Any] | None:
+        world, self.working = self.world, True
+        self.ops.append(self.busy["op"])
+        world.checks.asked(self, self.busy["op"])
+        try:
+            return worker.answer(dict(self.busy))
+        except WorkerDied:
+            if world.half_left is None:
+                self.die(world.left_behind)
+            return None
+        finally:
+            self.working = False
+
+    def drain(self) -> None:
+        """Do all that was asked, at once."""
+        while self.alive and not self.killed and not self.world.disk.wedged and (self.busy is not None or self.inbox):
+            self.busy = self.busy or self.inbox.popleft()
+            self._do()
+            self.busy = None
+
+    def kill(self) -> None:
+        """SIGKILL. In the middle of a request on a dead disk it ends only when the disk is back."""
+        self.killed = True
+        if not (self.stuck and self.world.disk.wedged):
+            self.world.spine.reactor.call_later(0.002, self.end)
+
+    def released(self) -> None:
+        """The disk answers again."""
+        if not self.stuck:
+            return
+        self.stuck = False
+        if self.killed:
+            self.world.spine.reactor.call_later(0.002, self.end)
+        else:
+            self.world.spine.reactor.call_later(0.0, self.proceed)
+
+    def end(self) -> None:
+        """End a killed one; what it was doing may have happened, up to `world.half_done` seams (None: all of it)."""
+        if not self.alive:
+            return
+        files = None
+        if self.busy is not None and self.world.half_done != 0 and not self.world.disk.unplugged:
+            files = self.finish_half()
+        self.die(files)
+
+    def finish_half(self) -> Files | None:
+        """Run the request that was under way up to a seam, its answer never sent; return the files it leaves."""
+        world = self.world
+        world.half_left = ALL if world.half_done is None else world.half_done
+        self._do()
+        world.half_left = None
+        files, world.left_behind = world.left_behind, None
+        return files
+
+    def die(self, files: Files | None = None) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.disk.lose_open_files(files)
+        self.world.left_behind = None
+        self.world.spine.reactor.call_soon(self.ended)  # SIGCHLD
+
+
+@define(eq=False)
+class SimProcess:
+    """A tenant's process."""
+
+    world: World
+    name: str
+    on_exit: Callable[[int], None]
+    pid: int = 0
+    ended: bool = False
+
+    def signal(self, number: int) -> None:
+        if not self.world.stubborn:
+            self.world.spine.reactor.call_later(0.05, functools.partial(self.end, number))
+
+    def kill(self) -> None:
+        if not self.world.unkillable:
+            self.world.spine.reactor.call_later(0.001, functools.partial(self.end, 9))
+
+    def end(self, status: int) -> None:
+        if not self.ended:
+            self.ended = True
+            self.world.processes.remove(self)
+            self.on_exit(status)
+
+    @property
+    def left(self) -> bool:
+        return not self.ended
+
+
+@define(eq=False)
+class SimSpawner:
+    """Starts modelled processes; the state worker is one of them."""
+
+    world: World
+    running: int = 0
+    abandoned: int = 0
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def fork(self, name: str, main: Callable[[], int], on_exit: Callable[[int], None], *, group: str, keep: int) -> SimWorker | None:
+        world = self.world
+        if name == "power":
+            main()
+            return None
+        if world.spawn_fails:
+            raise SpawnError("fork: Resource temporarily unavailable")
+        world.checks.worker_starts(world.workers)
+        peer = socket.socket(fileno=os.dup(keep))
+        peer.setblocking(False)
+        worker._staged.clear()
+        worker._failed.clear()
+        worker._commits = itertools.count(1)
+        made = SimWorker(world, peer, lambda: on_exit(9))
+        world.workers.append(made)
+        return made
+
+    def run(self, _name: str, _argv: Any, deadline_s: float, done: Callable[[Result], None], env: Any = None) -> None:
+        hangs = self.world.modprobe_hangs
+        result = Result(Ending.TIMED_OUT if hangs else Ending.EXITED, -15 if hangs else 0, "", "", 0, 0.0)
+        self.world.spine.reactor.call_later(deadline_s if hangs else 0.01, lambda: done(result))
+
+    def start(self, name: str, _argv: Any, on_exit: Callable[[int], None], **_options: Any) -> SimProcess:
+        if self.world.spawn_fails:
+            raise SpawnError("posix_spawn: Resource temporarily unavailable")
+        self.world.seam("before start")
+        process = SimProcess(self.world, name, on_exit)
+        self.world.processes.append(process)
+        return process
+
+
+class World:
+    """The machine. Attributes are its vices; methods are what happens to it. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="bay0-world-", dir=FAST_DIR)
+        self.now = 1.0
+        self.boots = 0
+        self.boot_id = ""
+        self.on = False
+        self.spine: Any = None
+        self.workers: list[SimWorker] = []
+        self.processes: list[SimProcess] = []
+        self.containers: set[str] = set()
+        self.podman = "well"
+        self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
+        self.stage_fault: str | None = None
+        self.seams = 0
+        self.crash_at: int | None = None  # the number of the seam at which the machine stops
+        self.worker_dies_at: int | None = None
+        self.half_done: int | None = 0  # seams a killed worker still passes in its last request
+        self.half_left: int | None = None
+        self.left_behind: Files | None = None
+        self.kept = 1.0  # the part of the unsynced bytes that the next cut lets through
+        self.trace: list[str] = []
+        self.disk = Disk(os.path.join(self.folder, "disk"), self.seam)
+        self.checks = Checks(self)
+        self.log = SimLog(self)
+        self.patch = pytest.MonkeyPatch()
+
+    # ---- life of the model
+
+    def __enter__(self) -> Self:
+        os.makedirs(self.disk.folder)
+        os.makedirs(self.blocks)
+        self.plug(present=True)
+        try:
+            self._install()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_everything()
+        self.patch.undo()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def blocks(self) -> str:
+        return os.path.join(self.folder, "block")
+
+    def _install(self) -> None:
+        if not database.is_closed():
+            database.close()
+        setattr_ = self.patch.setattr
+        self.disk.install(self.patch)
+        for name in ("find", "mount_first", "prepare", "unmount"):
+            setattr_(worker.device, name, getattr(self.disk, name))
+        setattr_(worker, "PRUNE_EVERY", PRUNE_EVERY)
+        setattr_(worker, "DATABASE", self.disk.path)
+        setattr_(worker, "ALIVE", os.path.join(self.disk.folder, "alive"))
+        setattr_(worker, "GENESIS", os.path.join(self.disk.folder, "genesis.log"))
+        for op in ("probe", "genesis"):
+            self.patch.setitem(worker.OPS, op, self._guarded(worker.OPS[op]))
+        init = bay0.init
+        setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self)))
+        setattr_(init, "Spawner", lambda *_: SimSpawner(self))
+        setattr_(init, "ControlServer", lambda *_: SimpleNamespace(methods={}, open=lambda: None))
+        setattr_(init, "read_text", lambda _path: self.boot_id)
+        setattr_(init, "_wanted", lambda words: self._wanted(words))
+        setattr_(init, "SYS_BLOCK", self.blocks)
+        setattr_(bay0.log, "kernel_ms", lambda: int(self.now * 1000))
+        setattr_(duties.mounts, "mount_kernel_filesystems", lambda: self._stage("mount"))
+        setattr_(duties.cgroup, "shield_pid1", lambda: self._stage("shield"))
+        setattr_(duties.shield, "unkillable", lambda: None)
+        setattr_(duties.shield, "ctrl_alt_del_is_a_signal", lambda: None)
+        setattr_(duties.net, "violations", list)
+        setattr_(duties.modules, "wanted", lambda: Wanted((), ()))
+        setattr_(duties, "socket", SimpleNamespace(sethostname=lambda _name: None))
+        self.patch.setitem(MACHINES, "persona", PERSONA)
+
+    def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(**arguments: Any) -> Any:
+            self.disk.plain_write()
+            return op(**arguments)
+
+        return guarded
+
+    def _stage(self, name: str) -> list[str]:
+        self.seam(f"stage {name}")
+        return [f"{name} fails"] if self.stage_fault == name else []
+
+    def _wanted(self, words: cmdline.Words) -> dict[str, ServiceSpec]:
+        wanted = {CONSOLE: ServiceSpec(("/bin/sh",))}
+        if words.exec:
+            wanted[EXEC] = ServiceSpec(("/bin/true",), once=True)
+        return wanted
+
+    # ---- seams
+
+    def seam(self, name: str) -> None:
+        """Stand at a numbered place where the world may end."""
+        if self.half_left is not None:  # a worker that is dead already finishes what it was told
+            self.half_left -= 1
+            if self.half_left < 0:
+                self.left_behind = self.disk.read()
+                self.disk.quiet = True
+                raise WorkerDied(name)
+            return
+        self.seams += 1
+        self.trace.append(name)
+        if self.crash_at == self.seams:
+            self.left_behind = self.disk.after_cut(self.kept)
+            self.disk.quiet = True
+            raise Crash(name)
+        if self.worker_dies_at == self.seams and any(w.working for w in self.workers):
+            self.worker_dies_at, self.left_behind = None, self.disk.read()
+            self.disk.quiet = True
+            raise WorkerDied(name)
+
+    # ---- power
+
+    def boot(self, *, exec_: bool = False) -> None:
+        """Power on."""
+        assert not self.on
+        self.boots += 1
+        self.boot_id = f"{self.boots:08x}-sim"
+        self.on = True
+        sinks = SimpleNamespace(file=SimpleNamespace(open=lambda: None), console=SimpleNamespace(push=lambda: None), console_level=0)
+        watchdog = SimpleNamespace(path="none", open=lambda: False, feed=lambda _now: None)
+        words = cmdline.Words(exec=exec_)
+        self.spine = bay0.init.build(words, sinks, self.log, watchdog)
+        self.spine.stages.ending = self._reboot
+        self.spine.stages.at_once = lambda: self._reboot("at once")
+        self.spine.engine.effects.ports["persona"] = Podman(self)
+        self.checks.booted()
+        self._guard(self.spine.run)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass; returns early if the machine stops."""
+        if self.on:
+            self._guard(lambda: self._turn(seconds))
+
+    def _turn(self, seconds: float) -> None:
+        over: list[bool] = []
+        self.spine.reactor.call_later(seconds, lambda: over.append(True))
+        for _ in range(TURNS_MAX):
+            self.spine.reactor.turn()
+            self.checks.turned()
+            if over:
+                return
+        raise AssertionError(f"{TURNS_MAX} turns in {seconds} s: it never rests")
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except (Crash, PowerOff):
+            self._lights_out()
+            self.checks.after_cut()
+
+    def _reboot(self, _how: str) -> None:
+        self.checks.powered_off()
+        for each in self.workers:  # reboot(2) is not instant: a worker goes on with what it was asked
+            each.drain()
+        raise PowerOff
+
+    def cut(self, kept: float = 1.0) -> None:
+        """Pull the plug; `kept` of what was written and not synced is on the platter."""
+        if self.on:
+            self.kept = kept
+            self._lights_out()
+            self.checks.after_cut()
+
+    def _lights_out(self) -> None:
+        for each in self.workers:
+            if each.alive and each.busy is not None and each.stuck and self.half_done != 0:
+                self.left_behind = each.finish_half()
+        files = self.disk.after_cut(self.kept) if self.left_behind is None else self.left_behind
+        self.left_behind, self.crash_at, self.worker_dies_at = None, None, None
+        self._stop_everything()
+        self.disk.write(files)
+        self.disk.sync()
+        self.disk.mounted = self.disk.unplugged = self.disk.wedged = False
+        self.kept = 1.0
+
+    def _stop_everything(self) -> None:
+        self.on = False
+        self.disk.quiet = True
+        if not database.is_closed():
+            database.close()
+        self.disk.quiet = False
+        for each in self.workers:
+            each.alive = False
+            each.peer.close()
+        link = self.spine.state.link if self.spine is not None else None
+        for end in (link._current, link._abandoned) if link is not None else ():
+            if end is not None:
+                end.peer.close()
+        if self.spine is not None:
+            self.spine.reactor._selector.real.close()
+        self.spine = None
+        self.workers.clear()
+        self.processes.clear()
+
+    def pump(self) -> None:
+        for each in self.workers:
+            if each.alive:
+                each.pump()
+
+    # ---- what happens to the disk
+
+    def plug(self, *, present: bool) -> None:
+        """A disk comes or goes, seen in sysfs."""
+        self.disk.unplugged = self.disk.unplugged or (self.disk.mounted and not present)
+        self.disk.present = present
+        entry = os.path.join(self.blocks, os.path.basename(DEVICE))
+        if present:
+            with open(entry, "w", encoding="ascii"):
+                pass
+            self.unwedge()
+        elif os.path.exists(entry):
+            os.unlink(entry)
+
+    def unwedge(self) -> None:
+        self.disk.wedged = False
+        for each in self.workers:
+            each.released()
+
+    def mend(self) -> None:
+        """Undo every vice."""
+        disk = self.disk
+        disk.full = disk.readonly = disk.damaged = False
+        disk.fail_once, disk.fail_skips, disk.latency_s = None, 0, 0.001
+        self.podman, self.stage_fault = "well", None
+        self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
+        self.worker_dies_at = None
+        if not disk.present:
+            self.plug(present=True)
+        self.unwedge()
+        for process in [] if self.spine is None else list(self.processes):
+            instance = self.spine.engine.instances.get(process.name)
+            if instance is not None and instance.now is tenants.S.STOPPING:
+                process.end(9)
+
+    # ---- what people and processes do
+
+    def start(self, name: str) -> None:
+        """An operator starts a persona; what he is told is remembered."""
+        stored, engine = self.spine.state.stored, self.spine.engine
+        if name not in engine.instances:
+            if stored is None:
+                return  # nobody knows whether there is one
+            row = next((r for r in stored if r["name"] == name), None)
+            known = {s.value: s for s in PERSONA.states}
+            self.checks.added(engine.add(name, PERSONA, known[row["state"]] if row else None, row["seq"] if row else 0))
+        self._guard(lambda: engine.send(name, E.START, "an operator asked", self.checks.answered))
+
+    def send(self, name: str, event: Any) -> None:
+        if name in self.spine.engine.instances:
+            self._guard(lambda: self.spine.engine.send(name, event, "an operator asked"))
+
+    def stop(self, how: str = "poweroff") -> None:
+        self._guard(lambda: self.spine.stop(how, "asked"))
+
+    def retry(self) -> None:
+        self.send(self.spine.state.storage.name, storage.E.RETRY)
+
+    def kill_worker(self) -> None:
+        for each in self.workers:
+            if each.alive and not each.stuck:
+                each.killed = True
+                each.end()
+
+    def end_process(self, index: int) -> None:
+        if self.processes:
+            self._guard(lambda: self.processes[index % len(self.processes)].end(256))
+
+    # ---- shorthands
+
+    @property
+    def state_of_boot(self) -> boot.S:
+        return self.spine.boot.now
+
+    @property
+    def state_of_storage(self) -> storage.S:
+        return self.spine.state.storage.now
+
+    def settle(self) -> None:
+        """Mend everything, wait until all is well or longer than every bound, and look whether it is."""
+        self.mend()
+        self._until_well(130)
+        if self.on and not self.checks.well():
+            self.retry()  # a person mended it
+            self._until_well(130)
+        if self.on:
+            self.crash_at = None
+            self.checks.settled()
+
+    def _until_well(self, at_most_s: float) -> None:
+        end = self.now + at_most_s
+        while self.on and self.now < end:
+            self.run(5)
+            if self.on and self.checks.well():
+                return
