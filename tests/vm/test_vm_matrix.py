@@ -97,8 +97,9 @@ def leave_sick(machine: Vm, disk: nbd.Disk, mode: str, image: str) -> None:
     machine.out("sync")
     disk.set(MODES[mode])
     machine.send(WAY_OUT)
+    machine.wait_console("leaving -> powering", END_S)
+    disk.clear()  # the kernel now resets its devices, and QEMU does not reset a disk that holds requests: no vCPU runs until then
     machine.wait_console("reboot: Power down|reboot: Restarting|sysrq: Resetting", END_S)
-    disk.clear()  # QEMU waits for its own requests
     assert machine.wait().status == 0
     assert harness.tool("e2fsck", "-fy", image, check=False).returncode in {0, 1}
     found = harness.stored(image)
