@@ -1,6 +1,7 @@
 """PID 1 or the command line? Then one call."""
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -19,13 +20,20 @@ def main() -> int:
 
 def _be_pid1(entered: float) -> None:
     """Start PID 1; even a program that cannot be loaded ends in the last resort, not in a kernel panic."""
+    gc.disable()  # what imports make stays: looking through it again and again is a tenth of the start-up
     try:
+        from bay0 import lazy
+
+        for name in lazy.UNUSED_BY_PID1:
+            lazy.load(name)
         from bay0.init import init
     except BaseException as error:
         from bay0.effects import power
 
         power.last_resort(error, "reboot", _say, PANIC_SYNC_S)
     else:
+        gc.freeze()
+        gc.enable()
         init(entered)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import time
 from collections import deque
@@ -21,9 +20,9 @@ from attrs import define, field
 from bay0 import lazy
 from bay0.logline import LEVELS, RUN_LOG, render
 
-vars(logging)["logAsyncioTasks"] = False  # since Python 3.12 a LogRecord, of which structlog makes one, asks asyncio for its task
 lazy.load("asyncio")  # structlog imports it for methods that PID 1 never calls; it would double our memory and start-up
-import structlog  # noqa: E402 - after the line above
+lazy.bare("structlog")  # nor the half of it that draws tracebacks and serves the standard library's logging
+from structlog._native import make_filtering_bound_logger  # noqa: E402 - after the lines above
 
 RUN_LOG_MAX = 2 << 20  # bytes; one older file of the same size is kept
 CONSOLE_RING = 256  # lines
@@ -148,6 +147,5 @@ def _hand_over(_logger: Any, _level: str, record: MutableMapping[str, Any]) -> t
 
 def make(sinks: Sinks) -> Any:
     """Return the program's logger: `log.info("static event", key=value)`."""
-    return structlog.wrap_logger(
-        sinks, processors=[_stamp, _hand_over], wrapper_class=structlog.make_filtering_bound_logger(0), cache_logger_on_first_use=True
-    )
+    bound: Any = make_filtering_bound_logger(0)
+    return bound(sinks, [_stamp, _hand_over], {})

@@ -201,3 +201,38 @@ assert real.__file__
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_bare_package_loads_the_part_that_is_asked_for_and_the_rest_at_its_first_use() -> None:
+    code = """
+import sys
+from bay0 import lazy
+lazy.bare("structlog"); lazy.bare("structlog")
+from structlog._native import make_filtering_bound_logger
+assert "structlog.dev" not in sys.modules and "structlog.stdlib" not in sys.modules
+import structlog
+assert not hasattr(structlog, "__nothing__") and "structlog.dev" not in sys.modules
+assert structlog.make_filtering_bound_logger is make_filtering_bound_logger
+assert structlog.dev.ConsoleRenderer and structlog.get_logger
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_pid_1_puts_off_stays_off_while_it_is_wired_and_still_works_when_asked_for() -> None:
+    code = """
+import sys
+from bay0 import lazy
+for name in lazy.UNUSED_BY_PID1:
+    lazy.load(name)
+import bay0.init
+from bay0 import cmdline, log
+from bay0.effects.shield import Watchdog
+bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog())
+loaded = [name for name in lazy.UNUSED_BY_PID1 if not isinstance(sys.modules[name], lazy._Later)]
+assert not loaded, loaded
+import attrs, inspect
+assert attrs.validators.instance_of(int) and inspect.signature(print)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
