@@ -3,7 +3,7 @@
 from attrs import fields, frozen
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Bounds:
     """Seconds, before patience. Sources: handoff rule 7 (reads), docs/ARCHITECTURE.md, storage health (one bound for each kind of work)."""
 

@@ -8,7 +8,7 @@ PANIC_POLICIES = ("reboot", "halt", "shell")
 PATIENCE_MAX = 100.0
 
 
-@frozen
+@frozen(repr=False)
 class Words:
     """What the command line asked for; nonsense is kept in `complaints` and the default is used."""
 

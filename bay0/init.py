@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -192,8 +193,11 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
 
 def _state_worker() -> int:
     """Be the state worker, in a fork. Its imports (peewee, SQLite) happen there, never in PID 1."""
+    gc.disable()  # as in __main__: what imports make stays
     from bay0.state import worker  # noqa: PLC0415 - see the docstring
 
+    gc.freeze()
+    gc.enable()
     fence.lift()
     return worker.main()
 

@@ -12,9 +12,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
-# attrs makes a class of every validator it offers, and reads signatures with `inspect`; traceback and transitions are thorough too
+# attrs makes a class of every validator it offers and reads signatures with `inspect`; traceback and transitions are thorough too.
+# The second line is peewee's: the state worker is a fork of PID 1 and inherits what was put off.
 UNUSED_BY_PID1 = (
     "inspect", "ast", "tokenize", "textwrap", "copy",
+    "calendar", "hashlib", "uuid", "locale",
     "attr.validators", "attr.converters", "attr.filters", "attrs.validators", "attrs.converters", "attrs.filters", "attrs.setters",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from bay0.machines.table import MachineDef
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Replay:
     """One stored machine to take over and converge."""
 
@@ -24,7 +24,7 @@ class Replay:
     seq: int
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Plan:
     """What a boot does about the stored machines."""
 

@@ -19,7 +19,7 @@ _NETWORK = re.compile(r"^pci:.*bc02|^virtio:d00000001|^usb:.*ic02")
 _STORAGE = re.compile(r"^pci:.*bc01|^usb:.*ic08|^virtio:d0000000[28]|^scsi:|^mmc:")
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Wanted:
     """Arguments for two calls of `modprobe -a`."""
 

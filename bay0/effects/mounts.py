@@ -11,7 +11,7 @@ from bay0.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount
 SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Mount:
     """One line of the plan. `options` as for mount(8) -o."""
 

@@ -24,7 +24,7 @@ CALM_S = 10.0  # a process that lived this long has not failed quickly
 CONSOLES = "/sys/class/tty/console/active"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class ServiceSpec:
     """How to start one. `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended."""
 

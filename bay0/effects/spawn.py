@@ -50,7 +50,7 @@ class Ending(Enum):
     ABANDONED = "abandoned"  # killed, and still not dead: stuck in the kernel
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Result:
     """What a command did. `status`: exit status, or minus the signal's number. Streams are capped at `CAPTURE_LIMIT`."""
 

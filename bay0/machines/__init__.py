@@ -10,7 +10,7 @@ from bay0.machines.table import MachineDef
 MACHINES: dict[str, MachineDef] = {m.kind: m for m in (boot.BOOT, storage.STORAGE, tenant.TENANT)}
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Ripple:
     """When a `kind` machine enters `state`, every live machine of kind `told` gets `event`."""
 

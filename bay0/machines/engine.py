@@ -44,7 +44,7 @@ class Acceptance(Enum):
     REFUSED = "refused"  # a promised step that the disk definitely did not take
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Step:
     """One committed move of one machine; what a journal row holds. `at_ms`: milliseconds since the kernel started."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONVERGE, FAULT, TIMED_OUT = "CONVERGE", "FAULT", "TIMED_OUT"
 
 
-@frozen
+@frozen(repr=False)
 class Row:
     """One legal step. `promised`: somebody will be told it is safe, so it is refused while the disk cannot keep it."""
 
@@ -33,7 +33,7 @@ class Row:
     promised: bool = False
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class StateSpec:
     """One state. `busy` names its effect and `deadline_s` bounds it (seconds, before patience); neither means at rest."""
 
@@ -44,7 +44,7 @@ class StateSpec:
     converged: bool = False
 
 
-@frozen
+@frozen(repr=False)
 class Pass:
     """The verdict on a cell without a row: nothing happens. `refused` says whether the asker gets an error."""
 
@@ -58,7 +58,7 @@ def cells(states: Iterable[Enum], events: Iterable[Enum], why: str) -> dict[tupl
     return {(state, event): why for state in states for event in kept}
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class MachineDef:
     """A whole machine. Raises `TableError` at construction, that is at import, for any mistake listed in `problems`."""
 

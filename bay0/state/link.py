@@ -40,7 +40,7 @@ class WorkerProcess(Protocol):
 Launch = Callable[[socket.socket, Callable[[], None]], WorkerProcess]
 
 
-@frozen
+@frozen(repr=False)
 class Answer:
     """What came of a request. `code` is None for an answer, else a `StorageError` code, "timed_out" or "gone"."""
 
