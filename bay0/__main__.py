@@ -26,7 +26,10 @@ def _be_pid1(entered: float) -> None:
 
         for name in lazy.UNUSED_BY_PID1:
             lazy.load(name)
-        from bay0.init import init
+        from bay0 import precompiled
+
+        with precompiled.used():
+            from bay0.init import init
     except BaseException as error:
         from bay0.effects import power
 

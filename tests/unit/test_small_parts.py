@@ -236,3 +236,49 @@ assert attrs.validators.instance_of(int) and inspect.signature(print)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# ---- precompiled
+
+
+def test_what_attrs_compiled_once_is_not_compiled_again_and_what_is_unknown_still_is(tmp_path: Path) -> None:
+    record = "import marshal, sys; from bay0 import precompiled; marshal.dump(precompiled.record('bay0.reactor'), open(sys.argv[1], 'wb'))"
+    code = """
+import builtins, sys
+compiled, real = [], builtins.compile
+builtins.compile = lambda source, name, *rest, **more: compiled.append(str(name)) or real(source, name, *rest, **more)
+from bay0 import precompiled
+with precompiled.used(sys.argv[1]):
+    from attrs import define
+    from bay0.reactor import Reactor
+    assert not [name for name in compiled if "bay0.reactor" in name], compiled
+    @define
+    class Unknown:
+        number: int
+assert [name for name in compiled if "Unknown" in name]
+assert Unknown(1) == Unknown(1) and Unknown(1) != Unknown(2)
+called = []
+reactor = Reactor()
+reactor.call_soon(lambda: called.append(1))
+assert eval(compile("1 + 1", "x", "eval")) == 2 and compiled[-1] == "x"
+"""
+    path = str(tmp_path / "code.bin")
+    for script in (record, code):
+        done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", b"N"])
+def test_without_a_usable_file_of_code_attrs_compiles_as_ever(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "code.bin"
+    if content is not None:
+        path.write_bytes(content)
+    code = """
+import sys
+from bay0 import precompiled
+with precompiled.used(sys.argv[1]):
+    from bay0.reactor import Reactor
+Reactor()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

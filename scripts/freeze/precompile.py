@@ -1,0 +1,25 @@
+"""Usage: precompile.py MODULE PATH. Writes what attrs compiles while MODULE is imported, for bay0/precompiled.py.
+
+Some of its text depends on the interpreter's hash seed (the salt of __hash__): what two seeds do not agree on is left out, so
+that the same sources give the same bytes.
+"""
+
+import marshal
+import os
+import subprocess
+import sys
+
+RECORD = "import marshal, sys; from bay0 import precompiled; marshal.dump(precompiled.record(sys.argv[1]), sys.stdout.buffer)"
+
+
+def recorded(module: str, seed: int) -> dict[tuple[str, str], object]:
+    """Record in a fresh interpreter."""
+    made = subprocess.run([sys.executable, "-c", RECORD, module], env={**os.environ, "PYTHONHASHSEED": str(seed)}, stdout=subprocess.PIPE, check=True)
+    return marshal.loads(made.stdout)  # noqa: S302 - we have just written it
+
+
+if __name__ == "__main__":
+    first, second = recorded(sys.argv[1], 1), recorded(sys.argv[1], 2)
+    same = {key: code for key, code in first.items() if key in second}
+    with open(sys.argv[2], "wb") as file:
+        marshal.dump(same, file)
