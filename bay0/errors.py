@@ -38,3 +38,15 @@ class UsageError(Bay0Error):
 
 class NoSpineError(Bay0Error):
     """No bay0 answers on the control socket; exit status 3."""
+
+
+class BadNameError(Bay0Error):
+    """A text is not the name of a persona or tenant; says which character, at which position, and why. Nothing was changed."""
+
+
+class ManifestError(Bay0Error):
+    """A manifest cannot be used; its message has one line for each mistake, `source:line: key: what is wrong`. Nothing was changed."""
+
+
+class PodmanError(Bay0Error):
+    """podman said something that cannot be understood."""
