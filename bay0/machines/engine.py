@@ -24,7 +24,7 @@ from bay0.errors import RefusedError, UncommittedError
 from bay0.machines.table import CONVERGE, TIMED_OUT, MachineDef, Pass, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from transitions import EventData
 
@@ -46,7 +46,10 @@ class Acceptance(Enum):
 
 @frozen(eq=False, repr=False)
 class Step:
-    """One committed move of one machine; what a journal row holds. `at_ms`: milliseconds since the kernel started."""
+    """One committed move of one machine; what a journal row holds. `at_ms`: milliseconds since the kernel started.
+
+    `config` is not part of the journal: if it is there, the step also sets what the machine is made of (JSON text).
+    """
 
     boot_id: str
     n: int
@@ -59,6 +62,8 @@ class Step:
     why: str
     at_ms: int
     attempts: int = 0
+    desired: str = "stopped"
+    config: str | None = None
 
 
 class JournalPort(Protocol):
@@ -91,8 +96,11 @@ class Instance:
 
     name: str
     definition: MachineDef
+    state: Enum
     seq: int = 0
     attempts: int = 0
+    desired: str = "stopped"
+    config: str = ""
     context: dict[str, Any] = field(factory=dict)
     queue: deque[Order] = field(factory=deque)
     pending: Step | None = None
@@ -103,8 +111,7 @@ class Instance:
     @property
     def now(self) -> Enum:
         """The state in memory."""
-        state: Enum = self.state  # type: ignore[attr-defined]  # set by transitions.Machine.add_model
-        return state
+        return self.state
 
 
 @define
@@ -115,6 +122,7 @@ class Order:
     why: str = ""
     reply: Reply | None = None
     token: int | None = None
+    config: str | None = None
     context: dict[str, Any] = field(factory=dict)
 
 
@@ -133,7 +141,7 @@ def _check_committed(data: EventData) -> None:
 
 
 def build(definition: MachineDef) -> Machine:
-    """Make the `transitions` machine of a table; models are added to it, one an instance."""
+    """Make the `transitions` machine of a table. It moves any model that has a `state`: see `move`."""
     return Machine(
         model=None,
         states=definition.states,
@@ -146,6 +154,15 @@ def build(definition: MachineDef) -> Machine:
         queued=False,
         before_state_change=_check_committed,
     )
+
+
+def move(machine: Machine, instance: Instance, event: Enum) -> None:
+    """Trigger `event` on `instance`.
+
+    Through the machine's own event, not `Machine.add_model`: that hangs some sixty partial functions on each model, which takes a thousand
+    personas a second to make and 20 MB to keep.
+    """
+    machine.events[_trigger(event)].trigger(instance)
 
 
 @define(eq=False, repr=False)
@@ -167,41 +184,53 @@ class Engine:
 
     def add(self, name: str, definition: MachineDef, state: Enum | None = None, seq: int = 0) -> Instance:
         """Take a machine under care, in `state` (a stored one) or its initial state."""
-        machine = self._machines.get(definition.kind)
-        if machine is None:
-            machine = self._machines[definition.kind] = build(definition)
-        instance = Instance(name, definition, seq=seq, entered_ms=self.clock_ms())
-        machine.add_model(instance, initial=definition.initial if state is None else state)
+        if definition.kind not in self._machines:
+            self._machines[definition.kind] = build(definition)
+        instance = Instance(name, definition, definition.initial if state is None else state, seq=seq, entered_ms=self.clock_ms())
         self.instances[name] = instance
         return instance
 
-    def adopt(self, name: str, definition: MachineDef, stored: str, seq: int) -> Instance:
-        """Take over a stored machine. A state this program does not know is converged at once, its name kept in the journal."""
-        known = {state.value: state for state in definition.states}
-        if stored in known:
-            return self.add(name, definition, known[stored], seq)
-        converged = next(spec.state for spec in definition.specs if spec.converged)
-        instance = self.add(name, definition, converged, seq + 1)
-        event = definition.event(CONVERGE)
-        row = Row(converged, event, converged, f"no such state as {stored!r} in this program")
-        step = self._step(instance, row, row.why, source=stored, seq=seq + 1)
-        self.log.warning("unknown state converged", machine=name, state=stored, dest=converged.value)
-        self.journal.commit(step, row, lambda _accepted: None)
+    def adopt(self, definition: MachineDef, stored: Mapping[str, Any]) -> Instance:
+        """Take over a stored machine. One in a state this program does not know goes where CONVERGE leads; the journal keeps its name."""
+        name, state, seq = str(stored["name"]), str(stored["state"]), int(stored["seq"])
+        known = {each.value: each for each in definition.states}
+        instance = self.add(name, definition, known.get(state, definition.landing), seq)
+        instance.attempts, instance.desired, instance.config = stored["attempts"], stored["desired"], stored["config"]
+        if state not in known:
+            self._land(instance, state)
         return instance
+
+    def _land(self, instance: Instance, stored: str) -> None:
+        row = Row(instance.now, instance.definition.event(CONVERGE), instance.now, f"no such state as {stored!r} in this program", desired="stopped")
+        step = instance.pending = self._step(instance, row, row.why, source=stored)
+        self.log.warning("unknown state converged", machine=instance.name, state=stored, dest=row.dest.value)
+
+        def landed(_accepted: Acceptance) -> None:
+            instance.pending = None
+            self._move(instance, step)
+            self._enter(instance, step, row.dest)
+            self._tell(instance, step, row.dest)
+            self._advance(instance)
+
+        self.journal.commit(step, row, landed)
 
     def forget(self, name: str) -> None:
         """Drop a converged machine from memory; its rows stay in the journal."""
-        instance = self.instances.pop(name)
-        self._machines[instance.definition.kind].remove_model(instance)
+        del self.instances[name]
 
     def of_kind(self, kind: str) -> Iterable[Instance]:
         """Return the live machines of one kind."""
         return [i for i in self.instances.values() if i.definition.kind == kind]
 
-    def send(self, name: str, event: Enum, why: str = "", reply: Reply | None = None, **context: Any) -> None:
-        """Queue `event`; `reply` gets the Step once committed, None if ignored, or the exception that refused it."""
+    def send(
+        self, name: str, event: Enum, why: str = "", reply: Reply | None = None, *, config: str | None = None, **context: Any
+    ) -> None:
+        """Queue `event`; `reply` gets the Step once committed, None if ignored, or the exception that refused it.
+
+        `config` becomes what the machine is made of, in the same commit.
+        """
         instance = self.instances[name]
-        instance.queue.append(Order(event, why, reply, context=context))
+        instance.queue.append(Order(event, why, reply, config=config, context=context))
         self._advance(instance)
 
     def outcome(self, name: str, token: int, event: Enum, why: str = "") -> None:
@@ -228,24 +257,26 @@ class Engine:
         if refusal is not None:
             _answer(order, RefusedError(f"{refusal}; nothing was changed"))
             return
-        step = self._step(instance, verdict, _reason(verdict, order))
+        step = self._step(instance, verdict, _reason(verdict, order), config=order.config)
         instance.pending = step
         self.journal.commit(step, verdict, lambda accepted: self._committed(instance, order, verdict, step, accepted))
 
-    def _step(self, instance: Instance, row: Row, why: str, source: str | None = None, seq: int | None = None) -> Step:
+    def _step(self, instance: Instance, row: Row, why: str, source: str | None = None, config: str | None = None) -> Step:
         self._n += 1
         return Step(
             boot_id=self.boot_id,
             n=self._n,
             machine=instance.name,
             kind=instance.definition.kind,
-            seq=instance.seq + 1 if seq is None else seq,
+            seq=instance.seq + 1,
             source=source or row.source.value,
             event=row.event.value,
             dest=row.dest.value,
             why=why,
             at_ms=self.clock_ms(),
-            attempts=instance.attempts,
+            attempts=row.tries.after(instance.attempts),
+            desired=instance.desired if row.desired is None else row.desired,
+            config=config,
         )
 
     def _pass(self, instance: Instance, order: Order, verdict: Pass) -> None:
@@ -260,8 +291,8 @@ class Engine:
             return
         instance.committed = step
         took = step.at_ms - instance.entered_ms
-        instance.trigger(_trigger(row.event))  # type: ignore[attr-defined]  # added by transitions
-        instance.seq, instance.entered_ms = step.seq, step.at_ms
+        move(self._machines[instance.definition.kind], instance, row.event)
+        self._move(instance, step)
         instance.context.update(order.context)
         if instance.deadline is not None:
             instance.deadline.cancel()
@@ -278,6 +309,14 @@ class Engine:
             _answer(order, step)
         self._tell(instance, step, row.dest)
         self._advance(instance)
+
+    def _move(self, instance: Instance, step: Step) -> None:
+        """Let memory say what was committed; the state itself is moved by `transitions`."""
+        instance.committed = step
+        instance.seq, instance.entered_ms = step.seq, step.at_ms
+        instance.attempts, instance.desired = step.attempts, step.desired
+        if step.config is not None:
+            instance.config = step.config
 
     def _enter(self, instance: Instance, step: Step, state: Enum) -> None:
         spec = instance.definition.spec(state)

@@ -22,15 +22,33 @@ if TYPE_CHECKING:
 CONVERGE, FAULT, TIMED_OUT = "CONVERGE", "FAULT", "TIMED_OUT"
 
 
+class Tries(Enum):
+    """What a step does to the count of attempts. They are counted before the attempt, so that a crash loop is seen."""
+
+    KEEP = "keep"
+    COUNT = "count"
+    FIRST = "first"  # a person asked: this is attempt 1
+    FORGET = "forget"
+
+    def after(self, attempts: int) -> int:
+        """Return the count after a step."""
+        return {Tries.KEEP: attempts, Tries.COUNT: attempts + 1, Tries.FIRST: 1, Tries.FORGET: 0}[self]
+
+
 @frozen(repr=False)
 class Row:
-    """One legal step. `promised`: somebody will be told it is safe, so it is refused while the disk cannot keep it."""
+    """One legal step. `promised`: somebody will be told it is safe, so it is refused while the disk cannot keep it.
+
+    `desired`: what is wanted of the machine from this step on; None leaves it as it was.
+    """
 
     source: Enum
     event: Enum
     dest: Enum
     why: str
     promised: bool = False
+    desired: str | None = None
+    tries: Tries = Tries.KEEP
 
 
 @frozen(eq=False, repr=False)
@@ -60,7 +78,10 @@ def cells(states: Iterable[Enum], events: Iterable[Enum], why: str) -> dict[tupl
 
 @frozen(eq=False, repr=False)
 class MachineDef:
-    """A whole machine. Raises `TableError` at construction, that is at import, for any mistake listed in `problems`."""
+    """A whole machine. Raises `TableError` at construction, that is at import, for any mistake listed in `problems`.
+
+    `resident`: its instances stay in memory at rest and over a boot, because somebody may ask for them.
+    """
 
     kind: str
     states: type[Enum]
@@ -70,6 +91,7 @@ class MachineDef:
     rows: tuple[Row, ...]
     ignored: Mapping[tuple[Enum, Enum], str] = field(factory=dict)
     refused: Mapping[tuple[Enum, Enum], str] = field(factory=dict)
+    resident: bool = False
     _by_cell: dict[tuple[Enum, Enum], Row] = field(init=False, repr=False, eq=False)
     _by_state: dict[Enum, StateSpec] = field(init=False, repr=False, eq=False)
 
@@ -103,6 +125,11 @@ class MachineDef:
     def event(self, name: str) -> Enum:
         """Return the event called `name` (its member name); `KeyError` if there is none."""
         return self.events[name]
+
+    @property
+    def landing(self) -> Enum:
+        """The state that CONVERGE leads to: where a machine goes whose stored state means nothing to this program."""
+        return next(row.dest for row in self.rows if row.event.name == CONVERGE)
 
 
 def problems(machine: MachineDef) -> Iterable[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from kit import Bench, E, Effect, Journal, Log, S, small
+from attrs import evolve
+from kit import ROWS, Bench, E, Effect, Journal, Log, S, small
 
 from bay0.errors import RefusedError, UncommittedError
 from bay0.machines import Ripple
-from bay0.machines.engine import Acceptance, Engine, Instance, Step
+from bay0.machines.engine import Acceptance, Engine, Instance, Step, build, move
+from bay0.machines.table import Tries
 
 
 def bench(**journal: object) -> tuple[Bench, Instance]:
@@ -42,7 +46,7 @@ def test_a_machine_takes_no_other_step_while_one_is_being_committed_but_others_d
 def test_a_move_that_no_journal_accepted_is_refused_and_memory_stays() -> None:
     _, one = bench()
     with pytest.raises(UncommittedError, match="was not committed"):
-        one.trigger("on_work")  # type: ignore[attr-defined]
+        move(build(small()), one, E.WORK)
     assert one.now is S.IDLE
 
 
@@ -50,7 +54,7 @@ def test_a_move_other_than_the_committed_one_is_refused() -> None:
     made, one = bench()
     made.engine.send("one", E.WORK)
     with pytest.raises(UncommittedError):
-        one.trigger("on_done")  # type: ignore[attr-defined]
+        move(build(small()), one, E.DONE)
     assert one.now is S.WORKING
 
 
@@ -237,23 +241,54 @@ def test_a_machine_can_be_added_in_a_stored_state() -> None:
     assert made.journal.steps == []
 
 
-def test_a_stored_machine_is_adopted_in_the_state_it_had() -> None:
+def stored(state: str) -> dict[str, Any]:
+    return {"name": "one", "kind": "small", "state": state, "seq": 3, "attempts": 2, "desired": "running", "config": "{}"}
+
+
+def test_a_stored_machine_is_adopted_as_it_was() -> None:
     made = Bench()
-    one = made.engine.adopt("one", small(), "working", 3)
-    assert (one.now, one.seq) == (S.WORKING, 3)
+    one = made.engine.adopt(small(), stored("working"))
+    assert (one.now, one.seq, one.attempts, one.desired, one.config) == (S.WORKING, 3, 2, "running", "{}")
     assert made.effects.started == [], "what a crash left undone is not done again"
     made.engine.send("one", E.CONVERGE)
     assert one.now is S.ENDING
 
 
-def test_a_state_this_program_does_not_know_is_converged_and_named_in_the_journal() -> None:
+def test_a_state_this_program_does_not_know_goes_where_converge_leads_and_the_journal_names_it() -> None:
     made = Bench()
-    one = made.engine.adopt("one", small(), "levitating", 3)
-    assert (one.now, one.seq) == (S.IDLE, 4)
-    assert made.journal.moves() == [("levitating", "converge", "idle")]
+    one = made.engine.adopt(small(), stored("levitating"))
+    assert (one.now, one.seq, one.desired) == (S.ENDING, 4, "stopped")
+    assert made.journal.moves() == [("levitating", "converge", "ending")]
     assert made.journal.steps[0].why == "no such state as 'levitating' in this program"
-    made.engine.send("one", E.WORK)
-    assert made.journal.steps[-1].seq == 5
+    assert [effect for _, effect, _ in made.effects.started] == [Effect.END], "it may have left something behind"
+    made.engine.outcome("one", made.effects.token, E.DONE)
+    assert (one.now, made.journal.steps[-1].seq) == (S.IDLE, 5)
+
+
+def test_attempts_and_what_is_wanted_follow_the_rows() -> None:
+    more = {
+        (S.IDLE, E.WORK): {"desired": "running", "tries": Tries.FIRST},
+        (S.ENDING, E.FAULT): {"tries": Tries.COUNT},
+        (S.ENDING, E.DONE): {"desired": "stopped", "tries": Tries.FORGET},
+    }
+    made = Bench()
+    one = made.engine.add("one", small(rows=tuple(evolve(row, **more.get((row.source, row.event), {})) for row in ROWS)))
+    seen = []
+    for event in (E.WORK, E.FAULT, E.FAULT, E.DONE):
+        made.engine.send("one", event)
+        seen.append((one.attempts, one.desired))
+    assert seen == [(1, "running"), (1, "running"), (2, "running"), (0, "stopped")]
+    assert [(step.attempts, step.desired) for step in made.journal.steps] == seen
+
+
+def test_what_a_machine_is_made_of_is_part_of_the_commit() -> None:
+    made, one = bench()
+    made.engine.send("one", E.WORK, config='{"a": 1}')
+    assert one.config == '{"a": 1}'
+    assert made.journal.steps[-1].config == '{"a": 1}'
+    made.engine.outcome("one", made.effects.token, E.DONE)
+    assert made.journal.steps[-1].config is None, "a step that changes nothing does not carry it again"
+    assert one.config == '{"a": 1}'
 
 
 def test_one_machine_entering_a_state_tells_the_others() -> None:
