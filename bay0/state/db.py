@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,13 +18,24 @@ from typing import Any
 from peewee import EXCLUDED, DatabaseError, OperationalError, fn
 
 from bay0.errors import StorageError
-from bay0.state.schema import JOURNAL_KEEP_BOOTS, JOURNAL_KEEP_TENANT_ROWS, MIGRATIONS, VERSION, BootRow, JournalRow, MachineRow, database
+from bay0.state.schema import (
+    JOURNAL_BOUNDED_KINDS,
+    JOURNAL_KEEP_BOOTS,
+    JOURNAL_KEEP_ROWS,
+    MIGRATIONS,
+    VERSION,
+    BootRow,
+    JournalRow,
+    MachineRow,
+    database,
+)
 
 Row = dict[str, Any]
 Seam = Callable[[str], None]
 PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
 EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
+MACHINES_ROOM = 100_000  # bytes of one page
 HEADER = 100  # bytes of a SQLite header
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
@@ -188,13 +200,13 @@ def record_boot(boot: Row) -> None:
 
 
 def prune() -> None:
-    """Forget the oldest rows of tenants: a shell that dies at once makes thousands a day."""
+    """Forget the oldest rows of tenants and personas: a program that dies at once makes thousands a day."""
     with translated(), database.atomic("IMMEDIATE"):
-        database.execute_sql(
-            "DELETE FROM journal WHERE kind = 'tenant' AND rowid <= "
-            "(SELECT rowid FROM journal WHERE kind = 'tenant' ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
-            [JOURNAL_KEEP_TENANT_ROWS],
-        )
+        for kind in JOURNAL_BOUNDED_KINDS:
+            database.execute_sql(
+                "DELETE FROM journal WHERE kind = ? AND rowid <= (SELECT rowid FROM journal WHERE kind = ? ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+                [kind, kind, JOURNAL_KEEP_ROWS],
+            )
 
 
 def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) -> int:
@@ -226,16 +238,12 @@ def _put(step: Row) -> int:
     )
     if cursor.rowcount < 1:
         return 0
-    MachineRow.insert(
-        name=step["machine"], kind=step["kind"], state=step["dest"], seq=step["seq"], attempts=step["attempts"], boot_id=step["boot_id"]
-    ).on_conflict(
+    latest = {"state": step["dest"], **{name: step[name] for name in ("seq", "attempts", "desired", "boot_id")}}
+    if step["config"] is not None:
+        latest["config"] = step["config"]
+    MachineRow.insert(name=step["machine"], kind=step["kind"], **latest).on_conflict(
         conflict_target=[MachineRow.name],
-        update={
-            MachineRow.state: step["dest"],
-            MachineRow.seq: step["seq"],
-            MachineRow.attempts: step["attempts"],
-            MachineRow.boot_id: step["boot_id"],
-        },
+        update={getattr(MachineRow, name): value for name, value in latest.items()},
         # a step may be written out after a later one of the same boot was: it must not turn the machine back
         where=(MachineRow.boot_id != EXCLUDED.boot_id) | (MachineRow.seq < EXCLUDED.seq),
     ).execute()
@@ -247,12 +255,18 @@ def _require_open() -> None:
         raise StorageError("no_device", "no database is open")
 
 
-def machines() -> list[Row]:
-    """Return every stored machine."""
+def machines(after: str = "", room: int = MACHINES_ROOM) -> tuple[list[Row], bool]:
+    """Return the stored machines behind the name `after`, as many as `room` bytes of JSON hold, and whether there are more."""
     _require_open()
+    page: list[Row] = []
     with translated():
-        rows: Iterable[Any] = MachineRow.select().order_by(MachineRow.name).dicts()
-        return list(rows)
+        rows: Iterable[Any] = MachineRow.select().where(MachineRow.name > after).order_by(MachineRow.name).dicts().iterator()
+        for row in rows:
+            room -= len(json.dumps(row))
+            if page and room < 0:
+                return page, True
+            page.append(row)
+    return page, False
 
 
 def boots(limit: int) -> list[Row]:

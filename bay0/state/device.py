@@ -8,9 +8,10 @@ import time
 
 from bay0.errors import StorageError
 from bay0.state.paths import FALLBACK_DEVICE, LABEL, ROOT, SPINE
-from bay0.syscalls import mount, umount
+from bay0.syscalls import MS_NODEV, MS_NOSUID, mount, umount
 
 MS_NOATIME = 0x400
+FLAGS = MS_NOATIME | MS_NOSUID | MS_NODEV  # whoever writes the disk elsewhere must not gain rights or devices here
 SYS_BLOCK = "/sys/class/block"
 APPEAR_S = 0.5  # how long a disk may take to show up when none is there
 # ext4 superblock (kernel: Documentation/filesystems/ext4/super.rst), relative to the device's start
@@ -71,7 +72,7 @@ def mount_first(devices: list[str]) -> str:
     failures = []
     for device in devices:
         try:
-            mount(device, ROOT, "ext4", MS_NOATIME, "errors=remount-ro")
+            mount(device, ROOT, "ext4", FLAGS, "errors=remount-ro")
         except OSError as error:
             failures.append(f"{device}: {error.strerror}")
         else:

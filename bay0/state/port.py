@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, field
+from attrs import asdict, define, field, frozen
 
 from bay0 import flow
 from bay0.errors import SpawnError
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from bay0.machines.table import MachineDef, Row
     from bay0.reactor import Reactor, Timer
 
-CHUNK = 100  # steps in one packet
+CHUNK = 100  # steps in one packet, unless they are so large that fewer fit
+CHUNK_BYTES = 100_000
+STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
 LAZY_FLUSH_S = 1.0
 _EVENTS = {"no_device": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
@@ -32,6 +34,14 @@ _MEND_THEMSELVES = ("full", "unwritable")
 
 def _event(answer: Answer) -> E:
     return _EVENTS.get(answer.code or "", E.UNWRITABLE)
+
+
+@frozen(eq=False)
+class _Waiter:
+    """Somebody who is told what became of a step."""
+
+    promised: bool
+    done: Callable[[Answer], None]
 
 
 @define(eq=False, repr=False)
@@ -53,6 +63,7 @@ class StatePort:
     lost: int = 0
     link: WorkerLink = field(init=False)
     _in_flight: set[int] = field(factory=set)
+    _waiters: dict[int, _Waiter] = field(factory=dict)
     _lazy: Timer | None = None
     _current: bool = False  # the database has been opened, migrated and read by the worker that is there
     _readonly_code: str | None = None
@@ -115,32 +126,43 @@ class StatePort:
             done(Acceptance.VOLATILE)
             return
 
-        def answered(answer: Answer) -> None:
-            done(self._accept(step, row, answer))
+        self._waiters[step.n] = _Waiter(row.promised, lambda answer: done(self._accept(step, row, answer)))
+        self._send_some()
 
-        self._send_memory(full=row.promised, then=answered)
-
-    def _send_memory(self, *, full: bool, then: Callable[[Answer], None], at_most: int = MEMORY_MAX) -> None:
-        sent = [n for n in self.memory if n not in self._in_flight][:at_most]
+    def _send_some(self) -> None:
+        """Commit what is in memory, in order; one commit is under way at a time, and what comes meanwhile goes together in the next."""
+        numbers = [] if self._in_flight else list(self.memory)
+        sent = numbers[: self._that_fit(numbers)]
+        if not sent:
+            return
         self._in_flight.update(sent)
-        self._send_in_packets(sent, full=full, then=then)
-
-    def _send_in_packets(self, numbers: list[int], *, full: bool, then: Callable[[Answer], None]) -> None:
-        """Commit steps in order, a packet after the other; `then` hears of the last one, or of the first that failed."""
-        now, later = numbers[:CHUNK], numbers[CHUNK:]
+        full = any(self._waiters[n].promised for n in sent if n in self._waiters)
 
         def answered(answer: Answer) -> None:
-            self._in_flight.difference_update(now)
+            self._in_flight.clear()
             if answer.ok:
-                self._forget(now)
-                if later:
-                    self._send_in_packets(later, full=full, then=then)
-                    return
-            self._in_flight.difference_update(later)
-            then(answer)
+                self._forget(sent)
+            self._answer(sent, answer)
+            if answer.ok and self.healthy:
+                self._send_some()
+            else:  # the rest was not even sent: nobody needs to wonder about it
+                self._answer(list(self._waiters), Answer(code=FAULT, why=answer.why or "storage is not durable any more"))
             self._judge(answer)
 
-        self.ask("commit", self.bounds.commit, answered, steps=self._rows(now), full=full)
+        self.ask("commit", self.bounds.commit, answered, steps=self._rows(sent), full=full)
+
+    def _answer(self, numbers: list[int], answer: Answer) -> None:
+        for waiter in [self._waiters.pop(n) for n in numbers if n in self._waiters]:
+            waiter.done(answer)
+
+    def _that_fit(self, numbers: list[int]) -> int:
+        """Return how many of these steps one packet takes; at least one."""
+        room = CHUNK_BYTES
+        for count, n in enumerate(numbers[:CHUNK]):
+            room -= STEP_BYTES + len((self.memory[n].config or "") if n in self.memory else "")
+            if room < 0:
+                return max(1, count)
+        return min(CHUNK, len(numbers))
 
     def _rows(self, numbers: list[int]) -> list[dict[str, Any]]:
         return [asdict(self.memory[n]) for n in numbers if n in self.memory]
@@ -171,8 +193,8 @@ class StatePort:
 
     def _flush_lazily(self) -> None:
         self._lazy = None
-        if self.healthy and set(self.memory) - self._in_flight:
-            self._send_memory(full=False, then=lambda _answer: None, at_most=CHUNK)
+        if self.healthy:
+            self._send_some()
 
     # ---- news for the storage machine
 
@@ -281,20 +303,27 @@ class StatePort:
         return None
 
     def _read(self) -> flow.Flow[Answer | None]:
-        machines: Answer = yield self.link.waiting("machines", self.bounds.read)
-        if not machines.ok:
-            return machines
-        if self.stored is None:
-            self.stored = [row for row in machines.value if row["boot_id"] != self.boot["boot_id"]]
+        """Read the stored machines, a page at a time; each page is a read that the boot waits for, with its own bound."""
+        rows: list[dict[str, Any]] = []
+        while self.stored is None:
+            page: Answer = yield self.link.waiting("machines", self.bounds.read, after=rows[-1]["name"] if rows else "")
+            if not page.ok:
+                return page
+            found, more = page.value
+            rows += found
+            if not more:
+                self.stored = [row for row in rows if row["boot_id"] != self.boot["boot_id"]]
         return None
 
     def _flush_memory(self) -> flow.Flow[Answer | None]:
         sent = list(self.memory)
-        for start in range(0, len(sent), CHUNK):
-            steps = self._rows(sent[start : start + CHUNK])
-            staged: Answer = yield self.link.waiting("stage", self.bounds.commit, steps=steps)
+        left = sent
+        while left:
+            fit = self._that_fit(left)
+            staged: Answer = yield self.link.waiting("stage", self.bounds.commit, steps=self._rows(left[:fit]))
             if not staged.ok:
                 return staged
+            left = left[fit:]
         flushed: Answer = yield self.link.waiting("flush", self.bounds.flush)
         if not flushed.ok:
             return flushed
@@ -305,7 +334,8 @@ class StatePort:
     def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         if self._in_flight:  # their answers come first: what was refused must not be written after all
             yield self.link.waiting("hello", self.bounds.commit)
-        steps = self._rows(list(self.memory)[:CHUNK])
+        numbers = list(self.memory)
+        steps = self._rows(numbers[: self._that_fit(numbers)])
         if steps and self._current:  # else the database may be an older program's, or lack this boot
             yield self.link.waiting("stage", self.bounds.commit, steps=steps)
             yield self.link.waiting("flush", self.bounds.commit)

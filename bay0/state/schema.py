@@ -11,7 +11,8 @@ from peewee import CompositeKey, IntegerField, Model, SqliteDatabase, TextField
 
 database = SqliteDatabase(None)
 JOURNAL_KEEP_BOOTS = 50
-JOURNAL_KEEP_TENANT_ROWS = 2000
+JOURNAL_KEEP_ROWS = 2000  # of each kind of machine that can make many a day
+JOURNAL_BOUNDED_KINDS = ("tenant", "persona")
 
 
 class _Base(Model):
@@ -29,6 +30,7 @@ class MachineRow(_Base):
     desired = TextField(default="stopped")
     attempts = IntegerField(default=0)
     boot_id = TextField()
+    config = TextField(default="")  # JSON: what the machine is made of; empty for those that the program itself defines
 
     class Meta:
         table_name = "machine"
@@ -48,6 +50,7 @@ class JournalRow(_Base):
     why = TextField()
     at_ms = IntegerField()
     attempts = IntegerField(default=0)
+    desired = TextField(default="stopped")
 
     class Meta:
         table_name = "journal"
@@ -67,9 +70,33 @@ class BootRow(_Base):
         table_name = "boot"
 
 
-def _create(db: SqliteDatabase) -> None:
-    db.create_tables([MachineRow, JournalRow, BootRow], safe=False)
+# A migration is written in SQL and never changed: the models above are those of the newest version.
+_VERSION_1 = (
+    """CREATE TABLE machine (
+        name TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, seq INTEGER NOT NULL, desired TEXT NOT NULL,
+        attempts INTEGER NOT NULL, boot_id TEXT NOT NULL)""",
+    """CREATE TABLE journal (
+        boot_id TEXT NOT NULL, n INTEGER NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL, seq INTEGER NOT NULL, source TEXT NOT NULL,
+        event TEXT NOT NULL, dest TEXT NOT NULL, why TEXT NOT NULL, at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+        PRIMARY KEY (boot_id, n))""",
+    "CREATE INDEX journalrow_machine ON journal (machine)",
+    """CREATE TABLE boot (
+        boot_id TEXT NOT NULL PRIMARY KEY, ordinal INTEGER NOT NULL, version TEXT NOT NULL, kernel TEXT NOT NULL, started_wall INTEGER NOT NULL)""",
+    "CREATE INDEX bootrow_ordinal ON boot (ordinal)",
+)
+_VERSION_2 = (  # personas: what is wanted of a machine in each step, and what it is made of
+    "ALTER TABLE machine ADD COLUMN config TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE journal ADD COLUMN desired TEXT NOT NULL DEFAULT 'stopped'",
+)
 
 
-MIGRATIONS: tuple[Callable[[SqliteDatabase], None], ...] = (_create,)
+def _run(statements: tuple[str, ...]) -> Callable[[SqliteDatabase], None]:
+    def migration(db: SqliteDatabase) -> None:
+        for statement in statements:
+            db.execute_sql(statement)
+
+    return migration
+
+
+MIGRATIONS: tuple[Callable[[SqliteDatabase], None], ...] = (_run(_VERSION_1), _run(_VERSION_2))
 VERSION = len(MIGRATIONS)

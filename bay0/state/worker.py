@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.errors import StorageError
-from bay0.state import db, device, genesis
+from bay0.state import db, device, genesis, homes
 from bay0.state.paths import DATABASE, GENESIS, SPINE
 from bay0.state.schema import VERSION
 
@@ -114,7 +114,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "mount": lambda devices: device.mount_first(devices),
     "open": _open,
     "migrate": _migrate,
-    "machines": lambda: db.machines(),
+    "machines": lambda after="": db.machines(after),
     "stage": _stage,
     "flush": _flush,
     "commit": _commit,
@@ -123,6 +123,11 @@ OPS: dict[str, Callable[..., Any]] = {
     "probe": _probe,
     "genesis": _genesis,
     "genesis_tail": lambda count: genesis.tail(GENESIS, count),
+    "containers_prepare": lambda: homes.prepare_containers(),
+    "containers_aside": lambda: homes.set_containers_aside(),
+    "persona_prepare": lambda name, home: homes.prepare(name, home=home),
+    "home_empty": lambda name: homes.empty(name),
+    "trash_sweep": lambda: homes.sweep(),
     "close": _close,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -44,7 +45,7 @@ def boot(boot_id: str) -> dict[str, Any]:
 def step(n: int, machine: str = "m", boot_id: str = "b1", **more: Any) -> dict[str, Any]:
     row = {
         "boot_id": boot_id, "n": n, "machine": machine, "kind": "tenant", "seq": n, "source": "stopped", "event": "start",
-        "dest": "starting", "why": "asked", "at_ms": 10 * n, "attempts": 0,
+        "dest": "starting", "why": "asked", "at_ms": 10 * n, "attempts": 0, "desired": "stopped", "config": None,
     }  # fmt: skip
     return {**row, **more}
 
@@ -88,7 +89,7 @@ def test_a_pragma_that_is_not_taken_is_an_error(path: str, monkeypatch: pytest.M
 def test_opening_again_closes_what_was_open(opened: str) -> None:
     db.commit([step(1)])
     assert db.open_database(opened) == schema.VERSION
-    assert [row["name"] for row in db.machines()] == ["m"]
+    assert [row["name"] for row in db.machines()[0]] == ["m"]
 
 
 def test_a_locked_database_says_so_at_once(opened: str) -> None:
@@ -136,13 +137,50 @@ def test_a_newer_database_is_refused_and_not_a_byte_of_it_changes(path: str, in_
 
 def test_migrations_run_once_each_with_its_version(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(db, "VERSION", 3)
-    monkeypatch.setattr(db, "MIGRATIONS", (*schema.MIGRATIONS, lambda _db: ran.append("second"), lambda _db: ran.append("third")))
+    newest = schema.VERSION + 2
+    monkeypatch.setattr(db, "VERSION", newest)
+    monkeypatch.setattr(db, "MIGRATIONS", (*schema.MIGRATIONS, lambda _db: ran.append("last but one"), lambda _db: ran.append("last")))
     db.open_database(path)
-    assert db.migrate() == 3
-    assert ran == ["second", "third"]
+    assert db.migrate() == newest
+    assert ran == ["last but one", "last"]
     assert db.migrate() == 0
-    assert db.database.pragma("user_version") == 3
+    assert db.database.pragma("user_version") == newest
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "VERSION", 1)
+    db.open_database(path)
+    assert db.migrate() == 1
+    db.database.execute_sql("INSERT INTO machine VALUES ('m', 'tenant', 'running', 3, 'stopped', 1, 'b0')")
+    db.database.execute_sql("INSERT INTO journal VALUES ('b0', 1, 'm', 'tenant', 3, 'starting', 'started', 'running', 'it runs', 5, 1)")
+    monkeypatch.setattr(db, "VERSION", schema.VERSION)
+    assert db.open_database(path) == 1
+    assert db.migrate() == schema.VERSION - 1
+    (row,), more = db.machines()
+    assert (row["state"], row["attempts"], row["config"], more) == ("running", 1, "", False)
+    assert schema.JournalRow.get().desired == "stopped"
+    db.record_boot(boot("b1"))
+    assert db.commit([step(1, seq=4)]) == 1
+
+
+def test_machines_are_read_a_page_at_a_time_and_none_is_missed(opened: str) -> None:
+    db.commit([step(n, machine=f"m{n:03}", config="x" * 3000) for n in range(1, 101)])
+    seen: list[str] = []
+    pages = 0
+    more = True
+    while more:
+        page, more = db.machines(seen[-1] if seen else "")
+        assert len(json.dumps(page)) <= db.MACHINES_ROOM + 4000
+        seen += [row["name"] for row in page]
+        pages += 1
+    assert seen == [f"m{n:03}" for n in range(1, 101)]
+    assert pages > 2
+
+
+def test_a_machine_larger_than_a_page_is_a_page_of_its_own(opened: str) -> None:
+    db.commit([step(1, machine="a", config="x" * 500), step(2, machine="b", config="x" * 500)])
+    assert [row["name"] for row in db.machines(room=10)[0]] == ["a"]
+    assert [row["name"] for row in db.machines("a", room=10)[0]] == ["b"]
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,12 +188,12 @@ def test_a_migration_that_fails_leaves_the_version_before_it(path: str, monkeypa
         database.execute_sql("CREATE TABLE half (x)")
         database.execute_sql("CREATE TABLE half (x)")
 
-    monkeypatch.setattr(db, "VERSION", 2)
+    monkeypatch.setattr(db, "VERSION", schema.VERSION + 1)
     monkeypatch.setattr(db, "MIGRATIONS", (*schema.MIGRATIONS, broken))
     db.open_database(path)
     with pytest.raises(StorageError):
         db.migrate()
-    assert db.database.pragma("user_version") == 1
+    assert db.database.pragma("user_version") == schema.VERSION
     assert not db.database.table_exists("half")
 
 
@@ -225,9 +263,17 @@ def test_a_sound_database_passes(opened: str) -> None:
 
 def test_a_commit_is_a_journal_row_and_the_machines_new_state(opened: str) -> None:
     assert db.commit([step(1, dest="running", attempts=2)]) == 1
-    assert db.journal(machine="m") == [step(1, dest="running", attempts=2)]
-    row = {"name": "m", "kind": "tenant", "state": "running", "seq": 1, "desired": "stopped", "attempts": 2, "boot_id": "b1"}
-    assert db.machines() == [row]
+    kept = step(1, dest="running", attempts=2)
+    del kept["config"]
+    assert db.journal(machine="m") == [kept]
+    row = {"name": "m", "kind": "tenant", "state": "running", "seq": 1, "desired": "stopped", "attempts": 2, "boot_id": "b1", "config": ""}
+    assert db.machines()[0] == [row]
+
+
+def test_what_a_machine_is_made_of_is_kept_by_the_steps_that_say_nothing_of_it(opened: str) -> None:
+    db.commit([step(1, config='{"a": 1}'), step(2), step(3, desired="running")])
+    (row,), _ = db.machines()
+    assert (row["config"], row["desired"], row["seq"]) == ('{"a": 1}', "running", 3)
 
 
 def test_a_commit_may_be_sent_again(opened: str) -> None:
@@ -238,7 +284,7 @@ def test_a_commit_may_be_sent_again(opened: str) -> None:
 
 def test_steps_are_taken_in_the_order_of_their_numbers(opened: str) -> None:
     db.commit([step(3, dest="stopped"), step(1, dest="starting"), step(2, dest="running")])
-    assert db.machines()[0]["state"] == "stopped"
+    assert db.machines()[0][0]["state"] == "stopped"
 
 
 def test_a_step_that_comes_after_a_newer_one_is_journaled_and_does_not_turn_the_machine_back(opened: str) -> None:
@@ -246,7 +292,7 @@ def test_a_step_that_comes_after_a_newer_one_is_journaled_and_does_not_turn_the_
     db.commit([step(7, dest="stopped")])
     db.commit([step(5, dest="running")])
     assert [row["n"] for row in db.journal()] == [5, 7]
-    assert (db.machines()[0]["state"], db.machines()[0]["seq"]) == ("stopped", 7)
+    assert (db.machines()[0][0]["state"], db.machines()[0][0]["seq"]) == ("stopped", 7)
 
 
 def test_a_new_boot_may_count_its_machines_from_the_start(opened: str) -> None:
@@ -254,7 +300,7 @@ def test_a_new_boot_may_count_its_machines_from_the_start(opened: str) -> None:
     db.commit([step(50, dest="running")])
     db.record_boot(boot("b2"))
     db.commit([step(1, boot_id="b2", dest="stopped")])
-    assert (db.machines()[0]["state"], db.machines()[0]["boot_id"]) == ("stopped", "b2")
+    assert (db.machines()[0][0]["state"], db.machines()[0][0]["boot_id"]) == ("stopped", "b2")
 
 
 @pytest.mark.parametrize("seam", ["before begin", "between rows"])
@@ -266,7 +312,7 @@ def test_a_commit_that_is_cut_leaves_nothing(opened: str, tmp_path: Path, seam: 
 
     with pytest.raises(KeyboardInterrupt):
         db.commit([step(1), step(2)], seam=cut)
-    assert db.machines() == []
+    assert db.machines()[0] == []
     db.open_database(str(tmp_path / "copy.db"))
     assert db.journal() == []
 
@@ -320,7 +366,7 @@ def test_the_journal_keeps_fifty_boots_and_the_machines_that_live_longer(opened:
     assert len(boots) == schema.JOURNAL_KEEP_BOOTS == 50
     assert boots[0] == "b59"
     assert {row["boot_id"] for row in db.journal(limit=10000)} <= set(boots)
-    names = {row["name"] for row in db.machines()}
+    names = {row["name"] for row in db.machines()[0]}
     assert "sys://console" in names
     assert "boot:b1" not in names
     assert "storage:b1" not in names
@@ -417,7 +463,7 @@ def test_a_torn_frame_of_the_log_is_not_taken_for_a_newer_program(tmp_path: Path
 
 
 def test_rows_of_tenants_are_bounded_and_those_of_boots_are_kept(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db, "JOURNAL_KEEP_TENANT_ROWS", 10)
+    monkeypatch.setattr(db, "JOURNAL_KEEP_ROWS", 10)
     rows = [step(n, f"m{n % 2}", kind=("boot", "tenant")[n % 2]) for n in range(1, 61)]
     db.commit(rows)
     db.prune()

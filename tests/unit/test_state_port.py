@@ -18,7 +18,7 @@ from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, StatePort
 
 BOOT = {"boot_id": "b1", "version": "0.1.0", "kernel": "6.18", "started_wall": 1}
 FINE: dict[str, Any] = {
-    "hello": 1, "find": ["/dev/vda"], "mount": "/dev/vda", "open": {"version": 1}, "migrate": {"ran": 0, "version": 1}, "machines": [],
+    "hello": 1, "find": ["/dev/vda"], "mount": "/dev/vda", "open": {"version": 1}, "migrate": {"ran": 0, "version": 1}, "machines": [[], False],
     "stage": 0, "flush": 0, "commit": 1, "genesis": True, "probe": True, "close": {"checkpointed": True},
 }  # fmt: skip
 
@@ -163,7 +163,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(bench: Bench) -> None:
 
 def test_what_was_stored_is_read_once_and_without_this_boots_own(bench: Bench) -> None:
     rows = [{"name": "a", "boot_id": "b0"}, {"name": "storage:b1", "boot_id": "b1"}]
-    bench.attach(machines=rows)
+    bench.attach(machines=[rows, False])
     assert bench.port.stored == [rows[0]]
 
 

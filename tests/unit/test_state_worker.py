@@ -72,7 +72,7 @@ BOOT = {"boot_id": "b1", "version": "0.1.0", "kernel": "6.18", "started_wall": 1
 def step(n: int, **more: Any) -> dict[str, Any]:
     row = {
         "boot_id": "b1", "n": n, "machine": "m", "kind": "tenant", "seq": n, "source": "stopped", "event": "start",
-        "dest": "starting", "why": "asked", "at_ms": n, "attempts": 0,
+        "dest": "starting", "why": "asked", "at_ms": n, "attempts": 0, "desired": "stopped", "config": None,
     }  # fmt: skip
     return {**row, **more}
 
@@ -98,7 +98,7 @@ def test_it_opens_migrates_and_reads_a_new_database(peer: Peer) -> None:
     assert peer.ok("mount", devices=["/dev/test"]) == "/dev/test"
     assert peer.ok("open") == {"version": 0}
     assert peer.ok("migrate", boot=BOOT) == {"ran": VERSION, "version": VERSION}
-    assert peer.ok("machines") == []
+    assert peer.ok("machines") == [[], False]
     assert peer.ok("open") == {"version": VERSION}
     assert os.stat(peer.top / "spine").st_mode & 0o777 == 0o700
 
@@ -108,7 +108,7 @@ def test_a_commit_can_be_read_back_and_sent_again(peer: Peer) -> None:
     assert peer.ok("commit", steps=[step(1), step(2)], full=False) == 2
     assert peer.ok("commit", steps=[step(1), step(2), step(3)], full=True) == 1
     assert [row["n"] for row in peer.ok("journal", machine="m", limit=10)] == [1, 2, 3]
-    assert peer.ok("machines")[0]["seq"] == 3
+    assert peer.ok("machines")[0][0]["seq"] == 3
 
 
 def test_a_memory_journal_larger_than_a_packet_is_staged_and_flushed_in_one_transaction(peer: Peer) -> None:
@@ -258,7 +258,7 @@ def test_it_survives_out_of_memory_longer_than_personas(peer: Peer) -> None:
 def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> None:
     assert set(worker.OPS) == {
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "genesis",
-        "genesis_tail", "close",
+        "genesis_tail", "close", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep",
     }  # fmt: skip
     assert default_socket_buffer() > worker.PACKET_MAX
 
