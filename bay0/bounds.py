@@ -23,7 +23,19 @@ class Bounds:
     pipe_grace: float = 0.25
     verb: float = 5.0
     storage_retry: float = 15.0
+    exit_status: float = 1.0  # from a container's last process to conmon's word
+    gather: float = 10.0  # of all that a boot clears together
+    freeze: float = 2.0  # from podman's word to the kernel's
+    polite_stop: float = 10.0  # of all personas together, when the spine goes down
     panic_sync: float = 3.0
+    podman_first: float = 60.0  # the first call of a boot refreshes podman's database
+    podman_list: float = 10.0
+    podman_run: float = 20.0
+    podman_quick: float = 10.0  # pause, unpause, remove an image
+    podman_remove: float = 15.0  # and what the caller gives its containers to end in
+    podman_each: float = 0.5  # for each further container of one removal
+    podman_load: float = 120.0
+    podman_check: float = 60.0
 
     def scaled(self, patience: float) -> "Bounds":
         """Return the bounds of a machine that is `patience` times slower."""

@@ -37,3 +37,25 @@ def umount(target: str, flags: int = 0) -> None:
 def reboot(how: int) -> None:
     """reboot(2). It does not sync; it returns only on failure (`OSError`) or for RB_DISABLE_CAD."""
     _check(_libc().reboot(ctypes.c_int(how)), "reboot")
+
+
+IN_MODIFY, IN_IGNORED, IN_CLOEXEC, IN_NONBLOCK = 0x2, 0x8000, 0o2000000, 0o4000
+
+
+def inotify_init() -> int:
+    """inotify_init1(2): return a descriptor that is closed on exec and does not block."""
+    fd = int(_libc().inotify_init1(IN_CLOEXEC | IN_NONBLOCK))
+    _check(0 if fd >= 0 else -1, "inotify")
+    return fd
+
+
+def inotify_add(fd: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2): return the watch's number."""
+    watch = int(_libc().inotify_add_watch(fd, path.encode(), mask))
+    _check(0 if watch >= 0 else -1, path)
+    return watch
+
+
+def inotify_remove(fd: int, watch: int) -> None:
+    """inotify_rm_watch(2)."""
+    _check(_libc().inotify_rm_watch(fd, watch), "inotify_rm_watch")

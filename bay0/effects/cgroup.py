@@ -31,13 +31,28 @@ def enter(directory: str) -> None:
         procs.write("0")
 
 
-def populated(directory: str) -> bool:
-    """Tell whether any process is left in the group or below it."""
+def _events(directory: str) -> str:
     try:
         with open(f"{directory}/cgroup.events", encoding="ascii") as events:
-            return "populated 1" in events.read()
+            return events.read()
     except OSError:
-        return False
+        return ""
+
+
+def populated(directory: str) -> bool:
+    """Tell whether any process is left in the group or below it."""
+    return "populated 1" in _events(directory)
+
+
+def frozen(directory: str) -> bool:
+    """Tell whether every process of the group is frozen; a freeze takes a moment after it was asked for."""
+    return "frozen 1" in _events(directory)
+
+
+def thaw(directory: str) -> None:
+    """Unfreeze the group: one that was killed while frozen stays so, and would hang the next process put there."""
+    with contextlib.suppress(OSError), open(f"{directory}/cgroup.freeze", "w", encoding="ascii") as control:
+        control.write("0")
 
 
 def kill(directory: str) -> None:

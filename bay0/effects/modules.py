@@ -16,6 +16,8 @@ MODALIASES = "/sys/bus/*/devices/*/modalias"
 # PCI class 01 and USB class 08 are mass storage; virtio 2 and 8 are block and SCSI (linux/virtio_ids.h)
 # and these would carry the spine's network, which it must not have: PCI class 02, virtio 1, USB communication class
 _NETWORK = re.compile(r"^pci:.*bc02|^virtio:d00000001|^usb:.*ic02")
+# a controller that may have no drive behind it: looking for one, and for a disk in it, takes seconds and finds nothing
+_FLOPPY = re.compile(r"^acpi:PNP0700|^platform:floppy")
 _STORAGE = re.compile(r"^pci:.*bc01|^usb:.*ic08|^virtio:d0000000[28]|^scsi:|^mmc:")
 
 
@@ -36,7 +38,7 @@ def wanted(pattern: str = MODALIASES) -> Wanted:
                 alias = file.read().strip()
         except OSError:
             continue
-        if alias and os.sep not in alias and not _NETWORK.search(alias):
+        if alias and os.sep not in alias and not _NETWORK.search(alias) and not _FLOPPY.search(alias):
             aliases.add(alias)
     disks = {alias for alias in aliases if _STORAGE.search(alias)}
     return Wanted((*ALWAYS, *sorted(aliases - disks)), tuple(sorted(disks)))

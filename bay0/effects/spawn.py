@@ -52,7 +52,7 @@ class Ending(Enum):
 
 @frozen(eq=False, repr=False)
 class Result:
-    """What a command did. `status`: exit status, or minus the signal's number. Streams are capped at `CAPTURE_LIMIT`."""
+    """What a command did. `status`: exit status, or minus the signal's number. Streams are capped at what the caller asked for."""
 
     ending: Ending
     status: int
@@ -181,8 +181,13 @@ class Spawner:
         deadline_s: float,
         done: Callable[[Result], None],
         env: Mapping[str, str] | None = None,
+        *,
+        capture: int = CAPTURE_LIMIT,
     ) -> None:
-        """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once."""
+        """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once.
+
+        `capture` bytes of each stream are kept.
+        """
         refusal = self._refusal()
         if refusal:
             self.log.warning("command refused", command=name, why=refusal)
@@ -190,7 +195,7 @@ class Spawner:
             return
         group = f"commands/{next(self._serial)}"
         self.log.info("command starts", command=name, argv=" ".join(argv)[:80], deadline_s=deadline_s)
-        command = _Command(self, name, deadline_s, done, self.reactor.clock())
+        command = _Command(self, name, deadline_s, done, self.reactor.clock(), capture)
         command.begin(argv, group, env)
 
     def _refusal(self) -> str:
@@ -249,6 +254,7 @@ class _Command:
     deadline_s: float
     done: Callable[[Result], None]
     started: float
+    capture: int
     child: Child | None = None
     status: int | None = None
     timed_out: bool = False
@@ -290,7 +296,7 @@ class _Command:
                 self._look()
                 return
             text = self._pipes[fd]
-            room = max(0, CAPTURE_LIMIT - len(text))
+            room = max(0, self.capture - len(text))
             text += data[:room]
             self.dropped += len(data) - min(room, len(data))
 

@@ -1,0 +1,214 @@
+"""podman, driven by the spawner: each call is one command with a bound, judged strictly, and answered exactly once.
+
+Calls wait in one queue. At most AT_ONCE are under way, those about the same container one after the other in the order they were asked for.
+A listing, and work on images, is about no container and waits for none. A boot's first listing (it renews podman's database) and a check of the
+storage (it would take a container half made for damage) run alone. A call's bound counts from its turn, not from when it was asked for.
+
+A podman that is killed while it makes a container may leave one running that it knows nothing of (`ghosts`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from bay0.effects import cgroup, podman_argv
+from bay0.effects.podman_argv import CONF, STORAGE_CONF, RunSpec, StoragePaths, config_files, environment
+from bay0.effects.podman_words import Container, Image, Outcome, Verb, Verdict, judge
+from bay0.effects.spawn import CAPTURE_LIMIT
+
+if TYPE_CHECKING:
+    from bay0.bounds import Bounds
+    from bay0.effects.spawn import Result, Spawner
+
+__all__ = [
+    "Container", "Image", "Outcome", "Podman", "RunSpec", "StoragePaths", "Verdict", "config_files", "environment", "exit_status", "ghosts",
+    "write_config",
+]  # fmt: skip
+
+PROGRAM = "podman"
+AT_ONCE = 2  # more gain nothing (measured: four runs at once took ten times as long as one alone), one would wait for one that hangs
+WAITING_MAX = 2_000
+LIST_CAPTURE = 4 << 20  # bytes; a container takes about 400 of them
+STOPS_AT_ONCE = 4  # containers that one removal stops at a time: 3 for each processor and one more (libpod, parallel)
+HANDLED = frozenset({Outcome.NO_IMAGE, Outcome.NAME_TAKEN, Outcome.WRONG_STATE, Outcome.NO_CONTAINER})  # the caller knows what to do
+_GROUP = "libpod-"
+
+Done = Callable[[Verdict], None]
+
+
+@frozen(eq=False)
+class _Call:
+    verb: Verb
+    argv: Sequence[str]
+    deadline_s: float
+    done: Done
+    names: frozenset[str] = frozenset()
+    alone: bool = False
+
+
+@define(eq=False, repr=False)
+class Podman:
+    """The only one who calls podman. `environment`: see `podman_argv.environment`."""
+
+    spawner: Spawner
+    bounds: Bounds
+    log: Any
+    environment: Mapping[str, str] = field(factory=lambda: {"CONTAINERS_CONF": CONF, "CONTAINERS_STORAGE_CONF": STORAGE_CONF})
+    program: str = PROGRAM
+    _waiting: deque[_Call] = field(factory=deque)
+    _under_way: set[_Call] = field(factory=set)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls have not had their turn yet."""
+        return len(self._waiting)
+
+    @property
+    def under_way(self) -> int:
+        """How many calls podman is busy with."""
+        return len(self._under_way)
+
+    # ---- containers
+
+    def list(self, done: Done, *, first: bool = False) -> None:
+        """List all containers, everybody's: a tuple of `Container`. `first`: the first call of a boot, which may take long."""
+        deadline_s = self.bounds.podman_first if first else self.bounds.podman_list
+        self._ask(_Call(Verb.LIST, podman_argv.list_all(), deadline_s, done, alone=first))
+
+    def run(self, spec: RunSpec, done: Done) -> None:
+        """Make a container and start it: its id. After anything but OK something of it may be there, even running."""
+        self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,))))
+
+    def pause(self, name: str, done: Done) -> None:
+        """Freeze a container."""
+        self._ask(_Call(Verb.PAUSE, podman_argv.pause(name), self.bounds.podman_quick, done, frozenset((name,))))
+
+    def unpause(self, name: str, done: Done) -> None:
+        """Thaw a container."""
+        self._ask(_Call(Verb.UNPAUSE, podman_argv.unpause(name), self.bounds.podman_quick, done, frozenset((name,))))
+
+    def remove(self, names: Sequence[str], stop_s: float, done: Done) -> None:
+        """End and remove containers, whatever state they are in; absent ones are no error. TERM, then KILL after `stop_s` seconds."""
+        rounds = -(-len(names) // STOPS_AT_ONCE)
+        deadline_s = self.bounds.podman_remove + stop_s * rounds + self.bounds.podman_each * len(names)
+        self._ask(_Call(Verb.REMOVE, podman_argv.remove(names, stop_s), deadline_s, done, frozenset(names)))
+
+    # ---- images and storage
+
+    def image_load(self, path: str, done: Done) -> None:
+        """Load an archive: the names in it."""
+        self._ask(_Call(Verb.LOAD, podman_argv.image_load(path), self.bounds.podman_load, done))
+
+    def image_list(self, done: Done) -> None:
+        """List all images: a tuple of `Image`, one for each name."""
+        self._ask(_Call(Verb.IMAGES, podman_argv.image_list(), self.bounds.podman_list, done))
+
+    def image_remove(self, name: str, done: Done) -> None:
+        """Remove an image, or one of its names."""
+        self._ask(_Call(Verb.UNTAG, podman_argv.image_remove(name), self.bounds.podman_quick, done))
+
+    def check(self, done: Done, *, repair: bool = False) -> None:
+        """Look for damage in podman's storage. `repair`: if there is any, delete what is damaged; what was deleted is told as lines.
+
+        Never repaired without a look first: on a full disk podman takes everything for damaged, and would delete it.
+        """
+
+        def checked(verdict: Verdict) -> None:
+            if repair and verdict.outcome is Outcome.STORAGE:
+                self._ask(_Call(Verb.REPAIR, podman_argv.check(repair=True), self.bounds.podman_check, done, alone=True))
+            else:
+                done(verdict)
+
+        self._ask(_Call(Verb.CHECK, podman_argv.check(repair=False), self.bounds.podman_check, checked, alone=True))
+
+    # ---- the queue
+
+    def _ask(self, call: _Call) -> None:
+        if len(self._waiting) >= WAITING_MAX:
+            verdict = Verdict(Outcome.FAULT, f"{WAITING_MAX} calls wait for podman already")
+            self.spawner.reactor.call_soon(partial(call.done, verdict))
+            return
+        self._waiting.append(call)
+        self._start_some()
+
+    def _start_some(self) -> None:
+        """Start what may start, in the order it was asked for; nothing passes a call that concerns the same container, or wants to be alone."""
+        taken = {name for call in self._under_way for name in call.names}
+        held: deque[_Call] = deque()
+        while self._waiting and len(self._under_way) < AT_ONCE and not any(call.alone for call in self._under_way):
+            call = self._waiting.popleft()
+            if call.alone and (held or self._under_way):
+                held.append(call)
+                break
+            if taken.isdisjoint(call.names):
+                self._start(call)
+            else:
+                held.append(call)
+            taken |= call.names
+        self._waiting.extendleft(reversed(held))
+
+    def _start(self, call: _Call) -> None:
+        self._under_way.add(call)
+        argv = [self.program, *call.argv]
+        capture = LIST_CAPTURE if call.verb in (Verb.LIST, Verb.IMAGES) else CAPTURE_LIMIT
+
+        def ended(result: Result) -> None:  # what cannot be started ends at once, in the middle of _start_some
+            self.spawner.reactor.call_soon(partial(self._ended, call, result))
+
+        self.spawner.run(f"podman-{call.verb.value}", argv, call.deadline_s, ended, env=self.environment, capture=capture)
+
+    def _ended(self, call: _Call, result: Result) -> None:
+        self._under_way.discard(call)
+        verdict = judge(result, call.verb, call.names)
+        if not verdict.ok:
+            about = " ".join(sorted(call.names))[:200]
+            say = self.log.info if verdict.outcome in HANDLED else self.log.warning
+            say("podman: not done", verb=call.verb.value, about=about, outcome=verdict.outcome.value, why=verdict.why)
+        self._start_some()
+        call.done(verdict)
+
+
+# ---- files of /run and of the cgroup hierarchy
+
+
+def exit_status(container: str) -> int | None:
+    """Return what conmon wrote down as a container's exit status, milliseconds after its end; None if it has not, or podman took it away.
+
+    podman itself says "exited" only once its own cleanup has run, which may be a second later.
+    """
+    try:
+        with open(f"{podman_argv.EXITS}/{container}", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def write_config(files: Mapping[str, str]) -> None:
+    """Write podman's configuration, each file at once or not at all. `OSError`: /run is not as it should be."""
+    for path, text in files.items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        part = f"{path}.part"
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(part, 0o755 if text.startswith("#!") else 0o644)
+        os.rename(part, path)
+
+
+def ghosts(known: Collection[str], parent: str) -> list[str]:
+    """Return the cgroups of containers below `parent` ("/personas") whose id is not `known`: end them with `cgroup.kill`, then remove them.
+
+    A container's cgroup is made after podman knows it and may outlive podman's knowledge: list the containers after nothing is being made,
+    or hand in also the ids of what is under way.
+    """
+    directory = f"{cgroup.ROOT}{parent}"
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return [f"{directory}/{name}" for name in sorted(names) if name.startswith(_GROUP) and name.removeprefix(_GROUP) not in known]

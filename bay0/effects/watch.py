@@ -1,0 +1,70 @@
+"""Watching cgroups: the kernel says when the last process of one has ended, or when it is frozen (cgroup-v2.rst, cgroup.events).
+
+One inotify(7) descriptor for all. What was noticed is not trusted but looked up: a call means "look again", and looking is cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from bay0.reactor import READ
+from bay0.syscalls import IN_MODIFY, inotify_add, inotify_init, inotify_remove
+
+if TYPE_CHECKING:
+    from bay0.reactor import Reactor
+
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name behind it
+READ_SIZE = 64 << 10
+
+
+@define(eq=False, repr=False)
+class CgroupWatch:
+    """Calls whoever asked when a cgroup's events change, or the cgroup is gone."""
+
+    reactor: Reactor
+    _fd: int = -1
+    _calls: dict[int, Callable[[], None]] = field(factory=dict)
+    _numbers: dict[str, int] = field(factory=dict)
+
+    def add(self, directory: str, call: Callable[[], None]) -> bool:
+        """Call `call` in a later turn whenever `directory`'s state may have changed; False if it is not there."""
+        try:
+            if self._fd < 0:
+                self._fd = inotify_init()
+                self.reactor.watch(self._fd, READ, self._ready)
+            number = inotify_add(self._fd, f"{directory}/cgroup.events", IN_MODIFY)
+        except OSError:
+            return False
+        self._calls[number], self._numbers[directory] = call, number
+        return True
+
+    def remove(self, directory: str) -> None:
+        """Watch it no longer; harmless if it is not watched."""
+        number = self._numbers.pop(directory, None)
+        if number is not None:
+            self._calls.pop(number, None)
+            with contextlib.suppress(OSError):  # the kernel forgot it together with the cgroup
+                inotify_remove(self._fd, number)
+
+    def _ready(self, _ready: int) -> None:
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except BlockingIOError:
+            return
+        noticed, at = set(), 0
+        while at < len(data):
+            number, _mask, _cookie, length = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + length
+            noticed.add(number)
+        if -1 in noticed:  # IN_Q_OVERFLOW: any of them may have been lost
+            noticed = set(self._calls)
+        for number in noticed:
+            call = self._calls.get(number)
+            if call is not None:
+                self.reactor.call_soon(call)
