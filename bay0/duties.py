@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
@@ -12,25 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import net, reconcile
+from bay0 import flow, focus, names, net, reconcile
 from bay0.effects import cgroup, modules, mounts, power, shield
+from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
-from bay0.machines import MACHINES, storage, tenant
+from bay0.machines import MACHINES, persona, storage, tenant
 from bay0.machines.boot import E, Effect
-from bay0.machines.engine import Engine, Instance, Step
+from bay0.machines.engine import Engine, Instance
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
+    from bay0.effects.podman import Container, Verdict
     from bay0.effects.service import Services, ServiceSpec
     from bay0.effects.shield import Watchdog
     from bay0.effects.spawn import Result, Spawner
     from bay0.log import Sinks
-    from bay0.reactor import Reactor
+    from bay0.personas import Personas
+    from bay0.reactor import Reactor, Timer
+    from bay0.state.link import Answer
     from bay0.state.port import StatePort
 
 HOSTNAME = "spine"
 POWER_AGAIN_S = 1.0
+REPLAYS_A_TURN = 25
 
 
 @define(eq=False, repr=False)
@@ -55,6 +61,7 @@ class BootStages:
     spawner: Spawner
     state: StatePort
     services: Services
+    personas: Personas
     watchdog: Watchdog
     wanted: Callable[[], dict[str, ServiceSpec]]
     open_control: Callable[[], None]
@@ -63,8 +70,12 @@ class BootStages:
     engine: Engine | None = None
     reconciled: bool = False
     _stopping: tuple[Instance, int] | None = None
+    _polite: Timer | None = None
     _reconciling: tuple[Instance, int] | None = None
     _replayed: list[str] = field(factory=list)
+    _seqs: dict[str, int] = field(factory=dict)
+    _known: bool = False
+    _complete: bool = False
     _power_tries: int = 0
     _stages: dict[Effect, Callable[[Instance, int], None]] = field(init=False)
 
@@ -157,25 +168,98 @@ class BootStages:
         if self.reconciled or self.state.stored is None:
             return
         self.reconciled = True
-        plan = reconcile.plan(self.state.stored, MACHINES)
-        for name in plan.unknown_kinds:
-            self.log.warning("machine of an unknown kind left alone", machine=name)
-        for replay in plan.replays:
-            if replay.name in self._engine.instances:
-                continue  # it lives in this boot already: a disk that came late says nothing newer
-            instance = self._engine.adopt(replay.name, replay.definition, replay.stored, replay.seq)
-            self._replayed.append(instance.name)
-            self._engine.send(instance.name, replay.definition.event("CONVERGE"))
-        self.log.info("reconciled", stored=len(self.state.stored), converged=len(plan.replays))
+        self._replayed, self._known = [], False
+        self._seqs = {str(row["name"]): int(row["seq"]) for row in self.state.stored}
+        flow.run(self._containers(), self._replay)
+
+    def _containers(self) -> flow.Flow[tuple[Container, ...]]:
+        """Ask podman what there is. Its first call after a boot renews its own database, so it is made alone, with a long bound."""
+        prepared: Answer = yield _asking(self.state, "containers_prepare", self.bounds.open)
+        self.personas.configure()
+        if not prepared.ok or not prepared.value["existed"]:
+            return ()  # nothing has ever been there: a boot without personas does not wait for podman
+        podman = self.personas.podman
+        listed: Verdict = yield partial(podman.list, first=True)
+        if listed.outcome is Outcome.STORAGE:
+            self.log.warning("podman's storage is damaged: it repairs itself", why=listed.why)
+            yield partial(podman.check, repair=True)
+            listed = yield podman.list
+        if listed.outcome is Outcome.STORAGE:  # images and containers can be made anew; homes are elsewhere
+            self.log.error("podman's storage is beyond repair: set aside, images are to be loaded again", why=listed.why)
+            yield _asking(self.state, "containers_aside", self.bounds.open)
+            listed = yield podman.list
+        if not listed.ok:
+            self.log.error("podman does not say what there is: personas are cleared one by one", why=listed.why)
+            self.personas.audit.soon()
+            return ()
+        self.personas.clearing.seed(listed.value)
+        return listed.value  # type: ignore[no-any-return]
+
+    def _replay(self, containers: tuple[Container, ...]) -> None:
+        """Take over what was stored; whatever owes anything goes through CONVERGE."""
+        plan = reconcile.plan(self.state.stored or (), MACHINES, {each.name for each in containers})
+        for name in plan.unknown:
+            self.log.warning("machine of an unknown kind or name left alone", machine=name)
+        if plan.foreign:
+            self.log.warning("containers of somebody else left alone", containers=", ".join(plan.foreign))
+        new = deque(replay for replay in plan.replays if self._is_new(replay))
+        owed = [names.parse(replay.name).podman for replay in new if replay.converge and replay.definition.kind == "persona"]
+        self.personas.clearing.gather((*owed, *plan.sweep), self.bounds.gather)
+        if plan.sweep:
+            self.log.warning("containers without a persona removed", containers=", ".join(plan.sweep))
+            self.personas.audit.sweep(plan.sweep)
+        self._replay_some(new, len(containers))
+
+    def _is_new(self, replay: reconcile.Replay) -> bool:
+        """Tell whether a stored machine says something new: what lives in this boot knows better, unless it has done nothing since it was made."""
+        live = self._engine.instances.get(replay.name)
+        if live is not None and replay.definition.resident and live.committed is None and live.pending is None:
+            self._engine.forget(replay.name)  # made before a disk that came late
+            return True
+        return live is None
+
+    def _replay_some(self, left: deque[reconcile.Replay], containers: int) -> None:
+        """Go on with a few; the next turns with the others, so that a thousand of them do not hold the reactor."""
+        for replay in [left.popleft() for _ in range(min(len(left), REPLAYS_A_TURN))]:
+            instance = self._engine.adopt(replay.definition, replay.stored)
+            if replay.converge:
+                self._replayed.append(instance.name)
+                self._engine.send(instance.name, replay.definition.event("CONVERGE"))
+        if left:
+            self.reactor.call_soon(partial(self._replay_some, left, containers))
+            return
+        self._known = True
+        self.state.stored = []  # each is a machine now
+        self.log.info("reconciled", stored=len(self._seqs), converged=len(self._replayed), containers=containers)
+        self.look_converged()
+        self._autostart()
+
+    @property
+    def known(self) -> bool:
+        """What was stored is taken over; before that nobody can say which names are free."""
+        return self._known
+
+    def completed(self) -> None:
+        """Init is complete: what is marked so may start."""
+        self._complete = True
+        self._autostart()
+
+    def _autostart(self) -> None:
+        if self._complete and self.known:  # a disk that came late is reconciled late
+            self.personas.autostart()
 
     def look_converged(self) -> None:
         """Report the reconcile as done once every machine it replayed is converged; called after each step."""
-        if self._reconciling is None:
+        if self._reconciling is None or not self._known:
             return
         live = [self._engine.instances[name] for name in self._replayed if name in self._engine.instances]
         if all(i.definition.spec(i.now).converged for i in live):
             (instance, token), self._reconciling = self._reconciling, None
             self._report(instance, token, E.DONE)
+
+    def stored_seq(self, name: str) -> int:
+        """Return the number of the last step that the database had of a machine; 0 if it had none."""
+        return self._seqs.get(name, 0)
 
     def _serve(self, instance: Instance, token: int) -> None:
         failures = []
@@ -183,24 +267,43 @@ class BootStages:
             self.open_control()
         except OSError as error:
             failures.append(f"control socket: {error}")
-        stored = {row["name"]: row["seq"] for row in self.state.stored or ()}
+        if focus.NAME not in self._engine.instances:
+            self._engine.add(focus.NAME, MACHINES["focus"], seq=self.stored_seq(focus.NAME))
         for name, spec in self.wanted().items():
             self.services.specs[name] = spec
             if name not in self._engine.instances:
-                self._engine.add(name, MACHINES["tenant"], seq=stored.get(name, 0))
+                self._engine.add(name, MACHINES["tenant"], seq=self.stored_seq(name))
         self._verdict(instance, token, failures)  # init complete starts them: a ripple
 
     def _stop(self, instance: Instance, token: int) -> None:
         self.state.append_genesis([f"{self.state.boot['boot_id']} leaving: {instance.context.get('how')}"])
         self._stopping = (instance, token)
+        for live in list(self._engine.of_kind("persona")):
+            self._engine.send(live.name, persona.E.STOP, "the spine is going down")
+        self._polite = self.reactor.call_later(self.bounds.polite_stop, self._stop_the_rest)
+        self.look_stopped()
+
+    def _stop_the_rest(self) -> None:
+        """Personas have had their time, and podman with them: what is left of them is killed, then the tenants are stopped."""
+        if self._polite is None:
+            return
+        self._polite.cancel()
+        self._polite = None
+        if not self.personas.at_rest():
+            self.log.warning("personas killed", why="they did not stop in time")
         self.spawner.close()
+        self.personas.kill_all()
         for live in list(self._engine.of_kind("tenant")):
             self._engine.send(live.name, tenant.E.STOP, "the spine is going down")
         self.look_stopped()
 
-    def look_stopped(self, _instance: Instance | None = None, _step: Step | None = None) -> None:
-        """Report the stop as done once every tenant is at rest; called after each step."""
+    def look_stopped(self) -> None:
+        """Go on with the stop when personas, then tenants, are at rest; called after each step."""
         if self._stopping is None:
+            return
+        if self._polite is not None:
+            if self.personas.at_rest():
+                self._stop_the_rest()
             return
         running = [i for i in self._engine.of_kind("tenant") if not i.definition.spec(i.now).converged]
         if not running:
@@ -228,6 +331,10 @@ class BootStages:
         except SpawnError as error:
             self.log.error("no fork for reboot(2)", why=str(error))
             self.at_once()
+
+
+def _asking(state: StatePort, op: str, bound_s: float) -> flow.Waitable:
+    return lambda resume: state.ask(op, bound_s, resume)
 
 
 def _network() -> list[str]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -25,15 +26,21 @@ from bay0 import cmdline, fence, log
 from bay0.bounds import Bounds
 from bay0.control import ControlServer
 from bay0.duties import BootStages, Duties
+from bay0.effects import podman as podman_effects
 from bay0.effects import power
 from bay0.effects.service import Services, ServiceSpec, console_tty
 from bay0.effects.shield import Watchdog
 from bay0.effects.spawn import Spawner
+from bay0.effects.watch import CgroupWatch
+from bay0.focus import Focus
 from bay0.logline import LEVELS
 from bay0.machines import MACHINES, RIPPLES, boot, storage
 from bay0.machines.engine import Engine, Instance, Step
+from bay0.personas import Personas, Places
+from bay0.personaverbs import PersonaVerbs
 from bay0.pid1 import Reaper, Signals, ignore_python_sigint
 from bay0.reactor import Reactor
+from bay0.state import paths
 from bay0.state.port import StatePort
 from bay0.verbs import Verbs
 
@@ -43,7 +50,7 @@ PROBE_EVERY_S = 10.0
 LOOK_EVERY_S = 5.0
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
-
+BUILT_IN_IMAGES = "/usr/share/spine-images"
 
 BANNER = r"""
    /\
@@ -85,12 +92,16 @@ class Spine:
     spawner: Spawner
     state: StatePort
     services: Services
+    podman: podman_effects.Podman
+    personas: Personas
+    focus: Focus
     stages: BootStages
     engine: Engine
     boot: Instance
     watchdog: Watchdog
     control: ControlServer
     entered_ms: int = 0
+    persona_verbs: PersonaVerbs | None = None
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
     _tried: frozenset[str] = frozenset()
@@ -117,6 +128,10 @@ class Spine:
             self.state.dirty = step.why
         self.stages.look_stopped()
         self.stages.look_converged()
+        self.personas.stepped(instance, step)
+        self.focus.stepped(instance, step)
+        if self.persona_verbs is not None:
+            self.persona_verbs.stepped(instance, step)
         if instance.definition.kind in ("boot", "storage") and instance not in (self.boot, self.state.storage):
             self.reactor.call_soon(partial(self.engine.forget, instance.name))  # an earlier boot's: converged, and in the journal
         if instance is self.state.storage and instance.now in (storage.S.OPENING, storage.S.REATTACHING):
@@ -137,6 +152,9 @@ class Spine:
         self.log.info("init complete", after_ms=step.at_ms, dirty=self.state.dirty or "no")
         self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: init complete"])
         self.sinks.console_level = max(LEVELS[self.words.console], LEVELS["warning"] if self.words.console == "info" else 0)
+        self.stages.completed()
+        self.personas.sweep_trash()  # of an earlier boot
+        self.personas.audit.begin()
 
     def _probe(self) -> None:
         self.state.probe(f"{self.boot_id} {log.kernel_ms()}")
@@ -175,17 +193,23 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     state = StatePort(reactor, bounds, logger, launch, row, wanted_device=words.persist)
     services = Services(reactor, spawner, bounds, logger)
     control = ControlServer(reactor, logger, {})
-    stages = BootStages(reactor, bounds, logger, sinks, spawner, state, services, watchdog, partial(_wanted, words), control.open)
-    ports = Duties({"boot": stages, "storage": state, "tenant": services})
+    storage_paths = podman_effects.StoragePaths(*(f"{paths.CONTAINERS}/{name}" for name in ("storage", "libpod", "volumes", "tmp")))
+    podman = podman_effects.Podman(spawner, bounds, logger, podman_effects.environment(storage_paths))
+    places = Places(homes=paths.HOMES, logs=paths.LOGS, storage=storage_paths)
+    personas = Personas(reactor, bounds, logger, state, podman, CgroupWatch(reactor), places, boot_id, _built_in)
+    switch = Focus(reactor, logger)
+    stages = BootStages(reactor, bounds, logger, sinks, spawner, state, services, personas, watchdog, partial(_wanted, words), control.open)
+    ports = Duties({"boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": switch})
     engine = Engine(boot_id, state, ports, reactor, log.kernel_ms, logger, RIPPLES, words.patience)
-    state.engine = services.engine = stages.engine = engine
+    state.engine = services.engine = stages.engine = personas.engine = personas.audit.engine = switch.engine = engine
     state.storage = engine.add(f"storage:{boot_id[:8]}", MACHINES["storage"])
     instance = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
     spine = Spine(
-        words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, stages, engine,
-        instance, watchdog, control,
+        words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, podman, personas,
+        switch, stages, engine, instance, watchdog, control,
     )  # fmt: skip
-    control.methods.update(Verbs(spine).methods())
+    spine.persona_verbs = PersonaVerbs(spine)
+    control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods()})
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine
@@ -212,6 +236,15 @@ def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
     if words.exec:
         wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True)
     return wanted
+
+
+def _built_in() -> dict[str, str]:
+    """Return the images that are part of the spine: name -> archive, to be loaded when one is first needed."""
+    try:
+        with open(f"{BUILT_IN_IMAGES}/index.json", encoding="utf-8") as file:
+            return {name: f"{BUILT_IN_IMAGES}/{archive}" for name, archive in json.load(file).items()}
+    except (OSError, ValueError):
+        return {}
 
 
 def _take_signals(spine: Spine) -> None:

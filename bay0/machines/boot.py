@@ -67,7 +67,7 @@ SPECS = (
     StateSpec(S.RECONCILING, "stored machines are driven to stopped", busy=Effect.RECONCILE, deadline_s=20),
     StateSpec(S.SERVING, "the console and what else belongs to the spine", busy=Effect.START_SERVICES, deadline_s=10),
     StateSpec(S.COMPLETE, "init complete"),
-    StateSpec(S.STOPPING, "personas and services are stopped", busy=Effect.STOP_SERVICES, deadline_s=10),
+    StateSpec(S.STOPPING, "personas and services are stopped", busy=Effect.STOP_SERVICES, deadline_s=25),
     StateSpec(S.LEAVING, "the database is closed, /persist unmounted", busy=Effect.CLOSE_STORAGE, deadline_s=12),
     StateSpec(S.POWERING, "reboot(2) is owed", busy=Effect.POWER, deadline_s=5),
     StateSpec(S.ENDED, "it left as it was asked to", converged=True),

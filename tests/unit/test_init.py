@@ -163,7 +163,7 @@ def test_the_next_boot_finds_that_the_last_one_left_as_asked(tmp_path: Path) -> 
     machine.leave(machine.complete(machine.boot()))
     spine = machine.complete(machine.boot(boot_id="22222222-bbbb"))
     machine.turn_until(spine, lambda: not spine.state.memory)
-    assert set(spine.engine.instances) == {"boot:22222222", "storage:22222222", THING}, "an earlier boot's machines are put away"
+    assert set(spine.engine.instances) == {"boot:22222222", "storage:22222222", "focus", THING}, "an earlier boot's machines are put away"
     (tmp_path / "powered").unlink()
     machine.leave(spine)
     assert machine.stored()["boot:11111111"] == "ended"
@@ -194,15 +194,15 @@ def test_a_stored_state_and_a_kind_that_nobody_knows_do_not_stop_a_boot(tmp_path
     base = sqlite3.connect(tmp_path / "persist" / "spine" / "state.db")
     base.execute("UPDATE machine SET state='levitating' WHERE name=?", [THING])
     base.execute("UPDATE machine SET state='dreaming' WHERE name='boot:11111111'")
-    base.execute("INSERT INTO machine VALUES ('p://work', 'persona', 'running', 4, 'stopped', 0, 'x')")
+    base.execute("INSERT INTO machine VALUES ('x://work', 'teapot', 'running', 4, 'stopped', 0, 'x', '')")
     base.commit()
     base.close()
     spine = machine.complete(machine.boot(boot_id="22222222-bbbb"))
     events = [line["event"] for line in machine.logged("22222222-bbbb")]
     assert events.count("unknown state converged") == 2
-    assert "machine of an unknown kind left alone" in events
+    assert "machine of an unknown kind or name left alone" in events
     machine.leave(spine)
-    assert machine.stored()["p://work"] == "running"
+    assert machine.stored()["x://work"] == "running"
     assert machine.stored()[THING] == "stopped"
 
 

@@ -162,7 +162,9 @@ def test_converging_ends_whatever_runs(tmp_path: Path) -> None:
 def test_converging_what_a_crash_left_running_finds_no_process_of_this_boot() -> None:
     bench = Bench("sleep", "100")
     bench.engine.forget(NAME)
-    bench.tenant = bench.engine.adopt(NAME, MACHINES["tenant"], "running", 5)
+    bench.tenant = bench.engine.adopt(
+        MACHINES["tenant"], {"name": NAME, "state": "running", "seq": 5, "attempts": 0, "desired": "stopped", "config": ""}
+    )
     bench.send(E.CONVERGE).until(S.STOPPED)
     assert bench.starts() == 0
 

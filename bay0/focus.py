@@ -1,0 +1,111 @@
+"""The switch: thaw the one that comes to the front, take the others off the screen, freeze them (handoff, "GPU surface detach before pause").
+
+It sends each persona its own event and waits for none of them longer than the focus machine's deadline: what podman delays is settled by each
+persona's machine, whose desired state says where it is to go.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from bay0 import flow
+from bay0.machines import persona
+from bay0.machines.focus import E, S
+
+if TYPE_CHECKING:
+    from bay0.machines.engine import Engine, Instance, Step
+    from bay0.reactor import Reactor
+
+NAME = "focus"
+LOOK_S = 0.1
+ALIVE = (persona.S.STARTING, *persona.HAS_CONTAINER)
+
+
+def config(active: str) -> str:
+    """Return what a FOCUS step keeps."""
+    return json.dumps({"active": active})
+
+
+def active(instance: Instance) -> str | None:
+    """Return the persona in front, or None."""
+    if instance.now is S.NONE or not instance.config:
+        return None
+    found: str = json.loads(instance.config)["active"]
+    return found
+
+
+@define(eq=False, repr=False)
+class Focus:
+    """The effect port of the focus machine."""
+
+    reactor: Reactor
+    log: Any
+    engine: Engine | None = None
+    _asked: set[str] = field(factory=set)
+
+    def start(self, instance: Instance, _effect: Enum, token: int) -> None:
+        """Switch."""
+        self._asked = set()
+
+        def owed() -> bool:
+            return instance.committed is not None and instance.committed.n == token
+
+        def ended(outcome: tuple[E, str] | None) -> None:
+            if outcome is not None and self.engine is not None:
+                self.reactor.call_soon(partial(self.engine.outcome, instance.name, token, *outcome))
+
+        flow.run(flow.as_long_as(owed, self._switch(active(instance))), ended)
+
+    def _switch(self, front: str | None) -> flow.Flow[tuple[E, str]]:
+        if front is not None and front in self._personas():
+            self._ask(front, persona.E.RESUME, "it comes to the front", (persona.S.PAUSED, persona.S.PAUSING))
+        while left := self.left(front):
+            for name in left:
+                if name != front:
+                    self._ask(name, persona.E.PAUSE, f"{front} is in front", (persona.S.RUNNING, persona.S.RESUMING), say=True)
+            yield self._pause
+        return E.DONE, ""
+
+    def _pause(self, resume: flow.Resume) -> None:
+        self.reactor.call_later(LOOK_S, lambda: resume(None))
+
+    def _personas(self) -> dict[str, Instance]:
+        return {i.name: i for i in self.engine.of_kind("persona")} if self.engine is not None else {}
+
+    def left(self, front: str | None) -> list[str]:
+        """Return who is still on the way: the one in front does not run yet, or one behind it is not frozen."""
+        late = []
+        for name, instance in self._personas().items():
+            there = instance.now is persona.S.RUNNING if name == front else instance.now not in ALIVE or instance.now is persona.S.PAUSED
+            if not there:
+                late.append(name)
+        return sorted(late)
+
+    def _ask(self, name: str, event: persona.E, why: str, states: tuple[persona.S, ...], *, say: bool = False) -> None:
+        """Send `event` once, when it means something."""
+        instance = self._personas()[name]
+        if self.engine is None or name in self._asked or instance.now not in states or instance.pending:
+            return
+        self._asked.add(name)
+        if say:
+            self.detach(name)
+        self.engine.send(name, event, why)
+
+    def detach(self, name: str) -> None:
+        """Take a persona's buffers off the screen before it is frozen, or the compositor could wait for it for ever.
+
+        The call site. There is no compositor yet, so nothing of it is scanned out and nothing has to be done.
+        """
+        self.log.info("gpu detach", persona=name, why="no compositor runs: nothing of it is on a screen")
+
+    def stepped(self, instance: Instance, step: Step) -> None:
+        """Follow the engine: a persona that ends cannot be in front."""
+        if instance.definition.kind != "persona" or self.engine is None or NAME not in self.engine.instances or instance.now in ALIVE:
+            return
+        if active(self.engine.instances[NAME]) == instance.name:
+            self.engine.send(NAME, E.LOST, f"{instance.name} is {step.dest}")

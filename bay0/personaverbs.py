@@ -1,0 +1,273 @@
+"""What the control socket offers about personas, the focus and images: one function a method.
+
+A verb is answered when its step is kept and, with `wait`, when the machine rests again, but never later than its bound: then the answer says
+`settled: false` and the machine goes on by itself. A refusal has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, define, field
+
+from bay0 import focus, names, personas
+from bay0.errors import RefusedError
+from bay0.machines import MACHINES
+from bay0.machines.engine import Instance, Step
+from bay0.machines.focus import E as FocusEvent
+from bay0.machines.persona import E, S
+from bay0.names import Name
+
+if TYPE_CHECKING:
+    from bay0.control import Method, Reply
+    from bay0.effects.podman import Verdict
+    from bay0.init import Spine
+    from bay0.state.link import Answer
+
+EVENTS = {"start": E.START, "stop": E.STOP, "pause": E.PAUSE, "resume": E.RESUME, "reset": E.RESET, "remove": E.REMOVE}
+STEPS_KEPT = 20  # of each machine, for `persona show`
+PERSONAS_MAX = 2000
+Taken = Step | Exception | None
+
+
+@define(eq=False, repr=False)
+class PersonaVerbs:
+    """The methods, bound to a running spine."""
+
+    spine: Spine
+    _recent: dict[str, deque[Step]] = field(factory=dict)
+    _waiters: list[tuple[Instance, Callable[[], None]]] = field(factory=list)
+
+    def methods(self) -> dict[str, Method]:
+        """Return method name -> function."""
+        table: dict[str, Method] = {
+            "persona.create": self.create,
+            "persona.list": self.list_all,
+            "persona.show": self.show,
+            "focus": self.focus,
+            "focus.show": self.focus_show,
+            "image.load": self.image_load,
+            "image.list": self.image_list,
+            "image.remove": self.image_remove,
+        }
+        for verb, event in EVENTS.items():
+            table[f"persona.{verb}"] = partial(self.act, event)
+        return table
+
+    # ---- looking
+
+    def list_all(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with every persona."""
+        found = sorted(self.spine.engine.of_kind("persona"), key=lambda instance: instance.name)
+        reply([self._facts(instance) for instance in found if instance.now is not S.ABSENT])
+
+    def show(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with one persona, its manifest and its last steps of this boot; with `wait`, once it rests or its bound is over."""
+        instance = self._instance(params)
+        self._when_rested(instance, wait=bool(params.get("wait")), then=lambda _settled: reply(self._shown(instance)))
+
+    def _shown(self, instance: Instance) -> dict[str, Any]:
+        config = personas.read_config(instance.config)
+        wire = config.manifest.to_wire() if config is not None else None
+        steps = [asdict(step) for step in self._recent.get(instance.name, ())]
+        return {**self._facts(instance), "manifest": wire, "steps": steps}
+
+    def _facts(self, instance: Instance) -> dict[str, Any]:
+        config = personas.read_config(instance.config)
+        wanted = config.manifest if config is not None else None
+        last = self._recent.get(instance.name)
+        return {
+            "name": instance.name,
+            "state": instance.now.value,
+            "desired": instance.desired,
+            "attempts": instance.attempts,
+            "seq": instance.seq,
+            "active": focus.active(self.spine.engine.instances[focus.NAME]) == instance.name,
+            "since_ms": instance.entered_ms,
+            "image": wanted.image if wanted else None,
+            "autostart": wanted.autostart if wanted else False,
+            "restart": wanted.restart if wanted else "no",
+            "description": wanted.description if wanted else "its stored manifest makes no sense to this program",
+            "why": last[-1].why if last else "as an earlier boot left it",
+            "container": self.spine.personas.container(instance.name),
+        }
+
+    def _instance(self, params: Mapping[str, Any]) -> Instance:
+        name = _name(params)
+        self._need_known()
+        instance = self.spine.engine.instances.get(name.semantic)
+        if instance is None or instance.now is S.ABSENT:
+            raise RefusedError(f"there is no persona {name.semantic}; `bay0 persona list` names those there are")
+        return instance
+
+    # ---- acting
+
+    def create(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Make a persona known; nothing is started. Durable before the answer."""
+        from bay0 import manifest  # late: a boot without personas does not pay for it
+
+        name, wanted = _name(params), manifest.from_wire(params["manifest"])
+        self._need_known()
+        engine = self.spine.engine
+        there = list(engine.of_kind("persona"))
+        instance = engine.instances.get(name.semantic)
+        if instance is None:
+            if len(there) >= PERSONAS_MAX:
+                raise RefusedError(f"there are {PERSONAS_MAX} personas already")
+            instance = engine.add(name.semantic, MACHINES["persona"], seq=self.spine.stages.stored_seq(name.semantic))
+        config = personas.Config(wanted, self._free_slot(there)).text()
+        made = instance
+
+        def taken(result: Taken) -> None:
+            reply(result if isinstance(result, Exception) else self._facts(made))
+
+        engine.send(name.semantic, E.CREATE, "", taken, config=config)
+
+    def _free_slot(self, there: list[Instance]) -> int:
+        """Return the first uid range that nobody has, nor is about to get."""
+        kept = [i.config for i in there if i.now is not S.ABSENT]
+        coming = [i.pending.config for i in there if i.pending is not None and i.pending.config]
+        taken = {config.slot for text in (*kept, *coming) if (config := personas.read_config(text)) is not None}
+        return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+    def act(self, event: E, params: Mapping[str, Any], reply: Reply) -> None:
+        """Send one event, and answer when its outcome is seen or the bound is over."""
+        instance, wait, empty = self._instance(params), bool(params.get("wait", True)), bool(params.get("home"))
+
+        def taken(result: Taken) -> None:
+            if isinstance(result, Exception):
+                reply(result)
+            elif empty and event in (E.RESET, E.REMOVE):
+                self._when_rested(instance, wait=True, then=partial(self._empty, instance, reply))
+            else:
+                self._when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
+
+        self.spine.engine.send(instance.name, event, "", taken)
+
+    def _answer(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - the last argument is what was waited for
+        reply({**self._facts(instance), "settled": settled})
+
+    def _empty(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - as above
+        if not settled or instance.now not in (S.STOPPED, S.FAILED, S.ABSENT):
+            reply(RefusedError(f"{instance.name} is still {instance.now.value}: its home was not emptied; ask again when it is stopped"))
+            return
+
+        def emptied(answer: Answer) -> None:
+            if answer.ok:
+                self._answer(instance, reply, settled=True)
+                self.spine.personas.sweep_trash()
+            else:
+                reply(RefusedError(f"its home was not emptied: {answer.why}"))
+
+        self.spine.state.ask("home_empty", self.spine.bounds.open, emptied, name=names.parse(instance.name).podman)
+
+    def _when_rested(self, instance: Instance, *, wait: bool, then: Callable[[bool], None]) -> None:
+        """Call `then(True)` once the machine owes nothing, or `then(False)` when the bound for verbs is over."""
+        if not wait or _rests(instance):
+            then(_rests(instance))
+            return
+        entry: list[Any] = []
+
+        def over(*, settled: bool) -> None:
+            if entry:
+                self._waiters.remove(entry.pop())
+                timer.cancel()
+                then(settled)
+
+        timer = self.spine.reactor.call_later(self.spine.bounds.verb, partial(over, settled=False))
+        waiter = (instance, partial(over, settled=True))
+        entry.append(waiter)
+        self._waiters.append(waiter)
+
+    def stepped(self, instance: Instance, step: Step) -> None:
+        """Follow the engine: remember the last steps, tell those who wait."""
+        if instance.definition.resident:
+            self._recent.setdefault(instance.name, deque(maxlen=STEPS_KEPT)).append(step)
+        for waiting, call in tuple(self._waiters):
+            if waiting is instance and _rests(instance):
+                self.spine.reactor.call_soon(call)
+
+    # ---- focus
+
+    def focus(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Bring one to the front; durable before the answer."""
+        instance, wait = self._instance(params), bool(params.get("wait", True))
+        if instance.now not in focus.ALIVE:
+            raise RefusedError(f"{instance.name} is {instance.now.value}: start it first")
+        switch = self.spine.engine.instances[focus.NAME]
+
+        def answer(settled: bool) -> None:  # noqa: FBT001 - what was waited for
+            left = self.spine.focus.left(instance.name)
+            reply({"active": focus.active(switch), "settled": settled and not left, "left": left})
+
+        def taken(result: Taken) -> None:
+            if isinstance(result, Exception):
+                reply(result)
+            else:
+                self._when_rested(switch, wait=wait, then=answer)
+
+        self.spine.engine.send(focus.NAME, FocusEvent.FOCUS, instance.name, taken, config=focus.config(instance.name))
+
+    def focus_show(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with who is in front."""
+        reply({"active": focus.active(self.spine.engine.instances[focus.NAME])})
+
+    # ---- images
+
+    def image_load(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Load an archive that podman understands from `path`."""
+        path = params["path"]
+        if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+            raise ValueError("path must be an absolute path")
+        self._need_disk()
+        self.spine.podman.image_load(path, partial(_verdict, reply, lambda value: {"loaded": value}))
+
+    def image_list(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with podman's images, and with those of the spine that are loaded when they are first needed."""
+        self._need_disk()
+        built_in = self.spine.personas.built_in()
+
+        def listed(verdict: Verdict) -> None:
+            if not verdict.ok:
+                reply(RefusedError(verdict.why))
+                return
+            found = [{**asdict(image), "built_in": image.name in built_in} for image in verdict.value]
+            loaded = {image.name for image in verdict.value}
+            reply(found + [{"name": name, "id": None, "size": None, "built_in": True} for name in sorted(built_in) if name not in loaded])
+
+        self.spine.podman.image_list(listed)
+
+    def image_remove(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Remove an image that no container uses."""
+        name = str(params["name"])
+        self._need_disk()
+        self.spine.podman.image_remove(name, partial(_verdict, reply, lambda _value: {"removed": name}))
+
+    def _need_known(self) -> None:
+        """Refuse until the stored personas are known, or a name could be given twice."""
+        if not self.spine.stages.known:
+            raise RefusedError("what is stored on /persist is not known in this boot (yet); `bay0 storage` tells why. Nothing was changed")
+
+    def _need_disk(self) -> None:
+        if not self.spine.state.healthy:
+            raise RefusedError("images are on /persist, and storage is not durable now; `bay0 storage` tells why")
+
+
+def _verdict(reply: Reply, shape: Callable[[Any], Any], verdict: Verdict) -> None:
+    reply(shape(verdict.value) if verdict.ok else RefusedError(verdict.why))
+
+
+def _rests(instance: Instance) -> bool:
+    return instance.pending is None and instance.definition.spec(instance.now).busy is None
+
+
+def _name(params: Mapping[str, Any]) -> Name:
+    found = params["name"]
+    if not isinstance(found, str):
+        raise TypeError("name must be text such as p://work")
+    return names.persona(found)
+
+

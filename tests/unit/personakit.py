@@ -1,0 +1,175 @@
+"""Personas over a podman that is played: the real engine, tables, port and focus; the clock is moved by hand. Two test modules share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from attrs import define, field
+from kit import Journal, Log, Timers
+
+from bay0 import manifest, personas
+from bay0.bounds import Bounds
+from bay0.effects.podman import Container, Outcome, StoragePaths, Verdict
+from bay0.focus import NAME as FOCUS
+from bay0.focus import Focus
+from bay0.machines import MACHINES
+from bay0.machines.engine import Engine, Instance
+from bay0.machines.persona import E, S
+from bay0.personas import Config, Personas, Places
+from bay0.state.link import Answer
+
+WORK, PLAY = "p://work", "p://play"
+IMAGE = "localhost/alpine:3.23"
+OK = Verdict(Outcome.OK, "")
+
+
+def verdict(outcome: str, why: str = "because") -> Verdict:
+    return Verdict(Outcome(outcome), why)
+
+
+@define(eq=False)
+class Podman:
+    """Remembers what it was asked; answers at once from `answers` (by verb), or holds it until `go`."""
+
+    timers: Timers
+    asked: list[tuple[Any, ...]] = field(factory=list)
+    answers: dict[str, list[Verdict]] = field(factory=dict)
+    held: set[str] = field(factory=set)
+    waiting_calls: list[Callable[[], None]] = field(factory=list)
+    there: dict[str, tuple[str, int]] = field(factory=dict)  # podman's name -> (state, exit code)
+    made: int = 0
+    ids: dict[str, str] = field(factory=dict)
+    on_end: Callable[[str], None] = lambda _container: None  # the kernel: a removed container has no process left
+
+    def _answer(self, verb: str, words: tuple[Any, ...], done: Callable[[Verdict], None], otherwise: Callable[[], Verdict]) -> None:
+        self.asked.append((verb, *words))
+
+        def go() -> None:
+            queued = self.answers.get(verb)
+            done(queued.pop(0) if queued else otherwise())
+
+        if verb in self.held:
+            self.waiting_calls.append(go)
+        else:
+            self.timers.call_later(0.1, go)
+
+    def verbs(self) -> list[str]:
+        return [words[0] for words in self.asked]
+
+    under_way = waiting = 0
+
+    def list(self, done: Callable[[Verdict], None], *, first: bool = False) -> None:
+        def listing() -> Verdict:
+            rows = [Container(f"{n:064x}", (name,), state, code, 1, IMAGE, {}) for n, (name, (state, code)) in enumerate(self.there.items())]
+            return Verdict(Outcome.OK, "", tuple(rows))
+
+        self._answer("list", (), done, listing)
+
+    def run(self, spec: Any, done: Callable[[Verdict], None]) -> None:
+        def ran() -> Verdict:
+            self.made += 1
+            self.there[spec.name] = ("running", 0)
+            self.ids[spec.name] = f"{self.made:064x}"
+            return Verdict(Outcome.OK, "", self.ids[spec.name])
+
+        self._answer("run", (spec,), done, ran)
+
+    def pause(self, name: str, done: Callable[[Verdict], None]) -> None:
+        self._answer("pause", (name,), done, lambda: OK)
+
+    def unpause(self, name: str, done: Callable[[Verdict], None]) -> None:
+        self._answer("unpause", (name,), done, lambda: OK)
+
+    def remove(self, names: list[str], stop_s: float, done: Callable[[Verdict], None]) -> None:
+        def removed() -> Verdict:
+            for name in names:
+                self.there.pop(name, None)
+                self.on_end(self.ids.pop(name, ""))
+            return OK
+
+        self._answer("remove", (tuple(names), stop_s), done, removed)
+
+    def image_load(self, path: str, done: Callable[[Verdict], None]) -> None:
+        self._answer("load", (path,), done, lambda: OK)
+
+
+@define(eq=False)
+class State:
+    """The state port, as far as personas need it."""
+
+    timers: Timers
+    asked: list[tuple[str, dict[str, Any]]] = field(factory=list)
+    answer: Answer = field(factory=lambda: Answer(value=True))
+    healthy: bool = True
+
+    def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
+        self.asked.append((op, arguments))
+        self.timers.call_later(0.01, lambda: done(self.answer))
+
+
+class Bench:
+    """The real engine, tables and port; podman, the state worker, the cgroups and the clock are played."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timers, self.log, self.journal = Timers(), Log(), Journal()
+        self.podman, self.state = Podman(self.timers), State(self.timers)
+        self.cgroups: dict[str, SimpleNamespace] = {}
+        self.exits: dict[str, int] = {}
+        self.killed: list[str] = []
+        self.watched: dict[str, Callable[[], None]] = {}
+        monkeypatch.setattr(personas.cgroup, "populated", lambda path: self.group(path).populated)
+        monkeypatch.setattr(personas.cgroup, "frozen", lambda path: self.group(path).frozen)
+        monkeypatch.setattr(personas.cgroup, "kill", self.killed.append)
+        monkeypatch.setattr(personas, "exit_status", self.exits.get)
+        watch: Any = SimpleNamespace(add=self.watched.__setitem__, remove=lambda path: self.watched.pop(path, None))
+        places = Places("/homes", "/logs", StoragePaths("/g", "/s", "/v", "/t"))
+        made: Any = (self.timers, Bounds(), self.log, self.state, self.podman)
+        self.port = Personas(*made, watch, places, "boot-1", lambda: {IMAGE: "/images/alpine.tar"})
+        self.focus = Focus(self.timers, self.log)  # type: ignore[arg-type]
+        self.engine = Engine("boot-1", self.journal, self, self.timers, lambda: int(self.timers.now * 1000), self.log)
+        self.podman.on_end = lambda container: setattr(self.group(self.path(container)), "populated", False)
+        self.port.engine = self.port.audit.engine = self.focus.engine = self.engine
+        self.engine.watchers += [self.port.stepped, self.focus.stepped]
+
+    def start(self, instance: Instance, effect: Any, token: int) -> None:
+        (self.focus if instance.name == FOCUS else self.port).start(instance, effect, token)
+
+    @staticmethod
+    def path(container: str) -> str:
+        return f"{personas.cgroup.ROOT}/personas/libpod-{container}"
+
+    def group(self, path: str) -> SimpleNamespace:
+        return self.cgroups.setdefault(path, SimpleNamespace(populated=True, frozen=False))
+
+    def persona(self, name: str = WORK, **keys: Any) -> Instance:
+        instance = self.engine.add(name, MACHINES["persona"])
+        wanted = manifest.from_wire({"image": IMAGE, "home": "/home/me", **keys})
+        self.engine.send(name, E.CREATE, config=Config(wanted, len(self.engine.instances)).text())
+        return instance
+
+    def send(self, event: E, name: str = WORK, seconds: float = 3) -> S:
+        self.engine.send(name, event)
+        return self.wait(seconds, name)
+
+    def wait(self, seconds: float, name: str = WORK) -> S:
+        self.timers.advance(seconds)
+        return self.engine.instances[name].now  # type: ignore[return-value]
+
+    def running(self, name: str = WORK, **keys: Any) -> str:
+        """Make one that runs; return its cgroup."""
+        self.persona(name, **keys)
+        assert self.send(E.START, name) is S.RUNNING
+        return self.path(str(self.port.container(name)))
+
+    def dies(self, path: str, status: int | None) -> None:
+        """Its processes end; conmon writes down how, unless it was killed too."""
+        self.group(path).populated = False
+        if status is not None:
+            self.exits[path.rpartition("libpod-")[2]] = status
+        self.watched[path]()
+
+    def why(self) -> str:
+        return self.journal.steps[-1].why

@@ -1,0 +1,291 @@
+"""What a persona's states owe, over a podman that is played: who is asked for what, in which order, and what is made of the answers."""
+
+from __future__ import annotations
+
+import pytest
+from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
+
+from bay0 import personas
+from bay0.focus import config as focus_config
+from bay0.machines import MACHINES
+from bay0.machines.engine import Instance
+from bay0.machines.focus import E as FocusEvent
+from bay0.machines.focus import S as FocusState
+from bay0.machines.persona import E, S
+from bay0.state.link import Answer
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+# ---- a container is owed
+
+
+def test_a_start_prepares_the_home_and_asks_podman_for_what_the_manifest_says(bench: Bench) -> None:
+    bench.running(memory=64 << 20, cpus=0.5)
+    assert bench.state.asked == [("persona_prepare", {"name": "p__work", "home": True})]
+    (_, spec), = [words for words in bench.podman.asked if words[0] == "run"]
+    assert (spec.name, spec.image, spec.memory, spec.cpus, spec.cgroup_parent) == ("p__work", IMAGE, 64 << 20, 0.5, "/personas")
+    assert spec.mounts == (("/homes/p__work", "/home/me", "rw"),)
+    assert spec.labels["bay0.persona"] == WORK
+    assert spec.labels["bay0.boot"] == "boot-1"
+
+
+def test_an_image_of_the_spine_is_loaded_when_it_is_first_needed(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("no_image")]
+    bench.running()
+    assert bench.podman.verbs() == ["run", "load", "run"]
+
+
+def test_another_image_that_is_not_there_is_a_failure_with_its_reason(bench: Bench) -> None:
+    bench.persona(image="localhost/mine:1")
+    bench.podman.answers["run"] = [verdict("no_image", "localhost/mine:1: image not known")]
+    assert bench.send(E.START) is S.FAILED
+    assert "image not known" in bench.why()
+    assert bench.podman.verbs() == ["run", "list", "remove"], "a run that failed may hold the name all the same"
+
+
+def test_a_name_that_podman_holds_from_an_earlier_try_is_cleared_first(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("name_taken")]
+    bench.running()
+    assert bench.podman.verbs() == ["run", "remove", "run"]
+
+
+def test_a_home_that_cannot_be_prepared_starts_nothing(bench: Bench) -> None:
+    bench.persona()
+    bench.state.answer = Answer(code="full", why="no space left")
+    assert bench.send(E.START) is S.FAILED
+    assert "no space left" in bench.why()
+    assert "run" not in bench.podman.verbs()
+
+
+def test_a_stop_while_podman_is_still_starting_it_waits_for_that_and_removes_it(bench: Bench) -> None:
+    bench.persona()
+    bench.podman.held.add("run")
+    assert bench.send(E.START) is S.STARTING
+    assert bench.send(E.STOP) is S.STOPPED  # the real adapter queues the removal behind the run: tests/unit/test_podman.py
+    assert bench.podman.verbs()[-1] == "remove"
+    bench.podman.waiting_calls.pop()()
+    assert bench.wait(1) is S.STOPPED, "a late answer moves nothing"
+
+
+def test_a_start_that_podman_does_not_answer_is_cleared_and_looked_for_again(bench: Bench) -> None:
+    bench.persona()
+    bench.podman.answers["run"] = [verdict("timed_out", "timed_out after 20.0 s")]
+    assert bench.send(E.START) is S.FAILED
+    before = bench.podman.verbs().count("list")
+    bench.wait(25)
+    assert bench.podman.verbs().count("list") == before + 1, "what it was asked may have happened after all"
+
+
+# ---- freeze and thaw
+
+
+def test_a_pause_counts_when_the_kernel_says_frozen_not_when_podman_does(bench: Bench) -> None:
+    path = bench.running()
+    assert bench.send(E.PAUSE, seconds=1) is S.PAUSING
+    bench.group(path).frozen = True
+    assert bench.wait(1) is S.PAUSED
+    bench.group(path).frozen = False
+    assert bench.send(E.RESUME, seconds=1) is S.RUNNING
+
+
+def test_a_pause_that_the_kernel_never_confirms_ends_stopped(bench: Bench) -> None:
+    bench.running()
+    assert bench.send(E.PAUSE, seconds=5) is S.FAILED
+    assert "does not say frozen" in bench.why()
+    assert bench.podman.there == {}
+
+
+def test_a_pause_that_podman_says_is_there_already_is_believed_only_with_the_kernel(bench: Bench) -> None:
+    path = bench.running()
+    bench.group(path).frozen = True
+    bench.podman.answers["pause"] = [verdict("wrong_state")]
+    assert bench.send(E.PAUSE) is S.PAUSED
+
+
+def test_what_is_frozen_is_thawed_before_it_is_told_to_stop(bench: Bench) -> None:
+    path = bench.running(stop_s=7)
+    bench.group(path).frozen = True
+    bench.send(E.PAUSE)
+    assert bench.send(E.STOP) is S.STOPPED
+    assert bench.podman.asked[-2:] == [("unpause", "p__work"), ("remove", ("p__work",), 7)]
+
+
+# ---- its end
+
+
+@pytest.mark.parametrize(("status", "state"), [(0, S.STOPPED), (3, S.FAILED), (137, S.FAILED)])
+def test_a_container_that_ends_by_itself_is_cleared_and_its_status_said(bench: Bench, status: int, state: S) -> None:
+    bench.dies(bench.running(), status)
+    assert bench.wait(3) is state
+    assert f"status {status}" in bench.why()
+    assert bench.podman.there == {}
+
+
+def test_the_status_is_podmans_if_conmon_left_no_word(bench: Bench) -> None:
+    path = bench.running()
+    bench.podman.there["p__work"] = ("exited", 0)
+    bench.dies(path, None)
+    assert bench.wait(5) is S.STOPPED
+
+
+def test_an_end_that_nobody_saw_a_status_of_is_no_success(bench: Bench) -> None:
+    bench.dies(bench.running(), None)
+    assert bench.wait(5) is S.FAILED
+
+
+def test_a_container_that_dies_before_it_was_watched_is_noticed(bench: Bench) -> None:
+    bench.persona()
+    bench.group(bench.path(f"{1:064x}")).populated = False
+    bench.exits[f"{1:064x}"] = 0
+    assert bench.send(E.START, seconds=5) is S.STOPPED
+
+
+def test_one_that_is_to_be_restarted_is_after_a_pause_that_grows_until_its_attempts_are_used_up(bench: Bench) -> None:
+    path, pauses = bench.running(restart="on-failure", retries=2), []
+    for _ in range(2):
+        bench.dies(path, 1)
+        assert bench.wait(0.5) is S.WAITING
+        began = bench.timers.now
+        while bench.wait(0.25) is not S.RUNNING:
+            assert bench.timers.now < began + 60
+        pauses.append(bench.timers.now - began)
+        path = bench.path(str(bench.port.container(WORK)))
+    assert pauses[1] > pauses[0]
+    bench.dies(path, 1)
+    assert bench.wait(3) is S.FAILED
+    assert [step.attempts for step in bench.journal.steps if step.dest == "starting"] == [1, 2, 3]
+
+
+def test_one_that_lived_long_enough_has_its_attempts_forgotten(bench: Bench) -> None:
+    path = bench.running(restart="always", retries=1)
+    bench.wait(personas.CALM_S + 1)
+    assert bench.engine.instances[WORK].attempts == 0
+    bench.dies(path, 1)
+    assert bench.wait(0.5) is S.WAITING
+
+
+def test_a_stop_while_it_waits_to_be_started_again_is_a_stop(bench: Bench) -> None:
+    bench.dies(bench.running(restart="always"), 1)
+    assert bench.wait(0.5) is S.WAITING
+    assert bench.send(E.STOP) is S.STOPPED
+    assert bench.wait(300) is S.STOPPED
+
+
+# ---- podman does not help
+
+
+def test_what_podman_cannot_clear_is_killed_by_the_kernel_and_tried_again(bench: Bench) -> None:
+    path = bench.running()
+    bench.podman.answers["remove"] = [verdict("fault", "internal libpod error")] * 2
+    assert bench.send(E.STOP, seconds=1) is S.STUCK
+    assert bench.killed == [path]
+    assert bench.engine.instances[WORK].desired == "stopped"
+    assert bench.wait(10) is S.STOPPED
+
+
+def test_what_podman_says_is_removed_and_still_runs_is_not_gone(bench: Bench) -> None:
+    path = bench.running()
+    bench.podman.on_end = lambda _container: None
+    assert bench.send(E.STOP, seconds=6) is S.STUCK
+    assert bench.killed[-1] == path
+    bench.group(path).populated = False
+    assert bench.wait(30) is S.STOPPED
+
+
+def test_a_removal_that_failed_and_whose_container_is_gone_all_the_same_is_one_that_went_well(bench: Bench) -> None:
+    bench.running()
+    bench.podman.answers["remove"] = [verdict("timed_out")]
+    bench.podman.there.clear()
+    assert bench.send(E.STOP) is S.STOPPED
+
+
+def test_many_are_cleared_by_two_calls(bench: Bench) -> None:
+    for number in range(30):
+        bench.running(f"p://n{number}")
+    bench.podman.asked.clear()
+    for number in range(30):
+        bench.engine.send(f"p://n{number}", E.CONVERGE)
+    bench.wait(1, "p://n0")
+    assert bench.podman.verbs() == ["list", "remove"]
+    assert {i.now for i in bench.engine.of_kind("persona")} == {S.STOPPED}
+
+
+# ---- what should not be there
+
+
+def test_a_container_that_appears_late_is_found_and_its_machine_converged(bench: Bench) -> None:
+    bench.persona()
+    bench.podman.there["p__work"] = ("running", 0)
+    bench.podman.there["p__nobody"] = ("running", 0)
+    bench.podman.there["web"] = ("running", 0)
+    bench.port.audit.begin()
+    assert bench.wait(310) is S.STOPPED
+    assert bench.podman.there == {"web": ("running", 0)}
+
+
+# ---- autostart
+
+
+def test_what_is_marked_so_is_started_once_it_is_at_rest(bench: Bench) -> None:
+    bench.persona(WORK, autostart=True)
+    bench.persona(PLAY)
+    bench.engine.send(WORK, E.CONVERGE)  # a boot found a container of it
+    bench.port.autostart()
+    assert bench.wait(5) is S.RUNNING
+    assert bench.wait(0, PLAY) is S.STOPPED
+    assert bench.engine.instances[WORK].attempts == 1
+
+
+def test_one_that_took_the_machine_down_too_often_is_not_started_again(bench: Bench) -> None:
+    one = bench.persona(autostart=True, retries=2)
+    one.attempts = 3
+    bench.port.autostart()
+    assert bench.wait(5) is S.FAILED
+    assert "3 of 3 attempts" in bench.why()
+
+
+# ---- the focus
+
+
+def focus(bench: Bench, name: str) -> Instance:
+    if FOCUS not in bench.engine.instances:
+        bench.engine.add(FOCUS, MACHINES["focus"])
+    bench.engine.send(FOCUS, FocusEvent.FOCUS, config=focus_config(name))
+    return bench.engine.instances[FOCUS]
+
+
+def test_the_switch_thaws_one_and_takes_the_others_off_the_screen_before_they_are_frozen(bench: Bench) -> None:
+    one, two = bench.running(WORK), bench.running(PLAY)
+    bench.group(one).frozen = True
+    bench.send(E.PAUSE)
+    switch = focus(bench, WORK)
+    bench.group(one).frozen, bench.group(two).frozen = False, True
+    bench.wait(2)
+    assert switch.now is FocusState.SETTLED
+    assert (bench.wait(0), bench.wait(0, PLAY)) == (S.RUNNING, S.PAUSED)
+    (detached,) = bench.log.of("gpu detach")
+    assert detached["persona"] == PLAY
+    events = bench.log.events()
+    assert events.index("gpu detach") < max(n for n, line in enumerate(bench.log.lines) if line[2].get("dest") == "pausing")
+
+
+def test_a_switch_ends_within_its_deadline_whatever_podman_does(bench: Bench) -> None:
+    bench.running(WORK)
+    bench.running(PLAY)
+    bench.podman.held.add("pause")
+    switch = focus(bench, WORK)
+    bench.wait(16)
+    assert switch.now is FocusState.SETTLED
+    assert bench.engine.instances[PLAY].desired == "paused", "what is wanted of it is kept"
+
+
+def test_one_that_ends_is_not_in_front_any_more(bench: Bench) -> None:
+    bench.running(WORK)
+    switch = focus(bench, WORK)
+    bench.wait(2)
+    bench.send(E.STOP)
+    assert switch.now is FocusState.NONE

@@ -1,0 +1,315 @@
+"""What the control socket says about personas: answered within a bound, refused before anything changes, told only what is so."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
+
+from bay0.bounds import Bounds
+from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
+from bay0.machines import MACHINES
+from bay0.machines.engine import Acceptance
+from bay0.machines.persona import E, S
+from bay0.personaverbs import PersonaVerbs
+from bay0.state.link import Answer
+
+
+class Desk:
+    """The verbs over the shared bench; `ask` returns the answer, or raises what would become an error."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        bench.engine.add(FOCUS, MACHINES["focus"])
+        self.stages = SimpleNamespace(known=True, stored_seq=lambda _name: 0)
+        spine: Any = SimpleNamespace(
+            engine=bench.engine, personas=bench.port, focus=bench.focus, stages=self.stages, state=bench.state, bounds=Bounds(),
+            reactor=bench.timers, podman=bench.podman,
+        )  # fmt: skip
+        self.verbs = PersonaVerbs(spine)
+        bench.engine.watchers.append(self.verbs.stepped)
+        self.methods = self.verbs.methods()
+
+    def call(self, method: str, **params: Any) -> list[Any]:
+        """Call, and return the list in which the answer will be."""
+        answers: list[Any] = []
+        self.methods[method](params, answers.append)
+        return answers
+
+    def ask(self, method: str, seconds: float = 20, **params: Any) -> Any:
+        answers = self.call(method, **params)
+        self.bench.timers.advance(seconds)
+        (answer,) = answers
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def create(self, name: str = WORK, **keys: Any) -> Any:
+        return self.ask("persona.create", 1, name=name, manifest={"image": IMAGE, **keys})
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+@pytest.fixture
+def desk(bench: Bench) -> Desk:
+    return Desk(bench)
+
+
+def states(desk: Desk) -> dict[str, str]:
+    return {each["name"]: each["state"] for each in desk.ask("persona.list")}
+
+
+# ---- creating and looking
+
+
+def test_a_created_persona_is_listed_as_it_is(desk: Desk) -> None:
+    desk.create(description="for work")
+    (found,) = desk.ask("persona.list")
+    assert (found["name"], found["state"], found["desired"], found["image"], found["description"]) == (WORK, "stopped", "stopped", IMAGE, "for work")
+    shown = desk.ask("persona.show", name=WORK)
+    assert shown["manifest"]["image"] == IMAGE
+    assert [(step["source"], step["dest"]) for step in shown["steps"]] == [("absent", "stopped")]
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        ({"name": "Work", "manifest": {"image": IMAGE}}, BadNameError),
+        ({"name": "sys://ai", "manifest": {"image": IMAGE}}, BadNameError),
+        ({"name": "p__work", "manifest": {"image": IMAGE}}, BadNameError),
+        ({"name": 7, "manifest": {"image": IMAGE}}, TypeError),
+        ({"name": WORK, "manifest": {"image": IMAGE, "memory": 5}}, ManifestError),
+        ({"name": WORK, "manifest": {"image": "docker.io/alpine"}}, ManifestError),
+        ({"name": WORK, "manifest": {}}, Exception),
+        ({"name": WORK}, KeyError),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_is_created(desk: Desk, params: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        desk.ask("persona.create", **params)
+    assert desk.ask("persona.list") == []
+    assert desk.bench.journal.steps == []
+
+
+def test_a_name_is_given_once_until_it_is_removed(desk: Desk) -> None:
+    desk.create()
+    with pytest.raises(RefusedError, match="exists already"):
+        desk.create()
+    desk.ask("persona.remove", name=WORK)
+    assert states(desk) == {}
+    desk.create()
+    assert states(desk) == {WORK: "stopped"}
+
+
+def test_the_numbers_of_its_steps_go_on_after_an_earlier_boot(desk: Desk) -> None:
+    desk.stages.stored_seq = lambda _name: 41
+    assert desk.create()["seq"] == 42
+
+
+def test_nothing_is_created_before_what_is_stored_is_known(desk: Desk) -> None:
+    desk.stages.known = False
+    with pytest.raises(RefusedError, match="not known"):
+        desk.create()
+
+
+def test_a_disk_that_keeps_no_promise_creates_and_starts_nothing(desk: Desk) -> None:
+    desk.create()
+    desk.bench.journal.refusal = "storage is wedged"
+    for method, params in (("create", {"name": PLAY, "manifest": {"image": IMAGE}}), ("start", {"name": WORK}), ("reset", {"name": WORK})):
+        with pytest.raises(RefusedError, match="storage is wedged; nothing was changed"):
+            desk.ask(f"persona.{method}", **params)
+    assert states(desk) == {WORK: "stopped"}
+
+
+def test_each_persona_has_a_uid_range_of_its_own_and_a_removed_ones_is_given_again(desk: Desk) -> None:
+    from bay0.personas import read_config
+
+    def slots() -> dict[str, int]:
+        live = [i for i in desk.bench.engine.of_kind("persona") if i.now is not S.ABSENT]
+        return {i.name: read_config(i.config).slot for i in live}  # type: ignore[union-attr]
+
+    for name in ("p://a", "p://b", "p://c"):
+        desk.create(name)
+    assert sorted(slots().values()) == [0, 1, 2]
+    desk.ask("persona.remove", name="p://b")
+    desk.create("p://d")
+    assert slots() == {"p://a": 0, "p://c": 2, "p://d": 1}
+
+
+def test_two_that_are_created_at_once_do_not_share_a_range(bench: Bench, desk: Desk) -> None:
+    bench.journal.hold = True
+    answers = [desk.call("persona.create", name=name, manifest={"image": IMAGE}) for name in (WORK, PLAY)]
+    for _ in answers:
+        bench.journal.answer()
+    from bay0.personas import read_config
+
+    assert {read_config(i.config).slot for i in bench.engine.of_kind("persona")} == {0, 1}  # type: ignore[union-attr]
+
+
+def test_what_is_stored_and_not_understood_is_shown_and_can_be_removed(bench: Bench, desk: Desk) -> None:
+    desk.create()
+    bench.engine.instances[WORK].config = "{}"
+    (found,) = desk.ask("persona.list")
+    assert "makes no sense" in found["description"]
+    assert desk.ask("persona.show", name=WORK)["manifest"] is None
+    assert desk.ask("persona.start", name=WORK)["state"] == "failed"
+    desk.ask("persona.remove", name=WORK)
+    assert states(desk) == {}
+
+
+# ---- acting and waiting
+
+
+def test_a_verb_is_answered_when_its_outcome_is_seen(desk: Desk) -> None:
+    desk.create()
+    answers = desk.call("persona.start", name=WORK)
+    assert answers == []
+    desk.bench.timers.advance(2)
+    assert (answers[0]["state"], answers[0]["settled"]) == ("running", True)
+
+
+def test_without_waiting_it_is_answered_when_its_step_is_kept(desk: Desk) -> None:
+    desk.create()
+    (answer,) = desk.call("persona.start", name=WORK, wait=False)
+    assert (answer["state"], answer["settled"]) == ("starting", False)
+
+
+def test_a_podman_that_hangs_does_not_hold_the_answer(desk: Desk) -> None:
+    desk.create()
+    desk.bench.podman.held.add("run")
+    answers = desk.call("persona.start", name=WORK)
+    desk.bench.timers.advance(Bounds().verb - 0.1)
+    assert answers == []
+    desk.bench.timers.advance(0.2)
+    assert (answers[0]["state"], answers[0]["settled"]) == ("starting", False)
+    desk.bench.timers.advance(300)
+    assert len(answers) == 1, "it is answered once"
+
+
+def test_what_is_so_already_is_no_error(desk: Desk) -> None:
+    desk.create()
+    assert desk.ask("persona.stop", name=WORK)["state"] == "stopped"
+    desk.ask("persona.start", name=WORK)
+    assert desk.ask("persona.start", name=WORK)["state"] == "running"
+
+
+@pytest.mark.parametrize(("verb", "why"), [("pause", "start it first"), ("resume", "start it first")])
+def test_what_cannot_be_is_refused_with_the_way_out(desk: Desk, verb: str, why: str) -> None:
+    desk.create()
+    with pytest.raises(RefusedError, match=why):
+        desk.ask(f"persona.{verb}", name=WORK)
+
+
+def test_a_running_persona_is_not_removed(desk: Desk) -> None:
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    with pytest.raises(RefusedError, match="stop it first"):
+        desk.ask("persona.remove", name=WORK)
+
+
+def test_one_that_nobody_knows_is_said_to_be_unknown(desk: Desk) -> None:
+    for verb in ("show", "start", "stop", "pause", "resume", "reset", "remove"):
+        with pytest.raises(RefusedError, match="there is no persona p://nobody"):
+            desk.ask(f"persona.{verb}", name="p://nobody")
+
+
+def test_a_commit_that_gave_no_answer_is_said_and_converged(bench: Bench, desk: Desk) -> None:
+    desk.create()
+    bench.journal.hold = True
+    answers = desk.call("persona.start", name=WORK)
+    bench.journal.hold = False
+    bench.journal.answer(Acceptance.UNKNOWN)
+    assert isinstance(answers[0], RefusedError)
+    bench.timers.advance(5)
+    assert bench.podman.there == {}
+
+
+# ---- a home is emptied only by asking
+
+
+def test_a_reset_does_not_touch_the_home(desk: Desk) -> None:
+    desk.create(home="/home/me")
+    desk.ask("persona.start", name=WORK)
+    assert desk.ask("persona.reset", name=WORK)["state"] == "stopped"
+    assert "home_empty" not in [op for op, _ in desk.bench.state.asked]
+
+
+@pytest.mark.parametrize("verb", ["reset", "remove"])
+def test_it_is_emptied_when_asked_once_nothing_runs_any_more(desk: Desk, verb: str) -> None:
+    desk.create(home="/home/me")
+    assert desk.ask(f"persona.{verb}", name=WORK, home=True)["settled"]
+    assert ("home_empty", {"name": "p__work"}) in desk.bench.state.asked
+    assert desk.bench.state.asked[-1][0] == "trash_sweep"
+
+
+def test_it_is_not_emptied_while_its_container_may_still_run(desk: Desk) -> None:
+    desk.create(home="/home/me")
+    desk.ask("persona.start", name=WORK)
+    desk.bench.podman.held.add("remove")
+    with pytest.raises(RefusedError, match="was not emptied"):
+        desk.ask("persona.reset", name=WORK, home=True)
+    assert "home_empty" not in [op for op, _ in desk.bench.state.asked]
+
+
+def test_a_disk_that_could_not_empty_it_is_not_called_a_success(desk: Desk) -> None:
+    desk.create(home="/home/me")
+    desk.bench.state.answer = Answer(code="timed_out", why="home_empty gave no answer in 2 s")
+    with pytest.raises(RefusedError, match="was not emptied: home_empty gave no answer"):
+        desk.ask("persona.reset", name=WORK, home=True)
+
+
+# ---- the focus and images
+
+
+def test_only_what_runs_comes_to_the_front(desk: Desk) -> None:
+    desk.create()
+    with pytest.raises(RefusedError, match="start it first"):
+        desk.ask("focus", name=WORK)
+    desk.ask("persona.start", name=WORK)
+    assert desk.ask("focus", name=WORK) == {"active": WORK, "settled": True, "left": []}
+    assert desk.ask("focus.show") == {"active": WORK}
+    assert desk.ask("persona.show", name=WORK)["active"]
+
+
+def test_a_focus_answers_within_its_bound_and_names_who_is_still_on_the_way(desk: Desk) -> None:
+    for name in (WORK, PLAY):
+        desk.create(name)
+        desk.ask("persona.start", name=name)
+    desk.bench.podman.held.add("pause")
+    answers = desk.call("focus", name=WORK)
+    desk.bench.timers.advance(Bounds().verb + 0.1)
+    assert answers == [{"active": WORK, "settled": False, "left": [PLAY]}]
+
+
+def test_the_focus_is_a_promise_that_is_refused_while_the_disk_cannot_keep_it(desk: Desk) -> None:
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    desk.bench.journal.refusal = "storage is wedged"
+    with pytest.raises(RefusedError, match="storage is wedged"):
+        desk.ask("focus", name=WORK)
+
+
+@pytest.mark.parametrize("path", ["", "relative.tar", "/a\0b", 7, None])
+def test_an_archive_is_named_by_its_whole_path(desk: Desk, path: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        desk.ask("image.load", path=path)
+    assert desk.bench.podman.asked == []
+
+
+def test_images_need_the_disk(desk: Desk) -> None:
+    desk.bench.state.healthy = False
+    for method, params in (("image.load", {"path": "/x.tar"}), ("image.list", {}), ("image.remove", {"name": IMAGE})):
+        with pytest.raises(Bay0Error, match="not durable"):
+            desk.ask(method, **params)
+
+
+def test_a_verb_sends_the_event_of_its_name(desk: Desk) -> None:
+    assert {m.removeprefix("persona.") for m in desk.methods if m.startswith("persona.")} >= {"start", "stop", "pause", "resume", "reset", "remove"}
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    assert desk.bench.journal.steps[-2].event == E.START.value
