@@ -1,6 +1,7 @@
 """The command line: thin clients of the control socket, and a few verbs that need no spine.
 
-Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers.
+Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers; 4 accepted, but not settled within its bound (bay0 goes on).
+`bay0 run` and `bay0 persona shell` give their command's own.
 """
 
 from __future__ import annotations
@@ -8,37 +9,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import bay0
-from bay0 import client, logview, picture, report
+from bay0 import client, completion, logview, personagrammar, picture, report
+from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 
-REFUSED, USAGE, NO_SPINE = 1, 2, 3
 OVERDUE = 124  # as timeout(1) has it
-DOT_TIMEOUT_S = 30
 DEADLINE_MAX_S = 3600.0
 GRACES_S = 600.0  # beyond a command's own deadline; bay0 answers much sooner unless its patience is great
 RPC_TIMEOUT_S = 3600.0
 RPC_WINDOW = 16  # requests under way, so that neither side's buffer fills
-
-
-def _emit(options: argparse.Namespace, value: Any, text: str) -> None:
-    print(json.dumps(value, indent=2, default=str) if options.json else text)
+RPC_WINDOW_MAX = 64
 
 
 def _version(options: argparse.Namespace) -> int:
-    _emit(options, {"bay0": bay0.__version__, "python": sys.version.split()[0]}, f"bay0 {bay0.__version__}")
+    emit(options, {"bay0": bay0.__version__, "python": sys.version.split()[0]}, f"bay0 {bay0.__version__}")
     return 0
 
 
 def _status(options: argparse.Namespace) -> int:
     status = client.call("status")
-    _emit(options, status, report.status(status))
+    emit(options, status, report.status(status))
     return 0
 
 
@@ -47,7 +42,7 @@ def _boot(options: argparse.Namespace) -> int:
     if options.svg:
         with open(options.svg, "w", encoding="utf-8") as file:
             file.write(picture.svg(boots["this"]))
-    _emit(options, boots, report.boots(boots) + (f"\ndrawn to {options.svg}" if options.svg else ""))
+    emit(options, boots, report.boots(boots) + (f"\ndrawn to {options.svg}" if options.svg else ""))
     return 0
 
 
@@ -59,13 +54,13 @@ def _log(options: argparse.Namespace) -> int:
 
 def _machines(options: argparse.Namespace) -> int:
     machines = client.call("machines")
-    _emit(options, machines, report.machines(machines))
+    emit(options, machines, report.machines(machines))
     return 0
 
 
 def _history(options: argparse.Namespace) -> int:
     rows = client.call("history", machine=options.machine, limit=options.lines)
-    _emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {options.machine}")
+    emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {options.machine}")
     return 0
 
 
@@ -90,17 +85,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _power(options: argparse.Namespace) -> int:
     client.call("power", how=options.how)
-    _emit(options, {"accepted": options.how}, f"{options.how}: services are stopped, the disk is closed, then the power goes")
+    emit(options, {"accepted": options.how}, f"{options.how}: services are stopped, the disk is closed, then the power goes")
     return 0
 
 
 def _storage(options: argparse.Namespace) -> int:
     if options.action == "retry":
         answer = client.call("storage.retry")
-        _emit(options, answer, "accepted: storage is tried again; `bay0 storage` shows how it went")
+        emit(options, answer, "accepted: storage is tried again; `bay0 storage` shows how it went")
         return 0
     status = client.call("status")
-    _emit(options, {**status["storage"], "dirty": status["dirty"]}, report.storage(status))
+    emit(options, {**status["storage"], "dirty": status["dirty"]}, report.storage(status))
     return 0
 
 
@@ -121,24 +116,17 @@ def _graph(options: argparse.Namespace) -> int:
     elif options.format == "page":
         sys.stdout.write(graph.page(machine, report.theory(options.machine)))
     else:
-        sys.stdout.write(_svg(graph.dot(machine, live)))
+        sys.stdout.write(svg(graph.dot(machine, live)))
     return 0
 
 
-def _svg(text: str) -> str:
-    if shutil.which("dot") is None:
-        raise UsageError("svg needs Graphviz's `dot`; install the package graphviz on your own machine, or take --format mermaid")
-    done = subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, timeout=DOT_TIMEOUT_S, check=True)
-    return done.stdout
-
-
-def _rpc(_options: argparse.Namespace) -> int:
+def _rpc(options: argparse.Namespace) -> int:
     """Send requests, one JSON object a line, from stdin; print the answers as they come."""
     requests = [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
     with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
-        for start in range(0, len(requests), RPC_WINDOW):
-            window = requests[start : start + RPC_WINDOW]
+        for start in range(0, len(requests), options.window):
+            window = requests[start : start + options.window]
             client.send(peer, window)
             for _ in filter(_is_answered, window):
                 print(json.dumps(client.take(answers)), flush=True)
@@ -160,10 +148,22 @@ def _debug(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _completion(options: argparse.Namespace) -> int:
+    sys.stdout.write(completion.script(parser(), options.shell))
+    return 0
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value <= DEADLINE_MAX_S:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most {DEADLINE_MAX_S:g} seconds")
+    return value
+
+
+def _window(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= RPC_WINDOW_MAX:
+        raise argparse.ArgumentTypeError(f"must be 1 to {RPC_WINDOW_MAX}")
     return value
 
 
@@ -172,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="bay0",
         description="Talk to bay0, PID 1 of an Alpine-Spline machine. Every verb has --help; most have --json.",
-        epilog="Start with `bay0 status` and `bay0 boot`. Without a spine, `bay0 graph boot` draws the boot's own table.",
+        epilog="Start with `bay0 status`, `bay0 boot` and `bay0 persona list`. Without a spine, `bay0 graph boot` draws the boot's own table.",
     )
     top.add_argument("--version", action="version", version=f"bay0 {bay0.__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -203,19 +203,36 @@ def parser() -> argparse.ArgumentParser:
     verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
     verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show")
     verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)
-    verb.add_argument("machine", help="boot, storage or tenant")
+    verb.add_argument("machine", help="its kind, such as boot, storage, tenant or persona; a wrong one lists them all")
     verb.add_argument("--format", choices=("mermaid", "dot", "svg", "page"), default="mermaid")
     verb.add_argument("--live", action="store_true", help="mark the state it is in now (needs a spine)")
-    add("rpc", _rpc, "send JSON-RPC 2.0 requests from stdin, one a line, and print the answers", json_flag=False)
+    verb = add("rpc", _rpc, "send JSON-RPC 2.0 requests from stdin, one a line, and print the answers", json_flag=False)
+    verb.add_argument(
+        "--window", type=_window, default=RPC_WINDOW, metavar="N",
+        help=f"send N requests before their answers are awaited (default {RPC_WINDOW}); 1: one after the other",
+    )  # fmt: skip
     verb = add("debug", _debug, "fail on purpose, to try bay0.panic= (needs bay0.debug on the kernel command line)", json_flag=False)
     verb.add_argument("what", choices=("crash",))
+    personagrammar.register(verbs)
+    verb = add("completion", _completion, "print a completion script for a shell, such as: . <(bay0 completion bash)", json_flag=False)
+    verb.add_argument("shell", choices=completion.SHELLS)
     add("version", _version, "print the version")
     return top
 
 
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse; a command after `--` stays as it is (before Python 3.13 argparse drops a second `--` from it)."""
+    if "--" not in words or not (list(words[:1]) == ["run"] or list(words[:2]) == ["persona", "shell"]):
+        return parser().parse_args(words)
+    at = list(words).index("--")
+    options = parser().parse_args(words[:at])
+    options.command += words[at + 1 :]
+    return options
+
+
 def main(words: Sequence[str]) -> int:
     """Run one verb and return the exit status."""
-    options = parser().parse_args(words)
+    options = _parse(words)
     try:
         status: int = options.call(options)
         sys.stdout.flush()
@@ -233,7 +250,7 @@ def main(words: Sequence[str]) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return 130
-    except (OSError, subprocess.SubprocessError) as error:
+    except OSError as error:
         print(f"bay0: {error}", file=sys.stderr)
         return REFUSED
     return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bay0.errors import NoSpineError, RefusedError
@@ -75,3 +75,18 @@ def call(method: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
     if "error" in answer:
         raise RefusedError(answer["error"]["message"])
     return answer["result"]
+
+
+def call_all(method: str, many: Sequence[Mapping[str, Any]], timeout_s: float = TIMEOUT_S) -> list[Any]:
+    """Call one method once for each of `many` params, all under way at once. A refusal stands in the list as a `RefusedError`."""
+    found: dict[int, Any] = {}
+    with connect(timeout_s) as peer:
+        answers = lines(peer)
+        send(peer, [json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params}).encode() for n, params in enumerate(many)])
+        try:
+            while len(found) < len(many):
+                answer = take(answers)
+                found[answer["id"]] = RefusedError(answer["error"]["message"]) if "error" in answer else answer["result"]
+        except TimeoutError as error:
+            raise NoSpineError(f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`") from error
+    return [found[n] for n in range(len(many))]

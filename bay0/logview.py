@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bay0.errors import NoSpineError
 from bay0.logline import RUN_LOG, render
@@ -64,14 +64,19 @@ def form(line: str, *, as_json: bool) -> str:
 
 def show(last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG) -> int:
     """Print the log; `last` 0 means all of it."""
+    return select(lambda _line: True, last, follow=follow, as_json=as_json, path=path)
+
+
+def select(kept: Callable[[str], bool], last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG) -> int:
+    """Print the lines of the log that are `kept`, the `last` of them or, with 0, all."""
     if not os.path.exists(path):
         raise NoSpineError(f"there is no log at {path}: no spine runs here. scripts/quickstart.sh boots one")
-    lines = list(stored(path))
+    lines = [line for line in stored(path) if kept(line)]
     for line in lines[-last:] if last else lines:
         sys.stdout.write(form(line, as_json=as_json))
     sys.stdout.flush()
     if follow:
-        for line in _following(path):
+        for line in filter(kept, _following(path)):
             sys.stdout.write(form(line, as_json=as_json))
             sys.stdout.flush()
     return 0

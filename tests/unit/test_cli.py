@@ -18,13 +18,16 @@ import pytest
 from kit import Log, until
 
 import bay0
-from bay0 import cli, logview
+from bay0 import cli, clikit, logview
 from bay0.control import ControlServer
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
 from bay0.reactor import Reactor
 
-VERBS = ("status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version")
+VERBS = (
+    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
+    "image", "events", "completion",
+)  # fmt: skip
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",
     "dest": "mounting", "why": "the kernel handed over", "at_ms": 2500, "attempts": 0,
@@ -114,7 +117,7 @@ def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["graph", "compositor"], "boot, storage, tenant"), (["run"], "say which command"), (["log", "-n", "-3"], "0 or more")]
+    ("words", "said"), [(["graph", "compositor"], ", ".join(sorted(MACHINES))), (["run"], "say which command"), (["log", "-n", "-3"], "0 or more")]
 )
 def test_usage_that_makes_no_sense_is_status_2_and_says_what_would(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == cli.USAGE == 2
@@ -179,7 +182,7 @@ def test_every_machine_can_be_drawn_as_svg(kind: str, capsys: pytest.CaptureFixt
 
 
 def test_without_graphviz_svg_names_the_way_out(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(clikit.shutil, "which", lambda _name: None)
     assert cli.main(["graph", "boot", "--format", "svg"]) == 2
     assert "graphviz" in capsys.readouterr().err
 
@@ -305,6 +308,17 @@ def test_rpc_sends_lines_and_prints_answers(spine: dict[str, Any], capsys: pytes
     assert cli.main(["rpc"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["id"] for answer in answers] == [*range(40), None]
+
+
+def test_rpc_with_a_window_of_one_sends_each_request_after_the_last_ones_answer(
+    spine: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"jsonrpc": "2.0", "id": number, "method": "machines"}) for number in range(5)]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    assert cli.main(["rpc", "--window", "1"]) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == list(range(5))
+    with pytest.raises(SystemExit):
+        cli.main(["rpc", "--window", "0"])
 
 
 def test_rpc_does_not_wait_for_the_answer_to_a_notification(

@@ -31,13 +31,15 @@ MAY_OPEN_DATABASES = ("state/db.py", "state/schema.py")
 MAY_START_PROCESSES = {
     "effects/spawn.py": "the one spawner",
     "effects/power.py": "the last resort, when the spawner is not to be trusted",
-    "cli.py": "Graphviz's dot, in the caller's own process",
+    "clikit.py": "Graphviz's dot, in the caller's own process",
+    "personacli.py": "becomes podman exec, in the caller's own process",
 }
 MAY_IMPORT_TRANSITIONS = ("machines/engine.py",)
 MAY_SLEEP = {
     "effects/power.py": "the last resort: there is no reactor any more",
     "state/device.py": "in the state worker",
     "logview.py": "in the caller's own process",
+    "state/personalog.py": "as above",
 }
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")
@@ -213,6 +215,8 @@ def test_pid_1_loads_no_part_of_the_worker_or_the_command_line(pid1: set[str]) -
         "bay0.cli",
         "bay0.client",
         "bay0.logview",
+        "bay0.personacli",
+        "bay0.state.personalog",
     }
     assert ours & theirs == set()
     assert {"bay0.init", "bay0.state.port", "bay0.machines.engine", "bay0.effects.spawn"} <= ours
