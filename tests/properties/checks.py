@@ -13,25 +13,35 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
-from bay0 import reconcile
-from bay0.machines import MACHINES, boot, storage, tenant
+from bay0 import manifest, names, personas, reconcile
+from bay0.machines import MACHINES, boot, persona, storage, tenant
 from bay0.machines.engine import Acceptance, Instance, Step
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, JournalRow
 
 if TYPE_CHECKING:
-    from world import SimWorker, World
+    from world import Asked, SimWorker, World
 
     from bay0.machines.table import MachineDef, Row
 
 TO_COMPLETE_S = 120.0  # every stage's bound together, with room for commits that miss theirs
 TO_POWER_S = 60.0
 RESTS_S = 40.0  # longer than the longest back-off
+ANSWER_S = 12.0  # bounds.verb, and the commits before it
+IMAGE_ANSWER_S = 200.0  # podman's own bounds for work on images, behind what it is busy with
+AT_REST = (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)
+PROMISES = ("create", "start", "reset", "remove")
 COLUMNS = tuple(JournalRow._meta.sorted_field_names)
 TOUCHES = ("mount", "open", "migrate", "machines", "stage", "flush", "commit", "probe", "genesis")
 
 
 class Broken(AssertionError):  # noqa: N818 - an invariant, broken
     """An invariant does not hold."""
+
+    seen = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        Broken.seen += 1
 
 
 def hold(true: object, text: str) -> None:
@@ -100,6 +110,10 @@ class Checks:
     verdicts: dict[tuple[str, int], Acceptance] = field(factory=dict)
     promised: set[tuple[str, int]] = field(factory=set)
     expected: dict[str, str] = field(factory=dict)
+    seen: dict[str, Instance] = field(factory=dict)
+    attempts: dict[str, int] = field(factory=dict)
+    manifests: dict[str, list[dict[str, Any]]] = field(factory=lambda: defaultdict(list))
+    foreign: dict[str, str] = field(factory=dict)
     lossy: set[str] = field(factory=set)
     began: float = 0.0
     leaving: float | None = None
@@ -113,34 +127,92 @@ class Checks:
         engine = world.spine.engine
         engine.journal = SpyJournal(engine.journal, self)
         engine.effects = SpyEffects(engine.effects, self)
+        self.seen = dict(engine.instances)
+        self.attempts = {}
         self.expected = {name: instance.now.value for name, instance in engine.instances.items()}
         self.began, self.leaving, self.complete = world.now, None, False
         self.count["boots"] += 1
-
-    def added(self, instance: Instance) -> None:
-        self.expected[instance.name] = instance.now.value
 
     def proposed(self, step: Step, row: Row) -> None:
         key = (step.boot_id, step.n)
         hold(key not in self.steps or self.steps[key] == step, f"number {key} is used twice, with different contents")
         self.steps[key], self.rows[key] = step, row
         hold(step.boot_id == self.world.boot_id, "a step of another boot")
+        instance = self.world.spine.engine.instances[step.machine]
+        if self.seen.setdefault(step.machine, instance) is not instance:  # taken over anew, from what a disk that came late had stored
+            self.seen[step.machine] = instance
+            self.expected.pop(step.machine, None)
+            self.attempts.pop(step.machine, None)
         known = self.expected.get(step.machine)
         hold(known in (None, step.source), f"{step.machine} leaves {step.source}, it was in {known}")
+        if step.kind == "persona":
+            self._proposed_of_persona(step, row)
+
+    def _proposed_of_persona(self, step: Step, row: Row) -> None:
+        """Attempts are counted before the attempt, and nothing is wanted of what is at rest."""
+        before = self.attempts.get(step.machine)
+        if before is None:
+            before = self.attempts[step.machine] = self.world.spine.engine.instances[step.machine].attempts
+        if step.dest == persona.S.STARTING.value:
+            wanted = 1 if step.event == persona.E.START.value else before + 1
+            hold(step.attempts == wanted, f"{step.machine} is started for the {wanted}. time, its step says {step.attempts}")
+            hold(row.promised, f"{step.machine} is started without a promise")
+            hold(step.desired != "stopped", f"{step.machine} is started and wanted stopped")
+            config = personas.read_config(self.world.spine.engine.instances[step.machine].config)
+            limit = 1 + (config.manifest.retries if config is not None else 0)
+            automatic = step.event != persona.E.AUTOSTART.value or (config is not None and config.manifest.autostart)
+            hold(automatic, f"{step.machine} is started by the boot, and its manifest does not say so")
+            hold(step.attempts <= limit, f"{step.machine} is started for the {step.attempts}. time, its manifest allows {limit}")
+        if step.dest in {s.value for s in AT_REST}:
+            hold(step.desired == "stopped", f"{step.machine} is {step.dest} and wanted {step.desired}")
 
     def accepted(self, step: Step, row: Row, acceptance: Acceptance) -> None:
         self.verdicts[step.boot_id, step.n] = acceptance
         if acceptance is not Acceptance.REFUSED:
             self.expected[step.machine] = step.dest
+            self.attempts[step.machine] = step.attempts
         hold(not (row.promised and acceptance is Acceptance.VOLATILE), "a promise was accepted that nothing keeps")
         self.count["steps"] += 1
         self.count[acceptance.value] += 1
 
-    def answered(self, result: Step | Exception | None) -> None:
-        """An operator was told."""
-        if isinstance(result, Step):
-            self.promised.add((result.boot_id, result.n))
-            self.count["promises"] += 1
+    # ---- what operators are told
+
+    def asked_for(self, asked: Asked) -> None:
+        name = asked.params.get("name", "")
+        if asked.method == "persona.create":
+            self.manifests[name].append(asked.params["manifest"])
+        if asked.params.get("home"):
+            self.world.homes.asked_to_empty(names.parse(name).podman)
+
+    def answered(self, asked: Asked, result: Any) -> None:
+        """An operator was told: once, and if it was a yes to a promise, the promise is to be kept."""
+        hold(len(asked.answers) == 1, f"{asked.method} was answered twice: {asked.answers}")
+        if asked.params.get("home"):
+            self.world.homes.answered(names.parse(asked.params["name"]).podman)
+        hold(self.world.now - asked.at < _bound(asked), f"{asked.method} was answered after {self.world.now - asked.at:.1f} s")
+        if isinstance(result, Exception):
+            self.count["refusals"] += 1
+            return
+        self.count["answers"] += 1
+        verb = asked.method.rpartition(".")[2]
+        if verb in PROMISES or verb == "focus":
+            machine = "focus" if verb == "focus" else asked.params["name"]
+            made = [k for k, s in self.steps.items() if k[0] == asked.boot_id and s.machine == machine and s.event == verb]
+            made = [k for k in made if self.rows[k].promised and self.verdicts.get(k) is Acceptance.DURABLE]
+            if made:
+                self.promised.add(max(made))
+                self.count["promises"] += 1
+        if asked.params.get("home") and result["settled"]:
+            name = names.parse(asked.params["name"]).podman
+            hold(not self.world.homes.left(name) or name in self.world.homes.kept, f"the home of {name} was told to be empty")
+
+    def podman_called(self, argv: list[str]) -> None:
+        """Nothing is removed before the stored personas are known, and never anything of somebody else."""
+        stages = self.world.spine.stages
+        if argv[1] == "rm":
+            hold(self.world.spine.state.stored is not None and stages.reconciled, "containers are removed in a boot that could not read its database")
+            strangers = [name for name in argv[argv.index("--") + 1 :] if names.from_podman(name) is None]
+            hold(not strangers, f"{strangers} are not ours to remove")
 
     def effect(self, instance: Instance, effect: Enum, token: int) -> None:
         verdict = self.verdicts.get((self.world.boot_id, token))
@@ -164,6 +236,8 @@ class Checks:
         world = self.world
         spine = world.spine
         for name, instance in spine.engine.instances.items():
+            if self.seen.setdefault(name, instance) is not instance:
+                continue
             before = self.expected.setdefault(name, instance.now.value)
             hold(instance.now.value == before, f"{name} is {instance.now.value} in memory, accepted was {before}")
         hold(sum(w.alive for w in world.workers) <= 1, "two workers live")
@@ -171,6 +245,25 @@ class Checks:
         if spine.state.lost:
             self.lossy.add(world.boot_id)
         self._in_time()
+        self._personas_are_what_they_say()
+        for asked in world.asked:
+            hold(asked.answers or world.now - asked.at < _bound(asked), f"{asked.method} {asked.params} got no answer in {_bound(asked):g} s")
+        world.asked[:] = [asked for asked in world.asked if not asked.answers]
+
+    def _personas_are_what_they_say(self) -> None:
+        """At rest means: nothing wanted, no container that bay0 made and knows of, no process of it."""
+        world = self.world
+        for instance in world.spine.engine.of_kind("persona"):
+            if instance.pending or instance.now not in AT_REST:
+                continue
+            hold(instance.desired == "stopped", f"{instance.name} is {instance.now.value} and wanted {instance.desired}")
+            found = world.podman.containers.get(names.parse(instance.name).podman)
+            hold(
+                found is None or found.excused or found.external or not world.spine.stages.known,
+                f"{instance.name} is {instance.now.value} and has a container, {found and found.state}",
+            )
+        lost = world.homes.lost()
+        hold(not lost, f"the data in the homes {lost} are gone, and nobody asked for that")
 
     def _in_time(self) -> None:
         world, now = self.world, self.world.state_of_boot
@@ -181,6 +274,16 @@ class Checks:
             hold(world.now - self.leaving < TO_POWER_S, f"{TO_POWER_S:g} s after it was asked to stop it is {now.value}")
         elif not self.complete:
             hold(world.now - self.began < TO_COMPLETE_S, f"{TO_COMPLETE_S:g} s after power-on the boot is {now.value}")
+
+    def note_foreign(self) -> None:
+        """Whatever is there of somebody else now, must stay."""
+        self.foreign = self.world.podman.theirs(lambda name: names.from_podman(name) is not None)
+
+    def lights_out(self, files: dict[str, bytes]) -> None:
+        self.note_foreign()
+        self.world.homes.asking.clear()
+        old = self.world.rolled_back
+        hold(old is None or old == files, "a program too old for the database has changed it")
 
     def powered_off(self) -> None:
         hold(self.world.state_of_boot is boot.S.POWERING, "reboot(2) in another state than POWERING")
@@ -214,15 +317,19 @@ class Checks:
         if image is not None:
             self.journal_is_sound(image)
         stored = {} if image is None else image.machines
-        for name in self.world.containers:
-            state = stored[name]["state"] if name in stored else None
-            hold(state is not None and state not in _converged("persona"), f"{name} has a container; the database says {state}")
+        for name, container in self.world.podman.containers.items():
+            ours = names.from_podman(name)
+            if ours is None or container.excused or container.external:
+                continue
+            state = stored[ours.semantic]["state"] if ours.semantic in stored else None
+            rests = state is None or state in {s.value for s in AT_REST}
+            hold(not rests, f"{name} has a container; the database says {state}")
 
     def _promises_kept(self, image: _Image | None) -> None:
         kept = set() if image is None else {(row["boot_id"], row["n"]) for row in image.journal}
         forgotten = set() if image is None or len(image.order) < JOURNAL_KEEP_BOOTS else {b for b, _ in self.promised} - set(image.order)
         lost = {key for key in self.promised - kept if key[0] not in self.lossy | forgotten}
-        hold(not lost, f"acknowledged and lost: {[self.steps[key] for key in sorted(lost)]}")
+        hold(not lost, f"acknowledged and lost: {_told([self.steps[key] for key in sorted(lost)])}")
 
     def journal_is_sound(self, image: _Image) -> None:
         self._rows_are_ours(image)
@@ -236,7 +343,7 @@ class Checks:
         for row in image.journal:
             key = (row["boot_id"], row["n"])
             hold(key in self.steps, f"a journal row nobody made: {row}")
-            hold({name: row[name] for name in COLUMNS} == asdict(self.steps[key]), f"journal row {key} is not the step that was taken")
+            hold({name: row[name] for name in COLUMNS} == _columns(self.steps[key]), f"journal row {key} is not the step that was taken")
             hold(self.verdicts.get(key) is not Acceptance.REFUSED, f"refused, and yet in the journal: {row}")
 
     def _in_order(self, image: _Image, boot_id: str) -> None:
@@ -276,18 +383,34 @@ class Checks:
     def well(self) -> bool:
         """Tell whether nothing is left to wait for."""
         spine = self.world.spine
+        if self.world.rolled_back is not None:
+            return spine.boot.now is boot.S.COMPLETE and spine.state.storage.now is storage.S.READONLY  # nothing more can come of it
         return (
             spine.boot.now is boot.S.COMPLETE
+            and (spine.stages.known or spine.state.stored is None)
+            and not (self.world.podman.late or self.world.podman.under_way)
+            and not self._haunted()
+            and all(self.world.now - live.since > personas.CALM_S + 1 for live in spine.personas._live.values())
             and spine.state.healthy
             and not spine.state.memory
             and not self.world.disk.unplugged  # noticed by the next probe
             and not any(i.definition.spec(i.now).busy or i.pending for i in spine.engine.instances.values())
         )
 
+    def _haunted(self) -> bool:
+        world = self.world
+        alive = {i.name for i in world.spine.engine.of_kind("persona") if i.now not in AT_REST}
+        ours = {found.semantic for name in world.podman.containers if (found := names.from_podman(name)) is not None}
+        return bool(ours - alive) or bool(world.kernel.living() - {c.id for c in world.podman.containers.values()})
+
     def settled(self) -> None:
         world = self.world
         self.count["settled"] += 1
         if world.state_of_boot is not boot.S.COMPLETE:
+            return
+        if world.rolled_back is not None:
+            hold(world.state_of_storage is storage.S.READONLY, f"the database is of a newer program, and storage is {world.state_of_storage.value}")
+            hold(not world.spine.stages.known, "what could not be read is taken for known")
             return
         hold(world.state_of_storage is storage.S.DURABLE, f"the disk is well, storage is {world.state_of_storage.value}")
         hold(world.spine.state.link.left_behind == 0, "a worker is still left behind")
@@ -295,7 +418,7 @@ class Checks:
         world.run(RESTS_S)
         hold(world.on, "it stopped by itself")
         new = [s for key, s in self.steps.items() if key[0] == world.boot_id and key not in before]
-        hold(not new, f"it does not rest: {new}")
+        hold(not new, f"it does not rest: {_told(new)}")
         self._written_out(before)
         self._all_as_it_should()
 
@@ -308,7 +431,7 @@ class Checks:
         self._promises_kept(image)
         there = {(row["boot_id"], row["n"]) for row in image.journal}
         missing = {key for key in steps - there if self.verdicts.get(key) is not Acceptance.REFUSED}
-        hold(not missing or world.boot_id in self.lossy, f"never written out: {[self.steps[k] for k in sorted(missing)]}")
+        hold(not missing or world.boot_id in self.lossy, f"never written out: {_told([self.steps[k] for k in sorted(missing)])}")
         self._reconciled(image)
 
     def _reconciled(self, image: _Image) -> None:
@@ -319,25 +442,68 @@ class Checks:
         for row in image.machines.values():
             if row["kind"] == "boot" and row["name"] != world.spine.boot.name:
                 hold(row["state"] in ("ended", "died"), f"{row['name']} is {row['state']}")
-        again = reconcile.plan(others, MACHINES).replays
+        again = [replay.name for replay in reconcile.plan(others, MACHINES, world.podman.containers).replays if replay.converge]
         hold(not again, f"a second reconcile would do something: {again}")
-        count = len(self.steps)
-        world.spine.stages.reconciled = False
-        world.spine.state.stored = others
-        world.spine.stages.reconcile_now()
-        hold(len(self.steps) == count, "a second reconcile did something")
+        self._reconcile_again(list(image.machines.values()))
+
+    def _reconcile_again(self, stored: list[dict[str, Any]]) -> None:
+        world, stages = self.world, self.world.spine.stages
+        count, removed = len(self.steps), [call for call in world.podman.calls if call.startswith("rm")]
+        stages.reconciled, stages._complete = False, False
+        world.spine.state.stored = stored
+        stages.reconcile_now()
+        world.run(5)
+        stages._complete = True
+        hold(len(self.steps) == count, f"a second reconcile did something: {_told(list(self.steps.values())[count:])}")
+        hold(removed == [call for call in world.podman.calls if call.startswith("rm")], "a second reconcile removed something")
 
     def _all_as_it_should(self) -> None:
         world = self.world
         live = world.spine.engine.instances
         busy = [i.name for i in live.values() if i.definition.spec(i.now).busy is not None or i.pending is not None]
         hold(not busy, f"{busy} are still busy")
-        runs = {i.name for i in live.values() if i.definition.kind == "persona" and i.now.value == "running"}
-        hold(world.containers == runs, f"containers {sorted(world.containers)}, running are {sorted(runs)}")
+        self._containers_are(live)
         processes = sorted(p.name for p in world.processes)
         tenants = sorted(i.name for i in live.values() if i.definition.kind == "tenant" and i.now is tenant.S.RUNNING)
         hold(processes == tenants, f"processes {processes}, running are {tenants}")
         hold("sys://console" in tenants, f"there is no console: it is {live['sys://console'].now.value}")
+
+
+    def _containers_are(self, live: dict[str, Instance]) -> None:
+        world = self.world
+        wanted = {i.name: i.now.value for i in live.values() if i.definition.kind == "persona" and i.now not in AT_REST}
+        there = {}
+        for name, container in world.podman.containers.items():
+            ours = names.from_podman(name)
+            if ours is not None and not container.external:
+                frozen = (group := world.kernel.group(container.id)) is not None and group.asked_frozen
+                alive = world.kernel.lives(container.id)
+                there[ours.semantic] = ("paused" if frozen else "running") if alive else f"a dead container ({container.state})"
+        hold(there == wanted, f"containers {there}, personas {wanted}")
+        unlike = {i.name: i.desired for i in live.values() if i.name in wanted and i.desired != wanted[i.name]}
+        hold(not unlike, f"personas {wanted}, and desired is {unlike}")
+        ghosts = world.kernel.living() - {c.id for c in world.podman.containers.values()}
+        hold(not ghosts, f"{len(ghosts)} groups of processes that podman does not know")
+        theirs = world.podman.theirs(lambda name: names.from_podman(name) is not None)
+        hold(theirs == self.foreign, f"of somebody else there was {self.foreign}, there is {theirs}")
+        for instance in live.values():
+            if instance.definition.kind == "persona" and instance.now is not persona.S.ABSENT:
+                config = personas.read_config(instance.config)
+                hold(config is not None, f"{instance.name} has no configuration")
+                asked = [manifest.from_wire(wire) for wire in self.manifests[instance.name]]
+                hold(config is not None and config.manifest in asked, f"{instance.name} is not what was asked for: {instance.config}")
+
+
+def _told(steps: list[Step]) -> str:
+    return "; ".join(f"{step.n}: {step.machine} {step.source} --{step.event}--> {step.dest} ({step.why})" for step in steps)
+
+
+def _bound(asked: Asked) -> float:
+    return IMAGE_ANSWER_S if asked.method.startswith("image.") else ANSWER_S
+
+
+def _columns(step: Step) -> dict[str, Any]:
+    return {name: value for name, value in asdict(step).items() if name != "config"}
 
 
 def _converged(kind: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Two sizes of the same suite: `--profile ci` (default, about a minute) and `--profile nightly` (as long as a night allows).
+"""Two sizes of the same suite: `--profile ci` (default, some three minutes) and `--profile nightly` (as long as a night allows).
 
 `ci` is derandomized: the same examples everywhere, so a red CI is red on the desk. `nightly` draws new ones; `--hypothesis-seed` repeats them,
 and a failing example is printed as a program.
@@ -20,13 +20,18 @@ settings.register_profile(
 
 @frozen
 class Size:
-    """`double_stride`: every how manieth crash point is followed by crashes in its recovery. `faults`: bad outcomes on one walk."""
+    """`double_stride`: every how manieth crash point is followed by crashes in its recovery. `faults`: bad outcomes on one walk.
+
+    `lives`: of each part of test_lives.py. `stride`: every how manieth moment of a persona's story.
+    """
 
     double_stride: int
     faults: int
+    lives: int
+    stride: int
 
 
-SIZES = {"ci": Size(double_stride=48, faults=4), "nightly": Size(double_stride=1, faults=7)}
+SIZES = {"ci": Size(double_stride=48, faults=4, lives=50, stride=8), "nightly": Size(double_stride=1, faults=6, lives=5000, stride=1)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

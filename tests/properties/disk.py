@@ -55,6 +55,7 @@ class Disk:
     mounted: bool = False
     unplugged: bool = False  # pulled out while mounted: what is open on it is dead
     quiet: bool = False  # unwinding after a crash
+    dying: BaseException | None = None  # what ended the process: nothing that it still tries on its way out happens
     synced: Files = field(factory=dict)
 
     @property
@@ -103,7 +104,7 @@ class Disk:
             if not database.is_closed():
                 database.close()  # it would checkpoint: a process that died does not, so the bytes are put back
         finally:
-            self.quiet = False
+            self.quiet, self.dying = False, None
         self.write(left)
 
     # ---- between peewee and SQLite
@@ -143,6 +144,8 @@ class Disk:
             self.strike(name)
 
     def _before(self, sql: str) -> None:
+        if self.dying is not None:
+            raise self.dying
         if self.quiet:
             return
         self._seam(f"before {' '.join(sql.split()[:3])}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from persona import E as PersonaEvent
-from world import PERSONAS, World
+from world import PLAY, WORK, World
 
-WORK, PLAY = PERSONAS
 Act = Callable[[World], None]
 
 
@@ -24,7 +22,7 @@ def _drain(world: World) -> None:
 
 
 def _stop_work(world: World) -> None:
-    world.send(WORK, PersonaEvent.STOP)
+    world.verb("stop", WORK)
 
 
 def wait(seconds: float) -> Act:
@@ -34,28 +32,38 @@ def wait(seconds: float) -> Act:
 LIFE: Sequence[Act] = (
     lambda w: w.boot(exec_=True),
     wait(3),
+    lambda w: w.be(PLAY),
     lambda w: w.start(WORK),
-    wait(1),
+    wait(3),
     lambda w: w.start(PLAY),
-    wait(12),  # a probe
+    wait(3),
+    lambda w: w.call("focus", name=PLAY, wait=True),
+    wait(4),
+    lambda w: w.verb("resume", WORK),
+    wait(4),  # a probe
     _wedge,
     _stop_work,
     wait(14),
     lambda w: w.unwedge(),
     wait(4),
     lambda w: w.start(WORK),
-    wait(1),
+    wait(3),
     _fill,
     _stop_work,
     wait(3),
     _drain,
     wait(25),
+    lambda w: w.podman.dies("p__play", 1),
+    wait(5),
     lambda w: w.start(WORK),
-    wait(1),
+    wait(3),
     lambda w: w.kill_worker(),
     wait(3),
+    lambda w: w.verb("reset", WORK, home=True, wait=True),
     lambda w: w.end_process(0),
-    wait(2),
+    wait(3),
+    lambda w: w.verb("remove", WORK),
+    wait(1),
     lambda w: w.stop("poweroff"),
     wait(60),
 )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from persona import E as PersonaEvent
-from scenario import PLAY, WORK
-from world import World
+from checks import hold
+from podman import Vice
+from world import IDLE, MANIFESTS, PLAY, WORK, World
 
+from bay0.machines import persona
+
+WORK_CONTAINER = "p__work"
 Story = Callable[[World, float], None]
 MOMENTS = [round(0.05 * i, 2) for i in range(64)]
 
@@ -62,14 +66,16 @@ def one_write_fails_with_more_behind_it(world: World, moment: float) -> None:
     world.disk.latency_s = 0.15
     world.boot()
     world.run(4)
+    world.be(IDLE)
     world.start(WORK)
     world.run(1)
     world.start(PLAY)
     world.run(moment)
     world.disk.fail_once = "full"
-    world.send(WORK, PersonaEvent.STOP)
+    world.verb("stop", WORK)
     world.run(0.05)
-    world.send(PLAY, PersonaEvent.STOP)
+    world.verb("stop", PLAY)
+    world.verb("start", IDLE)
     world.run(0.4 + moment / 3)
 
 
@@ -94,7 +100,7 @@ def a_commit_whose_answer_is_lost(world: World, moment: float) -> None:
     world.start(WORK)
     world.run(1)
     world.disk.wedged, world.half_done = True, None
-    world.send(WORK, PersonaEvent.STOP)
+    world.verb("stop", WORK)
     world.run(5)
     world.settle()
 
@@ -120,7 +126,7 @@ def one_write_fails_near_a_promise(world: World, moment: float) -> None:
 def podman_gives_no_answer(world: World, moment: float) -> None:
     world.boot()
     world.run(3)
-    world.podman = "hangs"
+    world.podman.vices.append(Vice("", "hang", lasting=True))
     world.start(WORK)
     world.run(20 * moment)
     world.settle()
@@ -134,6 +140,229 @@ def a_cut_while_personas_run(world: World, moment: float) -> None:
     world.run(moment)
 
 
+# ---- personas
+
+
+def _lived_in(world: World, *names: str, **changes: Any) -> None:
+    """Boot, and let these run."""
+    world.boot()
+    world.run(3)
+    for name in names:
+        world.be(name, **changes)
+        world.verb("start", name)
+    world.run(6)
+
+
+def verbs_follow_each_other(world: World, moment: float) -> None:
+    _lived_in(world, PLAY)
+    world.start(WORK)
+    world.run(moment)
+    for verb in ("pause", "resume", "pause", "stop", "start"):
+        world.verb(verb, WORK)
+        world.run(moment / 4)
+    world.settle()
+    world.verb("stop", WORK)
+    world.run(moment)
+
+
+def a_container_ends_as_something_is_asked_of_it(world: World, moment: float) -> None:
+    _lived_in(world, WORK)
+    world.verb("pause" if moment < 1 else "reset" if moment < 2 else "stop", WORK)
+    world.run(moment % 1)
+    world.podman.dies(WORK_CONTAINER, 1)
+    world.run(0.5)
+    world.settle()
+
+
+def a_container_ends_while_it_is_started(world: World, moment: float) -> None:
+    _lived_in(world)
+    world.start(WORK)
+    world.run(moment)
+    world.podman.dies(WORK_CONTAINER, int(10 * moment) % 2)
+    world.run(1)
+    world.podman.dies(WORK_CONTAINER, 0)
+    world.settle()
+
+
+def a_container_of_a_later_boot_ends(world: World, moment: float) -> None:
+    _lived_in(world, IDLE, WORK)
+    world.verb("stop", IDLE)
+    world.verb("stop", WORK)
+    world.run(5)
+    world.cut()
+    world.boot()
+    world.run(3 + moment)
+    world.start(IDLE)
+    world.run(3)
+    world.podman.dies("p__idle", 1)
+    world.settle()
+
+
+def a_long_life_ends_badly(world: World, moment: float) -> None:
+    """Attempts of long ago do not count."""
+    _lived_in(world, WORK, retries=1)
+    for _ in range(3):
+        world.run(100)
+        world.podman.dies(WORK_CONTAINER, 1)
+        world.run(10 + moment)
+    hold(world.state_of(WORK) is persona.S.RUNNING, f"it lived long each time, and is {world.state_of(WORK)}")
+
+
+def podman_hangs_at(verb: str, command: str, end: str) -> Story:
+    """A command hangs at its n-th moment until the spawner ends it, and does the rest late or never."""
+
+    def story(world: World, moment: float) -> None:
+        _lived_in(world, PLAY, IDLE)
+        at = int(10 * moment) % 6 - 1
+        world.podman.vices.append(Vice(command, "hang", at, end, late_s=25 * moment + 0.5))
+        if verb == "resume":
+            world.verb("pause", PLAY)
+            world.run(3)
+        world.start(WORK) if verb == "start" else world.verb(verb, PLAY)
+        world.run(10 * moment)
+        world.settle()
+
+    story.__name__ = f"{verb}_while_podman_{command}_hangs_and_ends_by_{end}"
+    return story
+
+
+def podman_fails_at(verb: str, command: str, error: str) -> Story:
+    def story(world: World, moment: float) -> None:
+        _lived_in(world, PLAY)
+        at, lasting = int(10 * moment) % 6 - 1, moment > 1.6
+        world.podman.vices.append(Vice(command, error, at, lasting=lasting))
+        world.start(WORK) if verb == "start" else world.verb(verb, PLAY)
+        world.run(15 * moment)
+        world.settle()
+
+    story.__name__ = f"{verb}_while_podman_{command or 'itself'}_fails_{error}"
+    return story
+
+
+def a_freeze_is_slow(world: World, moment: float) -> None:
+    _lived_in(world, WORK)
+    world.kernel.freeze_lag_s = moment
+    world.verb("pause", WORK)
+    world.run(0.7)
+    state, frozen = world.state_of(WORK), world.frozen(WORK_CONTAINER)
+    hold(state is not persona.S.PAUSED or frozen, "it is said to be paused, and the kernel says that it is not frozen")
+    world.run(5)
+    world.settle()
+
+
+def a_focus_moves_on(world: World, moment: float) -> None:
+    _lived_in(world, WORK, PLAY, IDLE)
+    for name in (PLAY, WORK, IDLE):
+        world.call("focus", name=name, wait=True)
+        world.run(moment)
+    world.settle()
+    states = {name: world.state_of(name) for name in (WORK, PLAY, IDLE)}
+    wanted = {WORK: persona.S.PAUSED, PLAY: persona.S.PAUSED, IDLE: persona.S.RUNNING}
+    hold(states == wanted or moment < 3, f"{IDLE} is in front, and they are {states}")
+    world.podman.vanishes("p__idle")
+
+
+def a_crash_loop(world: World, moment: float) -> None:
+    """One that is started by each boot takes each boot down, until it is given up."""
+    _lived_in(world, PLAY)
+    for _ in range(4):
+        world.cut()
+        world.boot()
+        world.run(2.2 + moment % 1)
+    world.cut()
+    world.boot()
+    world.settle()
+    later = [step for (boot_id, _), step in world.checks.steps.items() if boot_id != "00000001-sim"]
+    started = [step for step in later if step.machine == PLAY and step.dest == "starting"]
+    hold(len(started) <= MANIFESTS[PLAY]["retries"], f"{PLAY} was started {len(started)} times, and took each boot down")
+
+
+def storage_is_damaged_before_a_boot(world: World, moment: float) -> None:
+    _lived_in(world, WORK, PLAY)
+    world.run(moment)
+    world.cut()
+    world.podman.damage = ("mendable", "beyond")[int(10 * moment) % 2]
+    world.boot()
+    world.run(10)
+    world.start(WORK)
+    world.run(5)
+    hold(world.state_of(WORK) is persona.S.RUNNING, f"storage has been made anew, and {WORK} is {world.state_of(WORK)}")
+
+
+def a_full_disk_meets_a_stop(world: World, moment: float) -> None:
+    _lived_in(world, WORK, PLAY)
+    world.podman.full = True
+    world.verb("stop", WORK)
+    world.verb("pause", PLAY)
+    world.run(20 * moment)
+    world.settle()
+
+
+def a_rollback(world: World, moment: float) -> None:
+    _lived_in(world, WORK)
+    world.run(moment)
+    world.cut()
+    world.boot(older=True)
+    world.run(3 + moment)
+    world.settle()
+
+
+def a_home_is_to_be_emptied(world: World, moment: float) -> None:
+    _lived_in(world, WORK, PLAY)
+    world.disk.latency_s = 0.15
+    world.verb("reset", WORK, home=True, wait=True)
+    world.verb("reset", PLAY)
+    world.run(moment)
+
+
+def containers_by_hand(world: World, moment: float) -> None:
+    _lived_in(world, WORK, PLAY)
+    world.verb("stop", WORK)
+    world.run(moment)
+    for name in (WORK_CONTAINER, "p__nobody", "web"):
+        world.by_hand(name, runs=moment > 1)
+    world.verb("start", WORK)
+    world.podman.vanishes("p__play")
+    world.settle()
+
+
+def it_goes_down_with_personas_that_do_not_listen(world: World, moment: float) -> None:
+    world.podman.lingering.update((WORK_CONTAINER, "p__play"))
+    _lived_in(world, WORK, PLAY, stop_s=30)
+    world.verb("pause", PLAY)
+    world.run(moment)
+    world.stop()
+    world.run(60)
+
+
+def the_spine_is_not_well_and_a_container_ends(world: World, moment: float) -> None:
+    _lived_in(world, WORK, PLAY)
+    world.disk.readonly = True
+    world.run(moment)
+    world.podman.dies(WORK_CONTAINER, 1)
+    world.run(20)
+    world.verb("stop", PLAY)
+    world.run(10 * moment)
+    world.settle()
+
+
+HANGS = [
+    podman_hangs_at(verb, command, end)
+    for verb, command in (("start", "run"), ("stop", "rm"), ("reset", "rm"), ("pause", "pause"), ("resume", "unpause"), ("reset", "ps"))
+    for end in ("term", "kill", "never", "late")
+]
+FAILS = [
+    podman_fails_at("start", "run", "internal"), podman_fails_at("start", "run", "storage"), podman_fails_at("stop", "rm", "conmon"),
+    podman_fails_at("reset", "rm", "internal"), podman_fails_at("reset", "ps", "garbage"), podman_fails_at("stop", "rm", "silent"),
+    podman_fails_at("pause", "pause", "internal"), podman_fails_at("pause", "pause", "silent"), podman_fails_at("stop", "", "absent"),
+]  # fmt: skip
+PERSONA_STORIES: tuple[Story, ...] = (
+    verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
+    a_container_of_a_later_boot_ends, a_long_life_ends_badly,
+    a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
+    a_home_is_to_be_emptied, containers_by_hand, it_goes_down_with_personas_that_do_not_listen, the_spine_is_not_well_and_a_container_ends,
+    *HANGS, *FAILS,
+)  # fmt: skip
 STORIES: tuple[Story, ...] = (
     stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,

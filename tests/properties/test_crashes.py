@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from conftest import Size
 from scenario import LIFE, live, recover
-from stories import MOMENTS, STORIES, Story
+from stories import MOMENTS, PERSONA_STORIES, STORIES, Story
 from world import World
 
 KEPT = (0.0, 1.0, 0.6)  # of the bytes written since the last sync
@@ -65,6 +65,15 @@ def test_a_crash_in_the_recovery_from_a_crash_is_recovered_from(size: Size) -> N
 def test_at_whatever_moment_it_happens_all_is_well_in_the_end(story: Story, size: Size) -> None:
     """Each was a bug, or nearly: two things that meet, moved against each other in small steps."""
     for count, moment in enumerate(MOMENTS[:: 1 if size.double_stride == 1 else 3]):
+        with World() as world:
+            story(world, moment)
+            world.cut(KEPT[count % 3])
+            _fine(world)
+
+
+@pytest.mark.parametrize("story", PERSONA_STORIES, ids=lambda story: story.__name__)
+def test_at_whatever_moment_it_happens_to_a_persona_all_is_well_in_the_end(story: Story, size: Size) -> None:
+    for count, moment in enumerate(MOMENTS[:: size.stride]):
         with World() as world:
             story(world, moment)
             world.cut(KEPT[count % 3])

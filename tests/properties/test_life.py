@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
 
+import pytest
+from attrs import evolve
+from checks import Broken
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from persona import E as PersonaEvent
+from podman import DAMAGES, ERRORS, IMAGE, Vice
 from world import PERSONAS, World
 
 from bay0.machines import boot
+from bay0.machines.persona import E as PersonaEvent
 
 KEPT = st.sampled_from((0.0, 0.3, 0.7, 1.0))
 SEAMS = st.integers(1, 60)
 MANY_SEAMS = st.integers(1, 200)
 PERSONA = st.sampled_from(PERSONAS)
+CONTAINER = st.sampled_from(("p__work", "p__play", "p__idle"))
+BY_HAND = st.sampled_from(("p__work", "p__play", "p__nobody", "web", "p_x", "p__Bad", "p__work_"))
+COMMANDS = ("", "ps", "run", "rm", "rm", "pause", "unpause", "load", "system check")
+COUNT: Counter[str] = Counter()
+CALLED = {"start": "run", "stop": "rm", "pause": "pause", "resume": "unpause", "reset": "rm"}
+VICES = st.builds(
+    Vice,
+    st.sampled_from(COMMANDS),
+    st.sampled_from((*ERRORS, "garbage", "silent", "absent", "hang", "hang", "hang", "hang", "hang", "hang")),
+    st.integers(-1, 4),
+    st.sampled_from(("term", "kill", "never", "late")),
+    st.sampled_from((0.5, 5.0, 30.0, 100.0)),
+    st.sampled_from((False, False, False, True)),
+)
 on = precondition(lambda self: self.world.on)
 off = precondition(lambda self: not self.world.on)
 complete = precondition(lambda self: self.world.on and self.world.state_of_boot is boot.S.COMPLETE)
@@ -26,21 +45,28 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.broken = Broken.seen
         self.world = World()
         self.world.__enter__()
 
-    @initialize(plugged=st.booleans(), latency=st.sampled_from((0.001, 0.001, 0.15)))
-    def deliver(self, plugged: bool, latency: float) -> None:
+    @initialize(begin=st.sampled_from(("lived in", "lived in", "lived in", "new", "without a disk")), latency=st.sampled_from((0.001, 0.001, 0.15)))
+    def deliver(self, begin: str, latency: float) -> None:
         self.world.disk.latency_s = latency
-        if not plugged:
+        if begin == "without a disk":
             self.world.plug(present=False)
+        elif begin == "lived in":
+            self.world.boot()
+            self.world.run(3)
+            for name in PERSONAS:
+                self.world.start(name)
+            self.world.run(3)
 
     # ---- power
 
     @off
-    @rule(exec_=st.booleans(), seconds=st.sampled_from((0.0, 0.5, 5.0, 40.0)))
-    def power_on(self, exec_: bool, seconds: float) -> None:
-        self.world.boot(exec_=exec_)
+    @rule(exec_=st.booleans(), seconds=st.sampled_from((0.0, 0.5, 5.0, 40.0)), older=st.sampled_from((False, False, False, True)))
+    def power_on(self, exec_: bool, seconds: float, older: bool) -> None:
+        self.world.boot(exec_=exec_, older=older)
         self.world.run(seconds)
 
     @off
@@ -129,11 +155,62 @@ class Life(RuleBasedStateMachine):
     def tenant_dies(self, index: int) -> None:
         self.world.end_process(index)
 
-    @rule(how=st.sampled_from(("well", "fails", "hangs")))
-    def podman(self, how: str) -> None:
-        self.world.podman = how
+    # ---- podman and containers
+
+    @rule(vice=VICES)
+    def podman_will(self, vice: Vice) -> None:
+        self.world.podman.vices.append(vice)
+
+    @rule()
+    def podman_is_well(self) -> None:
+        self.world.podman.vices.clear()
+        self.world.podman.full = False
+
+    @rule(damage=st.sampled_from((*DAMAGES, "full")))
+    def podman_storage(self, damage: str) -> None:
+        if damage == "full":
+            self.world.podman.full = True
+        else:
+            self.world.podman.damage = damage
+
+    @rule(lag=st.sampled_from((0.0, 0.3, 5.0, 1000.0)))
+    def freezes_are_slow(self, lag: float) -> None:
+        self.world.kernel.freeze_lag_s = lag
+
+    @rule(name=CONTAINER)
+    def ignores_term(self, name: str) -> None:
+        self.world.podman.lingering.add(name)
+
+    @on
+    @rule(name=CONTAINER, status=st.sampled_from((0, 1, 137)))
+    def container_ends(self, name: str, status: int) -> None:
+        self.world.podman.dies(name, status)
+
+    @on
+    @rule(name=CONTAINER)
+    def container_vanishes(self, name: str) -> None:
+        self.world.podman.vanishes(name)
+
+    @on
+    @rule(name=CONTAINER)
+    def monitor_dies(self, name: str) -> None:
+        self.world.podman.monitor_dies(name)
+
+    @on
+    @rule(name=BY_HAND, runs=st.booleans())
+    def container_by_hand(self, name: str, runs: bool) -> None:
+        self.world.by_hand(name, runs=runs)
 
     # ---- people
+
+    @complete
+    @rule(
+        name=PERSONA, restart=st.sampled_from(("no", "on-failure", "always")), retries=st.integers(0, 2), autostart=st.booleans(),
+        home=st.sampled_from(("", "/home/x")),
+    )  # fmt: skip
+    def create(self, name: str, restart: str, retries: int, autostart: bool, home: str) -> None:
+        wire = {"image": IMAGE, "restart": restart, "retries": retries, "autostart": autostart, "home": home}
+        self.world.call("persona.create", name=name, manifest=wire)
 
     @complete
     @rule(name=PERSONA)
@@ -141,28 +218,70 @@ class Life(RuleBasedStateMachine):
         self.world.start(name)
 
     @on
-    @rule(name=PERSONA, event=st.sampled_from((PersonaEvent.STOP, PersonaEvent.VANISHED, PersonaEvent.CONVERGE)))
-    def tell(self, name: str, event: Any) -> None:
-        self.world.send(name, event)
+    @rule(name=PERSONA, verb=st.sampled_from(("start", "start", "stop", "stop", "pause", "pause", "resume", "resume", "remove")), wait=st.booleans())
+    def ask(self, name: str, verb: str, wait: bool) -> None:
+        self.world.verb(verb, name, wait=wait)
+
+    @on
+    @rule(name=PERSONA, verb=st.sampled_from(tuple(CALLED)), vice=VICES, seconds=st.sampled_from((0.1, 2.0, 30.0)))
+    def ask_in_trouble(self, name: str, verb: str, vice: Vice, seconds: float) -> None:
+        """The command of podman that this verb leads to is spoiled."""
+        self.world.podman.vices.append(evolve(vice, verb=vice.verb and CALLED[verb]))
+        self.world.verb(verb, name)
+        self.world.run(seconds)
+
+    @on
+    @rule(name=PERSONA, verb=st.sampled_from(("reset", "reset", "remove")), home=st.booleans())
+    def begin_anew(self, name: str, verb: str, home: bool) -> None:
+        self.world.verb(verb, name, home=home)
+
+    @on
+    @rule(name=PERSONA, wait=st.booleans())
+    def focus(self, name: str, wait: bool) -> None:
+        self.world.call("focus", name=name, wait=wait)
+
+    @on
+    @rule()
+    def remove_image(self) -> None:
+        self.world.call("image.remove", name=IMAGE)
+
+    @on
+    @rule(name=PERSONA)
+    def converge(self, name: str) -> None:
+        self.world.send(name, PersonaEvent.CONVERGE)
 
     @on
     @rule()
     def retry_storage(self) -> None:
         self.world.retry()
 
+    def end(self) -> None:
+        """Settle, cut, boot once more and settle again."""
+        world = self.world
+        if world.on:
+            world.settle()
+        world.cut(0.0)
+        world.crash_at = None
+        world.mend()
+        world.boot()
+        world.settle()
+
     def teardown(self) -> None:
         world = self.world
         try:
             note(f"{dict(world.checks.count)}, {world.seams} seams")
-            if world.on:
-                world.settle()
-            world.cut(0.0)
-            world.crash_at = None
-            world.mend()
-            world.boot()
-            world.settle()
+            if Broken.seen == self.broken:  # else it has been said
+                self.end()
+            COUNT.update(world.checks.count)
+            COUNT.update(seams=world.seams)
         finally:
             world.__exit__()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def say_how_much() -> Iterator[None]:
+    yield
+    print(f"hypothesis: {dict(COUNT)}")
 
 
 TestLife = Life.TestCase

@@ -1,7 +1,8 @@
 """A simulated machine: the real spine, wired by the real `bay0.init.build`, on a modelled clock, disk and process table.
 
-Real: engine, tables, reactor loop, state port, worker link (with its socket), boot stages, reconcile, services, the worker's operations, peewee
-and SQLite on a real file. Modelled: time (it jumps to the next timer), the disk (disk.py), processes, podman (persona.py), the kernel's mounts.
+Real: engine, tables, reactor loop, state port, worker link (with its socket), boot stages, reconcile, services, personas, focus, the verbs of the
+control socket, podman's adapter, the worker's operations, peewee and SQLite on a real file, the homes' directories. Modelled: time (it jumps to the
+next timer), the disk (disk.py), processes, podman behind its argv (podman.py), cgroups (kernel.py), the kernel's mounts.
 One `World` outlives many boots, as a machine does. Nothing in it depends on the wall clock or on luck, so a failure replays.
 """
 
@@ -17,33 +18,43 @@ import tempfile
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 from attrs import define, field
 from checks import Checks
 from disk import DEVICE, Crash, Disk, Files, PowerOff, WorkerDied
-from persona import PERSONA, E, Podman
+from houses import Homes
+from kernel import Kernel, SimWatch
+from podman import ARCHIVE, IMAGE, Podman
 
 import bay0.init
 import bay0.log
-from bay0 import cmdline, duties
+import bay0.personas
+from bay0 import cmdline, duties, names
+from bay0.effects import cgroup, podman_argv
 from bay0.effects.modules import Wanted
 from bay0.effects.service import ServiceSpec
 from bay0.effects.spawn import Ending, Result
-from bay0.errors import SpawnError
-from bay0.machines import MACHINES, boot, storage
+from bay0.errors import Bay0Error, SpawnError
+from bay0.machines import boot, persona, storage
 from bay0.machines import tenant as tenants
 from bay0.reactor import Reactor
-from bay0.state import worker
-from bay0.state.schema import database
+from bay0.state import db, homes, paths, worker
+from bay0.state.schema import MIGRATIONS, VERSION, database
 
 FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
 PRUNE_EVERY = 3  # commits; in life it is hundreds
 ALL = 1_000_000  # seams
 TURNS_MAX = 20_000  # in one call of `run`: more is a loop that time does not end
 CONSOLE, EXEC = "sys://console", "sys://exec"
-PERSONAS = ("p://work", "p://play")
+WORK, PLAY, IDLE = PERSONAS = ("p://work", "p://play", "p://idle")
+MANIFESTS: dict[str, dict[str, Any]] = {
+    WORK: {"image": IMAGE, "home": "/home/work", "restart": "on-failure", "retries": 2, "stop_s": 1},
+    PLAY: {"image": IMAGE, "home": "/root", "restart": "always", "retries": 1, "stop_s": 3, "autostart": True},
+    IDLE: {"image": IMAGE},
+}
+WORKER_OPS = ("probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep")
 
 
 class SimSelector:
@@ -227,8 +238,13 @@ class SimSpawner:
     abandoned: int = 0
     closed: bool = False
 
+    @property
+    def reactor(self) -> SimReactor:
+        return self.world.spine.reactor  # type: ignore[no-any-return]
+
     def close(self) -> None:
         self.closed = True
+        self.world.podman.close()
 
     def fork(self, name: str, main: Callable[[], int], on_exit: Callable[[int], None], *, group: str, keep: int) -> SimWorker | None:
         world = self.world
@@ -247,7 +263,14 @@ class SimSpawner:
         world.workers.append(made)
         return made
 
-    def run(self, _name: str, _argv: Any, deadline_s: float, done: Callable[[Result], None], env: Any = None) -> None:
+    def run(self, _name: str, argv: Any, deadline_s: float, done: Callable[[Result], None], env: Any = None, capture: int = 0) -> None:
+        if self.closed:
+            self.world.soon(lambda: done(Result(Ending.EXITED, 126, "", "the spine is going down", 0, 0.0)))
+            return
+        if argv[0] == "podman":
+            self.world.checks.podman_called(list(argv))
+            self.world.podman.run(argv, deadline_s, done)
+            return
         hangs = self.world.modprobe_hangs
         result = Result(Ending.TIMED_OUT if hangs else Ending.EXITED, -15 if hangs else 0, "", "", 0, 0.0)
         self.world.spine.reactor.call_later(deadline_s if hangs else 0.01, lambda: done(result))
@@ -261,6 +284,32 @@ class SimSpawner:
         return process
 
 
+@define(eq=False)
+class SimControl:
+    """The control socket without its socket."""
+
+    methods: dict[str, Any] = field(factory=dict)
+    is_open: bool = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+
+@define(eq=False)
+class Asked:
+    """One call of a method, and its answers: there must be one."""
+
+    method: str
+    params: dict[str, Any]
+    at: float
+    boot_id: str
+    answers: list[Any] = field(factory=list)
+
+    @property
+    def refused(self) -> bool:
+        return bool(self.answers) and isinstance(self.answers[0], Exception)
+
+
 class World:
     """The machine. Attributes are its vices; methods are what happens to it. Use as a context manager."""
 
@@ -269,12 +318,12 @@ class World:
         self.now = 1.0
         self.boots = 0
         self.boot_id = ""
+        self.rolled_back: Files | None = None  # the database as a program too old for it found it
         self.on = False
         self.spine: Any = None
         self.workers: list[SimWorker] = []
         self.processes: list[SimProcess] = []
-        self.containers: set[str] = set()
-        self.podman = "well"
+        self.asked: list[Asked] = []
         self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
         self.stage_fault: str | None = None
         self.seams = 0
@@ -286,6 +335,9 @@ class World:
         self.kept = 1.0  # the part of the unsynced bytes that the next cut lets through
         self.trace: list[str] = []
         self.disk = Disk(os.path.join(self.folder, "disk"), self.seam)
+        self.kernel = Kernel(self, os.path.join(self.folder, "cgroup"))
+        self.homes = Homes(os.path.join(self.disk.folder, "homes"))
+        self.podman = Podman(self, os.path.join(self.disk.folder, "containers"), os.path.join(self.folder, "exits"))
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.patch = pytest.MonkeyPatch()
@@ -320,15 +372,27 @@ class World:
         for name in ("find", "mount_first", "prepare", "unmount"):
             setattr_(worker.device, name, getattr(self.disk, name))
         setattr_(worker, "PRUNE_EVERY", PRUNE_EVERY)
+        for module in (db, worker):
+            setattr_(module, "VERSION", VERSION)
+        setattr_(db, "MIGRATIONS", MIGRATIONS)
         setattr_(worker, "DATABASE", self.disk.path)
         setattr_(worker, "ALIVE", os.path.join(self.disk.folder, "alive"))
         setattr_(worker, "GENESIS", os.path.join(self.disk.folder, "genesis.log"))
-        for op in ("probe", "genesis"):
+        for op in WORKER_OPS:
             self.patch.setitem(worker.OPS, op, self._guarded(worker.OPS[op]))
+        for name in ("HOMES", "LOGS", "CONTAINERS", "TRASH"):
+            for module in (homes, paths):
+                setattr_(module, name, os.path.join(self.disk.folder, name.lower()))
+        os.makedirs(self.podman.exits)
+        setattr_(podman_argv, "EXITS", self.podman.exits)
+        setattr_(bay0.personas, "write_config", lambda _files: None)
+        self.kernel.install(self.patch)
         init = bay0.init
         setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self)))
         setattr_(init, "Spawner", lambda *_: SimSpawner(self))
-        setattr_(init, "ControlServer", lambda *_: SimpleNamespace(methods={}, open=lambda: None))
+        setattr_(init, "ControlServer", lambda *_: SimControl())
+        setattr_(init, "CgroupWatch", lambda *_: SimWatch(self.kernel))
+        setattr_(init, "_built_in", lambda: {IMAGE: ARCHIVE})
         setattr_(init, "read_text", lambda _path: self.boot_id)
         setattr_(init, "_wanted", lambda words: self._wanted(words))
         setattr_(init, "SYS_BLOCK", self.blocks)
@@ -340,12 +404,13 @@ class World:
         setattr_(duties.net, "violations", list)
         setattr_(duties.modules, "wanted", lambda: Wanted((), ()))
         setattr_(duties, "socket", SimpleNamespace(sethostname=lambda _name: None))
-        self.patch.setitem(MACHINES, "persona", PERSONA)
 
     def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(**arguments: Any) -> Any:
             self.disk.plain_write()
-            return op(**arguments)
+            answer = op(**arguments)
+            self.seam("after write")
+            return answer
 
         return guarded
 
@@ -367,25 +432,27 @@ class World:
             self.half_left -= 1
             if self.half_left < 0:
                 self.left_behind = self.disk.read()
-                self.disk.quiet = True
-                raise WorkerDied(name)
+                self._end(WorkerDied(name))
             return
         self.seams += 1
         self.trace.append(name)
         if self.crash_at == self.seams:
             self.left_behind = self.disk.after_cut(self.kept)
-            self.disk.quiet = True
-            raise Crash(name)
+            self._end(Crash(name))
         if self.worker_dies_at == self.seams and any(w.working for w in self.workers):
             self.worker_dies_at, self.left_behind = None, self.disk.read()
-            self.disk.quiet = True
-            raise WorkerDied(name)
+            self._end(WorkerDied(name))
+
+    def _end(self, how: BaseException) -> NoReturn:
+        self.disk.quiet, self.disk.dying = True, how
+        raise how
 
     # ---- power
 
-    def boot(self, *, exec_: bool = False) -> None:
-        """Power on."""
+    def boot(self, *, exec_: bool = False, older: bool = False) -> None:
+        """Power on. `older`: the image is rolled back to a program that knows only the first version of the database."""
         assert not self.on
+        self._program(older=older)
         self.boots += 1
         self.boot_id = f"{self.boots:08x}-sim"
         self.on = True
@@ -395,9 +462,18 @@ class World:
         self.spine = bay0.init.build(words, sinks, self.log, watchdog)
         self.spine.stages.ending = self._reboot
         self.spine.stages.at_once = lambda: self._reboot("at once")
-        self.spine.engine.effects.ports["persona"] = Podman(self)
         self.checks.booted()
         self._guard(self.spine.run)
+
+    def _program(self, *, older: bool) -> None:
+        """Take a program; an older one only if a newer one was here, as a rollback does."""
+        files = self.disk.read()
+        seen = max(db.header_version(self.disk.path), db.log_version(self.disk.path, verify=True)) if files.get("") else 0
+        self.rolled_back = files if older and seen == VERSION else None
+        known = VERSION if self.rolled_back is None else VERSION - 1
+        for module in (db, worker):
+            module.VERSION = known
+        db.MIGRATIONS = MIGRATIONS[:known]
 
     def run(self, seconds: float) -> None:
         """Let time pass; returns early if the machine stops."""
@@ -435,10 +511,14 @@ class World:
             self.checks.after_cut()
 
     def _lights_out(self) -> None:
+        self.disk.dying = None
         for each in self.workers:
             if each.alive and each.busy is not None and each.stuck and self.half_done != 0:
                 self.left_behind = each.finish_half()
         files = self.disk.after_cut(self.kept) if self.left_behind is None else self.left_behind
+        self.podman.power_cut(self.kept)
+        self.kernel.power_cut()
+        self.checks.lights_out(files)
         self.left_behind, self.crash_at, self.worker_dies_at = None, None, None
         self._stop_everything()
         self.disk.write(files)
@@ -448,7 +528,7 @@ class World:
 
     def _stop_everything(self) -> None:
         self.on = False
-        self.disk.quiet = True
+        self.disk.quiet, self.disk.dying = True, None
         if not database.is_closed():
             database.close()
         self.disk.quiet = False
@@ -464,6 +544,7 @@ class World:
         self.spine = None
         self.workers.clear()
         self.processes.clear()
+        self.asked.clear()
 
     def pump(self) -> None:
         for each in self.workers:
@@ -488,13 +569,17 @@ class World:
         self.disk.wedged = False
         for each in self.workers:
             each.released()
+        if self.on:
+            self.podman.released()
 
     def mend(self) -> None:
         """Undo every vice."""
         disk = self.disk
         disk.full = disk.readonly = disk.damaged = False
         disk.fail_once, disk.fail_skips, disk.latency_s = None, 0, 0.001
-        self.podman, self.stage_fault = "well", None
+        self.stage_fault = None
+        self.podman.mend()
+        self.kernel.freeze_lag_s = 0.01
         self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
         self.worker_dies_at = None
         if not disk.present:
@@ -507,16 +592,55 @@ class World:
 
     # ---- what people and processes do
 
-    def start(self, name: str) -> None:
-        """An operator starts a persona; what he is told is remembered."""
-        stored, engine = self.spine.state.stored, self.spine.engine
-        if name not in engine.instances:
-            if stored is None:
-                return  # nobody knows whether there is one
-            row = next((r for r in stored if r["name"] == name), None)
-            known = {s.value: s for s in PERSONA.states}
-            self.checks.added(engine.add(name, PERSONA, known[row["state"]] if row else None, row["seq"] if row else 0))
-        self._guard(lambda: engine.send(name, E.START, "an operator asked", self.checks.answered))
+    def call(self, method: str, **params: Any) -> Asked:
+        """Call a method of the control socket; what is answered is remembered. Does nothing before the socket is open."""
+        asked = Asked(method, params, self.now, self.boot_id)
+        if self.on and self.spine.control.is_open:
+            self.asked.append(asked)
+            self._guard(lambda: self._ask(asked))
+        return asked
+
+    def _ask(self, asked: Asked) -> None:
+        def reply(result: Any) -> None:
+            asked.answers.append(result)
+            self.checks.answered(asked, result)
+
+        self.checks.asked_for(asked)
+        try:
+            self.spine.control.methods[asked.method](asked.params, reply)
+        except Bay0Error as refusal:
+            reply(refusal)
+
+    def be(self, name: str, **changes: Any) -> None:
+        """See to it that a persona is there."""
+        if self.on and self.state_of(name) in (None, persona.S.ABSENT):
+            asked = self.call("persona.create", name=name, manifest={**MANIFESTS[name], **changes})
+            for _ in range(40):
+                if not asked.answers:
+                    self.run(0.05)
+
+    def start(self, name: str) -> Asked:
+        """An operator starts a persona that is there or is made for it."""
+        self.be(name)
+        return self.verb("start", name)
+
+    def verb(self, verb: str, name: str, **params: Any) -> Asked:
+        return self.call(f"persona.{verb}", name=name, **{"wait": False, **params})
+
+    def frozen(self, container: str) -> bool:
+        """What the kernel says."""
+        found = self.podman.containers.get(container)
+        return found is not None and cgroup.frozen(self.kernel.directory(found.id))
+
+    def by_hand(self, name: str, *, runs: bool) -> None:
+        """Somebody makes a container with podman himself. Under one of our names it is looked for only where there are personas."""
+        if self.on and (names.from_podman(name) is None or any(self.spine.engine.of_kind("persona"))):
+            self.podman.by_hand(name, runs=runs)
+            self.checks.note_foreign()
+
+    def state_of(self, name: str) -> Any:
+        instance = self.spine.engine.instances.get(name) if self.on else None
+        return None if instance is None else instance.now
 
     def send(self, name: str, event: Any) -> None:
         if name in self.spine.engine.instances:
@@ -538,6 +662,13 @@ class World:
         if self.processes:
             self._guard(lambda: self.processes[index % len(self.processes)].end(256))
 
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call in `seconds` of this boot."""
+        self.spine.reactor.call_later(seconds, call)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        self.spine.reactor.call_soon(call)
+
     # ---- shorthands
 
     @property
@@ -552,9 +683,9 @@ class World:
         """Mend everything, wait until all is well or longer than every bound, and look whether it is."""
         self.mend()
         self._until_well(130)
-        if self.on and not self.checks.well():
+        if self.on and not self.checks.well() and self.rolled_back is None:
             self.retry()  # a person mended it
-            self._until_well(130)
+            self._until_well(400)  # a whole round of audits
         if self.on:
             self.crash_at = None
             self.checks.settled()

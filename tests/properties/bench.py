@@ -1,0 +1,262 @@
+"""Reconcile alone: the real stages' reconcile, engine, tables, personas, clearing and podman's adapter over the modelled podman, without SQLite.
+
+A `World` boots a whole spine; a `Bench` does what a boot does with stored rows and a podman, and a hundred times as often. Its seams are those of
+podman (before, in and after each command) and both sides of each commit. What was committed is what the next boot finds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from attrs import define
+from disk import Crash
+from kernel import Kernel, SimWatch
+from podman import ARCHIVE, IMAGE, Podman
+
+import bay0.machines.engine
+import bay0.personas
+from bay0 import manifest, names
+from bay0.bounds import Bounds
+from bay0.duties import BootStages, Duties
+from bay0.effects import podman as adapter
+from bay0.effects import podman_argv
+from bay0.effects.service import Services
+from bay0.effects.spawn import Ending, Result
+from bay0.machines import MACHINES
+from bay0.machines.engine import Acceptance, Engine, Step, build
+from bay0.machines.persona import S
+from bay0.personas import Config, Personas, Places
+from bay0.reactor import Reactor
+from bay0.state.link import Answer
+
+FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
+LIMIT_S = 150.0  # no recovery from one vice may take longer
+QUIET = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error"), lambda *_a, **_k: None))
+NAME, PODMAN_NAME = "p://work", "p__work"
+
+
+BUILT = functools.cache(lambda kind: build(MACHINES[kind]))  # takes longer than a recovery
+MACHINE_OF = lambda definition: BUILT(definition.kind)
+CONFIG = functools.cache(lambda changes: Config(manifest.Manifest(image=IMAGE, **dict(changes)), 0).text())
+
+
+class NoDescriptors:
+    """A selector in which only time passes."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def get_map(self) -> dict[int, Any]:
+        return {}
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout:
+            self.bench.now += timeout
+        return []
+
+
+@define(eq=False)
+class Rows:
+    """The journal port and the worker, on a database that is a dict; it keeps what it is told."""
+
+    bench: Bench
+    boot_id: str
+    stored: list[dict[str, Any]]
+    healthy: bool = True
+
+    def admits(self, *_: object) -> None:
+        return None
+
+    def commit(self, step: Step, _row: Any, done: Callable[[Acceptance], None]) -> None:
+        bench = self.bench
+        bench.seam(f"before {step.event}")
+        row = bench.rows.setdefault(step.machine, {"name": step.machine, "kind": step.kind, "config": ""})
+        row.update(state=step.dest, seq=step.seq, attempts=step.attempts, desired=step.desired, boot_id=step.boot_id)
+        row["config"] = row["config"] if step.config is None else step.config
+        bench.steps.append(step)
+        bench.seam(f"after {step.event}")
+        bench.soon(lambda: done(Acceptance.DURABLE))
+
+    def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **_arguments: Any) -> None:
+        self.bench.seam(f"before {op}")
+        if op == "containers_aside":
+            shutil.rmtree(self.bench.podman.store)
+            os.makedirs(f"{self.bench.podman.store}/tmp")
+        self.bench.soon(lambda: done(Answer({"existed": True} if op == "containers_prepare" else True)))
+
+    def append_genesis(self, _lines: list[str]) -> None:
+        pass
+
+
+@define(eq=False)
+class Commands:
+    """The spawner."""
+
+    bench: Bench
+
+    @property
+    def reactor(self) -> Reactor:
+        return self.bench.reactor
+
+    def run(self, _name: str, argv: Any, deadline_s: float, done: Callable[[Result], None], env: Any = None, capture: int = 0) -> None:
+        if self.bench.no_podman:
+            self.bench.soon(lambda: done(Result(Ending.EXITED, 127, "", "/bin/sh: exec: podman: not found", 0, 0.0)))
+        else:
+            self.bench.podman.run(argv, deadline_s, done)
+
+
+class Bench:
+    """One set of stored rows and one podman, over any number of boots. Use as a context manager; `reset` makes it new."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="bay0-bench-", dir=FAST_DIR)
+        self.patch = pytest.MonkeyPatch()
+        self.engine: Any = None
+        self.kernel = Kernel(self, os.path.join(self.folder, "cgroup"))  # type: ignore[arg-type]
+        self.disk = SimpleNamespace(wedged=False, unplugged=False, present=True, full=False)
+        self.homes = SimpleNamespace(used=lambda _path: None)
+        self.checks = SimpleNamespace(note_foreign=lambda: None)
+        self.reset()
+
+    def __enter__(self) -> Self:
+        os.makedirs(f"{self.folder}/exits")
+        self.kernel.install(self.patch)
+        self.patch.setattr(podman_argv, "EXITS", f"{self.folder}/exits")
+        self.patch.setattr(bay0.personas.Personas, "configure", lambda _self: None)
+        self.patch.setattr(bay0.machines.engine, "build", MACHINE_OF)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unwire()
+        self.patch.undo()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.now, self.boots, self.seams = 1.0, 0, 0
+        self.crash_at: int | None = None
+        self.crash_on: str | None = None
+        self.no_podman = False
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.steps: list[Step] = []
+        self.podman = Podman(self, f"{self.folder}/containers", f"{self.folder}/exits")  # type: ignore[arg-type]
+        for name in ("storage", "tmp"):
+            os.makedirs(f"{self.folder}/containers/{name}", exist_ok=True)
+        with open(f"{self.folder}/containers/storage/db.sql", "w", encoding="ascii"):
+            pass
+        self.kernel.groups.clear()
+        self.kernel.watches.clear()
+
+    def store(self, kind: str, name: str, state: str, *, attempts: int = 0, desired: str = "running", **changes: Any) -> None:
+        """Let the database hold one machine."""
+        config = CONFIG(tuple(sorted(changes.items()))) if kind == "persona" else ""
+        self.rows[name] = {
+            "name": name, "kind": kind, "state": state, "seq": 7, "attempts": attempts, "desired": desired, "config": config, "boot_id": "earlier",
+        }  # fmt: skip
+
+    # ---- what the models ask of a world
+
+    def seam(self, name: str) -> None:
+        self.seams += 1
+        if self.seams == self.crash_at or name == self.crash_on:
+            raise Crash(name)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.reactor.call_later(seconds, call)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        self.reactor.call_soon(call)
+
+    # ---- boots
+
+    def boot(
+        self, *, crash_at: int | None = None, crash_on: str | None = None, complete: bool = False, until: Callable[[], bool] | None = None
+    ) -> bool:
+        """Reconcile, until everything is at rest (or `until`) or LIMIT_S are over; tell whether it did not crash, at a seam's number or on its name.
+
+        `complete`: init is complete, so that what is marked so starts.
+        """
+        self.boots += 1
+        self.seams, self.crash_at, self.crash_on = 0, crash_at, crash_on
+        self._wire()
+        self.stages._complete = complete
+        end = self.now + LIMIT_S
+        try:
+            self.stages.reconcile_now()
+            while self.now < end and not (self.rests() if until is None else until()):
+                self.reactor.turn(1.0)
+        except Crash:
+            return False
+        finally:
+            self.crash_at = self.crash_on = None
+        return True
+
+    def go_on(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.reactor.turn(1.0)
+
+    def cut(self, kept: float = 1.0) -> None:
+        self.podman.power_cut(kept)
+        if self.kernel.groups:
+            self.kernel.power_cut()
+
+    def _unwire(self) -> None:
+        self.engine = None
+
+    def _wire(self) -> None:
+        self._unwire()
+        boot_id = f"{self.boots:08x}-bench"
+        self.reactor = Reactor(clock=lambda: self.now, selector=NoDescriptors(self))  # type: ignore[arg-type]
+        state: Any = Rows(self, boot_id, [dict(row) for row in self.rows.values()])
+        bounds, spawner = Bounds(), Commands(self)
+        podman = adapter.Podman(spawner, bounds, QUIET)  # type: ignore[arg-type]
+        places: Any = Places(*("/nowhere" for _ in Places.__attrs_attrs__))
+        self.personas = Personas(
+            self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, lambda: {IMAGE: ARCHIVE},  # type: ignore[arg-type]
+        )  # fmt: skip
+        services = Services(self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
+        none: Any = None
+        self.stages = BootStages(self.reactor, bounds, QUIET, none, none, state, services, self.personas, none, dict, lambda: None)
+        ports = Duties({"persona": self.personas, "tenant": services, "focus": None})
+        self.engine = Engine(boot_id, state, ports, self.reactor, lambda: int(self.now * 1000), QUIET)
+        services.engine = self.stages.engine = self.personas.engine = self.personas.audit.engine = self.engine
+        self.engine.watchers.append(lambda instance, step: (self.stages.look_converged(), self.personas.stepped(instance, step)))
+
+    def rests(self) -> bool:
+        """Reconcile has read what is there, nothing is owed and podman is idle."""
+        live = self.engine.instances.values()
+        return (
+            self.stages.known
+            and not (self.podman.under_way or self.podman.late or self.personas.clearing._busy)
+            and not (self.haunted() or self.personas._waiting)
+            and all(i.pending is None and i.definition.spec(i.now).busy is None for i in live)
+        )
+
+    def haunted(self) -> bool:
+        """Tell whether there is a container under our names that no persona has."""
+        has = [i.name for i in self.engine.of_kind("persona") if i.now not in (S.STOPPED, S.ABSENT, S.FAILED)]
+        ours = {found.semantic for name, c in self.podman.containers.items() if (found := names.from_podman(name)) and not c.external}
+        return bool(ours - set(has))
+
+    def state(self, name: str = NAME) -> str:
+        return str(self.rows[name]["state"])
+
+    def wanted(self, name: str = NAME) -> str:
+        return str(self.rows[name]["desired"])
+
+
+def config_of(row: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(row["config"])["manifest"]
+    return found
+
+
+__all__ = ["LIMIT_S", "MACHINES", "NAME", "PODMAN_NAME", "Bench", "config_of"]

@@ -1,0 +1,149 @@
+"""The kernel's cgroups, modelled as real directories with real `cgroup.events`, so that whoever reads or lists them does it for real.
+
+A group is one container's processes. It lives until its processes end; then podman's monitor removes its directory a little later. What was frozen or
+has ended is *seen* after a moment (`freeze_lag_s`), as on a real machine. Nothing of it outlives a boot.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from bay0.effects import cgroup
+from bay0.personas import CONMON_GROUP, GROUP
+
+if TYPE_CHECKING:
+    from world import World
+
+SEEN_S = 0.002
+CLEANED_S = 1.0
+
+
+@define(eq=False)
+class Group:
+    """The processes of one container. `on_end(status)` is its monitor; None once that was killed."""
+
+    directory: str
+    on_end: Callable[[int], None] | None
+    alive: bool = True
+    asked_frozen: bool = False
+
+
+@define(eq=False)
+class Kernel:
+    """All groups of this boot."""
+
+    world: World
+    root: str
+    groups: dict[str, Group] = field(factory=dict)
+    watches: dict[str, Callable[[], None]] = field(factory=dict)
+    freeze_lag_s: float = 0.01
+
+    def install(self, patch: Any) -> None:
+        os.makedirs(f"{self.root}{GROUP}")
+        patch.setattr(cgroup, "ROOT", self.root)
+        patch.setattr(cgroup, "kill", self.kill)
+        patch.setattr(cgroup, "thaw", lambda directory: self.freeze(directory, frozen=False))
+        patch.setattr(cgroup, "remove", self.remove)
+
+    def power_cut(self) -> None:
+        """Nothing that lives outlives a boot."""
+        self.groups.clear()
+        self.watches.clear()
+        shutil.rmtree(self.root)
+        os.makedirs(f"{self.root}{GROUP}")
+
+    def directory(self, container: str) -> str:
+        return f"{self.root}{GROUP}/libpod-{container}"
+
+    def begin(self, container: str, on_end: Callable[[int], None]) -> None:
+        directory = self.directory(container)
+        os.makedirs(directory)
+        self.groups[directory] = Group(directory, on_end)
+        self._write(directory, "populated 1\nfrozen 0\n")
+
+    def group(self, container: str) -> Group | None:
+        found = self.groups.get(self.directory(container))
+        return found if found is not None and found.alive else None
+
+    def lives(self, container: str) -> bool:
+        return self.group(container) is not None
+
+    def end(self, container: str, status: int) -> None:
+        found = self.group(container)
+        if found is not None:
+            self._end(found, status)
+
+    def _end(self, found: Group, status: int) -> None:
+        found.alive = False
+        self._write(found.directory, f"populated 0\nfrozen {int(found.asked_frozen)}\n")
+        if found.on_end is not None:
+            found.on_end(status)
+        self._later(CLEANED_S, lambda: self._clean(found))
+
+    def _clean(self, found: Group) -> None:
+        if found.on_end is not None:  # without its monitor the empty directory stays
+            self.remove(found.directory)
+
+    def freeze(self, directory: str, *, frozen: bool) -> None:
+        """Write cgroup.freeze; it is done a moment later."""
+        found = self.groups.get(directory)
+        if found is None:
+            return
+        found.asked_frozen = frozen
+        self._later(self.freeze_lag_s, lambda: self._frozen(found))
+
+    def _frozen(self, found: Group) -> None:
+        if found.alive and os.path.isdir(found.directory):
+            self._write(found.directory, f"populated 1\nfrozen {int(found.asked_frozen)}\n")
+
+    def kill(self, directory: str) -> None:
+        """Write cgroup.kill."""
+        below = [group for path, group in self.groups.items() if group.alive and f"{path}/".startswith(f"{directory}/")]
+        if directory == f"{self.root}{CONMON_GROUP}":
+            for group in self.groups.values():
+                group.on_end = None
+        for group in below:
+            self._later(0.001, lambda group=group: self._end(group, 137) if group.alive else None)
+
+    def remove(self, directory: str) -> bool:
+        found = self.groups.get(directory)
+        if found is not None and found.alive:
+            return False
+        self.groups.pop(directory, None)
+        self.watches.pop(directory, None)
+        shutil.rmtree(directory, ignore_errors=True)
+        return True
+
+    def _write(self, directory: str, text: str) -> None:
+        with open(f"{directory}/cgroup.events", "w", encoding="ascii") as events:
+            events.write(text)
+        call = self.watches.get(directory)
+        if call is not None:
+            self._later(SEEN_S, call)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.world.later(seconds, call)
+
+    def living(self) -> set[str]:
+        return {group.directory.rpartition("libpod-")[2] for group in self.groups.values() if group.alive}
+
+
+@define(eq=False)
+class SimWatch:
+    """`bay0.effects.watch.CgroupWatch` over the model."""
+
+    kernel: Kernel
+
+    def add(self, directory: str, call: Callable[[], None]) -> bool:
+        if not os.path.exists(f"{directory}/cgroup.events"):
+            return False
+        self.kernel.watches[directory] = call
+        return True
+
+    def remove(self, directory: str) -> None:
+        self.kernel.watches.pop(directory, None)
