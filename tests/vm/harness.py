@@ -300,10 +300,12 @@ def _extras(work: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def vm(persist: str = "none", append: str = "", qemu: Sequence[str] = (), *, console: bool = False, agent: bool = True) -> Iterator[Vm]:
+def vm(
+    persist: str = "none", append: str = "", qemu: Sequence[str] = (), *, console: bool = False, agent: bool = True, life_s: int = LIFE_S
+) -> Iterator[Vm]:
     """Start a spine in the background. `console`: without --exec, its serial console on pipes. `agent`: False gives no command at all."""
     with tempfile.TemporaryDirectory(prefix="vm") as work:
-        argv = [BOOT, "--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist, "--timeout", str(LIFE_S)]
+        argv = [BOOT, "--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist, "--timeout", str(life_s)]
         if append:
             argv += ["--append", append]
         extras = [*_extras(work), *qemu]

@@ -1,0 +1,287 @@
+"""Personas under real podman: one boot, many cases. What the kernel says counts, never `podman inspect` alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+
+import harness
+import pytest
+from harness import Vm
+
+pytestmark = pytest.mark.vm
+
+PODMAN = "CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf podman"
+LIFE_S = 1800
+SETTLE_S = 180
+VERB_S = 150  # a verb's own bound is 5 s, with patience 5; and a machine that is busy
+HANG = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1000; done\n"
+NAP = """image = "localhost/alpine:3.23"
+command = ["/bin/sleep", "infinity"]
+stop_s = 0
+"""
+SAY = """image = "localhost/alpine:3.23"
+command = ["/bin/echo", "good morning"]
+"""
+AGAIN = """image = "localhost/alpine:3.23"
+command = ["/bin/sh", "-c", "trap 'exit 3' TERM; sleep infinity & wait"]
+restart = "on-failure"
+retries = 2
+"""
+DEAF = """image = "localhost/alpine:3.23"
+command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
+stop_s = 60
+"""
+
+
+@pytest.fixture(scope="module")
+def disk(folder: str) -> str:
+    return harness.make_disk(f"{folder}/personas.img", "2G")
+
+
+@pytest.fixture(scope="module")
+def spine(disk: str) -> Iterator[Vm]:
+    with harness.vm(disk, life_s=LIFE_S) as machine:
+        machine.wait_console(harness.COMPLETE)
+        machine.wait_durable()
+        machine.out("bay0 persona create work && bay0 persona create burn")
+        create(machine, "nap", NAP)
+        yield machine
+
+
+def create(spine: Vm, name: str, manifest: str) -> None:
+    spine.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{manifest}END\nbay0 persona create /tmp/{name}")
+
+
+def show(spine: Vm, name: str) -> dict:
+    return spine.json(f"bay0 persona show {name} --json")
+
+
+def wait_state(spine: Vm, name: str, state: str) -> dict:
+    return harness.until(lambda: (found := show(spine, name))["state"] == state and found, SETTLE_S, f"{name} is {state}", every_s=1)
+
+
+def running(spine: Vm, name: str) -> dict:
+    """Make it run, whatever it is now."""
+    found = show(spine, name)
+    if found["state"] != "running":
+        verb = "resume" if found["state"] == "paused" else "start"
+        found = json.loads(spine.sh(f"bay0 persona {verb} {name} --json", VERB_S).stdout)
+    return found if found["state"] == "running" else wait_state(spine, name, "running")
+
+
+def group(found: dict) -> str:
+    return f"/sys/fs/cgroup/personas/libpod-{found['container']}"
+
+
+def cpu_used(spine: Vm, directory: str) -> int:
+    return int(spine.out(f"awk '$1 == \"usage_usec\" {{ print $2 }}' {directory}/cpu.stat"))
+
+
+# ---- making one, and what it may do
+
+
+def test_a_created_persona_is_stopped_and_nothing_of_it_runs(spine: Vm):
+    found = {each["name"]: each for each in spine.json("bay0 persona list --json")}
+    assert found["p://work"]["state"] == found["p://burn"]["state"] == "stopped"
+    assert spine.out(f"{PODMAN} ps -a -q") == ""
+
+
+def test_a_name_twice_and_a_bad_name_and_a_tenants_name_are_refused_and_change_nothing(spine: Vm):
+    before = spine.out("bay0 persona list --json")
+    for words in ("create work", "create Work", "create p__work", "create sys://ai", "start nobody", "create 'a b'"):
+        refused = spine.sh(f"bay0 persona {words}")
+        assert refused.status in (1, 2), words
+        assert refused.stderr.startswith("bay0: "), words
+    assert spine.out("bay0 persona list --json") == before
+
+
+def test_a_started_persona_has_its_limits_in_the_kernel(spine: Vm):
+    found = running(spine, "work")
+    directory = group(found)
+    read = spine.out(f"cd {directory}; cat memory.max memory.swap.max cpu.max pids.max; head -n 1 cgroup.procs").splitlines()
+    assert read[:4] == [str(128 << 20), "0", "100000 100000", "128"]
+    pid = read[4]
+    status = dict(line.split(":\t", 1) for line in spine.out(f"cat /proc/{pid}/status").splitlines() if ":\t" in line)
+    assert (status["NoNewPrivs"], status["CapBnd"], status["Seccomp"]) == ("1", "0000000000000000", "2")
+    inside, outside, count = spine.out(f"cat /proc/{pid}/uid_map").split()
+    assert (inside, count) == ("0", "65536")
+    assert int(outside) >= 100_000
+    assert spine.out(f"cat /proc/{pid}/oom_score_adj") == "300"
+    assert re.findall(r"^\s*(\w+):", spine.out(f"cat /proc/{pid}/net/dev"), re.MULTILINE) == ["lo"]
+
+
+def test_its_container_says_whose_it_is(spine: Vm):
+    found = running(spine, "work")
+    labels = json.loads(spine.out(f"{PODMAN} inspect --format '{{{{json .Config.Labels}}}}' p__work"))
+    assert labels["bay0.persona"] == "p://work"
+    assert labels["bay0.boot"] == spine.status()["boot_id"]
+    assert int(labels["bay0.seq"]) <= found["seq"]
+    assert re.fullmatch("[0-9a-f]{16}", labels["bay0.config"])
+
+
+def test_two_personas_have_uid_ranges_of_their_own(spine: Vm):
+    ranges = set()
+    for name in ("work", "nap"):
+        found = running(spine, name)
+        ranges.add(spine.out(f"cat /proc/$(head -n 1 {group(found)}/cgroup.procs)/uid_map").split()[1])
+    assert len(ranges) == 2
+
+
+def test_a_paused_persona_burns_no_cpu_and_a_resumed_one_does_again(spine: Vm):
+    directory = group(running(spine, "burn"))
+    spine.out("bay0 persona pause burn", VERB_S)
+    assert "frozen 1" in spine.out(f"cat {directory}/cgroup.events")
+    frozen = cpu_used(spine, directory)
+    spine.out("sleep 2")
+    assert cpu_used(spine, directory) == frozen
+    spine.out("bay0 persona resume burn", VERB_S)
+    assert "frozen 0" in spine.out(f"cat {directory}/cgroup.events")
+    harness.until(lambda: cpu_used(spine, directory) > frozen, 30, "it burns again")
+    spine.out("bay0 persona stop burn", VERB_S)
+
+
+def test_a_shell_in_it_is_root_of_its_own_and_its_home_is_on_the_disk(spine: Vm):
+    running(spine, "work")
+    script = "id -u; head -n 1 /etc/os-release; echo hello >/home/work/letter; pwd"
+    assert spine.out(f"bay0 persona shell work -- sh -c '{script}'").splitlines() == ["0", 'NAME="Alpine Linux"', "/home/work"]
+    assert spine.out("stat -c '%u %s' /persist/homes/p__work/letter") == "0 6"
+
+
+def test_what_it_prints_is_in_its_log_also_after_it_is_gone(spine: Vm):
+    create(spine, "say", SAY)
+    spine.sh("bay0 persona start say", VERB_S)
+    wait_state(spine, "say", "stopped")
+    assert "good morning" in spine.out("bay0 persona logs say")
+    assert "status 0" in show(spine, "say")["why"]
+    spine.out("bay0 persona remove say", VERB_S)
+
+
+def test_its_history_and_its_picture_are_from_the_journal_and_the_table(spine: Vm):
+    running(spine, "work")
+    moves = [(row["source"], row["dest"]) for row in spine.json("bay0 persona history work --json")]
+    assert moves[0] == ("absent", "stopped")
+    assert ("stopped", "starting") in moves
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(moves))
+    assert "class running live" in spine.out("bay0 persona graph work")
+    assert "stateDiagram" in spine.out("bay0 persona graph")
+
+
+# ---- reality
+
+
+def test_a_container_that_is_killed_by_hand_is_noticed_and_cleared(spine: Vm):
+    running(spine, "nap")
+    spine.out(f"{PODMAN} kill p__nap >/dev/null")
+    found = wait_state(spine, "nap", "failed")
+    assert "status 137" in found["why"]
+    assert spine.out(f"{PODMAN} ps -a -q --filter name=p__nap") == ""
+
+
+def test_a_container_that_is_removed_by_hand_is_noticed(spine: Vm):
+    running(spine, "nap")
+    spine.out(f"{PODMAN} rm -f --time 0 p__nap >/dev/null")
+    wait_state(spine, "nap", "failed")
+    spine.out("bay0 persona reset nap", VERB_S)
+    assert show(spine, "nap")["state"] == "stopped"
+
+
+def test_somebody_elses_container_is_left_alone(spine: Vm):
+    running(spine, "nap")
+    spine.out(f"{PODMAN} create --name web localhost/alpine:3.23 true >/dev/null")
+    spine.out("bay0 persona stop nap", VERB_S)
+    assert spine.out(f"{PODMAN} ps -a --format '{{{{.Names}}}}' --filter name=web") == "web"
+
+
+def test_one_that_is_to_be_restarted_is_until_its_attempts_are_used_up(spine: Vm):
+    create(spine, "again", AGAIN)
+    running(spine, "again")
+    for _ in range(3):
+        found = wait_state(spine, "again", "running")
+        spine.out(f"{PODMAN} kill p__again >/dev/null")
+        harness.until(lambda was=found: show(spine, "again")["seq"] > was["seq"] + 1, SETTLE_S, "its death is noticed")
+    assert "3 attempts" in wait_state(spine, "again", "failed")["why"]
+    attempts = [row["attempts"] for row in spine.json("bay0 persona history again --json") if row["dest"] == "starting"]
+    assert attempts == [1, 2, 3]
+
+
+# ---- focus
+
+
+def test_the_focus_freezes_the_others_and_comes_back(spine: Vm):
+    for name in ("work", "nap"):
+        running(spine, name)
+    assert spine.json("bay0 focus work --json", VERB_S)["active"] == "p://work"
+    wait_state(spine, "nap", "paused")
+    assert show(spine, "work")["state"] == "running"
+    assert "gpu detach" in spine.out("bay0 log")
+    spine.out("bay0 focus nap", VERB_S)
+    wait_state(spine, "work", "paused")
+    wait_state(spine, "nap", "running")
+    assert spine.json("bay0 focus --json")["active"] == "p://nap"
+    spine.out("bay0 persona stop nap", VERB_S)
+    harness.until(lambda: spine.json("bay0 focus --json")["active"] is None, 30, "nobody is in front")
+
+
+# ---- podman that does not answer
+
+
+def test_a_verb_answers_within_its_bound_while_podman_hangs_and_all_is_well_afterwards(spine: Vm):
+    running(spine, "work")
+    spine.out(f"cat >/tmp/podman <<'END'\n{HANG}END\nchmod +x /tmp/podman; mount --bind /tmp/podman /usr/bin/podman")
+    try:
+        found = spine.sh("bay0 persona stop work", VERB_S)
+        assert (found.status, "accepted" in found.stdout + found.stderr) == (4, True)
+        assert spine.status()["pid1"]["longest_turn_ms"] < 5000
+    finally:
+        spine.out("umount /usr/bin/podman || umount -l /usr/bin/podman")
+    wait_state(spine, "work", "stopped")
+    assert spine.out(f"{PODMAN} ps -a -q --filter name=p__work", VERB_S) == ""
+
+
+# ---- keeping and emptying
+
+
+def test_a_reset_keeps_the_home_and_empties_it_only_when_asked(spine: Vm):
+    running(spine, "work")
+    letter = "/persist/homes/p__work/letter"
+    spine.out("bay0 persona shell work -- sh -c 'echo dear >/home/work/letter'")
+    spine.out("bay0 persona reset work", VERB_S)
+    assert spine.out(f"cat {letter}") == "dear"
+    assert spine.sh("bay0 persona reset work --home").status != 0, "without a terminal and without --yes nothing is emptied"
+    assert spine.out(f"cat {letter}") == "dear"
+    spine.out("bay0 persona reset work --home --yes", VERB_S)
+    assert spine.sh(f"test -e {letter}").status == 1
+
+
+def test_a_removed_persona_is_gone_and_its_name_free_again(spine: Vm):
+    spine.out("bay0 persona remove burn", VERB_S)
+    assert "p://burn" not in [each["name"] for each in spine.json("bay0 persona list --json")]
+    spine.out("bay0 persona create burn")
+
+
+def test_images_are_listed_and_one_in_use_is_not_removed(spine: Vm):
+    running(spine, "work")
+    found = {each["name"]: each for each in spine.json("bay0 image list --json")}
+    assert found["localhost/alpine:3.23"]["built_in"]
+    assert spine.sh("bay0 image remove localhost/alpine:3.23", VERB_S).status == 1
+
+
+def test_pid_1_is_still_small_and_nothing_is_left_behind(spine: Vm):
+    status = spine.status()
+    assert status["pid1"]["rss_kib"] < 32 << 10
+    assert status["pid1"]["commands_left_behind"] == 0
+
+
+# ---- leaving with one that ignores TERM
+
+
+def test_power_off_does_not_wait_for_a_persona_that_ignores_term_and_the_disk_is_clean(spine: Vm, disk: str):
+    create(spine, "deaf", DEAF)
+    running(spine, "deaf")
+    assert spine.quit().status == 0
+    harness.check_clean(disk)
+    harness.check_checkpointed(disk)
+    assert harness.stored(disk).integrity == "ok"
