@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from console import BootError, Console
+from section import SectionError, write
 from systems import KERNEL_STARTS_INIT, MEMORY_MB, TOP, SetupError, System, machine, make_all, run
 
 SETTLE_S = 3.0
 TICKS_PER_S = 100
 START_TIME_FIELD = 19  # of /proc/PID/stat, behind the name's closing bracket
 MB = 1_000_000
-MARKS = ("<!-- bench:boot -->", "<!-- /bench:boot -->")
 # Only the shell's own words: nothing is started that would count, and the bare system has no `cat`.
 ASK = (
     "echo 'bench'-begin; for f in /proc/1/smaps_rollup /proc/meminfo /proc/$$/stat; "
@@ -228,18 +228,6 @@ def report(about: dict[str, Any], results: list[dict[str, Any]], names: list[str
     return "\n".join(lines)
 
 
-def write(section: str) -> None:
-    """Put the section between its marks."""
-    path = os.path.join(TOP, "docs", "BENCHMARKS.md")
-    with open(path, encoding="utf-8") as file:
-        before, mark, rest = file.read().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not mark or not end:
-        raise SetupError(f"docs/BENCHMARKS.md has no section {MARKS[0]} ... {MARKS[1]}")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{mark}\n{section}\n{end}{after}")
-
-
 def main() -> int:
     """Measure, show, write; status 1 if any boot failed."""
     chosen = options()
@@ -264,7 +252,7 @@ def main() -> int:
     if chosen.write and failed:
         say("docs/BENCHMARKS.md is left as it was: not every boot gave its figures.")
     elif chosen.write:
-        write(section)
+        write("boot", section)
     say(f"done in {time.monotonic() - started:.0f} s")
     return int(failed)
 
@@ -272,7 +260,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except SetupError as error:
+    except (SetupError, SectionError) as error:
         sys.exit(f"boot.py: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Measure a boot's reconcile of many personas beside the podman calls in it, and the verbs beside podman by hand, in a real spine.
+
+Usage: scripts/bench/personas.py [--counts 10,100,1000] [--write] [--json FILE]
+
+For each count a disk is filled with that many personas, all of them stored as running, as a power cut leaves them; a boot reconciles them.
+Then one persona is paused and resumed through bay0, and by `podman` itself, in turn. Needs the built image and debugfs, no root.
+"""
+
+import argparse
+import datetime as dt
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from section import TOP, SectionError, write
+
+ROUNDS = 8
+BOOT_S = 900
+DISK = "4G"
+WORK = {"image": "localhost/alpine:3.23", "command": ["/bin/sleep", "infinity"], "stop_s": 0}
+ONE = "p://n0"
+MEASURE = r"""
+set -e
+cd /tmp
+call() { bay0 rpc --window 1 >/dev/null; }
+now() { date +%s%N; }
+line() { printf '{"jsonrpc":"2.0","id":1,"method":"%s","params":{"name":"p://n0"}}\n' "$1"; }
+export CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf
+until bay0 persona show n0 --json | grep -q '"state": "stopped"'; do sleep 1; done
+cat /run/bay0/log.jsonl.1 /run/bay0/log.jsonl 2>/dev/null >boot.jsonl || true
+line persona.start | call
+for i in $(seq ROUNDS); do line persona.pause; line persona.resume; done >verbs
+for i in $(seq ROUNDS); do line persona.show; line persona.show; done >nothing
+begin=$(now); call <nothing; base=$(now); call <verbs; verbs=$(now)
+podman pause p__n0 >/dev/null; podman unpause p__n0 >/dev/null
+hand=$(now)
+for i in $(seq ROUNDS); do podman pause p__n0 >/dev/null; podman unpause p__n0 >/dev/null; done
+end=$(now)
+echo "TIMES $((base - begin)) $((verbs - base)) $((end - hand))"
+grep -E '"podman-|"source": ?"reconciling"' boot.jsonl | cut -c1-400
+bay0 status --json | tr -d '\n' | sed 's/^/STATUS /'
+echo
+"""
+
+
+class BenchError(Exception):
+    """A boot did not do what it should; the message ends with its output."""
+
+
+def boot(disk: str, script: str, memory: int = 1536) -> str:
+    """Run a script in a spine; return its output."""
+    argv = ["bash", f"{TOP}/scripts/boot-qemu.sh", "--persist", disk, "--mem", str(memory), "--timeout", str(BOOT_S), "--log", f"{disk}.console"]
+    done = subprocess.run([*argv, "--exec", "-"], input=script, capture_output=True, text=True, timeout=BOOT_S + 60, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"status {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def fill(disk: str, count: int) -> None:
+    """Create `count` personas; the first is started once, so that podman has its image."""
+    subprocess.run(["bash", f"{TOP}/scripts/mkpersist.sh", "--size", DISK, disk], check=True, capture_output=True)
+    requests = [
+        json.dumps({"jsonrpc": "2.0", "id": n, "method": "persona.create", "params": {"name": f"p://n{n}", "manifest": WORK}}) for n in range(count)
+    ]
+    boot(disk, f"bay0 rpc >/dev/null <<'END'\n{chr(10).join(requests)}\nEND\nbay0 persona start n0 && bay0 persona stop n0\n")
+
+
+def cut_power(disk: str, work: str) -> None:
+    """Let the database say that all of them run."""
+    copy = f"{work}/state.db"
+    subprocess.run(["debugfs", "-R", f"dump /spine/state.db {copy}", disk], check=True, capture_output=True)
+    link = sqlite3.connect(copy)
+    link.execute("UPDATE machine SET state = 'running', desired = 'running' WHERE kind = 'persona'")
+    link.commit()
+    link.execute("PRAGMA journal_mode=delete")
+    link.close()
+    script = f"{work}/debugfs"
+    with open(script, "w", encoding="ascii") as file:
+        file.write(f"rm /spine/state.db\nwrite {copy} /spine/state.db\nset_inode_field /spine/state.db mode 0100600\n")
+    subprocess.run(["debugfs", "-w", "-f", script, disk], check=True, capture_output=True)
+
+
+def figures(count: int, output: str) -> dict[str, Any]:
+    """Read a run's figures out of its output."""
+    base, verbs, hand = map(int, re.search(r"TIMES (\d+) (\d+) (\d+)", output).groups())  # type: ignore[union-attr]
+    status = json.loads(re.search(r"^STATUS (.*)$", output, re.MULTILINE).group(1))  # type: ignore[union-attr]
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+    podman = [line["took_ms"] for line in lines if line["event"] == "command ended" and line["command"] in ("podman-list", "podman-remove")]
+    stage = next(line["after_ms"] for line in lines if line["event"] == "step" and line["source"] == "reconciling")
+    return {
+        "personas": count,
+        "reconcile_ms": stage,
+        "podman_ms": sum(podman[:2]),
+        "podman_calls": len(podman),
+        "verb_ms": (verbs - base) / 1e6 / (2 * ROUNDS),
+        "hand_ms": hand_ms(hand),
+        "longest_turn_ms": status["pid1"]["longest_turn_ms"],
+        "rss_kib": status["pid1"]["rss_kib"],
+    }
+
+
+def hand_ms(hand_ns: int) -> float:
+    """Return the time of one call by hand, in milliseconds."""
+    return hand_ns / 1e6 / (2 * ROUNDS)
+
+
+def measure(count: int) -> dict[str, Any]:
+    """Measure with `count` personas."""
+    os.makedirs(f"{TOP}/build", exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench.", dir=f"{TOP}/build") as work:
+        disk = f"{work}/persist.img"
+        fill(disk, count)
+        cut_power(disk, work)
+        return figures(count, boot(disk, MEASURE.replace("ROUNDS", str(ROUNDS))))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the section of docs/BENCHMARKS.md."""
+    load = os.getloadavg()[0]
+    heads = (
+        "personas stored as running", "reconcile, ms", "its podman calls, ms", "calls", "reconcile / calls", "a verb, ms", "podman by hand, ms",
+        "verb / hand", "PID 1's longest turn, ms", "PID 1 RSS, MiB",
+    )  # fmt: skip
+    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    lines = [f"{today}, {os.cpu_count()} cores, the host's load at the end {load:.1f}; one boot for each row.", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in rows:
+        ratio, verb = row["reconcile_ms"] / row["podman_ms"], row["verb_ms"] / row["hand_ms"]
+        lines.append(
+            f"| {row['personas']} | {row['reconcile_ms']} | {row['podman_ms']} | {row['podman_calls']} | {ratio:.2f} | {row['verb_ms']:.0f} "
+            f"| {row['hand_ms']:.0f} | {verb:.2f} | {row['longest_turn_ms']:.0f} | {row['rss_kib'] / 1024:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", default="10,100,1000", help="numbers of personas (default 10,100,1000)")
+    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/BENCHMARKS.md")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    chosen = parser.parse_args()
+    rows = []
+    for count in map(int, chosen.counts.split(",")):
+        print(f"personas.py: {count} personas ...", file=sys.stderr)
+        rows.append(measure(count))
+    print(table(rows))
+    if chosen.json:
+        with open(chosen.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+    if chosen.write:
+        write("personas", table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (BenchError, SectionError) as error:
+        sys.exit(f"personas.py: {error}")
