@@ -17,6 +17,7 @@ class Words:
     panic: str = "reboot"
     debug: bool = False
     exec: bool = False
+    trust_seed: bool = False
     console: str = "info"
     complaints: tuple[str, ...] = field(default=())
 
@@ -54,7 +55,7 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         found["panic"] = value
     elif key == "init":
         pass  # stage 0's word
-    elif key in ("debug", "exec"):
+    elif key in ("debug", "exec", "trust_seed"):
         if value not in ("", "1", "0"):
             return "must be 1 or 0"
         found[key] = value != "0"
@@ -63,5 +64,5 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
             return "must be debug, info, warning or error"
         found["console"] = value
     else:
-        return "no such word; known are patience, persist, panic, debug, exec, console"
+        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console"
     return None

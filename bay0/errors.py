@@ -44,6 +44,10 @@ class BadNameError(Bay0Error):
     """A text is not the name of a persona or tenant; says which character, at which position, and why. Nothing was changed."""
 
 
+class BadDigestError(Bay0Error):
+    """A text is not a content digest as bay0 writes them. Nothing was changed."""
+
+
 class ManifestError(Bay0Error):
     """A manifest cannot be used; its message has one line for each mistake, `source:line: key: what is wrong`. Nothing was changed."""
 

@@ -22,12 +22,13 @@ from typing import Any
 from attrs import define, field
 
 import bay0
-from bay0 import cmdline, fence, log
+from bay0 import cmdline, fence, log, nackverbs
 from bay0.bounds import Bounds
+from bay0.continuity import Continuity
 from bay0.control import ControlServer
 from bay0.duties import BootStages, Duties
+from bay0.effects import cgroup, clock, power, shield
 from bay0.effects import podman as podman_effects
-from bay0.effects import power
 from bay0.effects.service import Services, ServiceSpec, console_tty
 from bay0.effects.shield import Watchdog
 from bay0.effects.spawn import Spawner
@@ -100,6 +101,7 @@ class Spine:
     boot: Instance
     watchdog: Watchdog
     control: ControlServer
+    continuity: Continuity
     entered_ms: int = 0
     persona_verbs: PersonaVerbs | None = None
     steps: list[Step] = field(factory=list)
@@ -145,6 +147,7 @@ class Spine:
         self.state.dirty = None
         if self.boot.now not in (boot.S.ATTACHING, *boot.LEAVES):
             self.stages.reconcile_now()  # the disk came too late for its stage
+        self.continuity.durable()
         self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: /persist is durable on {self.state.device}"])
 
     def _complete(self, step: Step) -> None:
@@ -153,6 +156,7 @@ class Spine:
         self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: init complete"])
         self.sinks.console_level = max(LEVELS[self.words.console], LEVELS["warning"] if self.words.console == "info" else 0)
         self.stages.completed()
+        self.continuity.completed()
         self.personas.sweep_trash()  # of an earlier boot
         self.personas.audit.begin()
 
@@ -191,6 +195,8 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
 
     row = {"boot_id": boot_id, "version": bay0.__version__, "kernel": os.uname().release, "started_wall": int(time.time())}
     state = StatePort(reactor, bounds, logger, launch, row, wanted_device=words.persist)
+    continuity = Continuity(reactor, bounds, logger, state, clock.build_time(), words.trust_seed)
+    continuity.begin()
     services = Services(reactor, spawner, bounds, logger)
     control = ControlServer(reactor, logger, {})
     storage_paths = podman_effects.StoragePaths(*(f"{paths.CONTAINERS}/{name}" for name in ("storage", "libpod", "volumes", "tmp")))
@@ -206,17 +212,19 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     instance = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
     spine = Spine(
         words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, podman, personas,
-        switch, stages, engine, instance, watchdog, control,
+        switch, stages, engine, instance, watchdog, control, continuity,
     )  # fmt: skip
     spine.persona_verbs = PersonaVerbs(spine)
-    control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods()})
+    control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine
 
 
 def _state_worker() -> int:
-    """Be the state worker, in a fork. Its imports (peewee, SQLite) happen there, never in PID 1."""
+    """Be the state worker, in a fork. Its imports (peewee, SQLite) happen there, never in PID 1; it goes first at the disk."""
+    cgroup.prefer(f"{cgroup.ROOT}/services/state", cgroup.SERVICES_WEIGHT)
+    shield.first_at_the_disk()
     gc.disable()  # as in __main__: what imports make stays
     from bay0.state import worker  # noqa: PLC0415 - see the docstring
 

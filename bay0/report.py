@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,10 +28,20 @@ def status(found: Mapping[str, Any]) -> str:
         storage(found),
         f"PID 1     {pid1['rss_kib'] / 1024:.1f} MiB RSS, {pid1['pss_kib'] / 1024:.1f} MiB PSS, longest turn {pid1['longest_turn_ms']} ms",
         f"children  {pid1['reaped']} reaped, {pid1['orphans']} of them orphans, {pid1['commands_left_behind']} commands left behind",
+        clock(found["continuity"]),
         f"watchdog  armed, {watchdog['timeout_s']} s, fed {watchdog['fed']} times" if watchdog["armed"] else "watchdog  none",
         machines(found["machines"]),
     ]
     return "\n".join(lines)
+
+
+def clock(found: Mapping[str, Any]) -> str:
+    """Return the line about what one boot hands to the next."""
+    seed = found["seed"] or {"mixed": False, "credited": False}
+    said = "credited" if seed["credited"] else "mixed in, not credited" if seed["mixed"] else "none yet"
+    moved = f", moved forward {found['moved_s']} s at this boot" if found["moved_s"] else ""
+    sense = "" if found["sane"] else " (makes no sense)"
+    return f"clock     {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(found['now']))} UTC{sense}{moved}; seed {said}"
 
 
 def storage(found: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from functools import cache
 
@@ -37,6 +38,26 @@ def umount(target: str, flags: int = 0) -> None:
 def reboot(how: int) -> None:
     """reboot(2). It does not sync; it returns only on failure (`OSError`) or for RB_DISABLE_CAD."""
     _check(_libc().reboot(ctypes.c_int(how)), "reboot")
+
+
+IOPRIO_WHO_PROCESS, IOPRIO_CLASS_SHIFT = 1, 13  # linux/ioprio.h
+_IOPRIO = {"x86_64": (251, 252), "aarch64": (30, 31)}  # the numbers of ioprio_set and ioprio_get, which no C library wraps
+
+
+def ioprio_set(kind: int, level: int) -> None:
+    """ioprio_set(2) for ourselves: `kind` 1 real-time, 2 best-effort, 3 idle; `level` 0 (first) to 7. `OSError` if it is refused or unknown here."""
+    number = _IOPRIO.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "ioprio_set")
+    value = kind << IOPRIO_CLASS_SHIFT | level
+    _check(_libc().syscall(ctypes.c_long(number[0]), IOPRIO_WHO_PROCESS, 0, value), "ioprio_set")
+
+
+def ioprio_get() -> tuple[int, int]:
+    """ioprio_get(2) of ourselves: class and level; class 0 means that nobody has set one."""
+    number = _IOPRIO.get(os.uname().machine)
+    value = -1 if number is None else int(_libc().syscall(ctypes.c_long(number[1]), IOPRIO_WHO_PROCESS, 0))
+    return (0, 0) if value < 0 else (value >> IOPRIO_CLASS_SHIFT, value & 7)
 
 
 IN_MODIFY, IN_IGNORED, IN_CLOEXEC, IN_NONBLOCK = 0x2, 0x8000, 0o2000000, 0o4000

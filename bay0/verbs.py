@@ -65,6 +65,7 @@ class Verbs:
                     "in_memory": len(spine.state.memory),
                     "lost": spine.state.lost,
                     "workers_left_behind": spine.state.link.left_behind,
+                    "longest_ms": {op: round(s * 1000, 1) for op, s in spine.state.link.longest_s.items()},
                 },
                 "pid1": {
                     "pid": os.getpid(),
@@ -77,6 +78,7 @@ class Verbs:
                     "commands_left_behind": spine.spawner.abandoned,
                     "console_lines_dropped": spine.sinks.console.dropped,
                 },
+                "continuity": spine.continuity.describe(),
                 "watchdog": shield.describe(spine.watchdog),
                 "machines": [self._machine(name) for name in sorted(spine.engine.instances)],
             }

@@ -8,6 +8,7 @@ import os
 ROOT = "/sys/fs/cgroup"
 INIT = "init"
 CONTROLLERS = ("cpu", "memory", "io", "pids")
+SERVICES_WEIGHT = 1000  # of the disk, against 100 of personas: the state worker is a service
 PARENTS = ("commands", "services", "personas", "tenants")
 
 
@@ -81,6 +82,16 @@ def remove(directory: str) -> bool:
     return True
 
 
+def prefer(directory: str, weight: int) -> None:
+    """Give the group a share of the disk against its siblings, 1 to 10000, 100 is the default; a no-op where the kernel weighs nothing.
+
+    `io.weight` counts with a cost model, `io.bfq.weight` with that scheduler.
+    """
+    for name in ("io.weight", "io.bfq.weight"):
+        with contextlib.suppress(OSError), open(f"{directory}/{name}", "r+", encoding="ascii") as control:
+            control.write(str(min(weight, 1000) if "bfq" in name else weight))
+
+
 def shield_pid1() -> list[str]:
     """Move PID 1 into its own leaf and hand the controllers to the others; return those that are missing.
 
@@ -97,6 +108,7 @@ def shield_pid1() -> list[str]:
     for parent in PARENTS:
         os.makedirs(f"{ROOT}/{parent}", exist_ok=True)
         _delegate(f"{ROOT}/{parent}", on)
+    prefer(f"{ROOT}/services", SERVICES_WEIGHT)
     return [name for name in CONTROLLERS if name not in offered]
 
 

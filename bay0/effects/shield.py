@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define
 
-from bay0.syscalls import RB_DISABLE_CAD, reboot
+from bay0.syscalls import RB_DISABLE_CAD, ioprio_set, reboot
 
 WATCHDOG = "/dev/watchdog"
 WDIOC_SETTIMEOUT = 0xC0045706  # linux/watchdog.h
@@ -22,6 +22,17 @@ def unkillable() -> None:
     """Set our own oom_score_adj to -1000 (proc(5)); children get 0 back in the spawner."""
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("-1000")
+
+
+def first_at_the_disk() -> None:
+    """Take the highest I/O priority there is (ioprio_set(2)); for the state worker, whose syncs must not queue behind a persona's writes.
+
+    Real-time, or the first of best-effort where that is not permitted. It counts with a disk scheduler that knows priorities.
+    """
+    for kind, level in ((1, 4), (2, 0)):
+        with contextlib.suppress(OSError):
+            ioprio_set(kind, level)
+            return
 
 
 def ctrl_alt_del_is_a_signal() -> None:

@@ -209,25 +209,29 @@ def prune() -> None:
             )
 
 
+@contextlib.contextmanager
+def forced() -> Iterator[None]:
+    """Let the transactions inside be on the platter when they have ended, for what somebody is told is safe."""
+    database.execute_sql("PRAGMA synchronous=FULL")
+    try:
+        yield
+    finally:
+        database.execute_sql("PRAGMA synchronous=NORMAL")
+
+
 def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) -> int:
     """Insert `steps` in order and set their machines, in one transaction; steps that are there already are skipped.
 
     Idempotent by (boot_id, n), so a commit whose answer was lost can simply be sent again. Returns how many were new.
     """
     new = 0
-    with translated():
-        if full:
-            database.execute_sql("PRAGMA synchronous=FULL")
-        try:
-            seam("before begin")
-            with database.atomic("IMMEDIATE"):
-                for step in sorted(steps, key=lambda row: (row["boot_id"], row["n"])):
-                    new += _put(step)
-                    seam("between rows")
-            seam("after commit")
-        finally:
-            if full:
-                database.execute_sql("PRAGMA synchronous=NORMAL")
+    with translated(), forced() if full else contextlib.nullcontext():
+        seam("before begin")
+        with database.atomic("IMMEDIATE"):
+            for step in sorted(steps, key=lambda row: (row["boot_id"], row["n"])):
+                new += _put(step)
+                seam("between rows")
+        seam("after commit")
     return new
 
 
@@ -250,14 +254,15 @@ def _put(step: Row) -> int:
     return 1
 
 
-def _require_open() -> None:
+def require_open() -> None:
+    """Raise `StorageError("no_device")` unless a database is open."""
     if database.is_closed():
         raise StorageError("no_device", "no database is open")
 
 
 def machines(after: str = "", room: int = MACHINES_ROOM) -> tuple[list[Row], bool]:
     """Return the stored machines behind the name `after`, as many as `room` bytes of JSON hold, and whether there are more."""
-    _require_open()
+    require_open()
     page: list[Row] = []
     with translated():
         rows: Iterable[Any] = MachineRow.select().where(MachineRow.name > after).order_by(MachineRow.name).dicts().iterator()
@@ -271,7 +276,7 @@ def machines(after: str = "", room: int = MACHINES_ROOM) -> tuple[list[Row], boo
 
 def boots(limit: int) -> list[Row]:
     """Return the last `limit` boots, newest first."""
-    _require_open()
+    require_open()
     with translated():
         rows: Iterable[Any] = BootRow.select().order_by(BootRow.ordinal.desc()).limit(limit).dicts()
         return list(rows)
@@ -279,7 +284,7 @@ def boots(limit: int) -> list[Row]:
 
 def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Sequence[str] = (), limit: int = 200) -> list[Row]:
     """Return the last `limit` journal rows of a machine, a boot or some kinds, oldest first."""
-    _require_open()
+    require_open()
     with translated():
         query = JournalRow.select()
         if machine is not None:

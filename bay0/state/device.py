@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from typing import Any
 
 from bay0.errors import StorageError
 from bay0.state.paths import FALLBACK_DEVICE, LABEL, ROOT, SPINE
-from bay0.syscalls import MS_NODEV, MS_NOSUID, mount, umount
+from bay0.syscalls import MS_NODEV, MS_NOSUID, ioprio_get, mount, umount
 
 MS_NOATIME = 0x400
 FLAGS = MS_NOATIME | MS_NOSUID | MS_NODEV  # whoever writes the disk elsewhere must not gain rights or devices here
 SYS_BLOCK = "/sys/class/block"
+OPTIONS = "errors=remount-ro,journal_ioprio=0"  # a sync waits for ext4's journal thread: it goes before any persona's writes
+SCHEDULER = "mq-deadline"
+IOPRIO = ("none", "real-time", "best-effort", "idle")
 APPEAR_S = 0.5  # how long a disk may take to show up when none is there
 # ext4 superblock (kernel: Documentation/filesystems/ext4/super.rst), relative to the device's start
 _SUPER, _MAGIC_AT, _MAGIC, _LABEL_AT, _LABEL_LEN = 1024, 0x38, b"\x53\xef", 0x78, 16
@@ -72,12 +76,39 @@ def mount_first(devices: list[str]) -> str:
     failures = []
     for device in devices:
         try:
-            mount(device, ROOT, "ext4", FLAGS, "errors=remount-ro")
+            mount(device, ROOT, "ext4", FLAGS, OPTIONS)
         except OSError as error:
             failures.append(f"{device}: {error.strerror}")
         else:
             return device
     raise StorageError("no_device", "no disk could be mounted: " + "; ".join(failures))
+
+
+def prefer(device: str) -> dict[str, Any]:
+    """Let the disk's scheduler put us first; tell which one it has now, and our own priority.
+
+    With `none`, the default of fast disks, nobody's priority means anything. The kernel waits for the disk when it changes.
+    """
+    try:
+        path = _scheduler_of(device)
+        with open(path, encoding="ascii") as listing:
+            offered = listing.read()
+        if SCHEDULER in offered.split():  # the one in use stands in brackets
+            with open(path, "w", encoding="ascii") as choice:
+                choice.write(SCHEDULER)
+            with open(path, encoding="ascii") as listing:
+                offered = listing.read()
+        current = offered.partition("[")[2].partition("]")[0] or offered.strip()  # one alone has no brackets
+    except OSError as error:
+        current = f"unknown: {error.strerror}"
+    return {"scheduler": current, "priority": IOPRIO[ioprio_get()[0]], "level": ioprio_get()[1]}
+
+
+def _scheduler_of(device: str) -> str:
+    """Return the file of the disk that `device` is, or is a partition of."""
+    entry = os.path.realpath(f"{SYS_BLOCK}/{os.path.basename(device)}")
+    whole = os.path.dirname(entry) if os.path.exists(f"{entry}/partition") else entry
+    return f"{whole}/queue/scheduler"
 
 
 def prepare() -> None:

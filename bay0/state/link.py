@@ -58,6 +58,8 @@ class Answer:
 class _Call:
     done: Callable[[Answer], None]
     timer: Timer
+    op: str
+    asked: float
 
 
 @define(eq=False, repr=False)
@@ -83,6 +85,7 @@ class WorkerLink:
     _current: _Worker | None = None
     _abandoned: _Worker | None = None
     _waiters: list[Callable[[Answer], None]] = field(factory=list)
+    longest_s: dict[str, float] = field(factory=dict)  # op -> the longest that an answer to it took, waiting for others included
     _ids: Any = field(factory=itertools.count)
     _failures: int = 0
     _last_failure: float = -CALM_S
@@ -127,7 +130,7 @@ class WorkerLink:
             self.reactor.call_soon(lambda: done(Answer(code=FAULT, why=f"the request {op} is too large")))
             return
         timer = self.reactor.call_later(bound_s, lambda: self._missed(worker, op, bound_s))
-        worker.calls[number] = _Call(done, timer)
+        worker.calls[number] = _Call(done, timer, op, self.reactor.clock())
         worker.outbox.append(request)
         if len(worker.outbox) == 1:
             self._push(worker)
@@ -208,6 +211,7 @@ class WorkerLink:
         if call is None:
             return True  # late: it was answered "timed out"
         call.timer.cancel()
+        self.longest_s[call.op] = max(self.longest_s.get(call.op, 0.0), self.reactor.clock() - call.asked)
         error = reply.get("error")
         call.done(Answer(code=error["code"], why=error["message"]) if error else Answer(value=reply["ok"]))
         return True

@@ -61,6 +61,8 @@ class StatePort:
     stored: list[dict[str, Any]] | None = None
     memory: dict[int, Step] = field(factory=dict)
     lost: int = 0
+    found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
+    good_time: Callable[[], int | None] = lambda: None  # what is to be kept of it; None: nothing sensible
     link: WorkerLink = field(init=False)
     _in_flight: set[int] = field(factory=set)
     _waiters: dict[int, _Waiter] = field(factory=dict)
@@ -98,6 +100,15 @@ class StatePort:
     def ask(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         """Ask the worker; see `WorkerLink.ask`."""
         self.link.ask(op, bound_s, done, **arguments)
+
+    def tell(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
+        """`ask` the database to keep something: a failure is the storage machine's business too."""
+
+        def answered(answer: Answer) -> None:
+            done(answer)
+            self._judge(answer)
+
+        self.ask(op, bound_s, answered, **arguments)
 
     def append_genesis(self, lines: list[str]) -> None:
         """Append to the genesis log if the disk is healthy; a failure is the storage machine's business."""
@@ -265,7 +276,7 @@ class StatePort:
                 self.link.replace_later()
                 return E.FAULT, str(error)
         self._current = False
-        for stage in (self._hello, self._mount, self._open_database, self._read, self._flush_memory):
+        for stage in (self._hello, self._mount, self._prefer, self._read_time, self._open_database, self._read, self._flush_memory):
             failure = yield from flow.as_long_as(owed, stage())
             if not owed():
                 return E.FAULT, "overtaken"
@@ -290,6 +301,20 @@ class StatePort:
         self.device = mounted.value
         self.log.info("persist mounted", device=self.device)
         return None
+
+    def _prefer(self) -> flow.Flow[Answer | None]:
+        preferred: Answer = yield self.link.waiting("prefer", self.bounds.find, device_=self.device)
+        if not preferred.ok:
+            return preferred
+        self.log.info("state i/o priority", **preferred.value)
+        return None
+
+    def _read_time(self) -> flow.Flow[Answer | None]:
+        """Read the last good time: before the database, so that this boot's own row has a time that makes sense."""
+        found: Answer = yield self.link.waiting("time_load", self.bounds.read)
+        if found.ok:
+            self.found_time(found.value)
+        return None if found.ok else found
 
     def _open_database(self) -> flow.Flow[Answer | None]:
         opened: Answer = yield self.link.waiting("open", self.bounds.open)
@@ -339,6 +364,10 @@ class StatePort:
         if steps and self._current:  # else the database may be an older program's, or lack this boot
             yield self.link.waiting("stage", self.bounds.commit, steps=steps)
             yield self.link.waiting("flush", self.bounds.commit)
+        if self._current:
+            kept: Answer = yield self.link.waiting("farewell", self.bounds.commit, seconds=self.good_time())
+            told = kept.value if kept.ok else {"failed": [kept.why]}
+            (self.log.warning if told["failed"] else self.log.info)("time and seed kept for the next boot", **told)
         closed: Answer = yield self.link.waiting("close", self.bounds.close)
         if not closed.ok:
             return (E.TIMED_OUT if closed.code == TIMED_OUT else E.FAULT), closed.why

@@ -70,6 +70,18 @@ class BootRow(_Base):
         table_name = "boot"
 
 
+class NackRow(_Base):
+    """A digest that must not be installed (nack.py). `at`: seconds since the epoch, by the clock of the boot that was told."""
+
+    digest = TextField(primary_key=True)
+    why = TextField()
+    at = IntegerField()
+    boot_id = TextField()
+
+    class Meta:
+        table_name = "nack"
+
+
 # A migration is written in SQL and never changed: the models above are those of the newest version.
 _VERSION_1 = (
     """CREATE TABLE machine (
@@ -88,6 +100,9 @@ _VERSION_2 = (  # personas: what is wanted of a machine in each step, and what i
     "ALTER TABLE machine ADD COLUMN config TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE journal ADD COLUMN desired TEXT NOT NULL DEFAULT 'stopped'",
 )
+_VERSION_3 = (  # what must not be installed again
+    "CREATE TABLE nack (digest TEXT NOT NULL PRIMARY KEY, why TEXT NOT NULL, at INTEGER NOT NULL, boot_id TEXT NOT NULL)",
+)
 
 
 def _run(statements: tuple[str, ...]) -> Callable[[SqliteDatabase], None]:
@@ -98,5 +113,5 @@ def _run(statements: tuple[str, ...]) -> Callable[[SqliteDatabase], None]:
     return migration
 
 
-MIGRATIONS: tuple[Callable[[SqliteDatabase], None], ...] = (_run(_VERSION_1), _run(_VERSION_2))
+MIGRATIONS: tuple[Callable[[SqliteDatabase], None], ...] = (_run(_VERSION_1), _run(_VERSION_2), _run(_VERSION_3))
 VERSION = len(MIGRATIONS)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.errors import StorageError
-from bay0.state import db, device, genesis, homes
-from bay0.state.paths import DATABASE, GENESIS, SPINE
+from bay0.state import db, device, entropy, genesis, homes, nack, time
+from bay0.state.paths import DATABASE, GENESIS, SEED, SPINE, TIME
 from bay0.state.schema import VERSION
 
 SOCKET_FD = 3
@@ -96,6 +96,30 @@ def _history(limit: int) -> list[dict[str, Any]]:
     return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], kinds=HISTORY_KINDS, limit=HISTORY_STEPS)} for boot in db.boots(limit)]
 
 
+def _time_save(seconds: int) -> int:
+    with db.translated():
+        return time.save(TIME, seconds)
+
+
+def _seed_renew() -> dict[str, Any]:
+    with db.translated():
+        return entropy.renew(SEED)
+
+
+def _farewell(seconds: int | None) -> dict[str, Any]:
+    """Keep time and seed for the next boot; each is tried whatever became of the other."""
+    done: dict[str, Any] = {"time": None, "seed": None, "failed": []}
+    try:
+        done["time"] = None if seconds is None else time.save(TIME, seconds)
+    except OSError as error:
+        done["failed"].append(f"time: {error}")
+    try:
+        done["seed"] = entropy.renew(SEED)["state"]
+    except OSError as error:
+        done["failed"].append(f"seed: {error}")
+    return done
+
+
 def _close() -> dict[str, Any]:
     try:
         empty = db.close()
@@ -112,6 +136,16 @@ OPS: dict[str, Callable[..., Any]] = {
     "hello": lambda: os.getpid(),
     "find": lambda wanted: device.find(wanted),
     "mount": lambda devices: device.mount_first(devices),
+    "prefer": lambda device_: device.prefer(device_),
+    "time_load": lambda: time.load(TIME),
+    "time_save": _time_save,
+    "seed_use": lambda trust: entropy.use(SEED, trust=trust),
+    "seed_renew": _seed_renew,
+    "farewell": _farewell,
+    "nack_put": lambda digest, why, at, boot_id: nack.put(digest, why, at, boot_id),
+    "nack_drop": lambda digest: nack.drop(digest),
+    "nack_find": lambda digest: nack.find(digest),
+    "nack_page": lambda after="": nack.page(after),
     "open": _open,
     "migrate": _migrate,
     "machines": lambda after="": db.machines(after),

@@ -95,6 +95,7 @@ class _Image:
     journal: list[dict[str, Any]]
     machines: dict[str, dict[str, Any]]
     order: list[str]
+    nacks: set[str]
 
     def of_boot(self, boot_id: str) -> list[dict[str, Any]]:
         return [row for row in self.journal if row["boot_id"] == boot_id]
@@ -115,6 +116,7 @@ class Checks:
     manifests: dict[str, list[dict[str, Any]]] = field(factory=lambda: defaultdict(list))
     foreign: dict[str, str] = field(factory=dict)
     lossy: set[str] = field(factory=set)
+    nacks: dict[str, bool | None] = field(factory=dict)  # digest -> what an operator was told last; None: nobody can know
     began: float = 0.0
     leaving: float | None = None
     complete: bool = False
@@ -179,6 +181,8 @@ class Checks:
 
     def asked_for(self, asked: Asked) -> None:
         name = asked.params.get("name", "")
+        if asked.method in ("nack.add", "nack.remove") and self.nacks.get(asked.params["digest"]) is not (asked.method == "nack.add"):
+            self.nacks[asked.params["digest"]] = None
         if asked.method == "persona.create":
             self.manifests[name].append(asked.params["manifest"])
         if asked.params.get("home"):
@@ -194,6 +198,9 @@ class Checks:
             self.count["refusals"] += 1
             return
         self.count["answers"] += 1
+        if asked.method.startswith("nack."):
+            self._nack_answered(asked, result)
+            return
         verb = asked.method.rpartition(".")[2]
         if verb in PROMISES or verb == "focus":
             machine = "focus" if verb == "focus" else asked.params["name"]
@@ -205,6 +212,13 @@ class Checks:
         if asked.params.get("home") and result["settled"]:
             name = names.parse(asked.params["name"]).podman
             hold(not self.world.homes.left(name) or name in self.world.homes.kept, f"the home of {name} was told to be empty")
+
+    def _nack_answered(self, asked: Asked, result: dict[str, Any]) -> None:
+        digest = asked.params["digest"]
+        others = [each for each in self.world.asked if each is not asked and not each.answers and each.params.get("digest") == digest]
+        if not others:  # else the last of them decides
+            self.nacks[digest] = result["nacked"]
+            self.count["nacks"] += 1
 
     def podman_called(self, argv: list[str]) -> None:
         """Nothing is removed before the stored personas are known, and never anything of somebody else."""
@@ -304,10 +318,12 @@ class Checks:
                 return None
             journal = [dict(r) for r in link.execute("SELECT * FROM journal ORDER BY boot_id, n")]
             machines = {r["name"]: dict(r) for r in link.execute("SELECT * FROM machine")}
+            old = not link.execute("SELECT name FROM sqlite_master WHERE name='nack'").fetchall()
+            nacks = set() if old else {r["digest"] for r in link.execute("SELECT digest FROM nack")}
             order = [r["boot_id"] for r in link.execute("SELECT boot_id FROM boot ORDER BY ordinal")]
         finally:
             link.close()
-        return _Image(journal, machines, order)
+        return _Image(journal, machines, order, nacks)
 
     def after_cut(self) -> None:
         """The machine has just stopped: is what the disk holds good enough for the next boot?"""
@@ -329,7 +345,15 @@ class Checks:
         kept = set() if image is None else {(row["boot_id"], row["n"]) for row in image.journal}
         forgotten = set() if image is None or len(image.order) < JOURNAL_KEEP_BOOTS else {b for b, _ in self.promised} - set(image.order)
         lost = {key for key in self.promised - kept if key[0] not in self.lossy | forgotten}
+        self._nacks_kept(set() if image is None else image.nacks)
         hold(not lost, f"acknowledged and lost: {_told([self.steps[key] for key in sorted(lost)])}")
+
+    def _nacks_kept(self, there: set[str]) -> None:
+        forgotten = {digest for digest, nacked in self.nacks.items() if nacked} - there
+        hold(not forgotten, f"NACKed, acknowledged and forgotten: {forgotten}")
+        back = there & {digest for digest, nacked in self.nacks.items() if nacked is False}
+        hold(not back, f"allowed again, acknowledged and refused after all: {back}")
+        hold(there <= set(self.nacks), "a NACK that nobody asked for")
 
     def journal_is_sound(self, image: _Image) -> None:
         self._rows_are_ours(image)

@@ -207,6 +207,9 @@ class Disk:
         self.mounted = True
         return DEVICE
 
+    def prefer(self, _device: str) -> dict[str, Any]:
+        return {"scheduler": "none", "priority": "none", "level": 0}
+
     def prepare(self) -> None:
         assert self.mounted, "the database is opened without a mounted disk"
         if self.readonly:

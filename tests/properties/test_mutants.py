@@ -20,7 +20,7 @@ from test_enumeration import ONCE, SMALL, UNKNOWN, is_over, prepare
 from test_enumeration import recover as recovered
 from world import World
 
-from bay0 import flow, names, reconcile
+from bay0 import flow, nackverbs, names, reconcile
 from bay0.audit import Audit
 from bay0.clearing import Cleared, Clearing
 from bay0.duties import BootStages
@@ -30,7 +30,7 @@ from bay0.machines.persona import PERSONA, E, S
 from bay0.machines.table import Row, Tries
 from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
-from bay0.state import db, homes, worker
+from bay0.state import db, homes, nack, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
@@ -116,6 +116,20 @@ def hunt(first: list[Hunt]) -> tuple[int, str] | None:
 @mutant
 def no_transaction_around_a_commit(patch: Patch) -> None:
     patch.setattr(database, "atomic", lambda *_: contextlib.nullcontext())
+
+
+@mutant
+def a_nack_is_not_forced_to_the_disk(patch: Patch) -> None:
+    patch.setattr(nack.db, "forced", contextlib.nullcontext)
+
+
+@mutant
+def a_nack_is_answered_before_the_disk_has_it(patch: Patch) -> None:
+    def hasty(port: StatePort, done: Callable[[bool], None], digest: str, *, why: str = "", nacked: bool = True) -> None:
+        port.tell("nack_put", 1, lambda _answer: None, digest=digest, why=why, at=1, boot_id="x")
+        done(True)
+
+    patch.setattr(nackverbs, "write_nack_registry", hasty)
 
 
 def _reword(patch: Patch, reworded: Callable[[str], str]) -> None:

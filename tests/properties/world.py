@@ -54,7 +54,10 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     PLAY: {"image": IMAGE, "home": "/root", "restart": "always", "retries": 1, "stop_s": 3, "autostart": True},
     IDLE: {"image": IMAGE},
 }
-WORKER_OPS = ("probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep")
+WORKER_OPS = (
+    "probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep",
+    "time_save", "seed_use", "seed_renew", "farewell",
+)  # fmt: skip
 
 
 class SimSelector:
@@ -318,6 +321,7 @@ class World:
         self.now = 1.0
         self.boots = 0
         self.boot_id = ""
+        self.began = self.clock_moved = 0.0
         self.rolled_back: Files | None = None  # the database as a program too old for it found it
         self.on = False
         self.spine: Any = None
@@ -369,7 +373,7 @@ class World:
             database.close()
         setattr_ = self.patch.setattr
         self.disk.install(self.patch)
-        for name in ("find", "mount_first", "prepare", "unmount"):
+        for name in ("find", "mount_first", "prefer", "prepare", "unmount"):
             setattr_(worker.device, name, getattr(self.disk, name))
         setattr_(worker, "PRUNE_EVERY", PRUNE_EVERY)
         for module in (db, worker):
@@ -378,6 +382,10 @@ class World:
         setattr_(worker, "DATABASE", self.disk.path)
         setattr_(worker, "ALIVE", os.path.join(self.disk.folder, "alive"))
         setattr_(worker, "GENESIS", os.path.join(self.disk.folder, "genesis.log"))
+        for name in ("TIME", "SEED"):
+            setattr_(worker, name, os.path.join(self.disk.folder, name.lower()))
+        setattr_(worker.entropy, "RNG", os.devnull)
+        setattr_(worker.entropy, "fresh", lambda: b"%32d" % self.boots)
         for op in WORKER_OPS:
             self.patch.setitem(worker.OPS, op, self._guarded(worker.OPS[op]))
         for name in ("HOMES", "LOGS", "CONTAINERS", "TRASH"):
@@ -396,6 +404,7 @@ class World:
         setattr_(init, "read_text", lambda _path: self.boot_id)
         setattr_(init, "_wanted", lambda words: self._wanted(words))
         setattr_(init, "SYS_BLOCK", self.blocks)
+        setattr_(init, "Continuity", functools.partial(init.Continuity, now=self._wall, forward=self._forward))
         setattr_(bay0.log, "kernel_ms", lambda: int(self.now * 1000))
         setattr_(duties.mounts, "mount_kernel_filesystems", lambda: self._stage("mount"))
         setattr_(duties.cgroup, "shield_pid1", lambda: self._stage("shield"))
@@ -417,6 +426,15 @@ class World:
     def _stage(self, name: str) -> list[str]:
         self.seam(f"stage {name}")
         return [f"{name} fails"] if self.stage_fault == name else []
+
+    def _wall(self) -> int:
+        """The machine's clock: its battery is empty, so each boot begins in 1970."""
+        return int(self.now - self.began + self.clock_moved)
+
+    def _forward(self, floor: int) -> int:
+        moved = max(0, floor - self._wall())
+        self.clock_moved += moved
+        return moved
 
     def _wanted(self, words: cmdline.Words) -> dict[str, ServiceSpec]:
         wanted = {CONSOLE: ServiceSpec(("/bin/sh",))}
@@ -455,6 +473,7 @@ class World:
         self._program(older=older)
         self.boots += 1
         self.boot_id = f"{self.boots:08x}-sim"
+        self.began, self.clock_moved = self.now, 0.0
         self.on = True
         sinks = SimpleNamespace(file=SimpleNamespace(open=lambda: None), console=SimpleNamespace(push=lambda: None), console_level=0)
         watchdog = SimpleNamespace(path="none", open=lambda: False, feed=lambda _now: None)
@@ -610,6 +629,10 @@ class World:
             self.spine.control.methods[asked.method](asked.params, reply)
         except Bay0Error as refusal:
             reply(refusal)
+
+    def nack(self, number: int, *, nacked: bool = True) -> Asked:
+        """An operator refuses a digest, or allows it again."""
+        return self.call("nack.add" if nacked else "nack.remove", digest=f"sha256:{number:064x}")
 
     def be(self, name: str, **changes: Any) -> None:
         """See to it that a persona is there."""

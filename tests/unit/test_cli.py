@@ -26,7 +26,7 @@ from bay0.reactor import Reactor
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
-    "image", "events", "completion",
+    "image", "events", "completion", "nack",
 )  # fmt: skip
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",
@@ -40,6 +40,10 @@ STATUS = {
     "pid1": {
         "pid": 1, "rss_kib": 20480, "pss_kib": 10240, "longest_turn_ms": 12.5, "turns": 99, "reaped": 7, "orphans": 2,
         "commands_running": 0, "commands_left_behind": 0, "console_lines_dropped": 0,
+    },
+    "continuity": {
+        "now": 1795000000, "build": 1790000000, "saved": 1794999990, "moved_s": 12, "sane": True,
+        "seed": {"found": "new", "mixed": True, "credited": False, "why": "nobody asked to trust it"},
     },
     "watchdog": {"armed": True, "timeout_s": 30, "fed": 12},
     "machines": [{"name": "sys://console", "kind": "tenant", "state": "running", "seq": 3, "attempts": 2}],

@@ -28,7 +28,7 @@ from bay0.effects.shield import Watchdog
 from bay0.errors import StorageError
 from bay0.machines.boot import E, S
 from bay0.machines.storage import S as Health
-from bay0.state import device, paths, worker
+from bay0.state import device, entropy, paths, worker
 
 GENEROUS = Bounds(worker_start=20, find=20, mount=20, open=20, migrate=20, read=20, commit=20, flush=20, genesis=20, close=20, term_grace=0.5)
 THING = "sys://thing"
@@ -62,11 +62,12 @@ class Machine:
     def _play_disk(self) -> None:
         root = str(self.top / "persist")
         for module in (paths, device, worker):
-            for name in ("ROOT", "SPINE", "DATABASE", "GENESIS", "ALIVE"):
+            for name in ("ROOT", "SPINE", "DATABASE", "GENESIS", "ALIVE", "TIME", "SEED"):
                 if hasattr(module, name):
                     setattr(module, name, getattr(module, name).replace("/persist", root, 1))
         device.find = lambda wanted: [wanted or "/dev/vda"]  # type: ignore[assignment]
         device.mount_first = lambda devices: devices[0]  # type: ignore[assignment]
+        entropy.RNG = os.devnull
         device.unmount = lambda: None  # type: ignore[assignment]
 
     def boot(self, words: str = "", boot_id: str = "11111111-aaaa", begin: bool = True) -> init.Spine:

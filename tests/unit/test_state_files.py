@@ -219,7 +219,7 @@ def test_the_first_disk_that_mounts_is_taken(kernel: Callable[..., Kernel]) -> N
     played = kernel(bad=("/dev/vdb",))
     assert device.mount_first(["/dev/vdb", "/dev/vda", "/dev/vdc"]) == "/dev/vda"
     assert [call.split()[1] for call in played.calls] == ["/dev/vdb", "/dev/vda"]
-    assert played.calls[-1] == f"mount /dev/vda {paths.ROOT} 0x406 errors=remount-ro"
+    assert played.calls[-1] == f"mount /dev/vda {paths.ROOT} 0x406 {device.OPTIONS}"
 
 
 def test_when_none_mounts_each_reason_is_said(kernel: Callable[..., Kernel]) -> None:

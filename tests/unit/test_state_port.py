@@ -19,6 +19,8 @@ from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, StatePort
 BOOT = {"boot_id": "b1", "version": "0.1.0", "kernel": "6.18", "started_wall": 1}
 FINE: dict[str, Any] = {
     "hello": 1, "find": ["/dev/vda"], "mount": "/dev/vda", "open": {"version": 1}, "migrate": {"ran": 0, "version": 1}, "machines": [[], False],
+    "prefer": {}, "time_load": {"seconds": None, "why": "", "read": True}, "time_save": 1, "farewell": {"time": 1, "seed": "new", "failed": []},
+    "seed_use": {"found": "none", "mixed": False, "credited": False, "why": ""}, "seed_renew": {"written": True, "state": "new", "why": ""},
     "stage": 0, "flush": 0, "commit": 1, "genesis": True, "probe": True, "close": {"checkpointed": True},
 }  # fmt: skip
 
@@ -107,7 +109,7 @@ def healthy() -> Bench:
 
 def test_opening_goes_through_its_stages_in_order(bench: Bench) -> None:
     bench.engine.send("storage:b1", Storage.ATTACH)
-    assert bench.serve() == ["hello", "find", "mount", "open", "migrate", "machines", "stage", "flush"]
+    assert bench.serve() == ["hello", "find", "mount", "prefer", "time_load", "open", "migrate", "machines", "stage", "flush"]
     assert bench.health is Health.DURABLE
     assert bench.port.device == "/dev/vda"
     assert [event for event in bench.log.events() if "persist" in event or "state db" in event] == [

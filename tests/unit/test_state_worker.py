@@ -259,6 +259,7 @@ def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> N
     assert set(worker.OPS) == {
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "genesis",
         "genesis_tail", "close", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep",
+        "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
     }  # fmt: skip
     assert default_socket_buffer() > worker.PACKET_MAX
 
