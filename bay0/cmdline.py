@@ -19,6 +19,7 @@ class Words:
     exec: bool = False
     trust_seed: bool = False
     console: str = "info"
+    governor: bool = True
     complaints: tuple[str, ...] = field(default=())
 
 
@@ -63,6 +64,10 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         if value not in ("debug", "info", "warning", "error"):
             return "must be debug, info, warning or error"
         found["console"] = value
+    elif key == "governor":
+        if value not in ("on", "off"):
+            return "must be on or off"
+        found["governor"] = value == "on"
     else:
-        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console"
+        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console, governor"
     return None

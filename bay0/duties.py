@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 HOSTNAME = "spine"
 POWER_AGAIN_S = 1.0
+PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
 
 
@@ -129,6 +130,10 @@ class BootStages:
         except OSError as error:
             failures.append(f"cgroup: {error}")
         failures += _network()
+        if os.path.exists(PRESSURE):
+            self.log.info("pressure information is there", path=PRESSURE)
+        else:
+            self.log.warning("no pressure information", why=f"{PRESSURE} is missing: the kernel needs psi=1 on its command line")
         with contextlib.suppress(OSError):
             socket.sethostname(HOSTNAME)
         self._verdict(instance, token, failures)

@@ -11,18 +11,19 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
 import socket
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
 import bay0
-from bay0 import cmdline, fence, log, nackverbs
+from bay0 import cmdline, fence, log, nackverbs, precompiled
 from bay0.bounds import Bounds
 from bay0.continuity import Continuity
 from bay0.control import ControlServer
@@ -45,10 +46,16 @@ from bay0.state import paths
 from bay0.state.port import StatePort
 from bay0.verbs import Verbs
 
+if TYPE_CHECKING:
+    from bay0.governor import Keeper
+
 CMDLINE = "/proc/cmdline"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROBE_EVERY_S = 10.0
 LOOK_EVERY_S = 5.0
+GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
+GOVERN_PART_S = 0.1
+GOVERNOR = ("bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor")
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -104,6 +111,7 @@ class Spine:
     continuity: Continuity
     entered_ms: int = 0
     persona_verbs: PersonaVerbs | None = None
+    governor: Keeper | None = None
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
     _tried: frozenset[str] = frozenset()
@@ -132,6 +140,10 @@ class Spine:
         self.stages.look_converged()
         self.personas.stepped(instance, step)
         self.focus.stepped(instance, step)
+        if self.governor is not None:
+            self.governor.stepped(instance, step)
+            if self.boot.now in boot.LEAVES:
+                self.governor.close()
         if self.persona_verbs is not None:
             self.persona_verbs.stepped(instance, step)
         if instance.definition.kind in ("boot", "storage") and instance not in (self.boot, self.state.storage):
@@ -159,6 +171,23 @@ class Spine:
         self.continuity.completed()
         self.personas.sweep_trash()  # of an earlier boot
         self.personas.audit.begin()
+        if self.words.governor:
+            self.reactor.call_later(GOVERN_AFTER_S, self._govern)
+        else:
+            self.log.warning("nobody is governed", why="bay0.governor=off on the kernel command line")
+
+    def _govern(self, parts: tuple[str, ...] = GOVERNOR) -> None:
+        """Load the governor, a module a turn since each takes its time on a slow machine, and let it begin."""
+        if self.boot.now is not boot.S.COMPLETE:
+            return
+        with precompiled.used():
+            part = importlib.import_module(parts[0])
+        if len(parts) > 1:
+            self.reactor.call_later(GOVERN_PART_S, partial(self._govern, parts[1:]))
+            return
+        self.governor = part.make(self)
+        self.log.info("governor begins")
+        self.reactor.call_soon(self.governor.begin)
 
     def _probe(self) -> None:
         self.state.probe(f"{self.boot_id} {log.kernel_ms()}")

@@ -42,6 +42,7 @@ class Verbs:
             "power": self.power,
             "run": self.run,
             "storage.retry": self.retry,
+            "governor": self.governor,
         }
         if self.spine.words.debug:
             table["debug.crash"] = self.crash
@@ -116,6 +117,13 @@ class Verbs:
             reply(answer.value if answer.ok else RefusedError(f"the journal cannot be read now: {answer.why}"))
 
         self.spine.state.ask("journal", self.spine.bounds.open, answered, machine=machine, limit=limit)
+
+    def governor(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with what the governor sees, whom it restrains and why."""
+        if self.spine.governor is None:
+            on = self.spine.words.governor
+            raise RefusedError("the governor begins a few seconds after init is complete" if on else "bay0.governor=off on the kernel command line")
+        reply(self.spine.governor.show())
 
     def power(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Begin an orderly stop; answered as soon as the step is taken."""

@@ -1,4 +1,4 @@
-"""Usage: precompile.py MODULE PATH. Writes what attrs compiles while MODULE is imported, for bay0/precompiled.py.
+"""Usage: precompile.py MODULE... PATH. Writes what attrs compiles while each MODULE is imported, for bay0/precompiled.py.
 
 Some of its text depends on the interpreter's hash seed (the salt of __hash__): what two seeds do not agree on is left out, so
 that the same sources give the same bytes.
@@ -19,7 +19,9 @@ def recorded(module: str, seed: int) -> dict[tuple[str, str], object]:
 
 
 if __name__ == "__main__":
-    first, second = recorded(sys.argv[1], 1), recorded(sys.argv[1], 2)
-    same = {key: code for key, code in first.items() if key in second}
-    with open(sys.argv[2], "wb") as file:
+    same = {}
+    for module in sys.argv[1:-1]:
+        first, second = recorded(module, 1), recorded(module, 2)
+        same |= {key: code for key, code in first.items() if key in second}
+    with open(sys.argv[-1], "wb") as file:
         marshal.dump(same, file)

@@ -26,7 +26,7 @@ from bay0.reactor import Reactor
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
-    "image", "events", "completion", "nack",
+    "image", "events", "completion", "nack", "governor", "doctor", "support",
 )  # fmt: skip
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",
@@ -129,7 +129,11 @@ def test_usage_that_makes_no_sense_is_status_2_and_says_what_would(words: list[s
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["boot"], ["machines"], ["history", "x"], ["run", "true"], ["poweroff"], ["reboot"], ["storage"], ["debug", "crash"]]
+    "words",
+    [
+        ["status"], ["boot"], ["machines"], ["history", "x"], ["run", "true"], ["poweroff"], ["reboot"], ["storage"], ["debug", "crash"],
+        ["governor"], ["doctor"], ["support", "/nowhere/x"],
+    ],
 )
 def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == cli.NO_SPINE == 3

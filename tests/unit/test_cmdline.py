@@ -77,3 +77,10 @@ def test_the_last_good_word_wins() -> None:
 
 def test_odd_bytes_are_survived() -> None:
     assert len(cmdline.parse("bay0.panic=\ufffd\x7f bay0.\x00=1").complaints) == 2
+
+
+def test_the_governor_is_on_unless_a_word_turns_it_off() -> None:
+    assert cmdline.parse("").governor
+    assert cmdline.parse("bay0.governor=on").governor
+    assert not cmdline.parse("bay0.governor=off").governor
+    assert cmdline.parse("bay0.governor=maybe").complaints == ("bay0.governor=maybe: must be on or off",)

@@ -215,6 +215,11 @@ def test_pid_1_loads_no_part_of_the_worker_or_the_command_line(pid1: set[str]) -
         "bay0.cli",
         "bay0.client",
         "bay0.logview",
+        "bay0.carecli",
+        "bay0.doctor",
+        "bay0.support",
+        "bay0.governor",
+        "bay0.thermal",
         "bay0.personacli",
         "bay0.state.personalog",
     }

@@ -25,7 +25,7 @@ from bay0.bounds import Bounds
 from bay0.effects import modules, mounts, power, shield, spawn
 from bay0.effects.service import ServiceSpec
 from bay0.effects.shield import Watchdog
-from bay0.errors import StorageError
+from bay0.errors import RefusedError, StorageError
 from bay0.machines.boot import E, S
 from bay0.machines.storage import S as Health
 from bay0.state import device, entropy, paths, worker
@@ -241,7 +241,7 @@ def test_a_disk_that_hangs_makes_a_dirty_boot_and_is_taken_when_it_answers(tmp_p
     machine.turn_until(spine, lambda: spine.state.storage is not None and spine.state.storage.now is Health.DURABLE, "recovery")
     assert spine.state.dirty is None
     machine.turn_until(spine, lambda: not spine.state.memory)
-    assert "reconciled" in [line["event"] for line in machine.logged()]
+    machine.turn_until(spine, lambda: "reconciled" in [line["event"] for line in machine.logged()], "the reconcile, which comes late as well")
     machine.leave(spine)
     assert machine.stored()["boot:11111111"] == "leaving"
 
@@ -331,6 +331,31 @@ def test_the_crash_method_is_only_there_when_the_command_line_says_so(tmp_path: 
     machine = Machine(tmp_path)
     assert "debug.crash" not in machine.boot(begin=False).control.methods
     assert "debug.crash" in machine.boot("bay0.debug", begin=False).control.methods
+
+
+@in_child
+def test_the_governor_begins_after_the_boot_and_ends_with_the_spine(tmp_path: Path) -> None:
+    init.GOVERN_AFTER_S = init.GOVERN_PART_S = 0.0
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    machine.turn_until(spine, lambda: spine.governor is not None and spine.governor.seen is not None, "the governor's first look")
+    answers: list[Any] = []
+    spine.control.methods["governor"]({}, answers.append)
+    assert answers[0]["tenants"] == []
+    machine.leave(spine)
+    assert spine.governor is not None
+    assert spine.governor._closed
+
+
+@in_child
+def test_the_governor_can_be_turned_off_and_that_is_said(tmp_path: Path) -> None:
+    init.GOVERN_AFTER_S = 0.0
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot("bay0.governor=off"))
+    assert [line["level"] for line in machine.logged() if line["event"] == "nobody is governed"] == ["warning"]
+    with pytest.raises(RefusedError, match="governor=off"):
+        spine.control.methods["governor"]({}, lambda _answer: None)
+    machine.leave(spine)
 
 
 @pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "poweroff"), (signal.SIGPWR, "poweroff"), (signal.SIGINT, "reboot")])

@@ -1,0 +1,105 @@
+"""The verbs for somebody who wonders what is the matter: `governor`, `doctor`, `support`. All run in their own process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bay0 import client
+from bay0.clikit import DONE, REFUSED, emit
+from bay0.errors import RefusedError, UsageError
+
+LOG_LINES_MAX = 20_000
+ASKED_MAX = 32  # machines whose journal is read
+
+
+def register(verbs: Any) -> None:
+    """Add the verbs to the command line's."""
+    for name, call, text in (
+        ("governor", governor, "show what the governor sees, whom it restrains and why it acted"),
+        ("doctor", doctor, "say what is wrong and which command helps; status 0: nothing, 1: findings"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.add_argument("--json", action="store_true", help="print JSON for programs")
+        verb.set_defaults(call=call)
+    text = "write a bundle for somebody who helps: state, log, journal, kernel; no persona's data, no secrets"
+    verb = verbs.add_parser("support", help=text, description=text)
+    verb.add_argument("file", metavar="FILE", help="a new file, such as /tmp/support.tar.gz; - for stdout")
+    verb.set_defaults(call=support, json=False)
+
+
+def governor(options: argparse.Namespace) -> int:
+    """Print what the governor sees."""
+    from bay0 import governorreport
+
+    found = client.call("governor")
+    emit(options, found, governorreport.text(found))
+    return DONE
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print what is wrong."""
+    from bay0 import doctor as rules
+
+    found = _findings()
+    emit(options, rules.wire(found), rules.text(found))
+    return REFUSED if found else DONE
+
+
+def support(options: argparse.Namespace) -> int:
+    """Write the bundle."""
+    from bay0 import doctor as rules
+    from bay0 import support as bundles
+
+    if options.file != "-" and os.path.lexists(options.file):
+        raise UsageError(f"{options.file} is there already; it is not replaced")
+    bundle = bundles.collect(lambda: rules.text(_findings()))
+    data = bundle.archive()
+    if options.file == "-":
+        sys.stdout.buffer.write(data)
+        return DONE
+    bundles.write(options.file, data)
+    print(f"{options.file}: {len(data) / 1024:.0f} KiB, {len(bundle.parts)} parts")
+    for name, why in bundle.missing.items():
+        print(f"without {name}: {why}")
+    return DONE
+
+
+def _findings() -> Sequence[Any]:
+    """Gather everything the doctor looks at. What cannot be asked is a finding of its own where it matters, and left out elsewhere."""
+    from bay0 import doctor as rules
+    from bay0 import net
+
+    status, network = client.call("status"), net.violations()
+    personas = _maybe("persona.list") or ()
+    unclear = [p["name"] for p in personas if p["state"] in ("failed", "stuck", "waiting") and p["why"] == rules.AS_BEFORE][:ASKED_MAX]
+    journal = {name: rows for name in unclear if (rows := _maybe("history", machine=name, limit=1))}
+    boots, governed = _maybe("boots", previous=0), _maybe("governor")
+    return rules.findings(status, personas=personas, boots=boots, governor=governed, log=_log(), network=network, journal=journal)
+
+
+def _maybe(method: str, **params: Any) -> Any:
+    try:
+        return client.call(method, **params)
+    except RefusedError:
+        return None
+
+
+def _log() -> list[dict[str, Any]]:
+    import json
+
+    from bay0 import logview
+    from bay0.logline import RUN_LOG
+
+    found = []
+    for line in list(logview.stored(RUN_LOG))[-LOG_LINES_MAX:]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found

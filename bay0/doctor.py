@@ -1,0 +1,219 @@
+"""`bay0 doctor`: what is wrong, in words, and beside it the command that helps. Pure: everything it looks at is handed to it.
+
+A finding is something a person may want to do something about. What mends itself is one only while it lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import asdict, frozen
+
+from bay0.logline import LEVELS
+from bay0.personareport import age, label, on_terminal
+from bay0.report import REMEDIES
+
+Facts = Mapping[str, Any]
+SLOW_TURN_MS = 5000.0  # of PID 1; its watchdog has 30 s, and a host without KVM makes one second of a tenth
+HALF_STATE_MS = 300_000  # longer than any busy state's deadline, without patience
+HALF_STATES = ("starting", "pausing", "resuming", "stopping", "converging")
+TRIES_WORTH_A_WORD = 2
+MEMORY_SOME = 10.0  # percent, as the governor warns
+AS_BEFORE = "as an earlier boot left it"
+STATES_THAT_HEAL = {"opening": "storage is being opened; look again in a moment", "reattaching": "the disk is back and is being opened"}
+
+# what the log says once and nothing else remembers: event -> (component, sentence, what helps); {..} are the record's own keys
+EVENTS = {
+    "kernel command line word ignored": ("kernel", "a word of its command line makes no sense: {why}", "correct it; docs/ARCHITECTURE.md lists them"),
+    "containers of somebody else left alone": ("podman", "containers that are not bay0's: {containers}", "`podman rm` them if you do not want them"),
+    "machine of an unknown kind or name left alone": ("database", "{machine} was stored by another version", "boot the newer image"),
+    "unknown state converged": ("database", "{machine} was stored in a state of another version: {state}", "`bay0 history {machine}`"),
+    "podman is not configured": ("podman", "its configuration could not be written: {why}", "free memory, then `bay0 reboot`"),
+    "podman's storage is damaged: it repairs itself": ("podman", "its storage was damaged: {why}", "`bay0 image list`: load again what is missing"),
+    "podman's storage is beyond repair: set aside, images are to be loaded again": (
+        "podman", "its storage was begun anew: {why}", "`bay0 image load FILE` for images of your own"
+    ),
+    "container not removed": ("podman", "{container} was not removed: {why}", "it is tried again; if it stays, `bay0 storage` and `bay0 log`"),
+    "limits not written": ("governor", "{persona} is not restrained: {why}", "`bay0 governor`"),
+    "nobody is governed": ("governor", "it is off: {why}", "boot without that word"),
+    "memory is not reserved": ("governor", "personas have no limit together: {why}", "`bay0 governor`"),
+    "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
+}  # fmt: skip
+SAID_ELSEWHERE = ("step", "state db open/migrate failed")  # storage tells it
+
+
+@frozen
+class Finding:
+    """`level` is error (something does not work) or warning (it works, but)."""
+
+    component: str
+    what: str
+    help: str
+    level: str = "warning"
+
+
+def findings(
+    status: Facts,
+    *,
+    personas: Sequence[Facts] = (),
+    boots: Facts | None = None,
+    governor: Facts | None = None,
+    log: Iterable[Facts] = (),
+    network: Sequence[str] = (),
+    journal: Mapping[str, Sequence[Facts]] | None = None,
+) -> list[Finding]:
+    """Return all findings, errors first. `journal`: last rows of machines whose reason this boot does not know; the rest is as the methods answer."""
+    found = [
+        *_storage(status),
+        *_boot(status, boots or {}),
+        *_pid1(status),
+        *(Finding("network", f"the spine must have none: {each}", "find out which module brought it: `bay0 log`", "error") for each in network),
+        *_tenants(status),
+        *_personas(status, personas, journal or {}),
+        *_governor(governor),
+        *_log(log),
+    ]
+    return sorted(found, key=lambda each: each.level != "error")
+
+
+def _storage(status: Facts) -> Iterator[Finding]:
+    health = status["storage"]
+    state, where = health["state"], f" on {health['device']}" if health.get("device") else ""
+    if state in REMEDIES:
+        why = f": {status['dirty']}" if status["dirty"] else ""
+        yield Finding("storage", f"{state}{where}{why}. What changes now is only in memory", REMEDIES[state], "error")
+    elif state in STATES_THAT_HEAL:
+        yield Finding("storage", f"{state}{where}", STATES_THAT_HEAL[state])
+    elif status["dirty"]:
+        yield Finding("storage", f"dirty boot: {status['dirty']}", "`bay0 storage`")
+    if health["lost"]:
+        yield Finding("storage", f"{health['lost']} steps did not fit into memory and are lost", "`bay0 boot` shows what is known", "error")
+    if health["workers_left_behind"]:
+        yield Finding("storage", "a state worker hangs in the kernel: its disk does not answer", "mend the disk's path; it comes back by itself")
+
+
+def _boot(status: Facts, boots: Facts) -> Iterator[Finding]:
+    if status["boot"] != "complete":
+        yield Finding("boot", f"the boot is in `{status['boot']}`", "`bay0 boot`")
+    for step in boots.get("this", {}).get("steps", ()):
+        if step["kind"] == "boot" and step["event"] in ("fault", "timed_out"):
+            yield Finding("boot", step["why"], "`bay0 boot`, then `bay0 log` around that time", "error")
+    if boots.get("unread"):
+        yield Finding("boot", f"earlier boots cannot be read: {boots['unread']}", "`bay0 storage`")
+
+
+def _pid1(status: Facts) -> Iterator[Finding]:
+    pid1 = status["pid1"]
+    if pid1["longest_turn_ms"] > SLOW_TURN_MS:
+        yield Finding("PID 1", f"it stood still for {pid1['longest_turn_ms']:.0f} ms once", "a busy host, or a defect: `bay0 support FILE`")
+    if pid1["commands_left_behind"]:
+        what = f"{pid1['commands_left_behind']} commands hang in the kernel and cannot be ended"
+        yield Finding("commands", what, "mostly a dead disk: `bay0 storage`; `bay0 log` names them", "error")
+    if pid1["console_lines_dropped"]:
+        yield Finding("console", f"{pid1['console_lines_dropped']} lines were not shown: the terminal did not read", "`bay0 log` has them all")
+    if not status["watchdog"]["armed"]:
+        help_ = "QEMU: `-device i6300esb`, as boot-qemu.sh has it"
+        yield Finding("watchdog", "there is no hardware watchdog: a hang of PID 1 is seen by nobody", help_)
+
+
+def _tenants(status: Facts) -> Iterator[Finding]:
+    for machine in status["machines"]:
+        if machine["kind"] != "tenant":
+            continue
+        help_ = f"`bay0 history {machine['name']}`, `bay0 log`"
+        if machine["state"] == "failed":
+            yield Finding(machine["name"], "it failed and is not tried again", help_, "error")
+        elif machine["state"] == "waiting" and machine["attempts"] > TRIES_WORTH_A_WORD:
+            yield Finding(machine["name"], f"it ended {machine['attempts']} times and is tried again", help_)
+
+
+def _personas(status: Facts, personas: Sequence[Facts], journal: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
+    for persona in personas:
+        name, state, short = persona["name"], persona["state"], label(persona["name"])
+        why = on_terminal(persona["why"] or "")
+        rows = journal.get(name)
+        if why == AS_BEFORE and rows:
+            why = on_terminal(rows[-1]["why"])
+        if state == "failed":
+            yield Finding(name, f"failed: {why}", f"`bay0 persona logs {short}`; `bay0 persona start {short}` tries once more", "error")
+        elif state == "stuck":
+            yield Finding(name, f"stuck: {why}", "podman could not clear it, mostly for want of a disk: `bay0 storage`, `bay0 log`", "error")
+        elif state == "waiting":
+            yield Finding(name, f"it ended and is tried again (attempt {persona['attempts']}): {why}", f"`bay0 persona logs {short}`")
+        elif state in HALF_STATES and status["up_ms"] - persona["since_ms"] > HALF_STATE_MS:
+            since = age(persona["since_ms"], status["up_ms"])
+            yield Finding(name, f"it has been `{state}` for {since}: {why}", f"`bay0 persona show {short}`; `bay0 persona reset {short}`", "error")
+
+
+def _governor(governor: Facts | None) -> Iterator[Finding]:
+    if governor is None:
+        return
+    if not governor["psi"]:
+        yield Finding("pressure", "the kernel gives no pressure information: nobody is governed by it", "boot with `psi=1`", "error")
+    for group in governor["protected"]:
+        memory = group["memory"]
+        if memory and memory["some"] > MEMORY_SOME:
+            what = f"{group['name']} waits for memory {memory['some']:g} % of the time"
+            yield Finding("pressure", what, "`bay0 governor`; stop a persona: `bay0 persona list`")
+    if governor["hot"]:
+        yield Finding("heat", "the machine is near its trip", "`bay0 governor` shows the sensors")
+    if governor["blind"]:
+        yield Finding("heat", "no temperature can be believed: all but the one in front are capped", "`bay0 governor` says why")
+    for tenant in governor["tenants"]:
+        if tenant["rung"] != "free":
+            what = f"restrained by the governor ({tenant['rung']}) because of {tenant['cause']}"
+            yield Finding(tenant["name"], what, f"`bay0 governor` says why; `bay0 focus {label(tenant['name'])}` sets it free")
+
+
+def _log(records: Iterable[Facts]) -> Iterator[Finding]:
+    """Go through the log: what an event means, the last of a kind with its count; and errors that nobody explains."""
+    kinds: dict[str, list[Facts]] = {}
+    errors: list[Facts] = []
+    died = ""
+    for record in records:
+        event = str(record.get("event", ""))
+        if event == "step":
+            if str(record.get("machine", "")).startswith("boot:") and record.get("dest") == "died":
+                died = str(record.get("why"))
+        elif event in EVENTS:
+            kinds.setdefault(event, []).append(record)
+        elif LEVELS.get(str(record.get("level")), 0) >= LEVELS["error"] and event not in SAID_ELSEWHERE:
+            errors.append(record)
+    if died:
+        yield Finding("boot", f"the boot before this one did not leave as asked: {died}", "its personas were converged; `bay0 boot --previous 3`")
+    for event, there in kinds.items():
+        component, sentence, help_ = EVENTS[event]
+        values = {key: on_terminal(str(value)) for key, value in there[-1].items()}
+        times = f" ({len(there)} times, this is the last)" if len(there) > 1 else ""
+        yield Finding(component, _fill(sentence, values) + times, _fill(help_, values))
+    if errors:
+        last = errors[-1]
+        why = f": {on_terminal(str(last['why']))}" if last.get("why") else ""
+        yield Finding("log", f"{len(errors)} lines of level error, the last is `{last['event']}`{why}", "`bay0 log`", "error")
+
+
+class _Known(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _fill(sentence: str, values: Mapping[str, str]) -> str:
+    return sentence.format_map(_Known(values))
+
+
+def wire(found: Sequence[Finding]) -> list[dict[str, str]]:
+    """Return findings for programs."""
+    return [asdict(each) for each in found]
+
+
+def text(found: Sequence[Finding]) -> str:
+    """Return findings for people: what is wrong, and below it what helps."""
+    if not found:
+        return "nothing wrong found"
+    lines = []
+    for each in found:
+        lines += [f"{'!' if each.level == 'error' else '-'} {each.component}: {each.what}", f"    {each.help}"]
+    errors = sum(each.level == "error" for each in found)
+    many = f"{len(found)} findings" if len(found) > 1 else "1 finding"
+    return "\n".join([*lines, f"{many}, {errors} of them error{'' if errors == 1 else 's'} (!)"])

@@ -1,0 +1,36 @@
+"""What the spine keeps for itself: a limit of memory for all personas together, and a floor under its own groups.
+
+Measured with 768 MiB: a persona that takes all memory, without swap, evicts every program's text; then podman needs a minute to be paged in, and no
+freeze nor stop comes in time. With a reserve the kernel ends the largest persona instead, and the governor's own errands run.
+Source: cgroup-v2.rst, memory.max and memory.min.
+"""
+
+from __future__ import annotations
+
+from bay0.effects import cgroup
+from bay0.effects.gauges import memory, memory_bytes
+
+SHARE = 0.15  # of all memory
+LEAST, MOST = 96 << 20, 1 << 30  # bytes
+PERSONAS_LEAST = 64 << 20
+KEPT = {"init": 48 << 20, "services": 48 << 20}  # never taken from them
+
+
+def keep() -> tuple[int | None, list[str]]:
+    """Write the limits; return the bytes all personas together may take (None: unknown, no limit), and what failed."""
+    total, available = memory_bytes()
+    writes = {f"{name}/memory.min": kept for name, kept in KEPT.items()}
+    limit = None
+    if total and available:
+        held = memory(f"{cgroup.ROOT}/personas")
+        limit = max(PERSONAS_LEAST, available + held - max(LEAST, min(MOST, int(total * SHARE))))
+        writes["personas/memory.max"] = limit
+    failures = []
+    for path, value in writes.items():
+        try:
+            with open(f"{cgroup.ROOT}/{path}", "w", encoding="ascii") as control:
+                control.write(str(value))
+        except OSError as error:
+            failures.append(f"{path}: {error}")
+            limit = None if path == "personas/memory.max" else limit
+    return limit, failures

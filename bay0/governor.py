@@ -1,0 +1,231 @@
+"""The acting half of the governor: reads the gauges, asks `thermal.py`, does what it says, and keeps why.
+
+A weight or a limit is written into the cgroup of who is restrained; a freeze, a thaw and a stop are events for its machine, like an operator's. It
+looks every 2 s while there is a reason, every 6 s while somebody runs and all is calm, and every 30 s while there is nobody to govern.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, define, field
+
+from bay0 import focus, personas
+from bay0.effects import cgroup, gauges, reserve
+from bay0.effects.gauges import Gauges, Limits, is_guest
+from bay0.effects.sensors import Thermometer
+from bay0.machines import persona
+from bay0.readings import Pressure, Reading, Tenant
+from bay0.thermal import CALM, COOL_DOWN_S, CPU_ACT, MEMORY_ACT, MEMORY_WARN, Action, Governor, Rung
+
+if TYPE_CHECKING:
+    from bay0.init import Spine
+    from bay0.machines.engine import Engine, Instance, Step
+    from bay0.personas import Personas
+    from bay0.reactor import Reactor, Timer
+
+EAGER_S, WATCHFUL_S, IDLE_S = 2.0, 6.0, 30.0
+FRESH_S = 1.0  # a look that is not older serves whoever asks
+ACTIONS_KEPT = 50
+SYSTEM = ("init", "services")  # what of the spine is protected; `commands` are its own errands, some of them the governor's
+WEIGHTS = {Rung.FREE: 1.0}  # all others: half
+CAPS = {Rung.FREE: 1.0, Rung.HALF_WEIGHT: 1.0, Rung.HALF: 0.5, Rung.QUARTER: 0.25}  # all below: a tenth
+
+
+@define(eq=False, repr=False)
+class Keeper:
+    """Governs the personas of a running spine."""
+
+    reactor: Reactor
+    log: Any
+    engine: Engine
+    personas: Personas
+    thermometer: Thermometer
+    gauges: Gauges = field(factory=Gauges)
+    brain: Governor = field(factory=Governor)
+    actions: deque[dict[str, Any]] = field(factory=lambda: deque(maxlen=ACTIONS_KEPT))
+    seen: Reading | None = None
+    limit: int | None = None  # bytes that all personas together may take
+    virtual: bool = field(factory=is_guest)
+    _own: dict[str, tuple[str, Limits]] = field(factory=dict)  # before we touched them
+    _timer: Timer | None = None
+    _due: float = 0.0
+    _closed: bool = False
+
+    def begin(self) -> None:
+        """Keep the spine's share of memory, then look, now and from then on."""
+        limit, failures = reserve.keep()
+        self.log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None)
+        if failures:
+            self.log.warning("memory is not reserved", why="; ".join(failures))
+        self.limit = limit
+        self.poll()
+
+    def close(self) -> None:
+        """Look no more: the spine is going down. What was written goes with the cgroups."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.thermometer.close()
+
+    def stepped(self, instance: Instance, step: Step) -> None:
+        """Follow the engine: somebody who starts to run is a reason to look."""
+        kind = instance.definition.kind
+        if kind == "persona" and step.dest == persona.S.RUNNING.value:
+            self._again(EAGER_S)
+        elif kind == focus.NAME:
+            self._again(0.0)  # whoever comes to the front is set free at once
+
+    # ---- looking
+
+    def poll(self) -> None:
+        """Look once, act, and look again when that is due."""
+        if self._closed:
+            return
+        self.seen = self._look()
+        for action in self.brain.decide(self.seen):
+            self._act(action)
+        for note in self.brain.notes:
+            (self.log.warning if note.bad else self.log.info)(note.event, why=note.why)
+        self.brain.notes.clear()
+        self._again(self._pace())
+
+    def _pace(self) -> float:
+        if self.seen is None or not self.seen.tenants:
+            return IDLE_S
+        return WATCHFUL_S if self.brain.quiet else EAGER_S
+
+    def _again(self, seconds: float) -> None:
+        """Look in `seconds`, or sooner if that was meant already."""
+        due = self.reactor.clock() + seconds
+        if self._closed or (self._timer is not None and self._timer.call is not None and self._due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due = self.reactor.call_later(seconds, self.poll), due
+
+    def _look(self) -> Reading:
+        now = self.reactor.clock()
+        front = focus.active(self.engine.instances[focus.NAME]) if focus.NAME in self.engine.instances else None
+        tenants, groups, kept = [], [], set()
+        for name in SYSTEM:
+            directory = f"{cgroup.ROOT}/{name}"
+            kept.add(directory)
+            groups.append(self.gauges.group(name, directory, now, 0.0))
+        for instance in self.engine.of_kind("persona"):
+            container = self.personas.container(instance.name)
+            if container is None or instance.now not in persona.HAS_CONTAINER:
+                continue
+            directory = _directory(container)
+            kept.add(directory)
+            used, throttled = self.gauges.use(directory, now)
+            tenants.append(Tenant(instance.name, container, _state(instance), instance.name == front, False, used, gauges.memory(directory)))
+            if instance.name == front:
+                groups.append(self.gauges.group(instance.name, directory, now, throttled))
+        self.gauges.forget(kept)
+        for name in self._own.keys() - {tenant.name for tenant in tenants}:
+            del self._own[name]
+        total, free = gauges.memory_bytes()
+        load, left = self.gauges.load(), free / total if total else None
+        return Reading(now, tuple(groups), tuple(tenants), self.thermometer.look(), load, left, self.virtual, self.gauges.machine(now))
+
+    # ---- acting
+
+    def _act(self, action: Action) -> None:
+        say = self.log.info if action.rung < action.before else self.log.warning
+        words = {"persona": action.tenant, "source": _word(action.before), "dest": _word(action.rung), "cause": action.cause, "why": action.why}
+        say("restrained" if action.rung > action.before else "released", **words)
+        self.actions.append({"at_ms": int(self.reactor.clock() * 1000), **words})
+        failures = self._limit(action)
+        if failures:
+            self.log.warning("limits not written", persona=action.tenant, why="; ".join(failures))
+        event = _event(action)
+        if event is not None and action.tenant in self.engine.instances:
+            self.engine.send(action.tenant, event, f"the governor: {action.cause}: {action.why}", partial(self._answered, action.tenant))
+
+    def _limit(self, action: Action) -> list[str]:
+        """Write what the rung means; who is to be frozen gets the floor first, which is there at once."""
+        directory = _directory(action.life)
+        known = self._own.get(action.tenant)
+        if known is None or known[0] != action.life:
+            own = gauges.limits(directory)
+            if own is None:
+                return ["it has none to read"]
+            known = self._own[action.tenant] = (action.life, own)
+        cap = CAPS.get(action.rung, gauges.FLOOR)
+        return gauges.restrain(directory, known[1], WEIGHTS.get(action.rung, 0.5), cap)
+
+    def _answered(self, name: str, result: Step | Exception | None) -> None:
+        if isinstance(result, Exception):
+            self.log.warning("the governor was refused", persona=name, why=str(result))
+
+    # ---- telling
+
+    def show(self) -> dict[str, Any]:
+        """Return what it sees, whom it holds and why; looks anew if the last look is old."""
+        if self.seen is None or self.reactor.clock() - self.seen.at > FRESH_S:
+            self.poll()
+        seen, brain = self.seen or self._look(), self.brain
+        believed = brain.heat.distrusted
+        return {
+            "psi": gauges.psi_missing() is None,
+            "looks_every_s": self._pace(),
+            "available": seen.available,
+            "personas_limit": self.limit,
+            "load": seen.load,
+            "machine": {kind: _pressure(pressure) for kind, pressure in seen.machine},
+            "protected": [
+                {"name": g.name, "cpu": _pressure(g.cpu), "memory": _pressure(g.memory), "throttled": g.throttled, "at_limit": g.at_limit}
+                for g in seen.groups
+            ],
+            "sensors": [{**asdict(sensor), "not_believed": believed.get(sensor.name)} for sensor in seen.sensors],
+            "hot": brain.heat.hot,
+            "blind": brain.heat.blind,
+            "virtual": seen.virtual,
+            "tenants": [self._tenant(tenant) for tenant in seen.tenants],
+            "actions": list(self.actions),
+            "rules": {
+                "cool_down_s": COOL_DOWN_S, "memory_warn_some": MEMORY_WARN, "memory_act_full": MEMORY_ACT, "cpu_act_some": CPU_ACT,
+                "release_below": CALM,
+            },
+        }  # fmt: skip
+
+    def _tenant(self, tenant: Tenant) -> dict[str, Any]:
+        held = self.brain.held.get(tenant.name)
+        return {
+            "name": tenant.name, "state": tenant.state, "focused": tenant.focused, "cpu": round(tenant.cpu, 3), "memory": tenant.memory,
+            "rung": _word(held.rung if held is not None else Rung.FREE), "cause": held.cause if held is not None else None,
+        }  # fmt: skip
+
+
+def make(spine: Spine) -> Keeper:
+    """Wire one to a running spine."""
+    return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, Thermometer(spine.reactor, spine.spawner, spine.log))
+
+
+def _directory(container: str) -> str:
+    return f"{cgroup.ROOT}{personas.GROUP}/libpod-{container}"
+
+
+def _state(instance: Instance) -> str:
+    if instance.pending is not None or instance.queue:
+        return "busy"
+    return {persona.S.RUNNING: "running", persona.S.PAUSED: "paused"}.get(instance.now, "busy")  # type: ignore[call-overload,no-any-return]
+
+
+def _event(action: Action) -> persona.E | None:
+    if action.rung is Rung.FROZEN:
+        return persona.E.PAUSE
+    if action.rung is Rung.STOPPED:
+        return persona.E.STOP
+    return persona.E.RESUME if action.before is Rung.FROZEN and action.thaw else None
+
+
+def _word(rung: Rung) -> str:
+    return rung.name.lower().replace("_", " ")
+
+
+def _pressure(pressure: Pressure | None) -> dict[str, float] | None:
+    return {key: round(value, 2) for key, value in asdict(pressure).items()} if pressure is not None else None
