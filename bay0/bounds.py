@@ -28,6 +28,9 @@ class Bounds:
     freeze: float = 2.0  # from podman's word to the kernel's
     polite_stop: float = 10.0  # of all personas together, when the spine goes down
     panic_sync: float = 3.0
+    validate: float = 30.0  # the whole of it
+    validate_freezer: float = 25.0
+    validate_check: float = 5.0  # each of the others
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database
     podman_list: float = 10.0
     podman_run: float = 20.0

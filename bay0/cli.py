@@ -1,7 +1,7 @@
 """The command line: thin clients of the control socket, and a few verbs that need no spine.
 
 Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers; 4 accepted, but not settled within its bound (bay0 goes on).
-`bay0 run` and `bay0 persona shell` give their command's own.
+`bay0 run` and `bay0 persona shell` give their command's own, `bay0 --validate` its verdict: 0 GREEN, 1 YELLOW, 2 RED.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import bay0
 from bay0 import carecli, client, completion, logview, nackcli, personagrammar, picture, report
 from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
+from bay0.verdict import COMPONENTS
 
 OVERDUE = 124  # as timeout(1) has it
 DEADLINE_MAX_S = 3600.0
@@ -35,6 +36,12 @@ def _status(options: argparse.Namespace) -> int:
     status = client.call("status")
     emit(options, status, report.status(status))
     return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from bay0 import validatecli
+
+    return validatecli.run(options)
 
 
 def _boot(options: argparse.Namespace) -> int:
@@ -175,6 +182,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Start with `bay0 status`, `bay0 boot` and `bay0 persona list`. Without a spine, `bay0 graph boot` draws the boot's own table.",
     )
     top.add_argument("--version", action="version", version=f"bay0 {bay0.__version__}")
+    top.add_argument("--validate", action="store_true", help="the same as the verb validate")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def add(name: str, call: Any, text: str, *, json_flag: bool = True) -> argparse.ArgumentParser:
@@ -185,6 +193,8 @@ def parser() -> argparse.ArgumentParser:
         return verb
 
     add("status", _status, "show what the spine is and how it feels")
+    verb = add("validate", _validate, "check the spine's health: GREEN, YELLOW or RED, and what is not well; exit status 0, 1 or 2")
+    verb.add_argument("--only", action="append", choices=tuple(COMPONENTS), metavar="NAME", help=f"only this one: {', '.join(COMPONENTS)}")
     verb = add("boot", _boot, "show the steps of this boot and earlier ones, and how long each took")
     verb.add_argument("--previous", type=int, default=3, metavar="N", help="earlier boots to show, 0 to 5 (default 3)")
     verb.add_argument("--svg", metavar="FILE", help="also draw this boot as an SVG picture")
@@ -224,6 +234,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse; a command after `--` stays as it is (before Python 3.13 argparse drops a second `--` from it)."""
+    if list(words[:1]) == ["--validate"]:
+        words = ["validate", *words[1:]]
     if "--" not in words or not (list(words[:1]) == ["run"] or list(words[:2]) == ["persona", "shell"]):
         return parser().parse_args(words)
     at = list(words).index("--")

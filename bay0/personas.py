@@ -377,8 +377,8 @@ class Personas:
     # ---- the end of the spine
 
     def kill_all(self) -> None:
-        """End every process of every persona without asking podman."""
-        for group in (GROUP, CONMON_GROUP):
+        """End every process of every container, a validation's probe too, without asking podman."""
+        for group in (GROUP, "/tenants", CONMON_GROUP):
             cgroup.kill(f"{cgroup.ROOT}{group}")
 
     def at_rest(self) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bay0.control import Method, Reply
     from bay0.init import Spine
     from bay0.state.link import Answer
+    from bay0.validation import Validation
 
 RUN_DEADLINE_MAX_S = 3600.0
 HISTORY_MAX = 300
@@ -31,6 +32,7 @@ class Verbs:
     """The methods, bound to a running spine."""
 
     spine: Spine
+    _validator: Validation | None = None
 
     def methods(self) -> dict[str, Method]:
         """Return method name -> function."""
@@ -43,6 +45,8 @@ class Verbs:
             "run": self.run,
             "storage.retry": self.retry,
             "governor": self.governor,
+            "validate": self.validate,
+            "validate.progress": lambda params, reply: self._validation().progress(params, reply),
         }
         if self.spine.words.debug:
             table["debug.crash"] = self.crash
@@ -157,6 +161,17 @@ class Verbs:
             spine.state.storage.name, StorageEvent.RETRY, "an operator asked",
             lambda result: reply(result if isinstance(result, Exception) else {"accepted": True}),
         )  # fmt: skip
+
+    def validate(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Look at the spine's health; answered once, when all checks have found something or their bound is over."""
+        self._validation().ask(params, reply)
+
+    def _validation(self) -> Validation:
+        if self._validator is None:
+            from bay0.validation import Validation  # noqa: PLC0415 - late: a boot does not pay for it
+
+            self._validator = Validation(self.spine)
+        return self._validator
 
     def crash(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Fail on purpose in the reactor, to try `bay0.panic=`; only with `bay0.debug` on the kernel command line."""

@@ -50,6 +50,15 @@ def frozen(directory: str) -> bool:
     return "frozen 1" in _events(directory)
 
 
+def usage_us(directory: str) -> int:
+    """Return the processor time that the group and those below it have used, in microseconds (cpu.stat); 0 if it is not there."""
+    try:
+        with open(f"{directory}/cpu.stat", encoding="ascii") as stat:
+            return next((int(line.split()[1]) for line in stat if line.startswith("usage_usec ")), 0)
+    except (OSError, ValueError):
+        return 0
+
+
 def thaw(directory: str) -> None:
     """Unfreeze the group: one that was killed while frozen stays so, and would hang the next process put there."""
     with contextlib.suppress(OSError), open(f"{directory}/cgroup.freeze", "w", encoding="ascii") as control:
@@ -90,6 +99,15 @@ def prefer(directory: str, weight: int) -> None:
     for name in ("io.weight", "io.bfq.weight"):
         with contextlib.suppress(OSError), open(f"{directory}/{name}", "r+", encoding="ascii") as control:
             control.write(str(min(weight, 1000) if "bfq" in name else weight))
+
+
+def remove_all(directory: str) -> bool:
+    """Remove the group and those in it if they are empty; tell whether it is gone."""
+    with contextlib.suppress(OSError), os.scandir(directory) as found:
+        for each in found:
+            if each.is_dir(follow_symlinks=False):
+                remove(each.path)
+    return remove(directory)
 
 
 def shield_pid1() -> list[str]:

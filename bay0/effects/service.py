@@ -68,6 +68,12 @@ class Services:
         duty = {Effect.START: self._start, Effect.WAIT: self._wait, Effect.STOP: self._stop, Effect.CLEAR: self._clear}
         duty[effect](instance, token)  # type: ignore[index]
 
+    def owns(self, name: str, pid: int, group: str) -> bool:
+        """Tell whether process `pid`, of the cgroup `group` ("/services/ai"), is one that runs for the tenant `name`."""
+        live = self._live.get(name)
+        mine = "/services/" + name.removeprefix("sys://")
+        return live is not None and (pid == live.child.pid or group == mine or group.startswith(f"{mine}/"))
+
     def _report(self, instance: Instance, token: int, event: E, why: str = "", after_s: float = 0.0) -> None:
         if self.engine is not None:
             engine = self.engine

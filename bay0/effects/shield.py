@@ -49,6 +49,8 @@ class Watchdog:
 
     path: str = WATCHDOG
     fed: int = 0
+    fed_at: float = 0.0  # monotonic seconds of the last time that it took
+    failing: str = ""  # why it does not take any more
     _fd: int | None = None
     _due: float = 0.0
 
@@ -76,9 +78,12 @@ class Watchdog:
     def feed(self, now: float) -> None:
         """Feed it when that is due."""
         if self._fd is not None and now >= self._due:
-            with contextlib.suppress(OSError):  # it will bite; that is its business
+            try:
                 os.write(self._fd, b"\0")
-                self.fed += 1
+            except OSError as error:  # it will bite; that is its business
+                self.failing = str(error.strerror)
+            else:
+                self.fed, self.fed_at, self.failing = self.fed + 1, now, ""
             self._due = now + FEED_EVERY_S
 
 

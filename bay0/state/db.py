@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", 
 EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 MACHINES_ROOM = 100_000  # bytes of one page
+PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 HEADER = 100  # bytes of a SQLite header
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
@@ -169,6 +171,23 @@ def check_integrity() -> None:
         verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise StorageError("damaged", f"state.db is damaged ({verdict})")
+
+
+def look_through(seconds: float) -> bool:
+    """Check an open database as `check_integrity` does, from the disk, for at most `seconds`; tell whether that was enough."""
+    end = time.monotonic() + seconds
+    connection = database.connection()
+    database.execute_sql("PRAGMA shrink_memory").fetchall()  # or its cache would answer for the disk
+    connection.set_progress_handler(lambda: time.monotonic() > end, PROGRESS_STEPS)
+    try:
+        check_integrity()
+    except StorageError:
+        if time.monotonic() > end:  # interrupted
+            return False
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    return True
 
 
 def migrate(seam: Seam = no_seam) -> int:

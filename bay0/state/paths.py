@@ -6,6 +6,7 @@ DATABASE = f"{SPINE}/state.db"
 GENESIS = f"{SPINE}/genesis.log"
 TIME = f"{SPINE}/time"  # the last good time
 SEED = f"{SPINE}/seed"  # for the kernel's random number generator
+MARKER = f"{SPINE}/validate.marker"  # of `bay0 --validate`: the last one's, a line
 LOGS = f"{ROOT}/logs"  # of personas; conmon writes them
 HOMES = f"{ROOT}/homes"  # of personas; kept across resets, touched by nobody else
 # outside SPINE, which is closed to everybody but root: a container's own root, another uid outside, must be able to pass

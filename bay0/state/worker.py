@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.errors import StorageError
-from bay0.state import db, device, entropy, genesis, homes, nack, time
-from bay0.state.paths import DATABASE, GENESIS, SEED, SPINE, TIME
+from bay0.state import checks, db, device, entropy, genesis, homes, nack, time
+from bay0.state.paths import DATABASE, GENESIS, MARKER, SEED, SPINE, TIME
 from bay0.state.schema import VERSION
 
 SOCKET_FD = 3
@@ -162,6 +162,9 @@ OPS: dict[str, Callable[..., Any]] = {
     "persona_prepare": lambda name, home: homes.prepare(name, home=home),
     "home_empty": lambda name: homes.empty(name),
     "trash_sweep": lambda: homes.sweep(),
+    "validate_marker": lambda text: checks.marker(MARKER, text),
+    "validate_log": lambda line: checks.log_line(GENESIS, line),
+    "validate_database": lambda seconds: db.look_through(seconds),
     "close": _close,
 }
 

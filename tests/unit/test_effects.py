@@ -123,6 +123,29 @@ def test_every_line_of_the_plan_is_harmless_by_its_flags() -> None:
         assert line.kind == "devtmpfs" or line.target == "/dev/pts" or line.flags & mounts.MS_NODEV, line
 
 
+# ---- a container's cgroup
+
+
+def test_the_processor_time_of_a_group_is_read_and_is_0_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "cpu.stat").write_text("nr_periods 7\nusage_usec 1234\nuser_usec 1000\n")
+    assert cgroup.usage_us(str(tmp_path)) == 1234
+    (tmp_path / "cpu.stat").write_text("nonsense")
+    assert cgroup.usage_us(str(tmp_path)) == 0
+    assert cgroup.usage_us(str(tmp_path / "none")) == 0
+
+
+def test_a_group_is_removed_with_those_in_it_unless_one_is_in_use(tmp_path: Path) -> None:
+    group = tmp_path / "g"
+    (group / "conmon").mkdir(parents=True)
+    (group / "libpod-1" / "inner").mkdir(parents=True)
+    assert not cgroup.remove_all(str(group))
+    assert sorted(os.listdir(group)) == ["libpod-1"]
+    (group / "libpod-1" / "inner").rmdir()
+    assert cgroup.remove_all(str(group))
+    assert not group.exists()
+    assert cgroup.remove_all(str(group)), "gone is gone"
+
+
 # ---- the watchdog
 
 
@@ -162,7 +185,17 @@ def test_a_watchdog_that_takes_no_food_does_not_end_pid_1() -> None:
     watchdog = Watchdog("/dev/full")
     assert watchdog.open()
     watchdog.feed(1.0)
-    assert watchdog.fed == 0
+    assert (watchdog.fed, watchdog.fed_at) == (0, 0.0)
+    assert watchdog.failing == "No space left on device"
+
+
+def test_a_watchdog_that_takes_food_again_fails_no_more(tmp_path: Path) -> None:
+    device = tmp_path / "watchdog"
+    device.touch()
+    watchdog = Watchdog(str(device), failing="No such device")
+    watchdog.open()
+    watchdog.feed(7.0)
+    assert (watchdog.failing, watchdog.fed_at) == ("", 7.0)
 
 
 # ---- the end

@@ -62,7 +62,7 @@ class Machine:
     def _play_disk(self) -> None:
         root = str(self.top / "persist")
         for module in (paths, device, worker):
-            for name in ("ROOT", "SPINE", "DATABASE", "GENESIS", "ALIVE", "TIME", "SEED"):
+            for name in ("ROOT", "SPINE", "DATABASE", "GENESIS", "ALIVE", "TIME", "SEED", "MARKER"):
                 if hasattr(module, name):
                     setattr(module, name, getattr(module, name).replace("/persist", root, 1))
         device.find = lambda wanted: [wanted or "/dev/vda"]  # type: ignore[assignment]

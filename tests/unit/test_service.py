@@ -53,6 +53,19 @@ class Bench:
 
 
 @in_child
+def test_a_tenant_owns_its_process_and_its_cgroup_and_nobody_elses() -> None:
+    bench = Bench("sleep", "100")
+    assert not bench.services.owns(NAME, os.getpid(), "/services/thing"), "nothing of it runs: whoever is there is an impostor"
+    bench.send(E.START).until(S.RUNNING)
+    assert bench.services.owns(NAME, bench.pid, "")
+    assert bench.services.owns(NAME, os.getpid(), "/services/thing")
+    assert bench.services.owns(NAME, os.getpid(), "/services/thing/inner")
+    for group in ("", "/", "/services/thing-2", "/services/console", "/commands/3"):
+        assert not bench.services.owns(NAME, os.getpid(), group)
+    assert not bench.services.owns("sys://other", bench.pid, "/services/other")
+
+
+@in_child
 def test_a_service_is_started_and_runs() -> None:
     bench = Bench("sleep", "100").send(E.START).until(S.RUNNING)
     assert alive(bench.pid)

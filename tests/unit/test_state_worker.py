@@ -25,6 +25,7 @@ import sys
 from bay0.state import paths
 top, fd = sys.argv[1], int(sys.argv[2])
 paths.ROOT, paths.SPINE, paths.DATABASE, paths.GENESIS = top, top + "/spine", top + "/spine/state.db", top + "/spine/genesis.log"
+paths.MARKER = top + "/spine/validate.marker"
 from bay0.state import device, worker
 device.find = lambda wanted: ["/dev/test", wanted]
 device.mount_first = lambda devices: devices[0]
@@ -255,11 +256,68 @@ def test_it_survives_out_of_memory_longer_than_personas(peer: Peer) -> None:
     assert score in ("-900\n", "0\n"), "0 where the kernel does not let even root do it"
 
 
+# ---- what `bay0 --validate` asks for
+
+
+def test_the_marker_is_written_and_read_back_and_the_next_takes_its_place(peer: Peer) -> None:
+    peer.ready()
+    assert peer.ok("validate_marker", text="a longer line") is True
+    assert peer.ok("validate_marker", text="b1 +5 ms") is True
+    assert (peer.top / "spine" / "validate.marker").read_text() == "b1 +5 ms\n"
+
+
+def test_a_marker_that_cannot_be_written_is_an_error_with_its_reason(peer: Peer) -> None:
+    peer.ready()
+    marker = peer.top / "spine" / "validate.marker"
+    marker.mkdir()
+    assert "Is a directory" in peer.error("validate_marker", text="x")["message"]
+    marker.rmdir()
+    marker.symlink_to(peer.top / "elsewhere")
+    assert "symbolic link" in peer.error("validate_marker", text="x")["message"]
+    assert not (peer.top / "elsewhere").exists()
+
+
+def test_a_line_is_appended_to_the_genesis_log_and_read_back(peer: Peer) -> None:
+    peer.ready()
+    peer.ok("genesis", lines=["one"])
+    assert peer.ok("validate_log", line="b1 +5 ms: validate") is True
+    assert (peer.top / "spine" / "genesis.log").read_text() == "one\nb1 +5 ms: validate\n"
+
+
+def test_a_genesis_log_that_cannot_be_written_is_an_error_with_its_reason(peer: Peer) -> None:
+    peer.ready()
+    (peer.top / "spine" / "genesis.log").mkdir()
+    assert "Is a directory" in peer.error("validate_log", line="x")["message"]
+
+
+def test_a_whole_database_is_looked_through_in_its_time(peer: Peer) -> None:
+    peer.ready()
+    peer.ok("commit", steps=[step(n) for n in range(1, 100)], full=False)
+    assert peer.ok("validate_database", seconds=20) is True
+    assert peer.ok("validate_database", seconds=-1) is False, "no time, no verdict"
+    assert peer.ok("validate_database", seconds=20) is True, "and the connection is as it was"
+    assert len(peer.ok("journal", machine="m", limit=300)) == 99
+
+
+def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(peer: Peer) -> None:
+    peer.ready()
+    peer.ok("commit", steps=[step(n) for n in range(1, 200)], full=False)
+    assert peer.ok("validate_database", seconds=20) is True
+    for name in ("state.db", "state.db-wal"):  # it writes to one and reads from both
+        path = peer.top / "spine" / name
+        data = path.read_bytes()
+        path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+    error = peer.error("validate_database", seconds=20)
+    assert error["code"] == "damaged"
+    assert "state.db is damaged" in error["message"]
+
+
 def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> None:
     assert set(worker.OPS) == {
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "genesis",
         "genesis_tail", "close", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
+        "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip
     assert default_socket_buffer() > worker.PACKET_MAX
 

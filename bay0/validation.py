@@ -1,0 +1,145 @@
+"""Runs the checks of `bay0 --validate` in the reactor and answers whoever asked, once and within a bound.
+
+One run at a time. Who asks while one is under way gets the next, which begins when that one has answered: so each answer is about what was found
+after the question, and two runs never disturb each other. A check that misses its bound is red; what it still has under way ends by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from bay0 import flow
+from bay0.errors import RefusedError
+from bay0.freezer import Freezer
+from bay0.machines import boot
+from bay0.validate import CHECKS, Check, Kernel, Look
+from bay0.verdict import COMPONENTS, Finding, red, worst
+
+if TYPE_CHECKING:
+    from bay0.control import Reply
+    from bay0.init import Spine
+    from bay0.reactor import Timer
+
+ASKERS_MAX = 64
+Asker = tuple[tuple[str, ...], "Reply"]
+
+
+@define(eq=False, repr=False)
+class _Run:
+    """One run: what is looked at, what is busy with what, what was found. Times are monotonic seconds."""
+
+    askers: Sequence[Asker]
+    began: float
+    doing: dict[str, str]
+    found: dict[str, Finding] = field(factory=dict)
+    took: dict[str, float] = field(factory=dict)
+    timers: list[Timer] = field(factory=list)
+
+
+@define(eq=False, repr=False)
+class Validation:
+    """Bound to a running spine."""
+
+    spine: Spine
+    kernel: Kernel = field(factory=Kernel)
+    checks: Sequence[Check] = CHECKS
+    freezer: Freezer = field(init=False)
+    _run: _Run | None = None
+    _waiting: list[Asker] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the probe's keeper."""
+        spine = self.spine
+        self.freezer = Freezer(
+            spine.reactor, spine.bounds, spine.log, spine.podman, spine.personas.clearing, spine.personas.built_in, spine.boot_id
+        )  # fmt: skip
+
+    def ask(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with what all checks find, or those named in `only`. `RefusedError`: there is no such check, or the spine goes down."""
+        only = params.get("only") or list(COMPONENTS)
+        unknown = [name for name in only if name not in COMPONENTS]
+        if unknown:
+            raise RefusedError(f"no check {unknown[0]!r}; there are {', '.join(COMPONENTS)}")
+        if self.spine.boot.now in boot.LEAVES:
+            raise RefusedError("the spine is going down; nothing is checked any more")
+        if len(self._waiting) >= ASKERS_MAX:
+            raise RefusedError(f"{ASKERS_MAX} wait for a validation already")
+        self._waiting.append((tuple(only), reply))
+        if self._run is None:
+            self._begin()
+
+    def progress(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with what is being looked at now; null if nothing is."""
+        run = self._run
+        busy = {} if run is None else {name: doing for name, doing in run.doing.items() if name not in run.found}
+        reply(run and {"doing": busy, "done": len(run.found), "of": len(run.doing), "for_s": self.spine.reactor.clock() - run.began})
+
+    def _begin(self) -> None:
+        if self._run is not None or not self._waiting:
+            return
+        askers, self._waiting = self._waiting, []
+        wanted = {name for only, _ in askers for name in only}
+        checks = [check for check in self.checks if check.name in wanted]
+        run = self._run = _Run(askers, self.spine.reactor.clock(), {check.name: "" for check in checks})
+        self._within(run, self.spine.bounds.validate, *checks)
+        for check in checks:
+            self._within(run, getattr(self.spine.bounds, check.bound), check)
+            self.spine.reactor.call_soon(partial(self._start, run, check))  # each in a turn's own step
+
+    def _within(self, run: _Run, seconds: float, *checks: Check) -> None:
+        """See that each of `checks` has found something `seconds` from now."""
+
+        def late() -> None:
+            for check in checks:
+                doing = run.doing[check.name]
+                self._found(run, check, red(f"no answer in {seconds:g} s" + (f" while {doing}" if doing else "")))
+
+        run.timers.append(self.spine.reactor.call_later(seconds, late))
+
+    def _start(self, run: _Run, check: Check) -> None:
+        look = Look(self.spine, self.kernel, self.freezer, partial(run.doing.__setitem__, check.name))
+        flow.run(_guarded(check, look), partial(self._found, run, check))
+
+    def _found(self, run: _Run, check: Check, finding: Finding) -> None:
+        if run is not self._run or check.name in run.found:
+            return  # late: it was answered for
+        run.found[check.name] = finding
+        run.took[check.name] = self.spine.reactor.clock() - run.began
+        if len(run.found) == len(run.doing):
+            self._finish(run)
+
+    def _finish(self, run: _Run) -> None:
+        self._run = None
+        for timer in run.timers:
+            timer.cancel()
+        took_ms = int((self.spine.reactor.clock() - run.began) * 1000)
+        bad = {name: finding.why for name, finding in run.found.items() if finding.why}
+        verdict = worst(finding.level for finding in run.found.values())
+        self.spine.log.info("validated", verdict=verdict.value, checks=len(run.found), took_ms=took_ms, **bad)
+        for only, reply in run.askers:
+            shown = [name for name in COMPONENTS if name in only]
+            levels = [run.found[name].level for name in shown]
+            reply({"verdict": worst(levels).value, "took_ms": took_ms, "checks": [_row(run, name) for name in shown]})
+        self.spine.reactor.call_soon(self._begin)
+
+
+def _row(run: _Run, name: str) -> dict[str, Any]:
+    finding = run.found[name]
+    return {
+        "name": name, "component": COMPONENTS[name], "level": finding.level.value, "why": finding.why, "took_ms": int(run.took[name] * 1000),
+    }  # fmt: skip
+
+
+def _guarded(check: Check, look: Look) -> flow.Flow[Finding]:
+    """Let a defect in a check be a finding: it must not end PID 1."""
+    try:
+        found = check.look(look)
+        return found if isinstance(found, Finding) else (yield from found)
+    except OSError as error:
+        return red(f"cannot be looked at: {error}")
+    except Exception as error:  # as the docstring says
+        return red(f"the check itself failed: {type(error).__name__}: {error}")

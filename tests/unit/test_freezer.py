@@ -1,0 +1,190 @@
+"""The freezer test over a podman that is played: each thing that may be wrong has its own reason, and nothing is left behind."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kit import Log, Timers
+from personakit import IMAGE, Podman, verdict
+
+from bay0 import flow, freezer
+from bay0.bounds import Bounds
+from bay0.clearing import Clearing
+from bay0.effects.podman import Outcome, Verdict
+from bay0.freezer import PROBE, Freezer
+from bay0.verdict import GREEN, Finding, Level
+
+
+class Freezing(Podman):
+    """One whose freezing and thawing somebody hears of."""
+
+    def __init__(self, timers: Timers, heard: Any) -> None:
+        super().__init__(timers)
+        self.heard = heard
+
+    def pause(self, name: str, done: Any) -> None:
+        super().pause(name, lambda found: (self.heard(found, "pause"), done(found)))
+
+    def unpause(self, name: str, done: Any) -> None:
+        super().unpause(name, lambda found: (self.heard(found, "unpause"), done(found)))
+
+
+class Bench:
+    """The real flow and clearing; the kernel's files are played: `burns` says when the probe uses processor time, `lies` what podman did not do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timers, self.log = Timers(), Log()
+        self.podman = Freezing(self.timers, self._freeze)
+        self.frozen, self.lies, self.said, self.killed = False, set(), [], 0
+        self.burns_thawed, self.burns_frozen = True, False
+        self.ghost = False  # a process that podman knows nothing of
+        self.used = 0.0
+        self.kernel_ends = True
+        monkeypatch.setattr(
+            freezer, "cgroup", SimpleNamespace(usage_us=self._usage, frozen=lambda _: self.frozen, kill=self._kill, remove_all=self._gone)
+        )
+        real: Any = self.podman
+        self.freezer = Freezer(self.timers, Bounds(), self.log, real, Clearing(self.timers, real), lambda: {IMAGE: "/alpine.tar"}, "boot-1")  # type: ignore[arg-type]
+
+    def _freeze(self, found: Verdict, to: str) -> None:
+        if found.ok and to not in self.lies:
+            self.frozen = to == "pause"
+
+    def _usage(self, _directory: str) -> int:
+        """Read cpu.stat: it has gone on if the probe burns in its present state."""
+        burns = self.burns_frozen if self.frozen else self.burns_thawed
+        if PROBE.podman in self.podman.there and burns:
+            self.used = self.timers.now
+        return int(self.used * 1e6)
+
+    def _kill(self, _directory: str) -> None:
+        self.killed += 1
+        self.ghost = self.ghost and not self.kernel_ends
+
+    def _gone(self, _directory: str) -> bool:
+        return PROBE.podman not in self.podman.there and not self.ghost
+
+    def check(self, seconds: float = 60) -> Finding:
+        found: list[Finding] = []
+        flow.run(self.freezer.check(self.said.append), found.append)
+        self.timers.advance(seconds)
+        assert len(found) == 1, "it answers once"
+        return found[0]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_a_probe_that_burns_stands_still_and_burns_again_is_green_and_gone(bench: Bench) -> None:
+    assert bench.check() == GREEN
+    assert bench.podman.verbs() == ["list", "remove", "run", "pause", "unpause", "list", "remove"]
+    assert bench.podman.there == {}
+    assert not bench.freezer.busy
+    assert "podman pauses the probe" in bench.said
+
+
+def test_the_probe_is_harmless_and_says_whose_it_is(bench: Bench) -> None:
+    bench.check()
+    spec = next(words[1] for words in bench.podman.asked if words[0] == "run")
+    assert (spec.name, spec.cgroup_parent, spec.read_only, spec.capabilities, spec.mounts) == ("sys__validate", "/tenants/validate", True, (), ())
+    assert spec.labels == {"bay0.tenant": "sys://validate", "bay0.boot": "boot-1"}
+    assert spec.cpus <= 0.5
+    assert spec.uid_base + 65_536 < 2**32 - 1
+    assert spec.oom_score_adj == 1000
+
+
+def test_the_image_of_the_spine_is_loaded_at_the_first_use(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("no_image")]
+    assert bench.check() == GREEN
+    assert ("load", "/alpine.tar") in bench.podman.asked
+
+
+@pytest.mark.parametrize("outcome", ["fault", "timed_out", "not_there", "storage", "disk_full", "no_image"])
+def test_a_podman_that_cannot_make_it_is_red_with_its_reason_and_what_it_may_have_made_is_removed(bench: Bench, outcome: str) -> None:
+    bench.podman.answers["run"] = [verdict(outcome, "such is life"), verdict(outcome, "such is life")]
+    found = bench.check()
+    assert (found.level, found.why) == (Level.RED, "podman run: such is life")
+    assert bench.podman.verbs()[-2:] == ["list", "remove"]
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_a_podman_that_fails_later_is_red_and_the_probe_is_gone(bench: Bench, verb: str) -> None:
+    bench.podman.answers[verb] = [verdict("timed_out", "timed out after 10.0 s")]
+    assert bench.check().why == f"podman {verb}: timed out after 10.0 s"
+    assert bench.podman.there == {}
+
+
+def test_a_pause_that_the_kernel_does_not_confirm_is_red(bench: Bench) -> None:
+    bench.lies.add("pause")
+    assert bench.check() == Finding(Level.RED, "podman says it is paused, the kernel does not say frozen 1")
+
+
+def test_a_frozen_probe_that_burns_is_red(bench: Bench) -> None:
+    bench.burns_frozen = True
+    found = bench.check()
+    assert found.level is Level.RED
+    assert found.why.startswith("frozen, and it used")
+
+
+def test_a_probe_that_burns_nothing_is_red_before_it_is_paused(bench: Bench) -> None:
+    bench.burns_thawed = False
+    assert "counts no processor time" in bench.check().why
+    assert "pause" not in bench.podman.verbs()
+
+
+def test_one_that_does_not_burn_again_is_red(bench: Bench) -> None:
+    bench.lies.add("unpause")
+    assert bench.check().why == "thawed, and its cgroup counts no processor time"
+    assert bench.podman.there == {}
+
+
+def test_what_an_earlier_run_left_is_removed_first(bench: Bench) -> None:
+    bench.podman.there[PROBE.podman] = ("paused", 0)
+    bench.ghost = True
+    assert bench.check() == GREEN
+    assert bench.killed >= 1
+
+
+def test_an_old_probe_that_stays_is_red_and_no_new_one_is_made(bench: Bench) -> None:
+    bench.podman.answers["list"] = [verdict("fault", "podman is broken")] * 2
+    found = bench.check(30)
+    assert found.level is Level.RED
+    assert found.why.startswith("an old probe cannot be removed: podman is broken")
+    assert "run" not in bench.podman.verbs()
+
+
+def test_a_probe_that_stays_is_said_and_tried_again_until_it_is_gone(bench: Bench) -> None:
+    bench.podman.answers["remove"] = [Verdict(Outcome.OK, ""), verdict("fault", "device busy"), verdict("fault", "device busy")]
+    found = bench.check(30)
+    assert found == Finding(Level.RED, "the probe is left: device busy")
+    assert PROBE.podman in bench.podman.there
+    bench.timers.advance(freezer.AGAIN_S)
+    assert PROBE.podman in bench.podman.there
+    assert bench.log.of("probe of an earlier validation not removed") == [{"why": "device busy"}]
+    bench.timers.advance(freezer.AGAIN_S + 5)
+    assert bench.podman.there == {}
+    assert bench.log.of("probe of an earlier validation removed")
+    assert bench.check() == GREEN
+
+
+def test_processes_that_podman_knows_nothing_of_are_killed_and_said_if_they_stay(bench: Bench) -> None:
+    bench.ghost, bench.kernel_ends = True, False
+    assert "its processes do not end" in bench.check(30).why
+    bench.kernel_ends = True
+    assert bench.check() == GREEN
+
+
+def test_while_one_is_there_no_second_is_made(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    first: list[Finding] = []
+    flow.run(bench.freezer.check(bench.said.append), first.append)
+    bench.timers.advance(5)
+    assert bench.check().why.startswith("the probe of an earlier run is still being removed")
+    bench.podman.held.clear()
+    bench.podman.waiting_calls.pop()()
+    bench.timers.advance(30)
+    assert first == [GREEN]
