@@ -20,7 +20,7 @@ import pytest
 from kit import in_child, until, zombies
 
 import bay0
-from bay0 import cmdline, init, log, net
+from bay0 import cmdline, init, log, net, personas
 from bay0.bounds import Bounds
 from bay0.effects import modules, mounts, power, shield, spawn
 from bay0.effects.service import ServiceSpec
@@ -28,7 +28,7 @@ from bay0.effects.shield import Watchdog
 from bay0.errors import RefusedError, StorageError
 from bay0.machines.boot import E, S
 from bay0.machines.storage import S as Health
-from bay0.state import device, entropy, paths, worker
+from bay0.state import device, entropy, homes, paths, worker
 
 GENEROUS = Bounds(worker_start=20, find=20, mount=20, open=20, migrate=20, read=20, commit=20, flush=20, genesis=20, close=20, term_grace=0.5)
 THING = "sys://thing"
@@ -44,8 +44,10 @@ class Machine:
         (top / "run").mkdir()
         (top / "persist").mkdir()
         (top / "bin").mkdir()
-        (top / "bin" / "modprobe").write_text("#!/bin/sh\nexit 1\n")  # as it does when a device needs no module
-        (top / "bin" / "modprobe").chmod(0o755)
+        # modprobe as it is when a device needs no module; podman without any container, or the machine's own would be asked
+        for name, script in (("modprobe", "exit 1"), ("podman", """echo '{"end":true}'""")):
+            (top / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (top / "bin" / name).chmod(0o755)
         self._play_kernel()
         self._play_disk()
 
@@ -58,11 +60,13 @@ class Machine:
         socket.sethostname = lambda _name: None  # type: ignore[assignment]
         init.Bounds = lambda: self.bounds  # type: ignore[assignment,misc]
         init._disks = lambda: frozenset({"vda"})  # type: ignore[assignment]
+        personas.write_config = lambda _files: None
 
     def _play_disk(self) -> None:
         root = str(self.top / "persist")
-        for module in (paths, device, worker):
-            for name in ("ROOT", "SPINE", "DATABASE", "GENESIS", "ALIVE", "TIME", "SEED", "MARKER"):
+        places = ("ROOT", "SPINE", "DATABASE", "GENESIS", "ALIVE", "TIME", "SEED", "MARKER", "HOMES", "LOGS", "CONTAINERS", "TRASH")
+        for module in (paths, device, worker, homes):
+            for name in places:
                 if hasattr(module, name):
                     setattr(module, name, getattr(module, name).replace("/persist", root, 1))
         device.find = lambda wanted: [wanted or "/dev/vda"]  # type: ignore[assignment]

@@ -16,7 +16,7 @@ import pytest
 
 from bay0.errors import StorageError
 from bay0.state import db, worker
-from bay0.state.schema import VERSION
+from bay0.state.schema import VERSION, database
 from bay0.verbs import PREVIOUS_MAX
 
 # The worker with /persist in a directory of the test's, and the disk played: what mounts is noted, nothing is mounted.
@@ -24,8 +24,10 @@ START = """
 import sys
 from bay0.state import paths
 top, fd = sys.argv[1], int(sys.argv[2])
-paths.ROOT, paths.SPINE, paths.DATABASE, paths.GENESIS = top, top + "/spine", top + "/spine/state.db", top + "/spine/genesis.log"
-paths.MARKER = top + "/spine/validate.marker"
+root = paths.ROOT
+for name, value in list(vars(paths).items()):
+    if isinstance(value, str) and value.startswith(root):
+        setattr(paths, name, top + value[len(root):])
 from bay0.state import device, worker
 device.find = lambda wanted: ["/dev/test", wanted]
 device.mount_first = lambda devices: devices[0]
@@ -228,7 +230,8 @@ def test_a_damaged_database_is_an_answer(peer: Peer) -> None:
         ({}, "KeyError"),
     ],
 )
-def test_a_mistake_in_a_request_is_an_answer_too(request_: dict[str, Any], said: str) -> None:
+def test_a_mistake_in_a_request_is_an_answer_too(request_: dict[str, Any], said: str, tmp_path: Path) -> None:
+    database.init(str(tmp_path / "state.db"))
     answer = worker.answer({"id": 5, **request_})
     assert answer["id"] == 5
     assert answer["error"]["code"] == "fault"
