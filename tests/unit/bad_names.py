@@ -43,7 +43,7 @@ BAD: dict[str, tuple[str, ...]] = {
         "sys://p__work", "p://a-_b",
     ),
     PATH: (
-        "p:///", "p:////", "p://.", "p://..", "p://../", "p://../../etc/passwd", "p:///etc/passwd", "p://work/", "p://work/..", "p://a/b",
+        "p:///", "p:////", "p://.", "p://..", "p://../", "p://../../etc/passwd", "p:///etc/passwd", "p://web/", "p://web/..", "p://a/b",
         "p://./work", "p://work.", "p://.work", "p://a.b", "p://a\\b", "p://\\\\host", "p://..\\..\\x", "sys:///", "sys://..", "sys://../p/work",
         "sys://ai/", "sys://ai/..", "p://a/./b", "p:///work", "p://work.service", "p:////work", "p://a..b", "sys://ai.sock",
     ),
