@@ -134,8 +134,7 @@ def bare_us(folder: str, count: int) -> float:
 
 def measure(count: int) -> dict[str, float]:
     """Measure with `count` personas."""
-    os.makedirs(f"{TOP}/build", exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench.", dir=f"{TOP}/build") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench.") as folder:
         bench = Bench(folder)
         instances = bench.adopt(count)
         together = bench.together_us(instances)
