@@ -181,7 +181,7 @@ class BootStages:
         """Ask podman what there is. Its first call after a boot renews its own database, so it is made alone, with a long bound."""
         prepared: Answer = yield _asking(self.state, "containers_prepare", self.bounds.open)
         self.personas.configure()
-        if not prepared.ok or not prepared.value["existed"]:
+        if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
         podman = self.personas.podman
         listed: Verdict = yield partial(podman.list, first=True)

@@ -19,13 +19,13 @@ SWEEP_S = 0.3  # of one request
 
 
 def prepare_containers() -> dict[str, bool]:
-    """Make podman's directories; tell whether it had been here before, so that there may be containers."""
-    existed = os.path.isdir(f"{CONTAINERS}/storage")
+    """Make podman's directories; tell whether it has ever put anything there, so that there may be containers."""
+    used = os.path.isdir(f"{CONTAINERS}/storage") and bool(os.listdir(f"{CONTAINERS}/storage"))
     os.makedirs(CONTAINERS, mode=0o711, exist_ok=True)
     for name in PODMAN_DIRECTORIES:
         os.makedirs(f"{CONTAINERS}/{name}", mode=0o711, exist_ok=True)
     os.makedirs(LOGS, mode=0o700, exist_ok=True)
-    return {"existed": existed}
+    return {"used": used}
 
 
 def set_containers_aside() -> bool:

@@ -90,7 +90,7 @@ class Rows:
         if op == "containers_aside":
             shutil.rmtree(self.bench.podman.store)
             os.makedirs(f"{self.bench.podman.store}/tmp")
-        self.bench.soon(lambda: done(Answer({"existed": True} if op == "containers_prepare" else True)))
+        self.bench.soon(lambda: done(Answer({"used": True} if op == "containers_prepare" else True)))
 
     def append_genesis(self, _lines: list[str]) -> None:
         pass
