@@ -184,21 +184,31 @@ class BootStages:
         if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
         podman = self.personas.podman
-        listed: Verdict = yield partial(podman.list, first=True)
+        listed: Verdict = yield from self._listed(first=True)
         if listed.outcome is Outcome.STORAGE:
             self.log.warning("podman's storage is damaged: it repairs itself", why=listed.why)
             yield partial(podman.check, repair=True)
-            listed = yield podman.list
+            listed = yield from self._listed()
         if listed.outcome is Outcome.STORAGE:  # images and containers can be made anew; homes are elsewhere
             self.log.error("podman's storage is beyond repair: set aside, images are to be loaded again", why=listed.why)
             yield _asking(self.state, "containers_aside", self.bounds.open)
-            listed = yield podman.list
+            listed = yield from self._listed()
         if not listed.ok:
             self.log.error("podman does not say what there is: personas are cleared one by one", why=listed.why)
             self.personas.audit.soon()
             return ()
         self.personas.clearing.seed(listed.value)
         return listed.value  # type: ignore[no-any-return]
+
+    def _listed(self, *, first: bool = False) -> flow.Flow[Verdict]:
+        """List the containers, and have a look at the images: the first does not open the layers, which may be damaged all the same."""
+        podman = self.personas.podman
+        listed: Verdict = yield partial(podman.list, first=first)
+        if listed.ok:
+            images: Verdict = yield podman.image_list
+            if images.outcome is Outcome.STORAGE:
+                return images
+        return listed
 
     def _replay(self, containers: tuple[Container, ...]) -> None:
         """Take over what was stored; whatever owes anything goes through CONVERGE."""
