@@ -28,6 +28,8 @@ class Bounds:
     freeze: float = 2.0  # from podman's word to the kernel's
     polite_stop: float = 10.0  # of all personas together, when the spine goes down
     panic_sync: float = 3.0
+    settle: float = 6.0  # the flush before a sleep: what a close takes
+    suspend: float = 25.0  # the kernel gives tasks 20 s to freeze
     validate: float = 30.0  # the whole of it
     validate_freezer: float = 25.0
     validate_check: float = 5.0  # each of the others

@@ -20,6 +20,7 @@ class Words:
     trust_seed: bool = False
     console: str = "info"
     governor: bool = True
+    suspend: bool = False
     complaints: tuple[str, ...] = field(default=())
 
 
@@ -64,10 +65,10 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         if value not in ("debug", "info", "warning", "error"):
             return "must be debug, info, warning or error"
         found["console"] = value
-    elif key == "governor":
+    elif key in ("governor", "suspend"):
         if value not in ("on", "off"):
             return "must be on or off"
-        found["governor"] = value == "on"
+        found[key] = value == "on"
     else:
-        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console, governor"
+        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console, governor, suspend"
     return None

@@ -118,6 +118,11 @@ class Continuity:
         else:
             self.log.warning("entropy seed not renewed", why=answer.why)
 
+    def woke(self) -> None:
+        """Look at the clock after a sleep: the kernel has set it by the hardware's, which may be behind what was saved."""
+        self._move(max(self.saved or 0, self.build or 0), "it was seen running then")
+        self.save()
+
     def save(self) -> None:
         """Keep the time, if the disk keeps anything and the time makes sense."""
         seconds = self.good_time()

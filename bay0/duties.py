@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from bay0.effects import cgroup, modules, mounts, power, shield
 from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
-from bay0.machines import MACHINES, persona, storage, tenant
+from bay0.machines import MACHINES, inhibit, persona, storage, tenant
 from bay0.machines.boot import E, Effect
 from bay0.machines.engine import Engine, Instance
 
@@ -44,7 +44,7 @@ REPLAYS_A_TURN = 25
 class Duties:
     """Sends each effect to whoever owns its kind of machine."""
 
-    ports: Mapping[str, Any]
+    ports: dict[str, Any]
 
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
         """Start `effect` of `instance`."""
@@ -282,8 +282,9 @@ class BootStages:
             self.open_control()
         except OSError as error:
             failures.append(f"control socket: {error}")
-        if focus.NAME not in self._engine.instances:
-            self._engine.add(focus.NAME, MACHINES["focus"], seq=self.stored_seq(focus.NAME))
+        for name in (focus.NAME, inhibit.NAME):  # called like their kinds
+            if name not in self._engine.instances:
+                self._engine.add(name, MACHINES[name], seq=self.stored_seq(name))
         for name, spec in self.wanted().items():
             self.services.specs[name] = spec
             if name not in self._engine.instances:

@@ -109,6 +109,7 @@ class Spine:
     watchdog: Watchdog
     control: ControlServer
     continuity: Continuity
+    ports: Duties
     entered_ms: int = 0
     persona_verbs: PersonaVerbs | None = None
     governor: Keeper | None = None
@@ -241,7 +242,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     instance = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
     spine = Spine(
         words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, podman, personas,
-        switch, stages, engine, instance, watchdog, control, continuity,
+        switch, stages, engine, instance, watchdog, control, continuity, ports,
     )  # fmt: skip
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})

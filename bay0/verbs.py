@@ -18,6 +18,7 @@ from bay0.machines.storage import E as StorageEvent
 
 if TYPE_CHECKING:
     from bay0.control import Method, Reply
+    from bay0.inhibit import Inhibit
     from bay0.init import Spine
     from bay0.state.link import Answer
     from bay0.validation import Validation
@@ -33,6 +34,7 @@ class Verbs:
 
     spine: Spine
     _validator: Validation | None = None
+    _inhibitor: Inhibit | None = None
 
     def methods(self) -> dict[str, Method]:
         """Return method name -> function."""
@@ -45,6 +47,8 @@ class Verbs:
             "run": self.run,
             "storage.retry": self.retry,
             "governor": self.governor,
+            "suspend": lambda params, reply: self._inhibit().suspend(params, reply),
+            "inhibit": lambda params, reply: self._inhibit().show(params, reply),
             "validate": self.validate,
             "validate.progress": lambda params, reply: self._validation().progress(params, reply),
         }
@@ -172,6 +176,13 @@ class Verbs:
 
             self._validator = Validation(self.spine)
         return self._validator
+
+    def _inhibit(self) -> Inhibit:
+        if self._inhibitor is None:
+            from bay0 import inhibit  # noqa: PLC0415 - late, as above
+
+            self._inhibitor = inhibit.make(self.spine)
+        return self._inhibitor
 
     def crash(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Fail on purpose in the reactor, to try `bay0.panic=`; only with `bay0.debug` on the kernel command line."""

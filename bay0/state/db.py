@@ -318,6 +318,14 @@ def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Se
         return list(rows)[::-1]
 
 
+def checkpoint() -> bool:
+    """Move the write-ahead log into the database, synced; tell whether the log is empty now."""
+    require_open()
+    with translated():
+        busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+
 def close() -> bool:
     """Checkpoint the write-ahead log into the database and close; tell whether the log is empty now."""
     with translated():

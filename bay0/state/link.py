@@ -12,6 +12,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
@@ -87,6 +88,7 @@ class WorkerLink:
     _waiters: list[Callable[[Answer], None]] = field(factory=list)
     longest_s: dict[str, float] = field(factory=dict)  # op -> the longest that an answer to it took, waiting for others included
     _ids: Any = field(factory=itertools.count)
+    _held: list[Callable[[], None]] | None = None  # requests that wait in PID 1
     _failures: int = 0
     _last_failure: float = -CALM_S
 
@@ -99,6 +101,29 @@ class WorkerLink:
     def left_behind(self) -> int:
         """Workers abandoned and not yet ended: 0 or 1."""
         return 0 if self._abandoned is None else 1
+
+    def under_way(self) -> dict[str, float]:
+        """Return what the worker has not answered yet: op -> seconds since the oldest of its kind was asked."""
+        found: dict[str, float] = {}
+        for call in self._current.calls.values() if self._current is not None else ():
+            found.setdefault(call.op, self.reactor.clock() - call.asked)
+        return found
+
+    @property
+    def held_back(self) -> int:
+        """Requests that wait for `release`."""
+        return len(self._held or ())
+
+    def hold(self) -> None:
+        """Keep what is asked from now on in PID 1; what was asked before goes on. Its bounds begin with `release`."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Ask what was held back, in order."""
+        held, self._held = self._held or [], None
+        for ask in held:
+            ask()
 
     def start(self) -> None:
         """Start a worker. `SpawnError` if it cannot be started."""
@@ -120,6 +145,9 @@ class WorkerLink:
 
     def ask(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         """Send a request; `done` comes once, within `bound_s`."""
+        if self._held is not None:
+            self._held.append(partial(self.ask, op, bound_s, done, **arguments))
+            return
         worker = self._current
         if worker is None:
             self.reactor.call_soon(lambda: done(Answer(code=GONE, why="there is no state worker")))

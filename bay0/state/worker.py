@@ -120,6 +120,11 @@ def _farewell(seconds: int | None) -> dict[str, Any]:
     return done
 
 
+def _settle(seconds: int | None) -> dict[str, Any]:
+    """Bring everything to the platter as at the end, but stay open: time, seed, database."""
+    return {**_farewell(seconds), "checkpointed": db.checkpoint()}
+
+
 def _close() -> dict[str, Any]:
     try:
         empty = db.close()
@@ -165,6 +170,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "validate_marker": lambda text: checks.marker(MARKER, text),
     "validate_log": lambda line: checks.log_line(GENESIS, line),
     "validate_database": lambda seconds: db.look_through(seconds),
+    "settle": _settle,
     "close": _close,
 }
 

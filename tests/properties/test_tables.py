@@ -17,7 +17,7 @@ from bay0.reconcile import plan
 STEPS_MAX = 40
 INTENTS = {  # what somebody asks for; RETRY and GAVE_UP follow only what is wanted, and a boot wants nothing
     "START", "STOP", CONVERGE, "CLOSE", "POWEROFF", "REBOOT", "RETRY", "ATTACH", "BEGIN", "GAVE_UP", "CREATE", "AUTOSTART", "PAUSE", "RESUME",
-    "RESET", "REMOVE", "FOCUS",
+    "RESET", "REMOVE", "FOCUS", "SUSPEND",
 }  # fmt: skip
 NAMES = {"persona": "p://m"}
 
