@@ -22,6 +22,7 @@ class Bounds:
     kill_grace: float = 1.0
     pipe_grace: float = 0.25
     verb: float = 5.0
+    frame: float = 10.0  # from its first byte to its last
     storage_retry: float = 15.0
     exit_status: float = 1.0  # from a container's last process to conmon's word
     gather: float = 10.0  # of all that a boot clears together

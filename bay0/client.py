@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from bay0.errors import NoSpineError, RefusedError
 from bay0.wire import SOCKET
 
 TIMEOUT_S = 60.0
+AGAIN_S = 0.01
 HUNG_UP = "bay0 closed the connection without an answer; see `bay0 log`"
 
 
@@ -26,7 +28,7 @@ def connect(timeout_s: float = TIMEOUT_S) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(timeout_s)
     try:
-        peer.connect(path)
+        _in_turn(peer, path, timeout_s)
     except PermissionError as error:
         raise NoSpineError(f"{path}: only root may talk to bay0") from error
     except OSError as error:
@@ -35,6 +37,20 @@ def connect(timeout_s: float = TIMEOUT_S) -> socket.socket:
             "scripts/quickstart.sh boots one, scripts/boot-qemu.sh --exec 'bay0 ...' runs one command in it"
         ) from error
     return peer
+
+
+def _in_turn(peer: socket.socket, path: str, timeout_s: float) -> None:
+    """Connect; while the queue before the socket is full (connect(2), EAGAIN), try again."""
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            peer.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(AGAIN_S)
+        else:
+            return
 
 
 def lines(peer: socket.socket) -> Iterator[dict[str, Any]]:

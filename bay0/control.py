@@ -1,6 +1,8 @@
-"""The control socket: JSON-RPC 2.0, one object a line, root only (SO_PEERCRED), and no client can stall the reactor.
+"""The control socket: JSON-RPC 2.0, one object a line, root only (SO_PEERCRED), and no client can stall or swell the reactor.
 
-A frame is at most 64 KiB, a client that does not read is cut off when 1 MiB waits for it, and at most 32 are served at once.
+A frame is at most 64 KiB and must be whole within its bound. A client that does not read is cut off when 1 MiB waits for it, or when all together
+have too much waiting and it has the most. At most 32 are served at once: when one more comes, the one gives way that has done nothing for longest
+and waits for no answer. So nobody can hold a place for ever but by a request that is under way.
 """
 
 from __future__ import annotations
@@ -23,9 +25,17 @@ if TYPE_CHECKING:
     from bay0.reactor import Reactor
 
 BACKLOG_MAX = 1 << 20  # bytes waiting for a client
+BACKLOGS_MAX = 4 << 20  # for all of them
 CLIENTS_MAX = 32
+QUEUE_MAX = 128  # who waits to be accepted, one a turn
+UNDER_WAY_MAX = 256  # requests of one client; more wait in its socket
 ACCEPT_AGAIN_S = 1.0
 FRAMES_A_TURN = 32  # so that one client's flood leaves turns to the others
+TURN_S = 0.01  # and all floods together: then each gets one frame a turn
+LOOK_S = 1.0  # how often half frames are looked at, while there are any
+SAY_AGAIN_S = 10.0  # a flood of one kind is one line of the log
+FULL = f"all {CLIENTS_MAX} places are taken by requests that are under way; try again"
+ONLY_ROOT = "only root may talk to bay0"
 PARSE, INVALID, NO_METHOD, PARAMS, INTERNAL, DECLINED = -32700, -32600, -32601, -32602, -32603, -32000
 
 Reply = Callable[[Any], None]
@@ -56,6 +66,10 @@ class _Client:
     open: bool = True
     closing: bool = False
     busy: bool = False  # whole frames wait in its inbox: nothing more is read from it
+    queued: bool = False  # it has a call in the reactor's queue
+    owed: int = 0  # answers
+    active: float = 0.0  # when it last sent or took something
+    half: float | None = None  # since when there is half a frame
 
 
 @define(eq=False, repr=False)
@@ -67,9 +81,13 @@ class ControlServer:
     methods: dict[str, Method]
     path: str = SOCKET
     uids: frozenset[int] = frozenset({0})
+    frame_s: float = 10.0
     served: int = 0
     _listener: socket.socket | None = None
     _clients: set[_Client] = field(factory=set)
+    _looking: bool = False
+    _turn: tuple[int, float] = (-1, 0.0)  # which turn of the reactor, and when we began to work in it
+    _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
 
     def open(self) -> None:
         """Listen; replaces a socket that a dead process left."""
@@ -80,7 +98,7 @@ class ControlServer:
         listener.setblocking(False)
         listener.bind(self.path)
         os.chmod(self.path, 0o600)
-        listener.listen(CLIENTS_MAX)
+        listener.listen(QUEUE_MAX)
         self._listener = listener
         self.reactor.watch(listener.fileno(), READ, self._accept)
 
@@ -96,21 +114,49 @@ class ControlServer:
             self.reactor.unwatch(self._listener.fileno())
             self.reactor.call_later(ACCEPT_AGAIN_S, self._listen_again)
             return
-        if len(self._clients) >= CLIENTS_MAX or peer_uid(peer) not in self.uids:
-            self.log.warning("control client refused", uid=peer_uid(peer), clients=len(self._clients))
+        peer.setblocking(False)
+        refusal = ONLY_ROOT if peer_uid(peer) not in self.uids else "" if self._room() else FULL
+        if refusal:
+            self._say("control client refused", uid=peer_uid(peer), clients=len(self._clients))
+            with contextlib.suppress(OSError):
+                peer.send(json.dumps({"jsonrpc": "2.0", "id": None, "error": error(DECLINED, refusal)}).encode() + b"\n")
             peer.close()
             return
-        peer.setblocking(False)
-        client = _Client(peer)
+        client = _Client(peer, active=self.reactor.clock())
         self._clients.add(client)
         self._watch(client)
+
+    def _room(self) -> bool:
+        """Make room for one more if need be: who has been idle for longest gives way. Tell whether there is room."""
+        if len(self._clients) < CLIENTS_MAX:
+            return True
+        idle = [client for client in self._clients if not client.owed]
+        if not idle:
+            return False
+        self._cut(min(idle, key=lambda client: client.active), "it was idle and its place was needed")
+        return True
+
+    def _say(self, event: str, **keys: Any) -> None:
+        """Log a warning that clients can cause at will: once, then how often it was left out."""
+        now = self.reactor.clock()
+        at, left_out = self._said.get(event, (-SAY_AGAIN_S, 0))
+        if now - at < SAY_AGAIN_S:
+            self._said[event] = (at, left_out + 1)
+            return
+        self._said[event] = (now, 0)
+        self.log.warning(event, **keys, **({"left_out": left_out} if left_out else {}))
+
+    def _cut(self, client: _Client, why: str) -> None:
+        self._say("control client cut off", why=why)
+        self._close(client)
 
     def _listen_again(self) -> None:
         if self._listener is not None:
             self.reactor.watch(self._listener.fileno(), READ, self._accept)
 
     def _watch(self, client: _Client) -> None:
-        events = (0 if client.busy or client.closing else READ) | (WRITE if client.outbox else 0)
+        deaf = client.busy or client.closing or client.owed >= UNDER_WAY_MAX
+        events = (0 if deaf else READ) | (WRITE if client.outbox else 0)
         if events:
             self.reactor.watch(client.peer.fileno(), events, lambda ready: self._ready(client, ready))
         else:
@@ -132,24 +178,58 @@ class ControlServer:
         if not data:
             self._close(client)
             return
+        client.active = self.reactor.clock()
         client.inbox += data
         self._frames(client)
 
     def _frames(self, client: _Client) -> None:
-        for _ in range(FRAMES_A_TURN):
+        """Handle some of what has come, at least one frame."""
+        for count in range(FRAMES_A_TURN):
             end = client.inbox.find(b"\n")
-            if end < 0 or client.closing or not client.open:
+            if end < 0 or client.closing or not client.open or client.owed >= UNDER_WAY_MAX or (count and self._late()):
                 break
             line = bytes(client.inbox[:end])
             del client.inbox[: end + 1]
             self._frame(client, line)
-        client.busy = client.open and not client.closing and b"\n" in client.inbox
-        if client.busy:
-            self.reactor.call_soon(lambda: self._frames(client))
-        elif len(client.inbox) > FRAME_MAX and client.open and not client.closing:
+        if client.open:
+            self._go_on(client)
+
+    def _late(self) -> bool:
+        """Tell whether this turn of the reactor has given the clients its time."""
+        if self._turn[0] != self.reactor.turns:
+            self._turn = (self.reactor.turns, self.reactor.clock())
+        return self.reactor.clock() - self._turn[1] > TURN_S
+
+    def _go_on(self, client: _Client) -> None:
+        client.busy = not client.closing and b"\n" in client.inbox
+        if client.busy and client.owed < UNDER_WAY_MAX and not client.queued:
+            client.queued = True
+            self.reactor.call_soon(lambda: self._next(client))
+        elif not client.busy and not client.closing and len(client.inbox) > FRAME_MAX:
             self._too_long(client)
+        half = bool(client.inbox) and not client.busy and not client.closing
+        client.half = (self.reactor.clock() if client.half is None else client.half) if half else None
+        if half and not self._looking:
+            self._looking = True
+            self.reactor.call_later(LOOK_S, self._look)
         if client.open:
             self._watch(client)
+
+    def _next(self, client: _Client) -> None:
+        client.queued = False
+        if client.open:
+            self._frames(client)
+
+    def _look(self) -> None:
+        """Cut off who has sent half a frame and does not send the rest."""
+        now, left = self.reactor.clock(), False
+        for client in tuple(self._clients):
+            if client.half is not None and now - client.half >= self.frame_s:
+                self._cut(client, "it did not finish a frame in time")
+            left = left or (client.open and client.half is not None)
+        self._looking = left
+        if left:
+            self.reactor.call_later(LOOK_S, self._look)
 
     def _too_long(self, client: _Client) -> None:
         client.closing = True
@@ -175,10 +255,18 @@ class ControlServer:
             self._send(client, {"jsonrpc": "2.0", "id": None, "error": error(INVALID, "not a JSON-RPC 2.0 request")})
             return
         number, params = request.get("id"), request.get("params", {})
+        client.owed, answered = client.owed + 1, False
 
         def answer(what: str, value: Any) -> None:
+            nonlocal answered
+            if answered:
+                return
+            answered = True
+            full, client.owed = client.owed >= UNDER_WAY_MAX, client.owed - 1
             if "id" in request:  # or it is a notification, which is never answered
                 self._send(client, {"jsonrpc": "2.0", "id": number, what: value})
+            if full and client.open:
+                self._go_on(client)
 
         def reply(result: Any) -> None:
             if isinstance(result, Exception):
@@ -207,16 +295,18 @@ class ControlServer:
             return
         client.outbox += json.dumps(message, default=str).encode() + b"\n"
         if len(client.outbox) > BACKLOG_MAX:
-            self.log.warning("control client cut off", why="it does not read its answers")
-            self._close(client)
+            self._cut(client, "it does not read its answers")
             return
         self._push(client)
+        if client.outbox and sum(len(each.outbox) for each in self._clients) > BACKLOGS_MAX:
+            self._cut(max(self._clients, key=lambda each: len(each.outbox)), "it does not read its answers, and all wait for too much")
 
     def _push(self, client: _Client) -> None:
         try:
             while client.outbox:
                 sent = client.peer.send(client.outbox)
                 del client.outbox[:sent]
+                client.active = self.reactor.clock()
         except BlockingIOError:
             pass
         except OSError:

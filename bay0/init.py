@@ -228,7 +228,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     continuity = Continuity(reactor, bounds, logger, state, clock.build_time(), words.trust_seed)
     continuity.begin()
     services = Services(reactor, spawner, bounds, logger)
-    control = ControlServer(reactor, logger, {})
+    control = ControlServer(reactor, logger, {}, frame_s=bounds.frame)
     storage_paths = podman_effects.StoragePaths(*(f"{paths.CONTAINERS}/{name}" for name in ("storage", "libpod", "volumes", "tmp")))
     podman = podman_effects.Podman(spawner, bounds, logger, podman_effects.environment(storage_paths))
     places = Places(homes=paths.HOMES, logs=paths.LOGS, storage=storage_paths)

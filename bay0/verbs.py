@@ -113,6 +113,7 @@ class Verbs:
             reply({"this": this, "previous": earlier[:previous], "unread": None if answer.ok else answer.why})
 
         if previous:
+            spine.state.keep_out_a_crowd()
             spine.state.ask("history", spine.bounds.open, answered, limit=previous + 1)
         else:
             reply({"this": this, "previous": [], "unread": None})
@@ -124,6 +125,7 @@ class Verbs:
         def answered(answer: Answer) -> None:
             reply(answer.value if answer.ok else RefusedError(f"the journal cannot be read now: {answer.why}"))
 
+        self.spine.state.keep_out_a_crowd()
         self.spine.state.ask("journal", self.spine.bounds.open, answered, machine=machine, limit=limit)
 
     def governor(self, _params: Mapping[str, Any], reply: Reply) -> None:

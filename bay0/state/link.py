@@ -110,6 +110,11 @@ class WorkerLink:
         return found
 
     @property
+    def questions(self) -> int:
+        """Requests that the worker has not answered."""
+        return len(self._current.calls) if self._current is not None else 0
+
+    @property
     def held_back(self) -> int:
         """Requests that wait for `release`."""
         return len(self._held or ())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, define, field, frozen
 
 from bay0 import flow
-from bay0.errors import SpawnError
+from bay0.errors import RefusedError, SpawnError
 from bay0.machines.engine import Acceptance, Engine, Instance, Step
 from bay0.machines.storage import E, Effect, S
 from bay0.state.link import FAULT, GONE, TIMED_OUT, Answer, Launch, WorkerLink
@@ -28,6 +28,7 @@ CHUNK_BYTES = 100_000
 STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
 LAZY_FLUSH_S = 1.0
+QUESTIONS_MAX = 24  # of clients, waiting for the worker
 _EVENTS = {"no_device": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
 _MEND_THEMSELVES = ("full", "unwritable")
 
@@ -96,6 +97,11 @@ class StatePort:
             return False
         self._retry_at = now + self.bounds.storage_retry
         return True
+
+    def keep_out_a_crowd(self) -> None:
+        """Before a client's question: `RefusedError` while many wait. The worker answers in order; a flood would look like a dead disk."""
+        if self.link.questions + self.link.held_back >= QUESTIONS_MAX:
+            raise RefusedError("too many requests wait for the disk; ask again in a moment")
 
     def ask(self, op: str, bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         """Ask the worker; see `WorkerLink.ask`."""

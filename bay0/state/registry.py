@@ -22,9 +22,13 @@ WHY_MAX = 300  # characters
 
 
 def read_nack_registry(port: StatePort, done: Callable[[Rows | RefusedError], None], digest: str | None = None) -> None:
-    """Call `done` with all NACKs, or with that of `digest` (an empty list: it is clear), or with why nobody knows now."""
+    """Call `done` with all NACKs, or with that of `digest` (an empty list: it is clear), or with why nobody knows now.
+
+    `RefusedError` at once while too many ask.
+    """
     if digest is not None:
         parse(digest)
+    port.keep_out_a_crowd()
     flow.run(_all(port) if digest is None else _one(port, digest), done)
 
 
@@ -41,6 +45,7 @@ def write_nack_registry(
     if not port.healthy:
         state = port.storage.now.value if port.storage is not None else "absent"
         raise RefusedError(f"storage is {state}; nothing was changed")
+    port.keep_out_a_crowd()
 
     def answered(answer: Answer) -> None:
         if answer.ok:

@@ -299,14 +299,84 @@ def test_one_clients_flood_leaves_turns_to_the_others(server: Server) -> None:
     until(lambda: server.control.served == 60000 // len(frame) + 1, step=server.turn)
 
 
-def test_a_flood_of_clients_is_bounded_and_ends(server: Server) -> None:
+def test_when_all_places_are_taken_who_was_idle_for_longest_gives_way(server: Server) -> None:
     clients = [server.client() for _ in range(CLIENTS_MAX)]
+    assert clients[0].call("echo")["result"] == {}
     late = server.client()
+    assert late.call("echo")["result"] == {}
+    until(lambda: clients[1].cut_off, step=server.turn)
+    assert [client.cut_off for client in clients[2:]] == [False] * (CLIENTS_MAX - 2)
+    assert clients[0].call("echo")["result"] == {}, "it had asked something"
+    assert server.log.of("control client cut off") == [{"why": "it was idle and its place was needed"}]
+
+
+def test_a_client_whose_request_is_under_way_never_gives_way_and_who_comes_too_much_is_told(server: Server) -> None:
+    clients = [server.client().send({"id": number, "method": "later"}) for number in range(CLIENTS_MAX)]
+    until(lambda: len(server.later) == CLIENTS_MAX, step=server.turn)
+    late = server.client()
+    assert late.answers()[0]["error"]["message"] == control.FULL
     until(lambda: late.cut_off, step=server.turn)
     assert server.log.of("control client refused")[0]["clients"] == CLIENTS_MAX
-    clients.pop().peer.close()
-    server.turn()
+    server.later[0]("done")
+    assert clients[0].answers()[0]["result"] == "done"
     assert server.client().call("echo")["result"] == {}
+
+
+def test_a_flood_of_clients_is_one_line_of_the_log(server: Server) -> None:
+    clients = [server.client() for _ in range(3 * CLIENTS_MAX)]
+    assert sum(client.cut_off for client in clients) == 2 * CLIENTS_MAX
+    assert len(server.log.of("control client cut off")) == 1
+
+
+def test_half_a_frame_must_become_a_whole_one_in_time_and_a_byte_now_and_then_does_not_help(server: Server) -> None:
+    server.control.frame_s = 1.5
+    silent, dripping, other = server.client().send_bytes(b'{"id"'), server.client(), server.client()
+    waiting = server.client().send({"id": 1, "method": "later"})
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            dripping.peer.send(b" ")
+        server.turn()
+
+    until(lambda: silent.cut_off and dripping.cut_off, step=drip)
+    assert (other.cut_off, waiting.cut_off) == (False, False), "they owe nothing"
+    server.later[0]("done")
+    assert waiting.answers()[0]["result"] == "done"
+
+
+def test_who_asks_too_much_at_once_is_not_listened_to_until_something_is_answered(server: Server) -> None:
+    client = server.client()
+    client.send(*({"id": number, "method": "later"} for number in range(control.UNDER_WAY_MAX + 5)))
+    for _ in range(50):
+        server.turn()
+    assert len(server.later) == control.UNDER_WAY_MAX
+    for reply in list(server.later):
+        reply("done")
+    until(lambda: len(server.later) == control.UNDER_WAY_MAX + 5, step=server.turn)
+    for reply in server.later[control.UNDER_WAY_MAX :]:
+        reply("done")
+    assert len(client.answers(control.UNDER_WAY_MAX + 5)) == control.UNDER_WAY_MAX + 5
+
+
+def test_what_waits_for_all_clients_is_bounded_together(server: Server) -> None:
+    clients = [server.client() for _ in range(CLIENTS_MAX)]
+    for client in clients:
+        for _ in range(9):
+            with contextlib.suppress(OSError):
+                client.send({"id": 1, "method": "big", "params": {"size": BACKLOG_MAX // 10}})
+    for _ in range(20):
+        server.turn()
+    assert sum(len(client.outbox) for client in server.control._clients) <= control.BACKLOGS_MAX
+    assert server.client().call("echo")["result"] == {}
+
+
+def test_one_answer_is_given_once(server: Server) -> None:
+    client = server.client().send({"id": 1, "method": "later"})
+    until(lambda: server.later, step=server.turn)
+    server.later[0]("one")
+    server.later[0]("two")
+    assert client.answers()[0]["result"] == "one"
+    assert [each.owed for each in server.control._clients] == [0]
 
 
 def test_a_client_that_closes_its_writing_end_is_gone_after_its_answer(server: Server) -> None:
