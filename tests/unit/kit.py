@@ -18,6 +18,7 @@ import pickle
 import select
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ import pytest
 from attrs import define, field
 
 from bay0.bounds import Bounds
+from bay0.control import ControlServer
 from bay0.effects.spawn import Result, Spawner
 from bay0.errors import SpawnError
 from bay0.machines.engine import Acceptance, Engine, Instance, Step
@@ -153,6 +155,26 @@ def _state(pid: int) -> str:
 def alive(pid: int) -> bool:
     """It exists and has not ended."""
     return _state(pid) not in ("", "Z", "X")
+
+
+# ---- a control server on a thread
+
+
+@contextlib.contextmanager
+def served(path: str, methods: dict[str, Any], reactor: Reactor | None = None) -> Iterator[None]:
+    """Serve `methods` at `path` from a thread, for tests of the command line."""
+    turning, over = reactor or Reactor(), threading.Event()
+    ControlServer(turning, Log(), methods, path=path, uids=frozenset({os.getuid()})).open()
+
+    def serve() -> None:
+        while not over.is_set():
+            turning.turn(0.02)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join(10)
 
 
 # ---- time by hand

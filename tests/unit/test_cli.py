@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Log, until
+from kit import served, until
 
 import bay0
 from bay0 import cli, clikit, logview
-from bay0.control import ControlServer
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
-from bay0.reactor import Reactor
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
@@ -62,7 +60,6 @@ def spine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         "machines": STATUS["machines"],
         "boots": {"this": {**BOOT, "dirty": None, "entered_ms": 2300, "complete_ms": 3210, "steps": STEPS}, "previous": [], "unread": None},
     }
-    reactor = Reactor()
     path = str(tmp_path / "control.sock")
 
     def method(name: str) -> Callable[[Any, Any], None]:
@@ -73,20 +70,9 @@ def spine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         return answer
 
     names = ("status", "machines", "boots", "history", "run", "power", "storage.retry", "debug.crash")
-    server = ControlServer(reactor, Log(), {name: method(name) for name in names}, path=path, uids=frozenset({os.getuid()}))
-    server.open()
-    over = threading.Event()
-
-    def serve() -> None:
-        while not over.is_set():
-            reactor.turn(0.02)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
     monkeypatch.setenv("BAY0_SOCKET", path)
-    yield answers
-    over.set()
-    thread.join(10)
+    with served(path, {name: method(name) for name in names}):
+        yield answers
 
 
 # ---- help and usage

@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit import Log, Timers
+from kit import Log, Timers, served
 
 from bay0 import cli, flow, validatecli, verdict
 from bay0.bounds import Bounds
-from bay0.control import ControlServer
 from bay0.errors import RefusedError
 from bay0.machines import boot
 from bay0.reactor import Reactor
@@ -256,20 +253,9 @@ def spine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         reply({"doing": {"freezer": "podman pauses the probe"}, "done": 13, "of": 14, "for_s": 0.4})
 
     path = str(tmp_path / "control.sock")
-    server = ControlServer(reactor, Log(), {"validate": validate, "validate.progress": progress}, path=path, uids=frozenset({os.getuid()}))
-    server.open()
-    over = threading.Event()
-
-    def serve() -> None:
-        while not over.is_set():
-            reactor.turn(0.02)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
     monkeypatch.setenv("BAY0_SOCKET", path)
-    yield answers
-    over.set()
-    thread.join(10)
+    with served(path, {"validate": validate, "validate.progress": progress}, reactor):
+        yield answers
 
 
 @pytest.mark.parametrize(("level", "status"), [(Level.GREEN, 0), (Level.YELLOW, 1), (Level.RED, 2)])

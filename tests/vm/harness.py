@@ -37,6 +37,7 @@ LIFE_S = 600  # of one VM, whatever happens
 BOOT_S = 180  # to `init complete`: contract, not speed; a busy machine without KVM is slow
 CALL_S = 90  # of one script in the guest
 END_S = 90  # from a request to power off to QEMU's end
+PODMAN = "CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf podman"
 DATABASE = "/spine/state.db"  # inside the persist disk
 booted: list[str] = []  # the words of each VM this session started
 
@@ -191,6 +192,15 @@ class Vm:
     def status(self) -> dict[str, Any]:
         """Return `bay0 status --json`."""
         found: dict[str, Any] = self.json("bay0 status --json")
+        return found
+
+    def create(self, name: str, manifest: str) -> None:
+        """Create a persona from the text of its manifest."""
+        self.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{manifest}END\nbay0 persona create /tmp/{name}")
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Return `bay0 persona show NAME --json`."""
+        found: dict[str, Any] = self.json(f"bay0 persona show {name} --json")
         return found
 
     def rpc(self, requests: Sequence[Mapping[str, Any]], bound_s: float = CALL_S) -> dict[Any, Any]:

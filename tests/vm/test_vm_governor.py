@@ -43,17 +43,13 @@ def spine(folder: str) -> Iterator[Vm]:
         yield machine
 
 
-def create(spine: Vm, name: str, manifest: str) -> None:
-    spine.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{manifest}END\nbay0 persona create /tmp/{name}")
-
-
 def start(spine: Vm, name: str) -> None:
     spine.sh(f"bay0 persona start {name}", VERB_S)
     harness.until(lambda: state(spine, name) == "running", VERB_S, f"{name} runs", every_s=1)
 
 
 def state(spine: Vm, name: str) -> str:
-    return spine.json(f"bay0 persona show {name} --json")["state"]
+    return spine.show(name)["state"]
 
 
 def governor(spine: Vm) -> dict:
@@ -75,20 +71,20 @@ def test_a_healthy_spine_gives_the_doctor_nothing_to_find(spine: Vm):
 
 
 def test_under_memory_pressure_the_one_behind_is_frozen_or_stopped_and_the_one_in_front_is_not_touched(spine: Vm):
-    create(spine, "front", FRONT)
+    spine.create("front", FRONT)
     together = governor(spine)["personas_limit"] >> 20
     assert 64 <= together < 768 - 96
-    create(spine, "hog", HOG.replace("@MIB@", str(together - 40)))  # which leaves the one in front less than half of its file
+    spine.create("hog", HOG.replace("@MIB@", str(together - 40)))  # which leaves the one in front less than half of its file
     start(spine, "front")
     spine.out("bay0 focus front", VERB_S)
-    before = spine.json("bay0 persona show front --json")
+    before = spine.show("front")
     start(spine, "hog")
     action = harness.until(lambda: acted(spine, "memory"), ACTS_S, "the governor acts for want of memory", every_s=2)
     assert (action["persona"], action["dest"]) == ("p://hog", "frozen")
     assert "for want of memory" in action["why"]
     harness.until(lambda: state(spine, "hog") in ("paused", "stopped"), VERB_S, "hog is frozen or stopped", every_s=2)
     assert all(each["persona"] == "p://hog" for each in governor(spine)["actions"])
-    after = spine.json("bay0 persona show front --json")
+    after = spine.show("front")
     assert (after["state"], after["container"]) == ("running", before["container"])
     assert {step["dest"] for step in after["steps"] if step["seq"] > before["seq"]} <= {"running"}, "it went on all the time"
     limits = spine.out(f"cat /sys/fs/cgroup/personas/libpod-{after['container']}/cpu.max")
@@ -127,7 +123,7 @@ def test_heat_throttles_who_is_behind_and_a_sensor_that_goes_away_leaves_a_cap(s
     spine.out(f"cd {zone} && echo passive >trip_point_0_type && echo 90000 >trip_point_0_temp")
     action = harness.until(lambda: acted(spine, "heat", before), 120, "the governor acts on heat", every_s=2)
     assert action["persona"] == "p://burn"
-    container = spine.json("bay0 persona show burn --json")["container"]
+    container = spine.show("burn")["container"]
     assert spine.out(f"cat /sys/fs/cgroup/personas/libpod-{container}/cpu.max") in ("25000 100000", "12500 100000", "10000 100000")
     found = spine.sh("bay0 doctor")
     assert found.status == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 
 import harness
@@ -31,7 +32,7 @@ def disk(folder: str) -> str:
 
 @pytest.fixture(scope="module")
 def spine(disk: str) -> Iterator[Vm]:
-    with harness.vm(disk) as machine:
+    with harness.vm(disk, "bay0.suspend=on no_console_suspend") as machine:
         machine.wait_console(harness.COMPLETE)
         yield machine
 
@@ -265,6 +266,26 @@ def test_the_console_shell_comes_back_when_it_is_killed(spine: Vm):
     spine.out(f"kill -KILL {first}")
     second = harness.until(lambda: [pid for pid in _console_shell(spine)[:1] if pid != first], 60, "another console shell")
     assert int(second[0]) > int(first)
+
+
+# ---- sleeping
+
+
+def test_a_closed_lid_flushes_puts_the_machine_to_sleep_and_it_wakes_as_it_was(spine: Vm):
+    spine.wait_durable()
+    spine.out("(bay0 suspend --reason lid --json >/tmp/slept; echo $? >/tmp/slept.status) >/dev/null 2>&1 &")
+    harness.until(lambda: spine.qmp("query-status")["status"] == "suspended", 60, "it sleeps")
+    time.sleep(2)
+    spine.qmp("system_wakeup")
+    harness.until(lambda: spine.sh("test -s /tmp/slept.status").status == 0, 60, "the request is answered")
+    said = spine.json("cat /tmp/slept")
+    assert (spine.out("cat /tmp/slept.status"), said["suspended"], said["reason"]) == ("0", True, "lid")
+    status = spine.wait_durable()
+    assert (status["boot"], status["dirty"], status["watchdog"]["armed"]) == ("complete", None, True)
+    assert {each["name"]: each["state"] for each in status["machines"]}["inhibit"] == "free"
+    moves = [row["dest"] for row in spine.json("bay0 history inhibit --json")]
+    assert moves == ["pending", "suspending", "free"]
+    assert spine.sh("bay0 validate --only clock --only watchdog --only persist --only database", 120).status == 0
 
 
 def test_the_kernel_has_seen_no_trouble_by_now(spine: Vm):

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 
 import harness
 import pytest
-from harness import Vm
+from harness import PODMAN, Vm
 
 pytestmark = pytest.mark.vm
 
-PODMAN = "CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf podman"
 LIFE_S = 1800
 SETTLE_S = 180
 VERB_S = 150  # a verb's own bound is 5 s, with patience 5; and a machine that is busy
@@ -47,25 +46,17 @@ def spine(disk: str) -> Iterator[Vm]:
         machine.wait_console(harness.COMPLETE)
         machine.wait_durable()
         machine.out("bay0 persona create work && bay0 persona create burn")
-        create(machine, "nap", NAP)
+        machine.create("nap", NAP)
         yield machine
 
 
-def create(spine: Vm, name: str, manifest: str) -> None:
-    spine.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{manifest}END\nbay0 persona create /tmp/{name}")
-
-
-def show(spine: Vm, name: str) -> dict:
-    return spine.json(f"bay0 persona show {name} --json")
-
-
 def wait_state(spine: Vm, name: str, state: str) -> dict:
-    return harness.until(lambda: (found := show(spine, name))["state"] == state and found, SETTLE_S, f"{name} is {state}", every_s=1)
+    return harness.until(lambda: (found := spine.show(name))["state"] == state and found, SETTLE_S, f"{name} is {state}", every_s=1)
 
 
 def running(spine: Vm, name: str) -> dict:
     """Make it run, whatever it is now."""
-    found = show(spine, name)
+    found = spine.show(name)
     if found["state"] != "running":
         verb = "resume" if found["state"] == "paused" else "start"
         found = json.loads(spine.sh(f"bay0 persona {verb} {name} --json", VERB_S).stdout)
@@ -151,11 +142,11 @@ def test_a_shell_in_it_is_root_of_its_own_and_its_home_is_on_the_disk(spine: Vm)
 
 
 def test_what_it_prints_is_in_its_log_also_after_it_is_gone(spine: Vm):
-    create(spine, "say", SAY)
+    spine.create("say", SAY)
     spine.sh("bay0 persona start say", VERB_S)
     wait_state(spine, "say", "stopped")
     assert "good morning" in spine.out("bay0 persona logs say")
-    assert "status 0" in show(spine, "say")["why"]
+    assert "status 0" in spine.show("say")["why"]
     spine.out("bay0 persona remove say", VERB_S)
 
 
@@ -185,7 +176,7 @@ def test_a_container_that_is_removed_by_hand_is_noticed(spine: Vm):
     spine.out(f"{PODMAN} rm -f --time 0 p__nap >/dev/null")
     wait_state(spine, "nap", "failed")
     spine.out("bay0 persona reset nap", VERB_S)
-    assert show(spine, "nap")["state"] == "stopped"
+    assert spine.show("nap")["state"] == "stopped"
 
 
 def test_somebody_elses_container_is_left_alone(spine: Vm):
@@ -196,12 +187,12 @@ def test_somebody_elses_container_is_left_alone(spine: Vm):
 
 
 def test_one_that_is_to_be_restarted_is_until_its_attempts_are_used_up(spine: Vm):
-    create(spine, "again", AGAIN)
+    spine.create("again", AGAIN)
     running(spine, "again")
     for _ in range(3):
         found = wait_state(spine, "again", "running")
         spine.out(f"{PODMAN} kill p__again >/dev/null")
-        harness.until(lambda was=found: show(spine, "again")["seq"] > was["seq"] + 1, SETTLE_S, "its death is noticed")
+        harness.until(lambda was=found: spine.show("again")["seq"] > was["seq"] + 1, SETTLE_S, "its death is noticed")
     assert "3 attempts" in wait_state(spine, "again", "failed")["why"]
     attempts = [row["attempts"] for row in spine.json("bay0 persona history again --json") if row["dest"] == "starting"]
     assert attempts == [1, 2, 3]
@@ -215,7 +206,7 @@ def test_the_focus_freezes_the_others_and_comes_back(spine: Vm):
         running(spine, name)
     assert spine.json("bay0 focus work --json", VERB_S)["active"] == "p://work"
     wait_state(spine, "nap", "paused")
-    assert show(spine, "work")["state"] == "running"
+    assert spine.show("work")["state"] == "running"
     assert "gpu detach" in spine.out("bay0 log")
     spine.out("bay0 focus nap", VERB_S)
     wait_state(spine, "work", "paused")
@@ -279,9 +270,44 @@ def test_pid_1_is_still_small_and_nothing_is_left_behind(spine: Vm):
 
 
 def test_power_off_does_not_wait_for_a_persona_that_ignores_term_and_the_disk_is_clean(spine: Vm, disk: str):
-    create(spine, "deaf", DEAF)
+    spine.create("deaf", DEAF)
     running(spine, "deaf")
     assert spine.quit().status == 0
     harness.check_clean(disk)
     harness.check_checkpointed(disk)
     assert harness.stored(disk).integrity == "ok"
+
+
+# ---- leaving, and podman does not answer: boots of their own
+
+
+HANGS = {
+    "by itself": f"cat >/tmp/podman <<'END'\n{HANG}END\nchmod +x /tmp/podman; mount --bind /tmp/podman /usr/bin/podman",
+    "by a signal": "setsid sh -c 'while :; do pkill -STOP -x podman; sleep 0.05; done' >/dev/null 2>&1 &",
+}
+
+
+@pytest.mark.full
+def test_power_off_does_not_wait_for_a_podman_that_hangs_and_the_next_boot_finds_all_stopped(folder: str):
+    disk = harness.make_disk(f"{folder}/hangs.img", "2G")
+    for hang in (*HANGS.values(), None):
+        with harness.vm(disk, life_s=LIFE_S) as machine:
+            machine.wait_console(harness.COMPLETE)
+            machine.wait_durable()
+            if not machine.json("bay0 persona list --json"):
+                for name, manifest in (("nap", NAP), ("deaf", DEAF)):
+                    machine.create(name, manifest)
+            for name in ("nap", "deaf"):
+                assert machine.show(name)["state"] == "stopped", "an earlier boot left them running"
+            assert machine.out(f"{PODMAN} ps -a -q", VERB_S) == ""
+            if hang is None:
+                break
+            for name in ("nap", "deaf"):
+                running(machine, name)
+            machine.out(hang)
+            left = machine.quit()
+        assert left.status == 0
+        assert "personas killed" in left.console
+        harness.check_clean(disk)
+        harness.check_checkpointed(disk)
+        assert harness.stored(disk).integrity == "ok"

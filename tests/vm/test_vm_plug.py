@@ -14,12 +14,11 @@ import time
 import harness
 import pytest
 from attrs import frozen
-from harness import Vm
+from harness import PODMAN, Vm
 
 pytestmark = pytest.mark.vm
 
 SEED = int(os.environ.get("SPINE_SEED", "1"))
-PODMAN = "CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf podman"
 HOME = "/persist/homes/p__work"
 SETTLE_S = 180
 

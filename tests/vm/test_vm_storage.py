@@ -50,5 +50,5 @@ def test_a_boot_with_damaged_podman_storage_has_its_personas_and_can_start_them(
         assert [(each["name"], each["state"]) for each in machine.json("bay0 persona list --json")] == [("p://work", "stopped")]
         assert machine.out("cat /persist/homes/p__work/letter") == "precious"
         machine.out("bay0 persona start work", SETTLE_S)
-        assert machine.json("bay0 persona show work --json")["state"] == "running"
+        assert machine.show("work")["state"] == "running"
         leave(machine)

@@ -12,14 +12,13 @@ from typing import Any
 
 import harness
 import pytest
-from harness import Result, Vm
+from harness import PODMAN, Result, Vm
 
 pytestmark = pytest.mark.vm
 
 LIFE_S = 1800
 WHOLE_S = 400  # one waits for at most two runs of 30 s, times a patience of 5, on a busy machine
 PROBES = "/sys/fs/cgroup/tenants/validate"
-PODMAN = "CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf podman"
 BEGIN = f"bay0 --validate --json >/tmp/found 2>&1 & echo $! >/tmp/asker; until ls -d {PROBES}/libpod-* >/dev/null 2>&1; do sleep 0.1; done"
 OVERDONE = "dd if=/dev/urandom of={0} bs=4096 seek=1 count=$(($(stat -c %s {0}) / 4096 - 1)) conv=notrunc status=none"
 AI = "/run/bay0/ai/ai.sock"
@@ -108,6 +107,13 @@ def test_two_at_once_both_tell_the_truth_and_leave_nothing(spine: Vm) -> None:
     nothing_left(spine)
 
 
+def test_without_the_word_for_it_a_suspend_flushes_and_says_that_it_stays_awake(spine: Vm) -> None:
+    done = spine.sh("bay0 suspend --reason lid", WHOLE_S)
+    assert (done.status, done.stdout) == (1, "flushed, but not suspended: bay0.suspend=on is not on the kernel command line\n")
+    shown = spine.json("bay0 inhibit --json")
+    assert (shown["state"], shown["sleeps"], shown["last"]["flushed"]) == ("free", False, True)
+
+
 # ---- each red by breaking just that thing
 
 
@@ -188,7 +194,7 @@ def test_a_persona_that_podman_cannot_clear_is_a_finding(spine: Vm) -> None:
     finally:
         spine.out("umount /usr/bin/podman")
     harness.until(lambda: validate(spine, "machines")[0] == 0, 180, "podman has cleared it")
-    assert spine.json("bay0 persona show work --json")["state"] == "stopped"
+    assert spine.show("work")["state"] == "stopped"
 
 
 # ---- killed in the middle
