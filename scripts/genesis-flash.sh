@@ -94,7 +94,7 @@ judge_target() {
     if ! verdict="$(python3 "$LIB/target.py" --lines --least "$least" --input "$uki" "$given")"; then
         die "${verdict:-$given cannot be judged, see above}. Nothing was written."
     fi
-    { read -r target; read -r kind; read -r bytes; about="$(cat)"; } <<<"$verdict"
+    { read -r target; read -r kind; read -r bytes; mapfile -t about; } <<<"$verdict"
     [ -z "$size" ] || [ "$bytes" -eq "$size_bytes" ] ||
         die "$given exists and is not $size large: leave --size out to overwrite it, or name a new file. Nothing was written."
 }
@@ -105,7 +105,7 @@ confirm() {
     {
         echo
         echo "ALL OF THIS WILL BE DESTROYED:"
-        sed 's/^/    /' <<<"$about"
+        printf "    %s\n" "${about[@]}"
         echo
     } >&2
     [ "$dry_run" = no ] || { step "dry run: this target would be taken; nothing was written"; exit 0; }

@@ -202,6 +202,7 @@ def main() -> int:
     make.add_argument("--microcode", action="append", default=[])
     show = commands.add_parser("show", help="JSON: command line, kernel, sections with sizes and digests")
     show.add_argument("file")
+    commands.add_parser("words", help="the command line").add_argument("file")
     options = parser.parse_args()
     try:
         if options.command == "build":
@@ -210,11 +211,13 @@ def main() -> int:
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
+        elif options.command == "words":
+            print((Pe(read(options.file)).content(".cmdline") or b"").decode("utf-8", "replace"))
         else:
             json.dump(describe(read(options.file)), sys.stdout, indent=1)
             print()
     except PeError as error:
-        what = f"{options.file} is no program for a firmware: " if options.command == "show" else ""
+        what = f"{options.file} is no program for a firmware: " if options.command != "build" else ""
         print(f"mkuki: {what}{error}.", file=sys.stderr)
         return 1
     except OSError as error:
