@@ -24,7 +24,6 @@ _READ_DATA = 0x40000040  # initialized data, readable
 _AMD64, _PE32_PLUS = 0x8664, 0x20B
 PAGE = 0x1000
 MAX_UKI = 0xFFFFFFFF  # the fields have 32 bits
-OURS = (".osrel", ".uname", ".cmdline", ".initrd", ".linux")  # the kernel last, as the specification advises
 
 
 class PeError(Exception):
@@ -114,15 +113,14 @@ def join(stub: bytes, parts: dict[str, bytes]) -> bytes:
         body += data + bytes(size - len(data))
         last, address, added = address + len(data), align(address + size, PAGE), added + size
     body[pe.table + len(pe.sections) * _SECTION.size : end] = headers
-    whole = pe
-    whole.data = body
+    pe.data = body
     struct.pack_into("<H", body, pe.coff + _NSECTIONS, len(pe.sections) + len(parts))
-    whole.put(pe.coff + _TIMESTAMP, 0)
-    whole.put(pe.coff + _SYMBOLS, 0)
-    whole.put(pe.coff + _SYMBOLS + 4, 0)
-    whole.put(pe.optional + _INITIALIZED, pe.u32(pe.optional + _INITIALIZED) + added)
-    whole.put(pe.optional + _IMAGE_SIZE, align(last, pe.u32(pe.optional + _SECTION_ALIGN)))
-    whole.put(pe.optional + _CHECKSUM, 0)  # UEFI does not look at it
+    pe.put(pe.coff + _TIMESTAMP, 0)
+    pe.put(pe.coff + _SYMBOLS, 0)
+    pe.put(pe.coff + _SYMBOLS + 4, 0)
+    pe.put(pe.optional + _INITIALIZED, pe.u32(pe.optional + _INITIALIZED) + added)
+    pe.put(pe.optional + _IMAGE_SIZE, align(last, pe.u32(pe.optional + _SECTION_ALIGN)))
+    pe.put(pe.optional + _CHECKSUM, 0)  # UEFI does not look at it
     return bytes(body)
 
 
@@ -178,14 +176,13 @@ def build(options: argparse.Namespace) -> bytes:
         if not early_microcode(early):
             raise PeError(f"{path} is no microcode image: an uncompressed cpio with kernel/x86/microcode/ in it, as intel-ucode and amd-ucode bring")
         initrd += early + bytes(align(len(early), 4) - len(early))
-    parts = {
+    parts = {  # in this order: the kernel comes last, as the specification advises
         ".osrel": read(options.osrel),
         ".uname": release.encode(),
         ".cmdline": options.cmdline.encode(),
         ".initrd": initrd + image,
         ".linux": kernel,
     }
-    assert tuple(parts) == OURS
     try:
         return join(read(options.stub), parts)
     except PeError as error:

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 SECTOR = 512
+_GPT_HEADER, _GPT_ENTRY = 92, 128  # bytes, at least (UEFI specification, chapter 5)
 _NO_DISK = {  # by the first letters of the kernel's name
     "dm-": "belongs to the device mapper (LVM, LUKS): name the disk below it",
     "md": "is a RAID: name a disk of it",
@@ -32,7 +33,7 @@ _NO_DISK = {  # by the first letters of the kernel's name
 }  # fmt: skip
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """It must not be overwritten; the message completes 'PATH ...'."""
 
 
@@ -62,10 +63,10 @@ class Machine:
         self.proc = proc_root
 
     def name(self, number: str) -> str:
-        """Return the kernel's name of the block device MAJOR:MINOR. `Refused` if sysfs has none."""
+        """Return the kernel's name of the block device MAJOR:MINOR. `RefusedError` if sysfs has none."""
         link = f"{self.by_number}/{number}"
         if not os.path.exists(link):
-            raise Refused("is a block device that the kernel does not know")
+            raise RefusedError("is a block device that the kernel does not know")
         return os.path.basename(os.path.realpath(link))
 
     def disk_of(self, name: str) -> str:
@@ -112,27 +113,27 @@ class Machine:
 
 
 def check_disk(machine: Machine, path: str, number: str) -> str:
-    """Return the kernel's name of a block device that may be overwritten. `Refused`."""
+    """Return the kernel's name of a block device that may be overwritten. `RefusedError`."""
     name = machine.name(number)
     entry = os.path.realpath(f"{machine.block}/{name}")
     if os.path.exists(f"{entry}/partition"):
-        raise Refused(f"is a partition: name the whole disk, /dev/{machine.disk_of(name)}")
+        raise RefusedError(f"is a partition: name the whole disk, /dev/{machine.disk_of(name)}")
     for start, what in _NO_DISK.items():
         if name.startswith(start):
-            raise Refused(what)
+            raise RefusedError(what)
     if re.fullmatch(r"mmcblk\d+(boot\d+|rpmb)", name):
-        raise Refused("is a part of a flash chip that firmware keeps for itself")
+        raise RefusedError("is a part of a flash chip that firmware keeps for itself")
     if words(f"{entry}/size") in ("", "0"):
-        raise Refused("holds no medium")
+        raise RefusedError("holds no medium")
     if words(f"{entry}/ro") == "1":
-        raise Refused("is read-only")
+        raise RefusedError("is read-only")
     block = words(f"{entry}/queue/logical_block_size") or str(SECTOR)
     if block != str(SECTOR):
-        raise Refused(f"has sectors of {block} bytes: only 512 are known here")
+        raise RefusedError(f"has sectors of {block} bytes: only 512 are known here")
     check_use(machine, name)
     for loop, backing in machine.loops():
         if os.path.realpath(backing) == os.path.realpath(path):
-            raise Refused(f"is in use by /dev/{loop}: detach that first (losetup -d)")
+            raise RefusedError(f"is in use by /dev/{loop}: detach that first (losetup -d)")
     return name
 
 
@@ -141,26 +142,26 @@ def check_use(machine: Machine, name: str) -> None:
     family = machine.family(name)
     numbers = {machine.number(member): member for member in family}
     root = os.stat("/").st_dev
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(RefusedError):
         if name in machine.below(machine.name(f"{os.major(root)}:{os.minor(root)}")):
-            raise _RootDisk
+            raise _RootDiskError
     for number, point, source in machine.mounts():
         used = numbers.get(number) or (os.path.basename(os.path.realpath(source)) if source.startswith("/dev/") else "")
         if used in family:
             if point == "/":
-                raise _RootDisk
-            raise Refused(f"is in use: {used} is mounted on {point}. Unmount it first")
+                raise _RootDiskError
+            raise RefusedError(f"is in use: {used} is mounted on {point}. Unmount it first")
     for swap in machine.swaps():
         if os.path.basename(os.path.realpath(swap)) in family:
-            raise Refused(f"is in use: {os.path.basename(swap)} is swap. Run swapoff {swap} first")
+            raise RefusedError(f"is in use: {os.path.basename(swap)} is swap. Run swapoff {swap} first")
     for member in family:
         holders = f"{machine.block}/{member}/holders"
         held = sorted(os.listdir(holders)) if os.path.isdir(holders) else []
         if held:
-            raise Refused(f"is in use: {held[0]} stands on {member} (LVM, LUKS or RAID). Take that down first")
+            raise RefusedError(f"is in use: {held[0]} stands on {member} (LVM, LUKS or RAID). Take that down first")
 
 
-class _RootDisk(Exception):
+class _RootDiskError(Exception):
     """The running system stands on it."""
 
 
@@ -170,30 +171,30 @@ def check_exclusive(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise Refused("is in use: the kernel does not give it to us alone. Something holds it, perhaps in a container") from error
-        raise Refused(f"cannot be opened for writing ({error.strerror}): root may, or whoever owns it") from error
+            raise RefusedError("is in use: the kernel does not give it to us alone. Something holds it, perhaps in a container") from error
+        raise RefusedError(f"cannot be opened for writing ({error.strerror}): root may, or whoever owns it") from error
 
 
 def check_file(machine: Machine, path: str, inputs: list[str]) -> None:
     """Refuse an image file that something uses, or that is one of our own inputs."""
     for given in inputs:
         if os.path.exists(given) and os.path.samefile(given, path):
-            raise Refused("is what would be written: name another file as the target")
+            raise RefusedError("is what would be written: name another file as the target")
     for loop, backing in machine.loops():
         if os.path.realpath(backing) == os.path.realpath(path):
-            raise Refused(f"is in use by /dev/{loop}: detach that first (losetup -d)")
+            raise RefusedError(f"is in use by /dev/{loop}: detach that first (losetup -d)")
     if os.path.realpath(path) in map(os.path.realpath, machine.swaps()):
-        raise Refused("is in use as swap")
+        raise RefusedError("is in use as swap")
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise Refused(f"cannot be opened for writing ({error.strerror})") from error
+        raise RefusedError(f"cannot be opened for writing ({error.strerror})") from error
     try:
         if not os.access(path, os.W_OK) or not os.stat(path).st_mode & 0o222:
-            raise Refused("is write-protected (chmod u+w, if you mean it)")
+            raise RefusedError("is write-protected (chmod u+w, if you mean it)")
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # QEMU locks the images of its guests
     except OSError as error:
-        raise Refused("is in use: another program holds a lock on it, perhaps a VM that runs from it") from error
+        raise RefusedError("is in use: another program holds a lock on it, perhaps a VM that runs from it") from error
     finally:
         os.close(file)
 
@@ -227,7 +228,8 @@ def partitions(path: str) -> list[dict[str, Any]]:
 
 def _whole(header: bytes) -> bool:
     size, crc = struct.unpack_from("<II", header, 12)
-    return 92 <= size <= SECTOR and zlib.crc32(header[:16] + bytes(4) + header[20:size]) == crc and 128 <= struct.unpack_from("<I", header, 84)[0]
+    fits = _GPT_HEADER <= size <= SECTOR and struct.unpack_from("<I", header, 84)[0] >= _GPT_ENTRY
+    return fits and zlib.crc32(header[:16] + bytes(4) + header[20:size]) == crc
 
 
 def _gpt_entry(number: int, entry: bytes) -> dict[str, Any]:
@@ -269,24 +271,24 @@ def contents(path: str) -> list[str]:
 
 
 def resolve(given: str) -> str:
-    """Return the path that is meant. `Refused` for a symbolic link that is not one of udev's."""
+    """Return the path that is meant. `RefusedError` for a symbolic link that is not one of udev's."""
     path = os.path.abspath(given)
     if os.path.islink(path):
         target = os.path.realpath(path)
         if not path.startswith(("/dev/disk/", "/dev/mapper/")):
-            raise Refused(f"is a symbolic link to {target}: name that itself")
+            raise RefusedError(f"is a symbolic link to {target}: name that itself")
         return target
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def judge(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the target is. `Refused`."""
+    """Return what the target is. `RefusedError`."""
     machine = Machine(options.sys, options.proc)
     path = resolve(options.path)
     try:
         mode = os.stat(path)
     except OSError as error:
-        raise Refused(f"cannot be looked at ({error.strerror}). A new image file takes --size") from error
+        raise RefusedError(f"cannot be looked at ({error.strerror}). A new image file takes --size") from error
     facts: dict[str, Any] = {"path": path}
     if stat.S_ISBLK(mode.st_mode) or options.number:
         number = options.number or f"{os.major(mode.st_rdev)}:{os.minor(mode.st_rdev)}"
@@ -300,11 +302,11 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
         facts |= {"kind": "image", "bytes": mode.st_size, "model": "an image file"}
     else:
         what = "a directory" if stat.S_ISDIR(mode.st_mode) else "neither a disk nor a file"
-        raise Refused(f"is {what}: name a whole disk, or an image file")
+        raise RefusedError(f"is {what}: name a whole disk, or an image file")
     if facts["bytes"] % SECTOR:
-        raise Refused("is not a whole number of sectors long")
+        raise RefusedError("is not a whole number of sectors long")
     if facts["bytes"] < options.least:
-        raise Refused(f"is too small: {human(facts['bytes'])}, and {human(options.least)} are needed")
+        raise RefusedError(f"is too small: {human(facts['bytes'])}, and {human(options.least)} are needed")
     if stat.S_ISBLK(mode.st_mode):
         check_exclusive(path)
     return facts | {"size": human(facts["bytes"]), "contents": contents(path)}
@@ -323,9 +325,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         facts = judge(options)
-    except _RootDisk:
+    except _RootDiskError:
         facts = {"refused": f"{options.path} holds the system that is running"}
-    except Refused as error:
+    except RefusedError as error:
         facts = {"refused": f"{options.path} {error}"}
     if not options.lines:
         json.dump(facts, sys.stdout, indent=1)
