@@ -28,7 +28,8 @@ OTHERS = "other modules"  # which firmware an image carries for those is a matte
 VENDORS = {"intel": ("GenuineIntel.bin", "intel-ucode"), "amd": ("AuthenticAMD.bin", "amd-ucode")}
 SUFFIX = re.compile(r"\.ko(\.gz|\.xz|\.zst)?$")
 API = re.compile(r"^(.*-)(\d+)(\.ucode|\.pnvm)$")
-NO_IMAGE = 3
+MANY = 5  # names in a line
+NOTHING = 3
 
 
 class UnreadableError(Exception):
@@ -173,7 +174,7 @@ def group_rows(found: list[Ask], count: dict[str, int], accepted: list[str]) -> 
         older = sum(1 for ask in mine if ask.there and ask.note.startswith("API"))
         notes += [f"{older} by an older API"] if older else []
         if members == tuple(others):
-            notes.append(f"asked for by {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}")
+            notes.append(f"asked for by {', '.join(others[:MANY])}{' ...' if len(others) > MANY else ''}")
         yield row(name, len({ask.file for ask in mine if ask.there}), missing, "; ".join(notes))
 
 
@@ -274,7 +275,7 @@ def show(found: dict[str, Any], *, everything: bool) -> None:
             "present": "All firmware that counts is there.",
             "missing": "Some firmware is missing: those devices will not work, or not fully.",
             "unreadable": "Some modules cannot be read: nothing can be said of them.",
-            "nothing to check": "Nothing was checked: this image has none of these modules. It is for virtual machines; that is no word about real hardware.",
+            "nothing to check": "Nothing was checked: an image for virtual machines has none of these modules. That says nothing of real hardware.",
         }[found["verdict"]]
     )
 
@@ -299,7 +300,7 @@ def main() -> int:
         print()
     else:
         show(found, everything=options.all)
-    return {"present": 0, "nothing to check": NO_IMAGE}.get(found["verdict"], 1)
+    return {"present": 0, "nothing to check": NOTHING}.get(found["verdict"], 1)
 
 
 if __name__ == "__main__":
