@@ -147,10 +147,11 @@ try:
 except OSError: print(at)' "$work/esp")"
 }
 
-# forget: no old table, at neither end, and no old filesystem's signature in front.
+# forget: no old table, and no old filesystem's signature in front. The far end first: while the near one
+# stands, all is as it was; a table at the far end alone would be a half truth that tools like to repair.
 forget() {
-    dd if=/dev/zero of="$target" bs=$MIB count=1 conv=notrunc,fsync status=none
     dd if=/dev/zero of="$target" bs=$MIB count=$TAIL seek=$((bytes - TAIL)) iflag=count_bytes oflag=seek_bytes conv=notrunc,fsync status=none
+    dd if=/dev/zero of="$target" bs=$MIB count=1 conv=notrunc,fsync status=none
 }
 
 write_persist() {

@@ -82,36 +82,6 @@ find_stub() {
     die "systemd's stub is missing: install Debian's systemd-boot-efi or Alpine's systemd-efistub, or name it with --stub."
 }
 
-# check_pair: kernel and image are those of one build.
-check_pair() {
-    local name file wanted
-    [ -f "$manifest" ] || die "there is no manifest at $manifest: build with scripts/mkspine.sh, or say --manifest none."
-    for name in vmlinuz spine.img; do
-        file="$kernel"
-        [ "$name" = vmlinuz ] || file="$image"
-        wanted="$(manifest_value artifacts "$name" sha256)"
-        [ "$(sha256sum <"$file" | cut -c1-64)" = "$wanted" ] ||
-            die "$file is not the $name that $manifest describes: build again with scripts/mkspine.sh, or say --manifest none."
-    done
-}
-
-# manifest_value KEY...: one value out of the manifest, nothing if it is not there.
-manifest_value() {
-    python3 -c '
-import json, sys
-value = json.load(open(sys.argv[1], encoding="utf-8"))
-for key in sys.argv[2:]:
-    value = value.get(key) or {}
-print(value or "")' "$manifest" "$@"
-}
-
-# make_osrel: what the image says of itself, from the same template.
-make_osrel() {
-    local version=unknown source=unknown
-    if [ "$manifest" != none ]; then version="$(manifest_value bay0)"; source="$(manifest_value source)"; fi
-    sed -e "s/@BAY0_VERSION@/$version/" -e "s/@SOURCE@/$source/" "$TOP/scripts/rootfs/etc/os-release"
-}
-
 # sign FROM TO: and look whether the signature is the certificate's.
 sign() {
     sbsign --key "$key" --cert "$cert" --output "$2" "$1" >"$work/sign.log" 2>&1 &&
@@ -132,14 +102,13 @@ fi
 [ -f "$kernel" ] || die "there is no kernel at $kernel: build it with scripts/mkspine.sh."
 [ -f "$image" ] || die "there is no image at $image: build it with scripts/mkspine.sh."
 stub="${stub:-$(find_stub)}"
-[ "$manifest" = none ] || check_pair
+[ "$manifest" = none ] || [ -f "$manifest" ] || die "there is no manifest at $manifest: build with scripts/mkspine.sh, or say --manifest none."
 mkdir -p "$(dirname "$output")" && work="$(mktemp -d "$output.XXXXXX")" || die "cannot write to $(dirname "$output")."
 trap 'rm -rf "$work"' EXIT
 
 step "joining $(basename "$kernel"), $(basename "$image") and the command line ..."
-make_osrel >"$work/osrel"
-python3 "$LIB/mkuki.py" build --stub "$stub" --linux "$kernel" --initrd "$image" --osrel "$work/osrel" \
-    --cmdline "$cmdline" "${microcode[@]}" --out "$work/spine.efi" || die "no UKI was made, see above."
+python3 "$LIB/mkuki.py" build --stub "$stub" --linux "$kernel" --initrd "$image" --osrel "$TOP/scripts/rootfs/etc/os-release" \
+    --manifest "$manifest" --cmdline "$cmdline" "${microcode[@]}" --out "$work/spine.efi" || die "no UKI was made, see above."
 if [ -n "$key" ]; then
     step "signing it ..."
     sign "$work/spine.efi" "$work/signed.efi"

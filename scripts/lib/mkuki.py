@@ -93,9 +93,9 @@ def join(stub: bytes, parts: dict[str, bytes]) -> bytes:
     pe = Pe(stub)
     if pe.signed:
         raise PeError("it is signed, and the signature would not hold: take an unsigned stub")
-    taken = {name for name, *_ in pe.sections} & set(parts)
+    taken = [name for name, *_ in pe.sections if name in parts]
     if taken:
-        raise PeError(f"it has a section {min(taken)} already: it is no bare stub")
+        raise PeError(f"it has a section {taken[0]} already: it is no bare stub")
     end = pe.table + (len(pe.sections) + len(parts)) * _SECTION.size
     if end > min([pe.u32(pe.optional + _HEADERS_SIZE), *(offset for *_, size, offset in pe.sections if size)]):
         raise PeError(f"its header has no room for {len(parts)} more sections")
@@ -161,9 +161,27 @@ def describe(data: bytes) -> dict[str, Any]:
     }
 
 
+def os_release(template: bytes, stated: dict[str, Any]) -> bytes:
+    """Return what the image says of itself, from the same template."""
+    for word, key in ((b"@BAY0_VERSION@", "bay0"), (b"@SOURCE@", "source")):
+        template = template.replace(word, str(stated.get(key, "unknown")).encode())
+    return template
+
+
+def check_pair(options: argparse.Namespace, stated: dict[str, Any], **artifacts: bytes) -> None:
+    """Refuse a kernel and an image that are not of the build that the manifest describes."""
+    for name, path, data in (("vmlinuz", options.linux, artifacts["kernel"]), ("spine.img", options.initrd, artifacts["image"])):
+        if stated["artifacts"].get(name, {}).get("sha256") != hashlib.sha256(data).hexdigest():
+            raise PeError(f"{path} is not the {name} that {options.manifest} describes: build again with scripts/mkspine.sh, or say --manifest none")
+
+
 def build(options: argparse.Namespace) -> bytes:
     """Return the UKI that the command line asks for. `PeError`, `OSError`."""
     kernel, image = read(options.linux), read(options.initrd)
+    stated: dict[str, Any] = {}
+    if options.manifest != "none":
+        stated = json.loads(read(options.manifest))
+        check_pair(options, stated, kernel=kernel, image=image)
     try:
         if not Pe(kernel).sections:
             raise PeError("it has no sections")
@@ -177,7 +195,7 @@ def build(options: argparse.Namespace) -> bytes:
             raise PeError(f"{path} is no microcode image: an uncompressed cpio with kernel/x86/microcode/ in it, as intel-ucode and amd-ucode bring")
         initrd += early + bytes(align(len(early), 4) - len(early))
     parts = {  # in this order: the kernel comes last, as the specification advises
-        ".osrel": read(options.osrel),
+        ".osrel": os_release(read(options.osrel), stated),
         ".uname": release.encode(),
         ".cmdline": options.cmdline.encode(),
         ".initrd": initrd + image,
@@ -194,7 +212,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("build")
-    for name in ("stub", "linux", "initrd", "osrel", "cmdline", "out"):
+    for name in ("stub", "linux", "initrd", "osrel", "cmdline", "manifest", "out"):
         make.add_argument(f"--{name}", required=True)
     make.add_argument("--microcode", action="append", default=[])
     show = commands.add_parser("show", help="JSON: command line, kernel, sections with sizes and digests")
@@ -216,6 +234,9 @@ def main() -> int:
     except PeError as error:
         what = f"{options.file} is no program for a firmware: " if options.command != "build" else ""
         print(f"mkuki: {what}{error}.", file=sys.stderr)
+        return 1
+    except (ValueError, KeyError) as error:
+        print(f"mkuki: {options.manifest} is no manifest of a build: {error}.", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"mkuki: {error.filename}: {error.strerror}.", file=sys.stderr)
