@@ -22,7 +22,7 @@
 # A disk that boots by itself (scripts/genesis-flash.sh), by UEFI firmware (Debian's ovmf):
 #   --efi DISK       boot DISK; kernel, image, words and /persist are all on it. --exec then
 #                    needs a UKI made with package-efi.sh --append bay0.exec
-#   --usb            DISK is a USB stick, not a virtio disk
+#   --bus BUS        how DISK is attached: virtio (default), usb, sata or nvme
 #   --secure-boot V  with Secure Boot enforced and the keys of V, a file of OVMF variables;
 #                    `snakeoil`: Debian's test keys, whose private half everybody has
 #
@@ -49,7 +49,7 @@ log="$TOP/build/console.log"
 show_console=no
 mem=1024
 efi=""
-usb=no
+bus=""
 secure_boot=""
 own=()
 while [ $# -gt 0 ]; do
@@ -63,7 +63,7 @@ while [ $# -gt 0 ]; do
         --kernel) need_value "$@"; kernel="$2"; own+=("$1"); shift ;;
         --image) need_value "$@"; image="$2"; own+=("$1"); shift ;;
         --efi) need_value "$@"; efi="$2"; shift ;;
-        --usb) usb=yes ;;
+        --bus) need_value "$@"; bus="$2"; shift ;;
         --secure-boot) need_value "$@"; secure_boot="$2"; shift ;;
         --log) need_value "$@"; log="$2"; shift ;;
         --show-console) show_console=yes ;;

@@ -43,7 +43,8 @@ LIB="$(dirname "$0")/lib"
 . "$LIB/host-tools.sh"
 
 # tty0 for a machine with a screen; the last one is /dev/console: serial first, wherever there is a port.
-cmdline="console=tty0 console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0"
+# usb-storage waits a second for slow readers of cards, and a boot from a stick would always be dirty first.
+cmdline="console=tty0 console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0 usb-storage.delay_use=0"
 append=""
 key=""
 cert=""

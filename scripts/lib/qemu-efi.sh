@@ -49,9 +49,11 @@ qemu_firmware() {
 # qemu_efi_disk: where the firmware looks first.
 qemu_efi_disk() {
     QEMU+=(-drive "file=${efi//,/,,},format=raw,if=none,id=disk")
-    if [ "$usb" = yes ]; then
-        QEMU+=(-device qemu-xhci -device usb-storage,drive=disk,removable=on,bootindex=1)
-    else
-        QEMU+=(-device virtio-blk-pci,drive=disk,bootindex=1)
-    fi
+    case ${bus:-virtio} in
+        virtio) QEMU+=(-device virtio-blk-pci,drive=disk,bootindex=1) ;;
+        usb) QEMU+=(-device qemu-xhci -device usb-storage,drive=disk,removable=on,bootindex=1) ;;
+        sata) QEMU+=(-device ide-hd,bus=ide.0,drive=disk,bootindex=1) ;;
+        nvme) QEMU+=(-device nvme,serial=spine,drive=disk,bootindex=1) ;;
+        *) usage_error "--bus takes virtio, usb, sata or nvme, not '$bus'." ;;
+    esac
 }

@@ -40,7 +40,7 @@ qemu_disk() {
 
 # start_direct: QEMU itself loads kernel and image; the persist disk is a file of its own.
 start_direct() {
-    [ -z "$secure_boot" ] && [ "$usb" = no ] || usage_error "--secure-boot and --usb belong to --efi."
+    [ -z "$secure_boot$bus" ] || usage_error "--secure-boot and --bus belong to --efi."
     [ -f "$kernel" ] || die "there is no kernel at $kernel: build it with scripts/mkspine.sh."
     [ -f "$image" ] || die "there is no image at $image: build it with scripts/mkspine.sh."
     if [ -z "$persist" ]; then

@@ -177,7 +177,7 @@ def test_with_secure_boot_the_firmware_refuses_what_is_not_as_it_was_signed_and_
 @pytest.mark.full
 def test_an_unsigned_usb_stick_boots_without_secure_boot_to_a_console_and_comes_back_through_the_firmware(folder: str):
     disk = flash(f"{folder}/stick.img", pack(f"{folder}/plain.efi"))
-    with harness.vm(efi=("--efi", disk, "--usb"), console=True) as machine:
+    with harness.vm(efi=("--efi", disk, "--bus", "usb"), console=True) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.wait_console(r"persist mounted \(device=/dev/sda2\)", 120)
         machine.wait_console(r"spine:/# ", 60)
@@ -193,3 +193,15 @@ def test_an_unsigned_usb_stick_boots_without_secure_boot_to_a_console_and_comes_
         machine.type("bay0 nack list; bay0 poweroff\r")
         machine.wait_console("7" * 64, 60, after=first)
         assert machine.wait().status == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("bus", "partition"), [("sata", "/dev/sda2"), ("nvme", "/dev/nvme0n1p2")])
+def test_it_boots_from_whatever_a_pc_has_and_the_boot_is_clean(bus: str, partition: str, folder: str):
+    disk = flash(f"{folder}/{bus}.img", pack(f"{folder}/exec.efi", words=f"{TEST_WORDS} bay0.exec"))
+    with harness.vm(efi=("--efi", disk, "--bus", bus)) as machine:
+        machine.wait_console(harness.COMPLETE)
+        assert re.search(r"init complete \(after_ms=\d+ dirty=no\)", machine.console)
+        assert f"persist mounted (device={partition})" in machine.console
+        assert machine.quit().status == 0
+    os.unlink(disk)
