@@ -75,6 +75,7 @@ class BootStages:
     _reconciling: tuple[Instance, int] | None = None
     _replayed: list[str] = field(factory=list)
     _seqs: dict[str, int] = field(factory=dict)
+    _asked: set[str] = field(factory=set)
     _known: bool = False
     _complete: bool = False
     _power_tries: int = 0
@@ -141,6 +142,7 @@ class BootStages:
     def _load(self, instance: Instance, token: int) -> None:
         """Load drivers, disks last: if theirs hang, the stage's own deadline lets the boot go on, and the disk may come later."""
         names = modules.wanted()
+        self._asked = {*names.first, *names.disks}
 
         def loaded(result: Result) -> None:
             # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
@@ -155,6 +157,14 @@ class BootStages:
             self.spawner.run("modprobe-disks", ["modprobe", "-a", "-q", "virtio_blk", *names.disks], self.bounds.modprobe, loaded)
 
         self.spawner.run("modprobe", ["modprobe", "-a", "-q", *names.first], self.bounds.modprobe, armed)
+
+    def load_new(self) -> None:
+        """Load drivers of what has shown up since: a USB stick's reader, a card. Their disks are noticed like any other."""
+        names = modules.wanted()
+        new = [name for name in (*names.first, *names.disks) if name not in self._asked]
+        self._asked.update(new)
+        if new:
+            self.spawner.run("modprobe-new", ["modprobe", "-a", "-q", *new], self.bounds.modprobe, lambda _result: None)
 
     def _attach(self, _instance: Instance, _token: int) -> None:
         if self.state.storage is not None:  # the answer comes back as a ripple of the storage machine

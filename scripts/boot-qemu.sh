@@ -19,6 +19,13 @@
 #   --show-console   with --exec, show the serial console on stderr as well
 #   --gui            add a screen (virtio-vga) in a window
 #
+# A disk that boots by itself (scripts/genesis-flash.sh), by UEFI firmware (Debian's ovmf):
+#   --efi DISK       boot DISK; kernel, image, words and /persist are all on it. --exec then
+#                    needs a UKI made with package-efi.sh --append bay0.exec
+#   --bus BUS        how DISK is attached: virtio (default), usb, sata or nvme
+#   --secure-boot V  with Secure Boot enforced and the keys of V, a file of OVMF variables;
+#                    `snakeoil`: Debian's test keys, whose private half everybody has
+#
 # Whatever follows -- goes to QEMU unchanged and last. Nothing here needs root.
 set -euo pipefail
 LIB="$(dirname "$0")/lib"
@@ -26,6 +33,8 @@ LIB="$(dirname "$0")/lib"
 . "$LIB/say.sh"
 # shellcheck source=lib/qemu.sh
 . "$LIB/qemu.sh"
+# shellcheck source=lib/qemu-efi.sh
+. "$LIB/qemu-efi.sh"
 
 persist=""
 command=""
@@ -39,16 +48,23 @@ image="$TOP/build/spine.img"
 log="$TOP/build/console.log"
 show_console=no
 mem=1024
+efi=""
+bus=""
+secure_boot=""
+own=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --persist) need_value "$@"; persist="$2"; shift ;;
+        --persist) need_value "$@"; persist="$2"; own+=("$1"); shift ;;
         --exec) need_value "$@"; command="$2"; with_exec=yes; shift ;;
-        --append) need_value "$@"; append="$2"; shift ;;
+        --append) need_value "$@"; append="$2"; own+=("$1"); shift ;;
         --timeout) need_value "$@"; timeout="$2"; shift ;;
         --accel) need_value "$@"; accel="$2"; shift ;;
         --mem) need_value "$@"; mem="$2"; shift ;;
-        --kernel) need_value "$@"; kernel="$2"; shift ;;
-        --image) need_value "$@"; image="$2"; shift ;;
+        --kernel) need_value "$@"; kernel="$2"; own+=("$1"); shift ;;
+        --image) need_value "$@"; image="$2"; own+=("$1"); shift ;;
+        --efi) need_value "$@"; efi="$2"; shift ;;
+        --bus) need_value "$@"; bus="$2"; shift ;;
+        --secure-boot) need_value "$@"; secure_boot="$2"; shift ;;
         --log) need_value "$@"; log="$2"; shift ;;
         --show-console) show_console=yes ;;
         --gui) gui=yes ;;
@@ -63,22 +79,11 @@ extra=("$@")
 [[ $timeout =~ ^[1-9][0-9]*$|^$ ]] || usage_error "--timeout takes whole seconds, not '$timeout'."
 [[ $mem =~ ^[1-9][0-9]*$ ]] || usage_error "--mem takes megabytes, not '$mem'."
 need_command qemu-system-x86_64 "install Debian's qemu-system-x86, or let scripts/quickstart.sh do it."
-[ -f "$kernel" ] || die "there is no kernel at $kernel: build it with scripts/mkspine.sh."
-[ -f "$image" ] || die "there is no image at $image: build it with scripts/mkspine.sh."
-if [ -z "$persist" ]; then
-    persist="$TOP/persist.img"
-    [ -e "$persist" ] || die "there is no persist disk at $persist: make one with scripts/mkpersist.sh, or boot with --persist none."
-fi
-# Anything with a colon is QEMU's own notation (nbd:..., json:...): QEMU will judge it.
-[[ $persist == none || $persist == *:* ]] || [ -e "$persist" ] ||
-    die "there is no persist disk at $persist: make one with scripts/mkpersist.sh $persist"
-
 accel="$(choose_accel "$accel")"
-qemu_machine "$accel"
-qemu_disk "$persist"
-[ "$gui" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
 words="console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0"
 [ "$accel" = kvm ] || words+=" bay0.patience=5"
+if [ -n "$efi" ]; then start_efi; else start_direct; fi
+[ "$gui" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
 
 if [ "$with_exec" = no ]; then
     boot_console

@@ -21,7 +21,7 @@ case "${1:-}" in
     -h | --help) help_from "$0"; exit 0 ;;
 esac
 
-ensure_host_tools build vm test
+ensure_host_tools build vm efi efi-vm test
 cd "$TOP"
 venv="$TOP/.venv"
 lock="$TOP/scripts/lock/tox.txt"

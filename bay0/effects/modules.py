@@ -19,6 +19,9 @@ _NETWORK = re.compile(r"^pci:.*bc02|^virtio:d00000001|^usb:.*ic02")
 # a controller that may have no drive behind it: looking for one, and for a disk in it, takes seconds and finds nothing
 _FLOPPY = re.compile(r"^acpi:PNP0700|^platform:floppy")
 _STORAGE = re.compile(r"^pci:.*bc01|^usb:.*ic08|^virtio:d0000000[28]|^scsi:|^mmc:")
+# a controller whose disks show up only some time after its own driver runs: what they will ask for is asked for with it.
+# PCI class 0c03 is a USB host, 0104, 0106 and 0107 are RAID, SATA and SAS; virtio 8 is SCSI
+_BEHIND = ((re.compile(r"^pci:.*bc0Csc03"), ("usb_storage", "uas", "sd_mod")), (re.compile(r"^pci:.*bc01sc0[467]|^virtio:d00000008"), ("sd_mod",)))
 
 
 @frozen(eq=False, repr=False)
@@ -41,4 +44,5 @@ def wanted(pattern: str = MODALIASES) -> Wanted:
         if alias and os.sep not in alias and not _NETWORK.search(alias) and not _FLOPPY.search(alias):
             aliases.add(alias)
     disks = {alias for alias in aliases if _STORAGE.search(alias)}
-    return Wanted((*ALWAYS, *sorted(aliases - disks)), tuple(sorted(disks)))
+    behind = {name for pattern, names in _BEHIND if any(map(pattern.search, aliases)) for name in names}
+    return Wanted((*ALWAYS, *sorted(aliases - disks)), (*sorted(disks), *sorted(behind)))

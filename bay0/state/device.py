@@ -18,6 +18,8 @@ OPTIONS = "errors=remount-ro,journal_ioprio=0"  # a sync waits for ext4's journa
 SCHEDULER = "mq-deadline"
 IOPRIO = ("none", "real-time", "best-effort", "idle")
 APPEAR_S = 0.5  # how long a disk may take to show up when none is there
+USB_APPEAR_S = 1.7  # and one on USB, where something is plugged in; within the bound of `find`
+USB = "/sys/bus/usb/devices"
 # ext4 superblock (kernel: Documentation/filesystems/ext4/super.rst), relative to the device's start
 _SUPER, _MAGIC_AT, _MAGIC, _LABEL_AT, _LABEL_LEN = 1024, 0x38, b"\x53\xef", 0x78, 16
 
@@ -42,15 +44,23 @@ def find(wanted: str | None) -> list[str]:
     """
     if wanted == "none":
         raise StorageError("no_device", "bay0.persist=none")
-    end = time.monotonic() + APPEAR_S
+    begin = time.monotonic()
     while True:
         found = _candidates(wanted)
         if found:
             return found
-        if time.monotonic() > end:
+        if time.monotonic() - begin > (USB_APPEAR_S if _usb() else APPEAR_S):
             what = wanted or f"labelled {LABEL}, and no {FALLBACK_DEVICE}"
             raise StorageError("no_device", f"no disk {what}")
         time.sleep(0.05)
+
+
+def _usb() -> bool:
+    """Tell whether anything is plugged into USB; a host's own hubs are called usb1, usb2 ..."""
+    try:
+        return any(name[0].isdigit() and ":" not in name for name in os.listdir(USB))
+    except OSError:
+        return False
 
 
 def _candidates(wanted: str | None) -> list[str]:

@@ -14,6 +14,13 @@ vm          file:/usr/share/seabios/bios-256k.bin seabios
 vm,test     command:mkfs.ext4             e2fsprogs
 test        python:venv                   python3-venv
 test        command:git                   git
+efi         command:fsck.erofs            erofs-utils
+efi         file:/usr/lib/systemd/boot/efi/linuxx64.efi.stub systemd-boot-efi
+efi         command:sgdisk                gdisk
+efi         command:mformat               mtools
+efi         command:mke2fs                e2fsprogs
+efi         command:sbsign                sbsigntool
+efi-vm      file:/usr/share/OVMF/OVMF_CODE_4M.fd ovmf
 test        command:nbdkit                nbdkit
 test        command:strace                strace
 test        command:expect                expect
@@ -49,7 +56,7 @@ as_root() {
     sudo -- "$@"
 }
 
-# ensure_host_tools PURPOSE...: build | vm | test; says what it installs, nothing when all is there.
+# ensure_host_tools PURPOSE...: build | vm | efi | efi-vm | test; says what it installs, nothing when all is there.
 ensure_host_tools() {
     local purpose packages
     packages="$(for purpose in "$@"; do missing_packages "$purpose"; done | sort -u | xargs)"

@@ -3,6 +3,7 @@
 # The pieces of QEMU's command line, and the two ways to run it.
 
 QEMU=()
+TMP=""
 
 # choose_accel auto|kvm|tcg: prints kvm or tcg. A /dev/kvm that opens on a processor
 # without vmx or svm hangs its guests for ever, so both must be there.
@@ -37,12 +38,39 @@ qemu_disk() {
     QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist)
 }
 
+# start_direct: QEMU itself loads kernel and image; the persist disk is a file of its own.
+start_direct() {
+    [ -z "$secure_boot$bus" ] || usage_error "--secure-boot and --bus belong to --efi."
+    [ -f "$kernel" ] || die "there is no kernel at $kernel: build it with scripts/mkspine.sh."
+    [ -f "$image" ] || die "there is no image at $image: build it with scripts/mkspine.sh."
+    if [ -z "$persist" ]; then
+        persist="$TOP/persist.img"
+        [ -e "$persist" ] || die "there is no persist disk at $persist: make one with scripts/mkpersist.sh, or boot with --persist none."
+    fi
+    # Anything with a colon is QEMU's own notation (nbd:..., json:...): QEMU will judge it.
+    [[ $persist == none || $persist == *:* ]] || [ -e "$persist" ] ||
+        die "there is no persist disk at $persist: make one with scripts/mkpersist.sh $persist"
+    [ "$with_exec" = no ] || words+=" bay0.exec"
+    qemu_machine "$accel"
+    qemu_disk "$persist"
+    QEMU+=(-kernel "$kernel" -initrd "$image" -append "$words${append:+ $append}")
+}
+
+# make_tmp: one folder for what QEMU needs, gone on every way out.
+make_tmp() {
+    [ -z "$TMP" ] || return 0
+    TMP="$(mktemp -d)"
+    trap 'end_exec' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
 # boot_console: the serial console is this terminal.
 boot_console() {
     local run=()
     [ "$gui" = yes ] || QEMU+=(-display none)
     QEMU+=(-chardev stdio,id=console,mux=on,signal=off -serial chardev:console -mon chardev=console
-        -kernel "$kernel" -initrd "$image" -append "$words${append:+ $append}" "${extra[@]}")
+        "${extra[@]}")
     [ -z "$timeout" ] || run=(timeout --foreground --kill-after=5 "$timeout")
     note "booting ($accel); Ctrl-A X ends QEMU, \`bay0 poweroff\` turns the spine off"
     local status=0
@@ -54,10 +82,7 @@ boot_console() {
 # boot_exec: headless; the guest's half is scripts/rootfs/usr/lib/bay0-exec/run.
 boot_exec() {
     timeout="${timeout:-120}"
-    TMP="$(mktemp -d)"
-    trap 'end_exec' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    make_tmp
     if [ "$command" = - ]; then cat >"$TMP/command"; else printf '%s\n' "$command" >"$TMP/command"; fi
     open_outputs
     # A reset ends QEMU: the guest of an --exec never starts over.
@@ -70,7 +95,7 @@ boot_exec() {
         -device virtserialport,chardev=output,name=bay0.output
         -chardev "file,id=status,path=$TMP/status"
         -device virtserialport,chardev=status,name=bay0.status
-        -kernel "$kernel" -initrd "$image" -append "$words bay0.exec${append:+ $append}" "${extra[@]}")
+        "${extra[@]}")
     timeout --kill-after=5 "$timeout" "${QEMU[@]}" </dev/null 2>"$TMP/qemu.err" &
     QEMU_PID=$!
     local status=0

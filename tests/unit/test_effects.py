@@ -334,6 +334,24 @@ def test_drivers_of_network_cards_are_never_asked_for(tmp_path: Path) -> None:
     assert modules.wanted(f"{tmp_path}/*/modalias").first == (*modules.ALWAYS, "virtio:d00000003v00001AF4")
 
 
+@pytest.mark.parametrize(
+    ("alias", "behind"),
+    [
+        ("pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30", {"usb_storage", "uas", "sd_mod"}),
+        ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", {"sd_mod"}),
+        ("virtio:d00000008v00001AF4", {"sd_mod"}),
+        ("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00", set()),  # virtio-blk
+        ("pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", set()),  # NVMe
+    ],
+)
+def test_a_controller_whose_disks_show_up_late_has_their_drivers_asked_for_with_it(tmp_path: Path, alias: str, behind: set[str]) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "modalias").write_text(alias + "\n")
+    wanted = modules.wanted(f"{tmp_path}/*/modalias")
+    assert set(wanted.disks) - {alias} == behind
+    assert not behind & set(wanted.first), "disks come last"
+
+
 def test_only_pid_1_restarts_a_machine_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_more: object) -> None:
         pytest.fail("it reached for the trigger")

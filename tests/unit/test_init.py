@@ -41,6 +41,22 @@ def test_a_boot_goes_through_its_stages_to_the_end_and_leaves_when_asked(tmp_pat
 
 
 @in_child
+def test_drivers_of_what_shows_up_after_the_boot_are_loaded_once(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    (tmp_path / "bin" / "modprobe").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/loaded\n')
+    modules.wanted = lambda: modules.Wanted(("pci:old",), ("usb:ic08old",))  # type: ignore[assignment]
+    spine = machine.complete(machine.boot())
+    before = (tmp_path / "loaded").read_text()
+    modules.wanted = lambda: modules.Wanted(("pci:old", "hid:new"), ("usb:ic08old", "scsi:new"))  # type: ignore[assignment]
+    spine.stages.load_new()
+    machine.turn_until(spine, lambda: (tmp_path / "loaded").read_text() != before, "the new drivers")
+    spine.stages.load_new()
+    for _ in range(10):
+        spine.reactor.turn(0.05)
+    assert (tmp_path / "loaded").read_text() == before + "-a -q hid:new scsi:new\n"
+
+
+@in_child
 def test_the_handoffs_log_lines_come_in_their_order(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.complete(machine.boot())

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,26 @@ def test_a_fallback_that_is_labelled_is_tried_once(disks: Callable[..., Path], m
 def test_the_command_lines_device_is_the_only_one(disks: Callable[..., Path]) -> None:
     dev = disks(vda="SPINE-PERSIST", vdb=None)
     assert device.find(f"{dev}/vdb") == [f"{dev}/vdb"]
+
+
+def test_a_stick_is_waited_for_longer_than_a_disk_that_is_not_there(
+    disks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dev = disks()
+    monkeypatch.setattr(device, "USB", str(tmp_path / "usb"))
+    (tmp_path / "usb").mkdir()
+    threading.Timer(0.5, lambda: disks_make(tmp_path, dev)).start()
+    for name in ("usb1", "1-0:1.0"):  # the host's own hub: nothing is plugged in
+        (tmp_path / "usb" / name).touch()
+    with pytest.raises(StorageError):
+        device.find(None)
+    (tmp_path / "usb" / "1-3").touch()
+    assert device.find(None) == [f"{dev}/sda2"]
+
+
+def disks_make(tmp_path: Path, dev: Path) -> None:
+    (dev / "sda2").write_bytes(superblock(b"SPINE-PERSIST"))
+    (tmp_path / "block" / "sda2").touch()
 
 
 def test_no_disk_is_said_after_a_short_wait(disks: Callable[..., Path]) -> None:

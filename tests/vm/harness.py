@@ -311,11 +311,22 @@ def _extras(work: str) -> list[str]:
 
 @contextlib.contextmanager
 def vm(
-    persist: str = "none", append: str = "", qemu: Sequence[str] = (), *, console: bool = False, agent: bool = True, life_s: int = LIFE_S
+    persist: str = "none",
+    append: str = "",
+    qemu: Sequence[str] = (),
+    *,
+    console: bool = False,
+    agent: bool = True,
+    life_s: int = LIFE_S,
+    efi: Sequence[str] | None = None,
 ) -> Iterator[Vm]:
-    """Start a spine in the background. `console`: without --exec, its serial console on pipes. `agent`: False gives no command at all."""
+    """Start a spine in the background. `console`: without --exec, its serial console on pipes. `agent`: False gives no command at all.
+
+    `efi`: boot a disk by firmware with these options instead of kernel, image and persist disk.
+    """
     with tempfile.TemporaryDirectory(prefix="vm") as work:
-        argv = [BOOT, "--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist, "--timeout", str(life_s)]
+        direct = ("--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist)
+        argv = [BOOT, *(direct if efi is None else efi), "--timeout", str(life_s)]
         if append:
             argv += ["--append", append]
         extras = [*_extras(work), *qemu]
@@ -326,7 +337,7 @@ def vm(
                 "-chardev", f"socket,id=agent,path={work}/agent.sock,server=on,wait=off",
                 "-device", "virtserialport,chardev=agent,name=test.agent",
             ]  # fmt: skip
-        booted.append(f"--persist {os.path.basename(persist)} {append}")
+        booted.append(f"--persist {os.path.basename(persist)} {append}" if efi is None else " ".join(efi))
         with open(f"{work}/console" if console else f"{work}/stdout", "wb") as out, open(f"{work}/stderr", "wb") as err:
             process = subprocess.Popen(
                 ["bash", *argv, "--", *extras], stdin=subprocess.PIPE if console else subprocess.DEVNULL, stdout=out, stderr=err, env=ENVIRONMENT

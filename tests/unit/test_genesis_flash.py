@@ -1,0 +1,442 @@
+"""genesis-flash.sh: what it makes, what it refuses without a byte written, and that an interruption leaves nothing half believed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import diskkit
+import pytest
+from diskkit import SCRIPTS, digest, run
+
+sys.path.insert(0, str(SCRIPTS / "lib"))
+import mkuki
+import target
+
+FLASH = SCRIPTS / "genesis-flash.sh"
+MIB = 1 << 20
+ESP = 40 * MIB
+SIZE = 120 * MIB
+TOOLS = ("sgdisk", "mformat", "mcopy", "mke2fs", "e2fsck", "dumpe2fs")
+pytestmark = pytest.mark.skipif(not diskkit.have(*TOOLS), reason="gdisk, mtools or e2fsprogs is not installed")
+
+
+@pytest.fixture
+def uki(tmp_path: Path) -> Path:
+    parts = {".osrel": b"ID=x", ".cmdline": b"quiet", ".initrd": os.urandom(3 * MIB), ".linux": diskkit.kernel()}
+    path = tmp_path / "spine.efi"
+    path.write_bytes(mkuki.join(diskkit.pe(), parts))
+    return path
+
+
+def flash(uki: Path, where: Path | str, *options: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return run(FLASH, "--uki", uki, "--esp", "40M", *options, where, **more)
+
+
+def made(path: Path, uki: Path) -> list[str]:
+    """Return what is wrong with a disk that should boot; nothing if it is whole."""
+    wrong = []
+    if "No problems found" not in run("sgdisk", "--verify", path).stdout:
+        wrong.append("the table")
+    found = [(part["number"], part["name"], part["start"], part["bytes"]) for part in target.partitions(str(path))]
+    if found != [(1, "SPINE-ESP", MIB, ESP), (2, "SPINE-PERSIST", MIB + ESP, path.stat().st_size - ESP - 2 * MIB)]:
+        wrong.append(f"the partitions: {found}")
+    environment = os.environ | {"PATH": diskkit.SBIN, "MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": "/dev/null"}
+    copied = path.parent / "copied.efi"
+    done = run("mcopy", "-n", "-o", "-i", f"{path}@@{MIB}", "::/EFI/BOOT/BOOTX64.EFI", copied, env=environment)
+    if done.returncode or copied.read_bytes() != uki.read_bytes():
+        wrong.append("the UKI")
+    header = run("dumpe2fs", "-h", f"{path}?offset={MIB + ESP}").stdout
+    if "SPINE-PERSIST" not in header or run("e2fsck", "-fn", f"{path}?offset={MIB + ESP}").returncode:
+        wrong.append("the ext4")
+    return wrong
+
+
+def test_an_image_file_becomes_a_disk_with_a_uki_and_persist_without_root(uki: Path, tmp_path: Path):
+    disk = tmp_path / "disk.img"
+    done = flash(uki, disk, "--size", "120M")
+    assert done.returncode == 0, done.stderr
+    assert (made(disk, uki), disk.stat().st_size) == ([], SIZE)
+    assert stat.S_IMODE(disk.stat().st_mode) == 0o644
+    assert sorted(re.findall(r"\(GUID|EF00|8300", run("sgdisk", "-p", disk).stdout))[-2:] == ["8300", "EF00"]
+    listing = run("debugfs", "-R", "stat /", f"{disk}?offset={MIB + ESP}").stdout.split()
+    assert (listing[listing.index("User:") + 1], listing[listing.index("Group:") + 1]) == ("0", "0")
+    assert {path.name for path in tmp_path.iterdir()} == {"spine.efi", "disk.img", "copied.efi"}, "nothing else is left behind"
+    assert re.search(r"\[ +\d+s\] reading back", done.stderr)
+
+
+@pytest.mark.skipif(not diskkit.have("fsck.vfat"), reason="dosfstools is not installed")
+def test_the_efi_partition_is_a_clean_fat32_of_its_own_size(uki: Path, tmp_path: Path):
+    disk = tmp_path / "disk.img"
+    assert flash(uki, disk, "--size", "120M").returncode == 0
+    (tmp_path / "esp").write_bytes(disk.read_bytes()[MIB : MIB + ESP])
+    checked = run("fsck.vfat", "-nv", tmp_path / "esp")
+    assert checked.returncode == 0, checked.stdout
+    assert "FATs, 32 bit entries" in checked.stdout
+    assert f"{ESP // 512} sectors total" in checked.stdout
+
+
+def test_the_same_again_gives_the_same_boot_partition_and_a_new_persist_whatever_was_there(uki: Path, tmp_path: Path):
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(os.urandom(SIZE))
+    for _ in range(2):
+        done = flash(uki, disk, "--size", "120M", "--yes-destroy", str(disk))
+        assert done.returncode == 0, done.stderr
+        assert made(disk, uki) == []
+        with open(disk, "rb") as file:
+            file.seek(MIB)
+            first = file.read(4 * MIB)
+    assert 'partition 2 "SPINE-PERSIST": 78.0 MiB' in done.stderr, "the second time says what the first one made"
+    other = tmp_path / "other.img"
+    assert flash(uki, other, "--size", "120M").returncode == 0
+    assert other.read_bytes()[MIB : 5 * MIB] == first
+
+
+# ---- wrong targets: each refused, and not a byte of it written
+
+
+def refused(uki: Path, where: Path | str, reason: str, *options: str, name: str | None = None) -> None:
+    """Assert that a target is refused for a reason, in spite of --yes-destroy, and left as it was."""
+    readable = os.path.exists(where) and (stat.S_ISREG(os.stat(where).st_mode) or stat.S_ISBLK(os.stat(where).st_mode))
+    before = digest(where) if readable else None
+    done = flash(uki, where, "--yes-destroy", name or str(where), *options)
+    assert done.returncode in (1, 2), (reason, done.stderr)
+    assert reason in done.stderr, done.stderr
+    assert "taking the old partition table" not in done.stderr
+    assert before is None or digest(where) == before, reason
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A disk image with something on it."""
+    path = tmp_path / "disk.img"
+    with open(path, "wb") as file:
+        file.write(os.urandom(3 * MIB))
+        file.truncate(SIZE)
+    return path
+
+
+def test_paths_that_are_no_disk_are_refused(uki: Path, disk: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(disk)
+    before = digest(disk)
+    refused(uki, tmp_path, "is a directory")
+    refused(uki, tmp_path / "absent", "A new image file takes --size")
+    assert not (tmp_path / "absent").exists()
+    refused(uki, tmp_path / "fifo", "neither a disk nor a file")
+    refused(uki, "/dev/null", "neither a disk nor a file")
+    refused(uki, tmp_path / "link", f"is a symbolic link to {disk}")
+    refused(uki, "/dev/stdin", "is a symbolic link")
+    assert digest(disk) == before
+
+
+def test_files_that_are_too_small_protected_or_in_use_are_refused(uki: Path, disk: Path, tmp_path: Path):
+    (tmp_path / "small.img").write_bytes(bytes(105 * MIB))
+    refused(uki, tmp_path / "small.img", "is too small: 105.0 MiB, and 106.0 MiB are needed")
+    (tmp_path / "odd.img").write_bytes(bytes(SIZE + 1))
+    refused(uki, tmp_path / "odd.img", "whole number of sectors")
+    refused(uki, disk, "exists and is not 130M large", "--size", "130M")
+    disk.chmod(0o444)
+    refused(uki, disk, "write-protected" if os.geteuid() == 0 else "cannot be opened for writing")
+    disk.chmod(0o644)
+    code = f"import fcntl, sys; f = open({str(disk)!r}, 'rb'); fcntl.lockf(f, fcntl.LOCK_SH); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        refused(uki, disk, "another program holds a lock on it, perhaps a VM")
+        holder.communicate()
+    with open(uki, "ab") as file:
+        file.truncate(SIZE)
+    refused(uki, uki, "is what would be written", "--esp", "150M")
+
+
+def test_without_a_uki_that_is_one_and_fits_nothing_is_touched(uki: Path, disk: Path, tmp_path: Path):
+    (tmp_path / "bare.efi").write_bytes(diskkit.pe())
+    refused(tmp_path / "absent.efi", disk, "make it with scripts/package-efi.sh")
+    refused(disk, disk, "is not a UKI")
+    refused(tmp_path / "bare.efi", disk, "has no kernel in it")
+    refused(uki, disk, "does not fit", "--esp", "41M", "--uki", str(big(tmp_path, uki)))
+    refused(uki, disk, "at least 40M", "--esp", "39M")
+    refused(uki, disk, "whole megabytes", "--esp", "45678K")
+
+
+def big(tmp_path: Path, uki: Path) -> Path:
+    path = tmp_path / "big.efi"
+    path.write_bytes(uki.read_bytes() + bytes(38 * MIB))
+    return path
+
+
+def test_another_name_or_nobody_to_ask_destroys_nothing(uki: Path, disk: Path, tmp_path: Path):
+    refused(uki, disk, f"--yes-destroy names /dev/sdz, the target is {disk}", name="/dev/sdz")
+    before = digest(disk)
+    done = flash(uki, disk)
+    assert (done.returncode, digest(disk)) == (1, before)
+    assert "nobody can be asked" in done.stderr
+    done = flash(uki, disk, "--yes-destroy", str(disk), "--dry-run")
+    assert (done.returncode, digest(disk)) == (0, before)
+    assert "ALL OF THIS WILL BE DESTROYED" in done.stderr
+
+
+@pytest.mark.parametrize(("typed", "taken"), [("PATH", True), ("yes", False), ("", False)])
+def test_on_a_terminal_the_name_must_be_typed(uki: Path, disk: Path, typed: str, taken: bool):
+    before = digest(disk)
+    mine, theirs = pty.openpty()
+    try:
+        os.write(mine, (str(disk) if typed == "PATH" else typed).encode() + b"\n")
+        done = flash(uki, disk, stdin=theirs)
+    finally:
+        os.close(mine)
+        os.close(theirs)
+    assert (done.returncode == 0) is taken, done.stderr
+    assert (digest(disk) != before) is taken
+
+
+# ---- the same with real block devices; these need root and loop devices, and leave none behind
+
+can_loop = os.geteuid() == 0 and os.path.exists("/dev/loop-control") and diskkit.have("losetup", "mkswap", "swapon")
+needs_loop = pytest.mark.skipif(not can_loop, reason="needs root and loop devices")
+
+
+@contextlib.contextmanager
+def loop(path: Path | str, *options: str) -> Iterator[str]:
+    done = run("losetup", "--find", "--show", *options, path)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr}")
+    device = done.stdout.strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "--detach", device)
+
+
+@needs_loop
+def test_a_block_device_becomes_such_a_disk_too(uki: Path, disk: Path):
+    with loop(disk) as device:
+        done = flash(uki, device, "--yes-destroy", device)
+        assert done.returncode == 0, done.stderr
+        assert "ALL OF THIS WILL BE DESTROYED:\n    " + device in done.stderr
+    assert made(disk, uki) == []
+
+
+@needs_loop
+def test_devices_that_are_in_use_are_refused(uki: Path, disk: Path, tmp_path: Path):
+    with loop(disk, "--read-only") as device:
+        refused(uki, device, "is read-only")
+    with loop(disk) as device:
+        refused(uki, disk, f"is in use by {device}")
+        with loop(device) as upper:
+            refused(uki, device, f"is in use by {upper}")
+        with open(device, "rb") as file:
+            held = os.open(device, os.O_RDONLY | os.O_EXCL)
+            refused(uki, device, "the kernel does not give it to us alone")
+            os.close(held)
+            assert file.fileno() >= 0
+        run("mkfs.ext4", "-q", "-F", device)
+        (tmp_path / "mnt").mkdir()
+        assert run("mount", device, tmp_path / "mnt").returncode == 0
+        try:
+            refused(uki, device, f"is mounted on {tmp_path / 'mnt'}")
+        finally:
+            run("umount", tmp_path / "mnt")
+        run("mkswap", device)
+        if run("swapon", device).returncode == 0:
+            try:
+                refused(uki, device, "is swap")
+            finally:
+                run("swapoff", device)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or os.major(os.stat("/").st_dev) == 0, reason="needs root, and a root on a disk")
+def test_the_disk_of_the_running_system_is_refused():
+    number = f"{os.major(os.stat('/').st_dev)}:{os.minor(os.stat('/').st_dev)}"
+    machine = target.Machine("/sys", "/proc")
+    disk = f"/dev/{machine.disk_of(machine.name(number))}"
+    if not os.path.exists(disk):
+        pytest.skip(f"there is no {disk} here")
+    # target.py alone: it never writes, so a mistake in it costs no machine
+    done = run(sys.executable, SCRIPTS / "lib" / "target.py", "--lines", disk)
+    assert (done.returncode, done.stdout.strip()) == (1, f"{disk} holds the system that is running")
+
+
+# ---- and with machines that only sysfs and procfs tell of
+
+
+class Machine:
+    """A sysfs and a procfs, written by a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sys, self.proc = folder / "sys", folder / "proc"
+        for path in ("class/block", "dev/block", "devices"):
+            (self.sys / path).mkdir(parents=True)
+        (self.proc / "self").mkdir(parents=True)
+        self.tell()
+
+    def tell(self, mounts: str = "", swaps: str = "") -> None:
+        (self.proc / "self/mountinfo").write_text(mounts)
+        (self.proc / "swaps").write_text(f"Filename Type Size Used Priority\n{swaps}")
+
+    def add(self, name: str, number: str, disk: str = "", **files: str) -> Path:
+        entry = self.sys / "devices" / disk / name
+        entry.mkdir(parents=True)
+        facts = {"size": str(SIZE // 512), "ro": "0", "dev": number} | ({"partition": "1"} if disk else {"queue__logical_block_size": "512"}) | files
+        for key, value in facts.items():
+            path = entry / key.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value + "\n")
+        (entry / "holders").mkdir()
+        (self.sys / "class/block" / name).symlink_to(entry)
+        (self.sys / "dev/block" / number).symlink_to(entry)
+        return entry
+
+    def judge(self, path: Path, number: str) -> str:
+        done = run(SCRIPTS / "lib/target.py", "--sys", self.sys, "--proc", self.proc, "--number", number, "--lines", path)
+        return done.stdout if done.returncode else f"taken: {done.stdout}"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+def test_a_plain_disk_is_taken_and_told_by_its_model(machine: Machine, disk: Path):
+    machine.add("sdb", "8:16", device__vendor="ACME", device__model="Stick 3000", removable="1")
+    machine.add("sdb1", "8:17", "sdb")
+    assert "120.0 MiB, ACME Stick 3000, removable" in machine.judge(disk, "8:16")
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "reason"),
+    [
+        ("dm-0", {}, "belongs to the device mapper"),
+        ("md127", {}, "is a RAID"),
+        ("sr0", {}, "is an optical drive"),
+        ("zram0", {}, "is compressed memory"),
+        ("mmcblk0boot0", {}, "part of a flash chip"),
+        ("sdb", {"size": "0"}, "holds no medium"),
+        ("sdb", {"ro": "1"}, "is read-only"),
+        ("sdb", {"queue__logical_block_size": "4096"}, "sectors of 4096 bytes"),
+    ],
+)
+def test_devices_that_are_no_disk_to_write_are_refused(machine: Machine, disk: Path, name: str, files: dict[str, str], reason: str):
+    machine.add(name, "8:16", **files)
+    assert reason in machine.judge(disk, "8:16")
+
+
+def test_a_partition_is_refused_and_its_disk_named(machine: Machine, disk: Path):
+    machine.add("nvme0n1", "259:0")
+    machine.add("nvme0n1p2", "259:2", "nvme0n1")
+    assert "is a partition: name the whole disk, /dev/nvme0n1" in machine.judge(disk, "259:2")
+
+
+def test_a_disk_is_refused_for_what_uses_a_partition_of_it(machine: Machine, disk: Path):
+    machine.add("sdb", "8:16")
+    part = machine.add("sdb1", "8:17", "sdb")
+    machine.tell("30 1 8:17 / /media/my\\040stick rw - vfat /dev/sdb1 rw\n")
+    assert "sdb1 is mounted on /media/my stick" in machine.judge(disk, "8:16")
+    machine.tell("30 1 0:41 / /data rw - btrfs /dev/sdb1 rw\n")  # btrfs has a number of its own
+    assert "sdb1 is mounted on /data" in machine.judge(disk, "8:16")
+    machine.tell("30 1 8:17 / / rw - ext4 /dev/root rw\n")
+    assert "holds the system that is running" in machine.judge(disk, "8:16")
+    machine.tell(swaps="/dev/sdb1 partition 1048572 0 -2\n")
+    assert "sdb1 is swap" in machine.judge(disk, "8:16")
+    machine.tell()
+    (part / "holders/dm-3").mkdir()
+    assert "dm-3 stands on sdb1" in machine.judge(disk, "8:16")
+    (part / "holders/dm-3").rmdir()
+    assert "taken" in machine.judge(disk, "8:16")
+
+
+def test_the_disk_below_an_encrypted_root_holds_the_running_system(machine: Machine, disk: Path):
+    machine.add("sdb", "8:16")
+    machine.add("sdb1", "8:17", "sdb")
+    root = os.stat("/").st_dev
+    upper = machine.add("dm-0", f"{os.major(root)}:{os.minor(root)}")
+    (upper / "slaves/sdb1").mkdir(parents=True)
+    assert "holds the system that is running" in machine.judge(disk, "8:16")
+
+
+# ---- interrupted
+
+
+@pytest.fixture
+def shims(tmp_path: Path) -> Path:
+    """Tools that count their calls, and kill everything after the call whose number is in STOP_AFTER."""
+    folder = tmp_path / "shims"
+    folder.mkdir()
+    for tool in ("dd", "mke2fs", "mcopy", "e2fsck", "sgdisk", "sync"):
+        real = shutil.which(tool, path=diskkit.SBIN)
+        path = folder / tool
+        path.write_text(
+            f'#!/bin/bash\n{real} "$@"; status=$?\n'
+            'exec 9>>"$CALLS"; flock 9; echo . >&9\n'
+            '[ "$(wc -l <"$CALLS")" -ne "$STOP_AFTER" ] || kill -KILL 0\n'
+            "exit $status\n"
+        )
+        path.chmod(0o755)
+    return folder
+
+
+def interrupted(uki: Path, disk: Path, shims: Path, after: int) -> int:
+    """Flash, and be killed with all children after so many calls of tools; return the status."""
+    calls = shims / "calls"
+    calls.unlink(missing_ok=True)
+    environment = os.environ | {"PATH": f"{shims}:{diskkit.SBIN}", "CALLS": str(calls), "STOP_AFTER": str(after)}
+    argv = [str(word) for word in (FLASH, "--uki", uki, "--esp", "40M", "--yes-destroy", disk, disk)]
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(argv, env=environment, start_new_session=True, stdin=silent, stdout=silent, stderr=silent) as process:
+        return process.wait(120)
+
+
+def test_killed_after_any_tool_the_disk_is_all_old_or_all_new_or_nothing_on_it_is_believed(uki: Path, disk: Path, tmp_path: Path, shims: Path):
+    old = tmp_path / "old.efi"
+    old.write_bytes(mkuki.join(diskkit.pe(), {".linux": diskkit.kernel(), ".initrd": b"old"}))
+    assert flash(old, disk, "--yes-destroy", str(disk)).returncode == 0
+    shutil.copy(disk, tmp_path / "old.img")
+    inside = slice(MIB, SIZE - MIB)
+    before = disk.read_bytes()[inside]
+    seen = []
+    for after in range(1, 100):
+        shutil.copy(tmp_path / "old.img", disk)
+        status = interrupted(uki, disk, shims, after)
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        if target.partitions(str(disk)):
+            seen.append("old" if disk.read_bytes()[inside] == before else "new")
+            assert seen[-1] == "old" or made(disk, uki) == []
+        else:
+            seen.append("none")
+            assert "Found valid GPT" not in run("sgdisk", "-p", disk).stdout, "nor has a tool something to repair it from"
+            assert target.probe(str(disk), 0, 0) == {}
+    assert sorted(set(seen), key=seen.index) == ["old", "none", "new"]
+    assert seen == sorted(seen, key=["old", "none", "new"].index), "each comes once, in this order"
+    assert made(disk, uki) == [], "and a run that is not interrupted mends it"
+
+
+def test_a_new_image_that_is_interrupted_is_not_there(uki: Path, tmp_path: Path, shims: Path):
+    disk = tmp_path / "new.img"
+    environment = os.environ | {"PATH": f"{shims}:{diskkit.SBIN}", "CALLS": str(shims / "calls"), "STOP_AFTER": "0"}
+    (shims / "mke2fs").write_text("#!/bin/bash\nsleep 60\n")
+    with subprocess.Popen(
+        [str(FLASH), "--uki", str(uki), "--esp", "40M", "--size", "120M", str(disk)],
+        env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "making the ext4" in line:
+                break
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 143
+        assert "has no partition table, nothing on it is believed" in process.stderr.read()
+    assert not list(tmp_path.glob("new.img*"))
