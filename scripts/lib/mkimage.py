@@ -8,20 +8,18 @@ The root is a whole machine's (kernel, openrc, an account). What goes into the i
 made of: the files of PACKAGES as apk's database lists them, each with the owner, mode and SHA-1 written there, and busybox's
 links. A file that is not as its package made it is refused. Setuid bits are dropped, times are N seconds after 1970, entries
 are sorted. apk's scripts stay away: what they would do (busybox's links) is done here. --packages prints PACKAGES.
-The format is the one of `docker save`, which podman loads: manifest.json, the configuration and one layer.
+The format: archive.py.
 """
 
 import argparse
 import base64
 import hashlib
-import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+
+from archive import Entry, archive, pack
 
 WORLD = ("alpine-baselayout", "alpine-keys", "alpine-release", "apk-tools", "busybox", "musl-utils")  # what the rest is here for
 PACKAGES = (*WORLD, "alpine-baselayout-data", "busybox-binsh", "ca-certificates-bundle", "libapk", "libcrypto3", "libssl3",
@@ -37,23 +35,6 @@ ORIGINAL = {
 ACCOUNTS = ("etc/passwd", "etc/group", "etc/shadow")
 FOREIGN_ACCOUNTS = (b"dhcpcd:", b"quicksand:")
 UNCHECKED = {"etc/shadow"}  # root is locked in it, as in Alpine's container image; the package's has an empty password
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass
-class Entry:
-    """One name in the layer: a directory, or a file's bytes, or a link's target."""
-
-    kind: bytes
-    mode: int
-    uid: int = 0
-    gid: int = 0
-    data: bytes = b""
-
-
-def sha256(data: bytes) -> str:
-    """Return the hex digest by which a layer or configuration is known."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def records(database: str) -> dict[str, str]:
@@ -125,40 +106,6 @@ def collect(root: Path) -> dict[str, Entry]:
     return entries
 
 
-def pack(entries: dict[str, Entry], epoch: int) -> bytes:
-    """Return a tar of these entries, parents first."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(filter(None, entries)):
-            entry = entries[name]
-            info = tarfile.TarInfo(name)
-            info.type, info.mode, info.uid, info.gid, info.mtime = entry.kind, entry.mode, entry.uid, entry.gid, epoch
-            if entry.kind == tarfile.SYMTYPE:
-                info.linkname = entry.data.decode()
-            else:
-                info.size = len(entry.data)
-            tar.addfile(info, io.BytesIO(entry.data))
-    return out.getvalue()
-
-
-def archive(layer: bytes, name: str, epoch: int) -> dict[str, Entry]:
-    """Return the members of a docker-archive of one layer."""
-    created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "created": created,
-        "config": {"Env": [f"PATH={PATH}"], "Cmd": ["/bin/sh"], "WorkingDir": "/"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer)}"]},
-        "history": [{"created": created, "created_by": "scripts/lib/mkimage.py", "comment": "Alpine packages"}],
-    }
-    text = json.dumps(config, sort_keys=True).encode()
-    members = {f"{sha256(text)}.json": text, f"{sha256(layer)}.tar": layer}
-    manifest = [{"Config": f"{sha256(text)}.json", "RepoTags": [name], "Layers": [f"{sha256(layer)}.tar"]}]
-    members["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
-    return {name: Entry(tarfile.REGTYPE, 0o644, data=data) for name, data in members.items()}
-
-
 def main() -> None:
     """Write one image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,7 +121,7 @@ def main() -> None:
     if None in (options.name, options.epoch, options.root, options.out):
         parser.error("--name, --epoch, --root and --out belong together")
     layer = pack(collect(options.root), options.epoch)
-    options.out.write_bytes(pack(archive(layer, options.name, options.epoch), options.epoch))
+    options.out.write_bytes(pack(archive({"Alpine packages": layer}, options.name, options.epoch), options.epoch))
 
 
 if __name__ == "__main__":
