@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Make the base image of personas out of an unpacked Alpine root: a docker-archive whose bytes depend on its contents alone.
 
-Usage: mkimage.py --name localhost/alpine:3.23 --epoch N --root DIR --out FILE.tar
+Usage: mkimage.py --name localhost/alpine:3.23 --epoch N --root DIR --out FILE.tar [--add DIR] [--with PACKAGE]...
        mkimage.py --packages
 
 The root is a whole machine's (kernel, openrc, an account). What goes into the image is what Alpine's own container image is
 made of: the files of PACKAGES as apk's database lists them, each with the owner, mode and SHA-1 written there, and busybox's
 links. A file that is not as its package made it is refused. Setuid bits are dropped, times are N seconds after 1970, entries
 are sorted. apk's scripts stay away: what they would do (busybox's links) is done here. --packages prints PACKAGES.
+--with puts more of the root's packages, and --add a directory's files, into a second layer above the base image's own.
 The format: archive.py.
 """
 
@@ -19,7 +20,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from archive import Entry, archive, pack
+from archive import Entry, archive, pack, tree
 
 WORLD = ("alpine-baselayout", "alpine-keys", "alpine-release", "apk-tools", "busybox", "musl-utils")  # what the rest is here for
 PACKAGES = (*WORLD, "alpine-baselayout-data", "busybox-binsh", "ca-certificates-bundle", "libapk", "libcrypto3", "libssl3",
@@ -84,23 +85,24 @@ def read_with_mode(root: Path, name: str) -> tuple[bytes, int, int, int, bytes]:
     return kind, 0o644 if kind == tarfile.REGTYPE else 0o777, 0, 0, data
 
 
-def collect(root: Path) -> dict[str, Entry]:
-    """Return everything in the layer, by name."""
+def collect(root: Path, more: tuple[str, ...] = ()) -> dict[str, Entry]:
+    """Return everything in the image, by name: PACKAGES and `more` of the root's packages."""
     known = records((root / DATABASE).read_text())
-    missing = [name for name in PACKAGES if name not in known]
+    packages, world = sorted({*PACKAGES, *more}), sorted({*WORLD, *more})
+    missing = [name for name in packages if name not in known]
     if missing:
         raise SystemExit(f"mkimage.py: the Alpine root has no package {', '.join(missing)}")
     entries: dict[str, Entry] = {}
-    for package in sorted(PACKAGES):
+    for package in packages:
         for name, entry in owned(root, known[package]):
             # Many packages list a directory; the one that gives it a mode of its own counts.
             if name not in entries or entry.mode != 0o755:  # noqa: PLR2004 - the mode apk leaves out
                 entries[name] = entry
     for name in entries[APPLETS].data.decode().split():
         entries.setdefault(name, Entry(tarfile.SYMTYPE, 0o777, data=b"/bin/busybox"))
-    kept = "".join(known[name] + "\n\n" for name in sorted(PACKAGES))
+    kept = "".join(known[name] + "\n\n" for name in packages)
     entries[DATABASE] = Entry(tarfile.REGTYPE, 0o644, data=kept.encode())
-    entries["etc/apk/world"] = Entry(tarfile.REGTYPE, 0o644, data="".join(f"{name}\n" for name in WORLD).encode())
+    entries["etc/apk/world"] = Entry(tarfile.REGTYPE, 0o644, data="".join(f"{name}\n" for name in world).encode())
     for name in ("etc/apk/repositories", "etc/apk/arch"):
         entries[name] = Entry(tarfile.REGTYPE, 0o644, data=(root / name).read_bytes())
     return entries
@@ -114,14 +116,21 @@ def main() -> None:
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--add", type=Path)
+    parser.add_argument("--with", dest="more", action="append", default=[])
     options = parser.parse_args()
     if options.packages:
         print("\n".join(sorted(PACKAGES)))
         return
     if None in (options.name, options.epoch, options.root, options.out):
         parser.error("--name, --epoch, --root and --out belong together")
-    layer = pack(collect(options.root), options.epoch)
-    options.out.write_bytes(pack(archive({"Alpine packages": layer}, options.name, options.epoch), options.epoch))
+    base = collect(options.root)
+    layers = {"Alpine packages": pack(base, options.epoch)}
+    if options.more or options.add:
+        whole = collect(options.root, tuple(options.more)) | (tree(options.add) if options.add else {})
+        added = {name: entry for name, entry in whole.items() if base.get(name) != entry}
+        layers[" ".join([*options.more, "and files"] if options.add else options.more)] = pack(added, options.epoch)
+    options.out.write_bytes(pack(archive(layers, options.name, options.epoch), options.epoch))
 
 
 if __name__ == "__main__":
