@@ -34,8 +34,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -d "$(dirname "$out")" ] || [ "$(dirname "$out")" = "$BUILD" ] || die "the directory $(dirname "$out") does not exist: make it first."
-[ ! -e "$out" ] || is_image_archive "$out" || die "$out exists and is no image archive: name another file with -o."
+check_output "$out"
 become_root "$TOP/scripts/mkask.sh" "${arguments[@]}"
 
 begin_image
