@@ -47,6 +47,17 @@ begin_image() {
     trap 'rm -rf "$WORK"' EXIT
 }
 
+# image_inputs ai|ask: a hash over what goes into an image, so that quickstart.sh builds only what has changed.
+image_inputs() {
+    local files=(scripts/lib/{archive.py,image-build.sh})
+    case $1 in
+        ai) files+=(scripts/mkai.sh scripts/lib/{closure,packtree,check_rootfs}.py scripts/lock/{ai,ai-packages,freeze,buildroot-packages}.txt
+            services/ai/serve.{py,spec}) ;;
+        ask) files+=(scripts/mkask.sh scripts/lib/mkimage.py scripts/lock/alpine.txt personas/ask/ask) ;;
+    esac
+    (cd "$TOP" && hash_of "${files[@]}")
+}
+
 # publish_image FILE NAME: the finished archive in WORK gets its name; sizes and digest are said.
 publish_image() {
     give_back "$WORK/image.tar" "$BUILD"
