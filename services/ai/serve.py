@@ -137,6 +137,10 @@ def start(path: str, name: str, model: str, sizes: dict[str, int]) -> object:
     p = xllamacpp.CommonParams()
     p.hostnames = [path]
     p.model.path, p.model_alias = model, {name}
+    if model == MODEL:
+        # Its own template puts a system prompt of 21 tokens before each question. Without it the answers of so small a model are
+        # better (it knows the capital of France), and the first token comes in half the time.
+        p.chat_template = "chatml"
     p.n_parallel = sizes["SPINE_AI_SLOTS"]
     p.n_ctx = sizes["SPINE_AI_CONTEXT"] * p.n_parallel
     p.n_predict, p.n_batch, p.n_ubatch = ANSWER, BATCH, MICRO_BATCH

@@ -12,7 +12,7 @@ import httpx2
 import openai
 
 SOCKET, TOKENS = "/run/ai/ai.sock", 12
-QUESTION = [{"role": "system", "content": ""}, {"role": "user", "content": "Say hello."}]  # an empty system prompt is a short one
+QUESTION = [{"role": "user", "content": "Say hello."}]
 
 
 def main() -> int:
