@@ -131,7 +131,7 @@ def test_a_hundred_thousand_hostile_frames_neither_end_nor_swell_it_and_valid_cl
     assert len(times) > 50
     assert max(times) < ANSWER_S
     assert grown < FLAT_KIB
-    until(lambda: server.descriptors == open_before, "its descriptors are as before")
+    until(lambda: server.descriptors <= open_before, "no descriptor is left open")
 
 
 @in_child

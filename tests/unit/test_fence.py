@@ -38,6 +38,7 @@ MAY_IMPORT_TRANSITIONS = ("machines/engine.py",)
 MAY_SLEEP = {
     "effects/power.py": "the last resort: there is no reactor any more",
     "state/device.py": "in the state worker",
+    "client.py": "in the caller's own process",
     "logview.py": "in the caller's own process",
     "state/personalog.py": "as above",
 }
@@ -220,6 +221,9 @@ def test_pid_1_loads_no_part_of_the_worker_or_the_command_line(pid1: set[str]) -
         "bay0.support",
         "bay0.governor",
         "bay0.thermal",
+        "bay0.inhibit",
+        "bay0.inhibitcli",
+        "bay0.effects.sleep",
         "bay0.personacli",
         "bay0.state.personalog",
     }

@@ -374,13 +374,3 @@ def test_people_read_who_holds_it_and_what_waits() -> None:
     assert inhibitcli.text(calm).splitlines() == [
         "lock:     free, nothing is being written", "request:  none", "sleep:    mem to /sys/power/state",
     ]  # fmt: skip
-
-
-def test_a_boot_does_not_pay_for_it() -> None:
-    import subprocess
-    import sys
-
-    script = "import sys, bay0.init; print('bay0.inhibit' in sys.modules, 'bay0.effects.sleep' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False False\n"
-
-
