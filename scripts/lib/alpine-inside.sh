@@ -90,12 +90,17 @@ resolve() {
         recursive=--recursive
         case $set in vm | metal) recursive="" ;; esac
         mkdir -p "$WORK/solver"
+        names "$set" >"$WORK/names"
         # shellcheck disable=SC2046,SC2086  # lists of words
-        apk fetch --root "$WORK/solver" --initdb --arch "$ARCH" --keys-dir /etc/apk/keys --repositories-file /etc/apk/repositories \
-            --no-cache --simulate --url $recursive $(names $set) >"$WORK/solved" 2>"$WORK/solver.log" || {
+        apk fetch --root "$WORK/solver" --arch "$ARCH" --keys-dir /etc/apk/keys --repositories-file /etc/apk/repositories \
+            --no-cache --simulate --url $recursive $(cat "$WORK/names") >"$WORK/solved" 2>"$WORK/solver.log" || {
             cat "$WORK/solved" "$WORK/solver.log" >&2
             die "apk cannot resolve the set '$set': see above."
         }
+        # It ends with 0 even when it cannot: every name must have come out.
+        while read -r name; do
+            grep -q "/${name%%=*}-[^/]*\.apk\$" "$WORK/solved" || { cat "$WORK/solver.log" >&2; die "apk finds no $name for the set '$set': see above."; }
+        done <"$WORK/names"
         sed -n "s|^.*\(http[^ ]*\.apk\)\$|\1 $set|p" "$WORK/solved" >>"$WORK/urls"
         rm -rf "$WORK/solver"
     done
@@ -171,7 +176,7 @@ build() {
     for set in $(wanted_sets); do lay_out "$set" "$WORK/apk/$set"; done
     say "unpacking $(locked build | wc -l) packages that build, $(locked spine | wc -l) of the spine"
     install / "$WORK/apk/build"
-    mkdir -p "$WORK/rootfs" "$WORK/kernel/root"
+    mkdir -p "$WORK/rootfs" "$WORK/kernel/root" "$WORK/unpacked"
     install "$WORK/rootfs" "$WORK/apk/spine" --initdb
     install "$WORK/kernel/root" "$WORK/apk/persona" --initdb
     cp /etc/apk/repositories "$WORK/kernel/root/etc/apk/repositories"
