@@ -29,6 +29,7 @@
 # build/rootfs is wiped and made anew each time; downloads are kept in build/cache, so the
 # network is not needed twice. The same inputs give the same bytes: times come from
 # SOURCE_DATE_EPOCH (default: the last commit's time). A failed build changes nothing.
+# shellcheck disable=SC2034 # what is set here is used in the parts that are sourced
 set -euo pipefail
 LIB="$(cd "$(dirname "$0")" && pwd)/lib"
 # shellcheck source=lib/say.sh

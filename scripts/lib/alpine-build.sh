@@ -12,6 +12,7 @@ for part in inputs buildroot freeze rootfs pack manifest stages; do
     . "$LIB/$part.sh"
 done
 export SOURCE=alpine
+# shellcheck disable=SC2034 # the stages use it
 ROOTFS="$WORK/rootfs"
 mkdir -p "$BUILD"
 

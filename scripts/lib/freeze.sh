@@ -25,9 +25,9 @@ freeze_bay0() {
 
 # list_bundled DIR: each library of the build root that was frozen in, its package and version, for the SBOM.
 list_bundled() {
-    (cd "$1/_internal" && find . -name '*.so*' -type f | sed 's|.*/||' | sort -u) >"$WORK/out/libraries"
+    (cd "$1/_internal" && find . -name '*.so*' -type f | sed 's|.*/||' | sort -u) >"$1/../libraries"
     # shellcheck disable=SC2016  # the build root's own variables
-    in_buildroot --ro "$WORK/out" /out -- sh -c '
+    in_buildroot --ro "${1%/*}" /out -- sh -c '
         owner() {
             if command -v dpkg-query >/dev/null; then
                 package=$(dpkg-query -S "*/$1" 2>/dev/null | grep -v ^diversion | head -n 1 | cut -d: -f1)

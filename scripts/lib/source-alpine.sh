@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2153,SC2154 # CACHE, LOCK: inputs.sh; unverified, offline, container: mkspine.sh's options
 # --from alpine: the canonical build, in a container of the pinned image. This file is the
 # half outside: which engine, which image, which packages; lib/alpine-inside.sh is the other.
 #
@@ -19,7 +20,7 @@ check_image() {
         *) usage_error "--image $1 is no digest: what a tag names can change. Give NAME@sha256:DIGEST." ;;
     esac
     case ${1%%@*} in
-        "" | *[!a-z0-9._/:-]*) usage_error "--image $1: there is no image name before the @." ;;
+        "" | -* | *[!a-z0-9._/:-]*) usage_error "--image $1: there is no image name before the @." ;;
         */*) case ${1##*/} in *:*@*) usage_error "--image $1 has a tag as well: give the name and the digest alone." ;; esac ;;
         *:*) usage_error "--image $1 has a tag as well: give the name and the digest alone." ;;
     esac

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # fresh: an option of mkspine.sh
 # What a build is made of once the packages are there; the same for both sources.
 
 # bay0's version, as its package states it.

@@ -7,6 +7,7 @@
 # checked, and it stays in build/cache, which is what makes the pin last: Alpine's mirrors
 # keep only the newest version of a package. Takes podman or docker and a network.
 # Run it only to move to newer versions; read the diff before committing it.
+# shellcheck disable=SC2034 # what is set here is used in the parts that are sourced
 set -euo pipefail
 LIB="$(cd "$(dirname "$0")/../lib" && pwd)"
 # shellcheck source=../lib/say.sh

