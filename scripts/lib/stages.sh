@@ -23,6 +23,12 @@ build_spine() {
     python3 "$LIB/sbom.py" --check "$WORK/spine.sbom.json" "$ROOTFS" || die "the SBOM does not fit the image, see the FAIL lines above."
 }
 
+# say_if_full STATUS: tools say a full disk in many ways, some not at all; this is before the build's folder goes.
+say_if_full() {
+    [ "$1" -ne 0 ] && [ "$(df -kP "$BUILD" | awk 'NR == 2 { print $4 }')" -lt 16000 ] || return 0
+    note "There is no space left in $BUILD: a build needs about 1 GB there besides its cache."
+}
+
 # open_build: the build's lock, its inputs' hash, the time of everything, and a folder that goes away with us.
 open_build() {
     umask 022
@@ -39,7 +45,7 @@ open_build() {
     [ -n "$BAY0_VERSION" ] || die "bay0/__init__.py states no __version__: the checkout is not complete."
     rm -rf "$BUILD"/work.* || die "what an interrupted build left cannot be removed: sudo rm -rf $BUILD/work.*"
     WORK="$(mktemp -d "$BUILD/work.XXXXXX")"
-    trap 'rm -rf "$WORK"' EXIT
+    trap 'say_if_full $?; rm -rf "$WORK"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
 }
