@@ -28,7 +28,10 @@ RPC_WINDOW_MAX = 64
 
 
 def _version(options: argparse.Namespace) -> int:
-    emit(options, {"bay0": bay0.__version__, "python": sys.version.split()[0]}, f"bay0 {bay0.__version__}")
+    from bay0 import imagefacts
+
+    facts = imagefacts.facts()
+    emit(options, facts, imagefacts.text(facts))
     return 0
 
 
@@ -229,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
     carecli.register(verbs)
     verb = add("completion", _completion, "print a completion script for a shell, such as: . <(bay0 completion bash)", json_flag=False)
     verb.add_argument("shell", choices=completion.SHELLS)
-    add("version", _version, "print the version")
+    add("version", _version, "print the version, and which image this is: its content, locks, kernel and build time")
     return top
 
 

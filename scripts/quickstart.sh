@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts/quickstart.sh [--with-ai] [--build-only] [--rebuild]
+# Usage: scripts/quickstart.sh [--with-ai] [--build-only] [--rebuild] [--from alpine|registry]
 #
 # From a fresh clone to a running spine on Debian 12 or newer: installs the host tools
 # that are missing (apt-get, with sudo if you are not root), builds the spine, makes a
@@ -13,6 +13,8 @@
 #                  a persist disk of its own (persist-ai.img) and boot that, with more memory
 #   --build-only   stop after the build
 #   --rebuild      build even if nothing has changed
+#   --from SOURCE  see scripts/mkspine.sh; without it, the canonical build (alpine) where it can
+#                  run, else registry, and it says why
 set -euo pipefail
 LIB="$(dirname "$0")/lib"
 # shellcheck source=lib/say.sh
@@ -27,11 +29,14 @@ LIB="$(dirname "$0")/lib"
 with_ai=no
 build_only=no
 rebuild=no
+source=""
 while [ $# -gt 0 ]; do
     case $1 in
         --with-ai) with_ai=yes ;;
         --build-only) build_only=yes ;;
         --rebuild) rebuild=yes ;;
+        --from) need_value "$@"; source="$2"; shift ;;
+        --from=*) source="${1#*=}" ;;
         -h | --help) help_from "$0"; exit 0 ;;
         *) usage_error "unknown option $1." ;;
     esac
@@ -40,14 +45,24 @@ done
 
 # build_if_changed: mkspine.sh leaves the hash of what it built from beside the image.
 build_if_changed() {
+    local why
     if [ "$rebuild" = no ] && [ -f "$TOP/vmlinuz" ] && [ -f "$BUILD/spine.img" ] &&
         [ "$(cat "$BUILD/spine.inputs" 2>/dev/null)" = "$(inputs_hash)" ]; then
         step "the spine is built and nothing has changed: reusing build/spine.img"
         return
     fi
-    ensure_host_tools build
+    if [ -z "$source" ]; then
+        source=alpine
+        why="$("$TOP/scripts/mkspine.sh" --why-not-alpine)"
+        if [ -n "$why" ]; then
+            source=registry
+            step "NOT THE CANONICAL BUILD: $why."
+            note "Taking --from registry instead: Alpine's kernel, but Debian's userland and a glibc bay0 (docs/HANDOFF.md, deviations)."
+        fi
+    fi
+    [ "$source" != registry ] || ensure_host_tools build
     step "building the spine (the first time takes a few minutes) ..."
-    "$TOP/scripts/mkspine.sh"
+    "$TOP/scripts/mkspine.sh" --from "$source"
 }
 
 # image_if_changed ai|ask FILE: the archive of the AI tenant or of the persona `ask`.

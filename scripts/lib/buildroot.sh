@@ -18,6 +18,7 @@ ensure_buildroot() {
         note "build root: reused"
         return
     fi
+    need_network "the build root"
     part="$dir.part"
     rm -rf "$part"
     step "making the build root (Debian $SUITE, about a minute) ..."

@@ -8,6 +8,7 @@ Links are followed as a chroot would follow them.
 """
 
 import os
+import re
 import stat
 import struct
 import sys
@@ -19,15 +20,21 @@ DIRECTORIES = ("dev", "proc", "sys", "run", "persist", "tmp", "var", "usr/lib/fi
 FILES = (
     "etc/passwd", "etc/group", "etc/shadow", "etc/nsswitch.conf", "etc/hosts", "etc/hostname", "etc/os-release",
     "etc/subuid", "etc/subgid", "etc/containers/policy.json", "usr/lib/bay0-exec/run", "usr/lib/bay0/manifest.json",
-    "usr/lib/stage0/busybox", "usr/lib/x86_64-linux-gnu/libz.so.1", "usr/lib/x86_64-linux-gnu/libc.so.6",
+    "usr/lib/stage0/busybox",
     "usr/share/spine-images/alpine-3.23.tar", "usr/share/spine-images/index.json", "usr/share/spine-personas/work/persona.toml",
 )  # fmt: skip
 PROGRAMS = ("sbin/init", "usr/bin/bay0", "bin/sh", "bin/bash", "usr/bin/podman", "usr/bin/crun", "usr/bin/conmon",
             "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip
+# What the first exec needs outside of the frozen program, by the image's variant (etc/os-release).
+LIBRARIES = {
+    "registry": ("usr/lib/x86_64-linux-gnu/libz.so.1", "usr/lib/x86_64-linux-gnu/libc.so.6"),
+    "alpine": ("usr/lib/libz.so.1", "usr/lib/ld-musl-x86_64.so.1"),
+}
 SETUID_ALLOWED = {"usr/bin/newuidmap", "usr/bin/newgidmap"}
 # Links whose targets exist only on a running spine.
 RUNTIME_TARGETS = ("/proc", "/run", "/tmp")  # noqa: S108 - names in an image, nothing is opened
 SYSTEM_PATH = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib", "/lib64", "/usr/lib64")
+MUSL_PATH = ("/lib", "/usr/local/lib", "/usr/lib")
 MUSL_NAMES = ("libc.musl-x86_64.so.1", "libc.so")
 
 PT_DYNAMIC, PT_INTERP, PT_LOAD = 2, 3, 1
@@ -123,10 +130,11 @@ def unresolved(root: Root, name: str, elf: Elf) -> Iterator[str]:
     search = [p.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for p in elf.runpath]
     if name.startswith("usr/lib/bay0/"):
         search.append("/usr/lib/bay0/_internal")  # PyInstaller's bootloader sets LD_LIBRARY_PATH to it
+    system = MUSL_PATH if MUSL_NAMES[0] in elf.needed else SYSTEM_PATH
     for library in elf.needed:
         if library in MUSL_NAMES and "musl" in (elf.interpreter or name):
             continue  # musl's loader is the library
-        if all(root.resolve(f"{place}/{library}") is None for place in (*search, *SYSTEM_PATH)):
+        if all(root.resolve(f"{place}/{library}") is None for place in (*search, *system)):
             yield library
 
 
@@ -141,12 +149,19 @@ def check_programs(root: Root) -> Iterator[str]:
                 yield f"/{name} needs {missing}, which is not in the image"
 
 
+def variant(root: Root) -> str:
+    """Return where the image's packages are from: registry or alpine."""
+    release = root.top / "etc/os-release"
+    found = re.search(r"^VARIANT_ID=(\w+)", release.read_text(), re.MULTILINE) if release.is_file() else None
+    return found[1] if found and found[1] in LIBRARIES else "registry"
+
+
 def check_skeleton(root: Root) -> Iterator[str]:
     """Yield what the handoff asks for and is not there."""
     for name in DIRECTORIES:
         if not (root.resolve(name) or Path("/nonexistent")).is_dir():
             yield f"the directory /{name} is missing"
-    for name in FILES:
+    for name in (*FILES, *LIBRARIES[variant(root)]):
         if not (root.resolve(name) or Path("/nonexistent")).is_file():
             yield f"the file /{name} is missing"
     for name in PROGRAMS:

@@ -20,4 +20,22 @@ freeze_bay0() {
         die "the frozen bay0 does not even print its --help in the build root."
     }
     note "frozen: $(du -sm "$work/out/bay0" | cut -f1) MB, --help works in the build root"
+    list_bundled "$work/out/bay0" >"$work/bundled.tsv"
+}
+
+# list_bundled DIR: each library of the build root that was frozen in, its package and version, for the SBOM.
+list_bundled() {
+    (cd "$1/_internal" && find . -name '*.so*' -type f | sed 's|.*/||' | sort -u) >"$1/../libraries"
+    # shellcheck disable=SC2016  # the build root's own variables
+    in_buildroot --ro "${1%/*}" /out -- sh -c '
+        owner() {
+            if command -v dpkg-query >/dev/null; then
+                package=$(dpkg-query -S "*/$1" 2>/dev/null | grep -v ^diversion | head -n 1 | cut -d: -f1)
+                [ -z "$package" ] || dpkg-query -W -f "\${Package}\t\${Version}\n" "$package" | head -n 1
+            else
+                path=$(find /usr/lib /lib -name "$1" 2>/dev/null | head -n 1)
+                [ -z "$path" ] || apk info --who-owns "$path" 2>/dev/null | sed -n "s/.* is owned by \(.*\)-\([^-]*-r[0-9]*\)\$/\1\t\2/p" | head -n 1
+            fi
+        }
+        while read -r file; do printf "%s\t%s\n" "$file" "$(owner "$file")"; done </out/libraries'
 }

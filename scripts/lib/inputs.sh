@@ -2,7 +2,9 @@
 # Names shared by the build stages: where things go, and what the bytes depend on.
 # shellcheck disable=SC2034  # used by the scripts that source this file
 
-BUILD="$TOP/build"
+# SPINE_BUILD=DIR builds somewhere else than in the checkout, vmlinuz included.
+BUILD="${SPINE_BUILD:-$TOP/build}"
+VMLINUZ="${SPINE_BUILD:-$TOP}/vmlinuz"
 CACHE="$BUILD/cache"
 LOCK="$TOP/scripts/lock"
 ROOTFS="$BUILD/rootfs"
@@ -11,7 +13,8 @@ SUITE=trixie
 # Names inside EROFS and in /etc/machine-like places must not vary between two builds.
 EROFS_UUID=5b1fe5b1-5e00-4a1b-8b0b-0a15e5b1e000
 
-# The canonical build (not built yet) will run in this image, official alpine:3.23.6.
+# The canonical build runs in this image, official alpine:3.23.6. Change it only in a commit
+# of its own, whose message has the new digest and the reason.
 ALPINE_BUILDER_IMAGE="alpine@sha256:85fe1e81d6758c208f3e1eed4338a1997e19d4be002d4dd32d3100c9a8c010a0"
 
 # names_in FILE: the first word of each line that is not a comment.

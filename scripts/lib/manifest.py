@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Write the manifest of a spine image, or compare two.
 
-Usage: manifest.py --source S --bay0 V --kernel R --epoch N --packages TSV
-                   --build-packages TSV --lock FILE [--artifact NAME=PATH]...
+Usage: manifest.py --source S --flavor F --bay0 V --kernel R --epoch N --packages TSV
+                   --build-packages TSV --wheels LOCK --lock-hash H --builder IMAGE
+                   --content DIGEST [--unverified] [--artifact NAME=PATH]...
        manifest.py --drift OLD NEW
 """
 
@@ -15,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-NOT_INCLUDED = {
-    "sway": "staged for later: this image boots to a console",
-    "firmware": "the VM flavour carries none; virtual devices need none",
-}
+NO_FIRMWARE = {"firmware": "the VM flavour carries none; virtual devices need none"}
+NO_SWAY = {"sway": "staged for later: this image boots to a console"}
 
 
 def image_packages(tsv: Path) -> list[dict[str, str]]:
@@ -50,17 +49,26 @@ def artifact(path: Path) -> dict[str, Any]:
 
 def build(options: argparse.Namespace) -> dict[str, Any]:
     """Return the whole manifest."""
+    packages = image_packages(options.packages)
+    names = {package["name"] for package in packages}
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "source": options.source,
+        "flavor": options.flavor,
+        "content_sha256": options.content,
+        "lock_sha256": options.lock_hash,
+        "lock_verified": not options.unverified,
+        "packages_sha256": hashlib.sha256(options.packages.read_bytes()).hexdigest(),
         "bay0": options.bay0,
         "kernel_release": options.kernel,
         "source_date_epoch": options.epoch,
-        "packages": image_packages(options.packages),
-        "wheels": locked_wheels(options.lock),
+        "packages": packages,
+        "wheels": locked_wheels(options.wheels),
         "build_root": build_tools(options.build_packages),
-        "not_included": NOT_INCLUDED,
+        "not_included": ({} if options.flavor == "metal" else NO_FIRMWARE) | ({} if "sway" in names else NO_SWAY),
     }
+    if options.source == "alpine":
+        manifest["builder_image"] = options.builder
     if options.artifact:
         manifest["artifacts"] = {name: artifact(Path(path)) for name, path in (pair.split("=", 1) for pair in options.artifact)}
     return manifest
@@ -82,11 +90,12 @@ def main(arguments: list[str]) -> int:
     """Write a manifest or compare two; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drift", nargs=2, type=Path, metavar=("OLD", "NEW"))
-    for name in ("--source", "--bay0", "--kernel"):
+    for name in ("--source", "--flavor", "--bay0", "--kernel", "--lock-hash", "--builder", "--content"):
         parser.add_argument(name)
     parser.add_argument("--epoch", type=int)
-    for name in ("--packages", "--build-packages", "--lock"):
+    for name in ("--packages", "--build-packages", "--wheels"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--unverified", action="store_true")
     parser.add_argument("--artifact", action="append", default=[], metavar="NAME=PATH")
     options = parser.parse_args(arguments)
     if options.drift:

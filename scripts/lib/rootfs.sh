@@ -2,6 +2,7 @@
 # $ROOTFS: pruned userland + the ghost root of scripts/rootfs + kernel modules + bay0.
 
 finish_rootfs() {
+    [ "$SOURCE" != alpine ] || settle_alpine
     prune_rootfs
     empty_etc_and_var
     add_skeleton
@@ -11,18 +12,56 @@ finish_rootfs() {
     add_bay0
 }
 
-# prune_rootfs: takes out what lib/prune.txt names.
+# settle_alpine: what Alpine's packages leave to their scripts, none of which ran, and its /bin, /sbin and /lib merged
+# into /usr as Debian's are, so that every path is the same in both images.
+settle_alpine() {
+    local path part
+    # busybox's links: as its own list has them, wherever no other package has the name.
+    while read -r path; do
+        [ -e "$ROOTFS/$path" ] || [ -L "$ROOTFS/$path" ] || { mkdir -p "$ROOTFS/${path%/*}"; ln -s /bin/busybox "$ROOTFS/$path"; }
+    done < "$ROOTFS/etc/busybox-paths.d/busybox"
+    for part in bin sbin lib; do merge_usr "$part"; done
+}
+
+# merge_usr NAME: /NAME moves into /usr/NAME and becomes a link to it. A program beats a link to busybox.
+merge_usr() {
+    local from="$ROOTFS/$1" to="$ROOTFS/usr/$1" path name target
+    [ ! -L "$from" ] || return 0
+    mkdir -p "$to"
+    while IFS= read -r path; do
+        name="${path#"$from"/}"
+        if [ -d "$path" ] && [ ! -L "$path" ]; then mkdir -p "$to/$name"; continue; fi
+        if [ -L "$path" ]; then
+            target="$(readlink "$path")"
+            # from /bin, ../usr/lib is what ../lib is from /usr/bin
+            case $target in ../usr/*) ln -sfn "../${target#../usr/}" "$path" ;; esac
+        fi
+        if [ -e "$to/$name" ] || [ -L "$to/$name" ]; then
+            if is_applet "$path"; then continue; fi
+            is_applet "$to/$name" || cmp -s "$path" "$to/$name" || die "/$1/$name and /usr/$1/$name are two files: /usr cannot be merged."
+        fi
+        mv -f "$path" "$to/$name"
+    done < <(find "$from" -mindepth 1)
+    rm -rf "$from"
+    ln -s "usr/$1" "$from"
+}
+
+# is_applet PATH: a link to busybox.
+is_applet() { [ -L "$1" ] && case $(readlink "$1") in */busybox) ;; *) false ;; esac; }
+
+# prune_rootfs: takes out what lib/prune.txt (Debian) or lib/prune-alpine.txt names.
 prune_rootfs() {
-    local glob path
+    local glob path list=prune.txt
+    [ "$SOURCE" != alpine ] || list=prune-alpine.txt
     while read -r glob; do
         for path in "$ROOTFS"/$glob; do # unquoted: it is a glob
             rm -rf -- "$path"
         done
-    done < <(names_in "$TOP/scripts/lib/prune.txt")
+    done < <(names_in "$TOP/scripts/lib/$list")
     # Only the mappers of user ids may gain rights; everybody else on the spine has them.
     find "$ROOTFS" -type f -perm /6000 ! -name newuidmap ! -name newgidmap -exec chmod a-s {} +
     # No maintainer script ran, so no alternatives were set.
-    ln -sfn mawk "$ROOTFS/usr/bin/awk"
+    [ "$SOURCE" = alpine ] || ln -sfn mawk "$ROOTFS/usr/bin/awk"
 }
 
 # empty_etc_and_var: /etc is ours but for a few files of the C library and e2fsprogs.
@@ -49,7 +88,7 @@ add_skeleton() {
     chmod 600 "$ROOTFS/etc/shadow"
     ln -s /proc/self/mounts "$ROOTFS/etc/mtab"
     ln -s /run/resolv.conf "$ROOTFS/etc/resolv.conf"
-    sed -i -e "s/@BAY0_VERSION@/$BAY0_VERSION/" -e "s/@SOURCE@/$SOURCE/" "$ROOTFS/etc/os-release"
+    sed -i -e "s/@BAY0_VERSION@/$BAY0_VERSION/" -e "s/@SOURCE@/$SOURCE/" -e "s/@FLAVOR@/$FLAVOR/" "$ROOTFS/etc/os-release"
 }
 
 # add_modules: all of the kernel's modules, with indexes made by the build root's depmod.
@@ -63,6 +102,7 @@ add_modules() {
     # Alpine's busybox and its C library: the rescue tools of stage 0, here as well.
     cp "$WORK/kernel/busybox" "$ROOTFS/usr/lib/stage0/busybox"
     cp "$WORK/kernel/ld-musl-x86_64.so.1" "$ROOTFS/usr/lib/ld-musl-x86_64.so.1"
+    [ ! -d "$WORK/kernel/firmware" ] || cp -a "$WORK/kernel/firmware/." "$ROOTFS/usr/lib/firmware/"
 }
 
 # add_images: what personas can start from without a network; bay0 loads it into podman by the name in the index.

@@ -8,6 +8,11 @@ source_registry() {
     cp -a "$(alpine_dir)" "$WORK/kernel"
     cp -a "$(userland_dir)/root" "$ROOTFS"
     sort "$(alpine_dir)/packages.tsv" "$(userland_dir)/packages.tsv" > "$WORK/packages.tsv"
+    cp "$(buildroot_dir)/packages.tsv" "$WORK/build-packages.tsv"
+    # For the SBOM: where packages and wheels say what their licences are.
+    ln -s "$(alpine_dir)/root/lib/apk/db/installed" "$WORK/apk-installed"
+    ln -s "$(userland_dir)/root/usr/share/doc" "$WORK/docs"
+    ln -s "$(fetch_locked freeze "$LOCK/freeze.txt")" "$WORK/wheels"
 }
 
 # cache_key FILE...: twelve digits that change when one of the inputs does.
@@ -24,6 +29,7 @@ ensure_alpine() {
     local dir part wheels
     dir="$(alpine_dir)"
     if [ -d "$dir" ]; then note "Alpine kernel: reused"; return; fi
+    need_network "the Alpine kernel wheel"
     need_command qemu-img "it is in Debian's qemu-utils."
     need_command debugfs "it is in Debian's e2fsprogs."
     step "downloading the Alpine kernel wheel (86 MB) ..."
@@ -81,6 +87,7 @@ ensure_userland() {
     local dir part hooks=()
     dir="$(userland_dir)"
     if [ -d "$dir" ]; then note "Debian userland: reused"; return; fi
+    need_network "the Debian userland"
     step "fetching and unpacking the Debian $SUITE userland ..."
     part="$dir.part"
     rm -rf "$part"

@@ -2,7 +2,7 @@
 # Usage: scripts/lock/relock.sh
 #
 # Resolves freeze.in and unit.in anew for the Python of the build root and
-# rewrites freeze.txt and unit.txt: every wheel with its version and sha256.
+# rewrites freeze.txt, freeze-musl.txt and unit.txt: every wheel with its version and sha256.
 # Then test.in, lint.in and tox.in, at the same versions, for whatever Python a
 # developer has; that takes uv (pip install uv). ai-client.in likewise; ai.txt is kept
 # by hand, because a new llama.cpp or model is chosen, measured and tried.
@@ -37,19 +37,24 @@ trap 'rm -rf "$tmp"' EXIT
 cd "$TOP/scripts/lock"
 
 step "resolving freeze.in"
-fetch_wheels "$tmp/freeze" -r freeze.in
+fetch_wheels "$tmp/freeze" glibc -r freeze.in
 { echo "# Made by relock.sh from freeze.in: do not edit."; lock_lines "$tmp/freeze"; } > "$tmp/freeze.txt"
 
+# The same versions for Alpine's own Python: only PyInstaller's bootloader differs.
+step "resolving freeze.in for musl"
+fetch_wheels "$tmp/musl" musl --no-deps -r <(sed -n 's/ \\$//p' "$tmp/freeze.txt")
+{ echo "# Made by relock.sh from freeze.in: do not edit."; lock_lines "$tmp/musl"; } > "$tmp/freeze-musl.txt"
+
 step "resolving unit.in"
-fetch_wheels "$tmp/unit" -r unit.in -c <(sed -n 's/ \\$//p' "$tmp/freeze.txt")
+fetch_wheels "$tmp/unit" glibc -r unit.in -c <(sed -n 's/ \\$//p' "$tmp/freeze.txt")
 for wheel in "$tmp"/freeze/*.whl; do rm -f "$tmp/unit/$(basename "$wheel")"; done
 { echo "# Made by relock.sh from unit.in: do not edit."; lock_lines "$tmp/unit"; } > "$tmp/unit.txt"
 
 step "resolving ai-client.in"
-fetch_wheels "$tmp/ai-client" -r ai-client.in
+fetch_wheels "$tmp/ai-client" glibc -r ai-client.in
 { echo "# Made by relock.sh from ai-client.in: do not edit."; lock_lines "$tmp/ai-client"; } > "$tmp/ai-client.txt"
 
-mv "$tmp/freeze.txt" "$tmp/unit.txt" "$tmp/ai-client.txt" .
+mv "$tmp/freeze.txt" "$tmp/freeze-musl.txt" "$tmp/unit.txt" "$tmp/ai-client.txt" .
 for name in test lint tox; do
     step "resolving $name.in"
     uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
