@@ -74,7 +74,7 @@ def check_processor(cpuinfo: str = "/proc/cpuinfo") -> None:
         flags = next((line.split(":", 1)[1].split() for line in file if line.startswith("flags")), [])
     lacking = [flag.upper() for flag in NEEDED_FLAGS if flag not in flags]
     if lacking:
-        raise Refused("processor", f"this processor lacks {', '.join(lacking)}, which llama.cpp needs here (in QEMU: -cpu max, or -cpu host with KVM)")
+        raise Refused("processor", f"this processor lacks {', '.join(lacking)}, which llama.cpp needs (QEMU: -cpu max, or -cpu host with KVM)")
 
 
 def check_model(path: str) -> None:
@@ -117,8 +117,9 @@ def die_at_term() -> None:
     """Let TERM and INT end the process at once. A Python handler would wait: the library keeps the interpreter's lock while it loads."""
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    end = ctypes.cast(libc["_exit"], ctypes.c_void_p)
     for number_ in (signal.SIGTERM, signal.SIGINT):
-        libc.signal(number_, ctypes.cast(libc._exit, ctypes.c_void_p))
+        libc.signal(number_, end)
 
 
 def word_of(log: str) -> str:

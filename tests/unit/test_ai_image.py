@@ -53,7 +53,9 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
         (b"GGUF" + (3).to_bytes(4, "big"), 5, "version 50331648"),
     ],
 )
-def test_a_model_that_is_none_is_refused_with_one_line_and_a_status_of_its_own(tmp_path: Path, content: bytes | None, status: int, reason: str) -> None:
+def test_a_model_that_is_none_is_refused_with_one_line_and_a_status_of_its_own(
+    tmp_path: Path, content: bytes | None, status: int, reason: str
+) -> None:
     model = tmp_path / "m.gguf"
     if content is not None:
         model.write_bytes(content)
@@ -80,7 +82,7 @@ def test_a_size_that_is_no_number_is_refused_before_anything_else(value: str) ->
 def test_a_processor_without_avx2_is_told_before_the_library_could_die_of_it(serve: ModuleType, tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor: 0\nflags\t\t: fpu sse2 avx fma f16c bmi2\n")
-    with pytest.raises(serve.Refused, match="lacks AVX2, .*-cpu max"):
+    with pytest.raises(serve.Refused, match=r"lacks AVX2, .*-cpu max"):
         serve.check_processor(str(cpuinfo))
     cpuinfo.write_text("flags : fpu sse2 avx avx2 fma f16c bmi2\n")
     serve.check_processor(str(cpuinfo))

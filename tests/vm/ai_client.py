@@ -34,7 +34,8 @@ def main() -> int:
         print(f"client: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     answer, used = whole.choices[0].message.content, whole.usage.completion_tokens
-    print(json.dumps({"model": model, "answer": answer, "tokens": used, "seconds": round(whole_s, 2), "streamed": "".join(pieces), "pieces": len(pieces)}))
+    streamed = {"streamed": "".join(pieces), "pieces": len(pieces)}
+    print(json.dumps({"model": model, "answer": answer, "tokens": used, "seconds": round(whole_s, 2)} | streamed))
     return 0
 
 
