@@ -236,7 +236,7 @@ class Umbilical:
         numbers = {key: int(message[key]) for key in ("pid", "uid", "status", "bytes_in", "bytes_out", "took_ms")}
         unsaid, self._unlogged = self._unlogged + int(message["unsaid"]), 0
         more = {"not_logged": unsaid} if unsaid else {}
-        say = self.log.info if message["verdict"] == "served" else self.log.warning
+        say = self.log.info if message["verdict"] in ("served", "gone") else self.log.warning
         texts = {key: plain(message[key], most) for key, most in (("name", 60), ("verdict", 20), ("why", TEXT_MAX), ("comm", 32))}
         say("umbilical decision", **texts, **numbers, **more)
 
