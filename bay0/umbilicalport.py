@@ -123,7 +123,8 @@ class Umbilical:
 
         Harmless when it is open. `RefusedError` if it cannot be made, `BadNameError` if that is no persona's name.
         """
-        directory = f"{self.run}/personas/{names.persona(name).podman}"
+        persona = names.persona(name)
+        name, directory = persona.semantic, f"{self.run}/personas/{persona.podman}"
         self.begin()
         if name not in self._doors:
             if len(self._doors) >= DOORS_MAX:

@@ -98,13 +98,39 @@ def head(*lines: str, request: str = f"POST {CHAT} HTTP/1.1", host: str | None =
 
 
 @define(eq=False)
+class Started:
+    """A process that was started with a descriptor as 3, which subprocess cannot do."""
+
+    pid: int
+    status: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        if self.status is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, at_most_s: float = ANSWER_S) -> int:
+        until(self._ended, "its end", at_most_s)
+        assert self.status is not None
+        return self.status
+
+    def _ended(self) -> bool:
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
+
+
+@define(eq=False)
 class Rig:
     """A directory that everybody can pass, a stand-in for the server, and forwarders."""
 
     directory: str
     quota: dict[str, Any] = field(factory=dict)
     channel: socket.socket | None = None
-    forwarder: subprocess.Popen[bytes] | None = None
+    forwarder: Started | None = None
     server: subprocess.Popen[bytes] | None = None
     listeners: dict[str, tuple[socket.socket, dict[str, Any]]] = field(factory=dict)
     heard: list[dict[str, Any]] = field(factory=list)
@@ -135,11 +161,8 @@ class Rig:
     def start(self, state: str = "ready") -> Rig:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(ANSWER_S)
-        n = theirs.fileno()
-        self.forwarder = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{n} {n}<&-' if n != 3 else 'exec "$@"', "sh", sys.executable, "-m", "bay0", FORWARDER],
-            pass_fds=(n,), cwd=HERE.parent.parent, env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
-        )  # fmt: skip
+        argv, env = [sys.executable, "-m", "bay0", FORWARDER], {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+        self.forwarder = Started(os.posix_spawn(argv[0], argv, env, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]))
         theirs.close()
         if self.channel is not None:
             self.channel.close()
@@ -149,7 +172,8 @@ class Rig:
         self.tell(op="setup", patience=1.0, tenant_socket=self.server_socket, quota=self.quota)
         for listener, message in self.listeners.values():
             self.tell(listener, **message)
-        self.tenant(state)
+        if state:
+            self.tenant(state)
         return self
 
     def tell(self, listener: socket.socket | None = None, **message: Any) -> None:
