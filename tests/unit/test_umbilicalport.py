@@ -91,8 +91,8 @@ def test_the_first_door_starts_the_forwarder_and_a_granted_persona_is_answered(r
     directory = spine.umbilical.prepare("p://work")
     assert directory == f"{run}/personas/p__work"
     assert spine.umbilical.prepare("p://work") == directory
-    modes = {path: stat.S_IMODE(os.stat(f"{run}{path}").st_mode) for path in ("", "/ai.sock", "/personas", "/personas/p__work", "/personas/p__work/ai.sock")}
-    assert modes == {"": 0o755, "/ai.sock": 0o600, "/personas": 0o755, "/personas/p__work": 0o755, "/personas/p__work/ai.sock": 0o666}
+    wanted = {"": 0o755, "/ai.sock": 0o600, "/personas": 0o755, "/personas/p__work": 0o755, "/personas/p__work/ai.sock": 0o666}
+    assert {path: stat.S_IMODE(os.stat(f"{run}{path}").st_mode) for path in wanted} == wanted
     spine.there()
     assert spine.engine.instances[UMBILICAL].now is S.RUNNING
     spine.serve()
@@ -182,6 +182,7 @@ def test_a_persona_may_not_be_called_something_else_and_a_door_that_cannot_be_ma
             spine.umbilical.prepare(name)
     with pytest.raises(RefusedError, match="prepare it first"):
         spine.umbilical.grant("p://work", 0, "/personas/x")
+    os.makedirs(run)
     Path(f"{run}/personas").write_text("in the way")
     with pytest.raises(RefusedError, match="cannot be made"):
         spine.umbilical.prepare("p://work")
@@ -244,7 +245,9 @@ def played() -> Iterator[Played]:
         made.clock.reactor._selector.close()
 
 
-@pytest.mark.parametrize("data", [b"nonsense", b"[]", b"{}", b'{"op":"warm","n":"x"}', b'{"op":"rule"}', b"\xff", b"[" * 60000, b'{"op":"decision"' + b" " * 70000 + b"}"])
+@pytest.mark.parametrize(
+    "data", [b"nonsense", b"[]", b"{}", b'{"op":"warm","n":"x"}', b'{"op":"rule"}', b"\xff", b"[" * 60000, b'{"op":"decision"' + b" " * 70000 + b"}"]
+)
 def test_a_forwarder_that_makes_no_sense_is_ended(played: Played, data: bytes) -> None:
     played.say(data)
     assert len(played.hung) == 1
