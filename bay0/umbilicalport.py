@@ -96,7 +96,7 @@ class Umbilical:
             self._make(CONSOLE_NAME, self.run, 0o600)
             self.grant(CONSOLE_NAME, 0, "", uids=1)
         if UMBILICAL not in self.services.specs:
-            argv = self.argv or ((sys.executable, FORWARDER) if getattr(sys, "frozen", False) else (sys.executable, "-m", "bay0", FORWARDER))
+            argv = self.argv or _program()
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
             self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=self._link.lend, limits=limits)
         if UMBILICAL not in self.engine.instances:
@@ -250,6 +250,12 @@ class Umbilical:
     def _beaten(self, ok: bool, _why: str, value: dict[str, Any]) -> None:  # noqa: FBT001 - as all answers come
         if ok:
             self.facts_seen = value
+
+
+def _program() -> tuple[str, ...]:
+    """Return how to start this program as the forwarder. Frozen without PyInstaller's hooks, it has no `sys.frozen`: its name tells."""
+    interpreted = os.path.basename(sys.executable).startswith("python")
+    return (sys.executable, "-m", "bay0", FORWARDER) if interpreted else (sys.executable, FORWARDER)
 
 
 def _make_directory(path: str) -> None:

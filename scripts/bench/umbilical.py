@@ -1,4 +1,4 @@
-"""Usage: umbilical.py [--requests N] [--megabytes N] [--tokens N] [--delay S]
+"""Usage: umbilical.py [--requests N] [--megabytes N] [--tokens N] [--delay S].
 
 What the umbilical costs: requests a second, bytes a second and the time to the first byte and between tokens, through the real forwarder
 and on the server's raw socket, in turn in one run, natively. The server is the tests' stand-in, which does nothing but answer, so this is the
@@ -18,7 +18,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TOP), str(TOP / "tests" / "unit")]
 
-from umbilicalkit import CHAT, chat, head, rig  # noqa: E402
+from umbilicalkit import chat, head, rig  # noqa: E402
 
 ROUNDS = 5
 
