@@ -178,7 +178,10 @@ class Umbilical:
         self._link.send(self._tenant)
 
     def warm(self, done: Done) -> None:
-        """Wait for the server's health, then for one token. value: {"first_token_s"}; bound: bounds.umbilical_warm."""
+        """Wait for the server's health, then for one token. value: {"first_token_s"}; bound: bounds.umbilical_warm.
+
+        Say `tenant("warming", group=...)` first: without the group nobody is believed to be the server.
+        """
         self._link.ask("warm", self.bounds.umbilical_warm, done)
 
     def drain(self, done: Done) -> None:
