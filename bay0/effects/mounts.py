@@ -6,7 +6,7 @@ import os
 
 from attrs import frozen
 
-from bay0.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount
+from bay0.syscalls import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, umount
 
 SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
@@ -61,3 +61,11 @@ def mount_kernel_filesystems() -> list[str]:
         except OSError as error:
             failed.append(f"{directory}: {error.strerror}")
     return failed
+
+
+def fresh_tmpfs(directory: str, options: str) -> None:
+    """Make `directory` an empty filesystem in memory, whatever was mounted there before (who still uses that keeps it). `OSError` if that fails."""
+    os.makedirs(directory, exist_ok=True)
+    while os.path.ismount(directory):
+        umount(directory, MNT_DETACH)
+    mount("tmpfs", directory, "tmpfs", SAFE, options)
