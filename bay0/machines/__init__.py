@@ -4,10 +4,12 @@ from enum import Enum
 
 from attrs import frozen
 
-from bay0.machines import boot, focus, persona, storage, tenant
+from bay0.machines import boot, focus, persona, server, storage, tenant
 from bay0.machines.table import MachineDef
 
-MACHINES: dict[str, MachineDef] = {m.kind: m for m in (boot.BOOT, storage.STORAGE, tenant.TENANT, persona.PERSONA, focus.FOCUS)}
+MACHINES: dict[str, MachineDef] = {
+    m.kind: m for m in (boot.BOOT, storage.STORAGE, tenant.TENANT, persona.PERSONA, server.SERVER, focus.FOCUS)
+}
 
 
 @frozen(eq=False, repr=False)
