@@ -25,6 +25,7 @@ class Bounds:
     storage_retry: float = 15.0
     exit_status: float = 1.0  # from a container's last process to conmon's word
     gather: float = 10.0  # of all that a boot clears together
+    envelope: float = 3.0  # from podman's word to the kernel's, of a container's envelope
     freeze: float = 2.0  # from podman's word to the kernel's
     polite_stop: float = 10.0  # of all personas together, when the spine goes down
     panic_sync: float = 3.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import define, evolve, field, frozen
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine, Instance
     from bay0.reactor import Reactor, Timer
     from bay0.state.port import StatePort
+    from bay0.umbilicalport import Umbilical
 
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 STUCK_S = (2.0, 5.0, 10.0, 20.0)
@@ -34,7 +35,6 @@ LOOK_S = 0.05  # between two looks at a freeze, or at an end
 LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
 HAUNTED = "podman says it is gone, the kernel says it lives"
 Outcome_ = tuple[Enum, str]
-Told = Callable[[bool, str, dict[str, Any]], None]
 
 
 @frozen
@@ -44,34 +44,6 @@ class Places:
     homes: str
     logs: str
     storage: StoragePaths
-
-
-class UmbilicalPort(Protocol):
-    """The AI's sockets, as the ports of personas and of the server use them (umbilicalport.py)."""
-
-    def prepare(self, name: str) -> str:
-        """Make the directory with the socket of `name` and return its path. `OSError`."""
-
-    def grant(self, name: str, uid_base: int, group: str) -> None:
-        """Let the processes of `group`, of the uid range from `uid_base`, use the socket of `name`."""
-
-    def revoke(self, name: str) -> None:
-        """Take the socket of `name` away, and end its sessions; harmless if it has none."""
-
-    def tenant(self, state: str, why: str, group: str) -> None:
-        """Say how the server is; `group` is its cgroup, "" without one."""
-
-    def warm(self, done: Told) -> None:
-        """Have the server make a first token."""
-
-    def drain(self, done: Told) -> None:
-        """Take no new requests; `done` when none is in flight, within a bound."""
-
-    def check(self, done: Told) -> None:
-        """See whether the server answers through the forwarder."""
-
-    def facts(self, done: Told) -> None:
-        """Ask for the counters of each name."""
 
 
 @define(eq=False, repr=False)
@@ -100,14 +72,22 @@ class ContainerPort:
     engine: Engine | None = field(init=False, default=None)
     clearing: Clearing = field(init=False)
     audit: Audit = field(init=False)
-    umbilical: Callable[[], UmbilicalPort] = field(init=False)
+    umbilical: Callable[[], Umbilical] = field(init=False)
     _live: dict[str, Live] = field(init=False, factory=dict)
     _ends: dict[str, reconcile.End] = field(init=False, factory=dict)
     _stuck: dict[str, int] = field(init=False, factory=dict)
 
     group: ClassVar[str]
 
+    def __attrs_post_init__(self) -> None:
+        """Let each kind make what belongs to it: they are plain classes, which a boot has sooner than one of attrs that inherits."""
+        self._begin()
+
     # ---- what each kind says itself
+
+    def _begin(self) -> None:
+        """Make what belongs to this kind."""
+        raise NotImplementedError
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         """Return the flows that only this kind has, by their effects' names; the others are below."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from bay0 import flow, names, reconcile
 from bay0.audit import Audit
@@ -18,8 +18,9 @@ from bay0.clearing import Clearing
 from bay0.containers import LOG_SIZE, ContainerPort, Outcome_
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, RunSpec, config_files, write_config
-from bay0.errors import ManifestError
+from bay0.errors import ManifestError, RefusedError
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
+from bay0.umbilicalplaces import IN_PERSONA
 
 if TYPE_CHECKING:
     from bay0.effects.podman import Verdict
@@ -36,7 +37,6 @@ SLOTS_MAX = 32_000
 OOM_SCORE = 300  # above the spine's own processes (0), below the tenants that are to be sacrificed first
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
 SWEEP_AGAIN_S = 0.5  # of the trash
-AI_DIRECTORY = "/run/ai"  # where a persona that was granted it finds its socket
 
 
 @frozen
@@ -68,17 +68,15 @@ def read_config(text: str) -> Config | None:
         return None
 
 
-@define(eq=False, repr=False)
 class Personas(ContainerPort):
     """The effect port of all personas."""
 
-    _waiting: set[str] = field(init=False, factory=set)  # to be started once they are at rest (autostart)
-    _umbilicals: set[str] = field(init=False, factory=set)  # of whom the AI's sockets know
-
     group = GROUP
 
-    def __attrs_post_init__(self) -> None:
+    def _begin(self) -> None:
         """Make what belongs to this port, and what servers share."""
+        self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
+        self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.clearing = Clearing(self.reactor, self.podman)
         self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
         self.audit.groups[GROUP] = self.containers
@@ -105,7 +103,7 @@ class Personas(ContainerPort):
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
         try:
             spec = self._spec(instance, name, config)
-        except OSError as error:
+        except RefusedError as error:
             return E.FAULT, f"its way to the AI could not be prepared: {error}"
         ran: Verdict = yield from self._made(spec)
         archive = self.built_in().get(spec.image) if ran.outcome is Outcome.NO_IMAGE else None
@@ -126,7 +124,7 @@ class Personas(ContainerPort):
         mounts = [(f"{self.places.homes}/{name.podman}", wanted.home, "rw")] if wanted.home else []
         if wanted.ai:  # read-only: who could write there could put another socket in its place
             self._umbilicals.add(instance.name)
-            mounts.append((self.umbilical().prepare(instance.name), AI_DIRECTORY, "ro"))
+            mounts.append((self.umbilical().prepare(instance.name), IN_PERSONA, "ro"))
         from bay0.manifest import digest  # late, as above
 
         labels = {
@@ -138,7 +136,7 @@ class Personas(ContainerPort):
         return RunSpec(
             name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
             memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
-            uid_base=config.uid, mounts=mounts, workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
+            uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
             log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ import os
 
 from attrs import frozen
 
-from bay0.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount
+from bay0.syscalls import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, umount
 
 SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
@@ -61,3 +61,15 @@ def mount_kernel_filesystems() -> list[str]:
         except OSError as error:
             failed.append(f"{directory}: {error.strerror}")
     return failed
+
+
+def mount_small(target: str, options: str) -> None:
+    """Mount a new, empty tmpfs at `target` in place of the one that is there, so that who writes in it fills nothing else. `OSError`."""
+    unmount_small(target)
+    mount("tmpfs", target, "tmpfs", SAFE, options)
+
+
+def unmount_small(target: str) -> None:
+    """Take it away, whoever still looks into it; harmless if it is not there."""
+    while target in mounted():
+        umount(target, MNT_DETACH)
