@@ -13,6 +13,8 @@ def main() -> int:
     """Choose by pid. Imports are late: the command line does not pay for the engine."""
     if os.getpid() == 1:
         _be_pid1(time.monotonic())
+    if sys.argv[1:] == ["--umbilical-forwarder"]:
+        return _be_forwarder()
     from bay0.cli import main as cli
 
     return cli(sys.argv[1:])
@@ -38,6 +40,20 @@ def _be_pid1(entered: float) -> None:
         gc.freeze()
         gc.enable()
         init(entered)
+
+
+def _be_forwarder() -> int:
+    """Be the umbilical's forwarder, a service process of PID 1: hidden, because only PID 1 has the socket that it wants as descriptor 3."""
+    gc.disable()
+    from bay0 import lazy, precompiled
+
+    for name in lazy.UNUSED_BY_PID1:
+        lazy.load(name)
+    with precompiled.used():
+        from bay0 import forwarder
+    gc.freeze()
+    gc.enable()
+    return forwarder.main()
 
 
 def _say(line: str) -> None:

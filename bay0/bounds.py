@@ -32,6 +32,9 @@ class Bounds:
     validate: float = 30.0  # the whole of it
     validate_freezer: float = 25.0
     validate_check: float = 5.0  # each of the others
+    umbilical: float = 5.0  # what the forwarder is asked and can say at once; one that misses it hangs, and is ended
+    umbilical_warm: float = 120.0  # until the AI's server has loaded its model and made a token
+    umbilical_drain: float = 30.0  # what is in flight may take so long to end
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database
     podman_list: float = 10.0
     podman_run: float = 20.0

@@ -17,14 +17,14 @@ from attrs import asdict, evolve, frozen
 
 from bay0 import envelope, flow, names, reconcile
 from bay0.containers import LOG_SIZE, ContainerPort, Live, Outcome_
-from bay0.effects import cgroup, kernelview, mounts
+from bay0.effects import cgroup, kernelview
 from bay0.effects.pidfd import Ends
 from bay0.effects.podman import Outcome, RunSpec
 from bay0.envelope import Envelope
 from bay0.errors import RefusedError
 from bay0.machines.server import HAS_CONTAINER, E, Effect, S
 from bay0.personas import SLOTS_MAX, TENANTS, UID_BASE, UIDS
-from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_USER, UMBILICAL_GID
+from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_USER
 
 if TYPE_CHECKING:
     from bay0.effects.podman import Verdict
@@ -45,7 +45,6 @@ PIDS = 64
 OOM_SCORE = 800  # far above personas (300): whoever needs memory, it is the one that goes
 STOP_S = 2.0  # nothing is lost with it
 RETRIES = 5  # in a row, over boots too
-DIRECTORY_OPTIONS = f"size=256k,nr_inodes=32,mode=2770,uid={TENANT_USER},gid={UMBILICAL_GID}"
 ENVELOPE_LOOK_S = 0.1
 WAYS = "build it with scripts/mkai.sh and put it on the disk with `scripts/mkpersist.sh --image build/spine-ai.tar`, or `bay0 image load FILE`"
 
@@ -112,7 +111,7 @@ class Servers(ContainerPort):
             return self._last(instance, f"its model cannot be used: {wrong}; `bay0 tenant configure ai --default-model` goes back to the image's own")
         try:
             spec = self._spec(instance, config)
-        except (RefusedError, OSError) as error:
+        except RefusedError as error:
             return E.FAULT, f"its socket's directory could not be made: {error}"
         ran: Verdict = yield from self._made(spec)
         if ran.outcome is Outcome.NO_IMAGE:
@@ -155,7 +154,6 @@ class Servers(ContainerPort):
         name = names.parse(instance.name)
         self.umbilical().begin()
         directory = self.umbilical().prepare_tenant()
-        mounts.mount_small(directory, DIRECTORY_OPTIONS)  # a new one: what is in it counts as its memory, and goes with it
         mounted = [(directory, IN_PERSONA, "rw"), *([(config.model, OWN_MODEL, "ro")] if config.model else [])]
         memory, cpus = memory_for(self.model_bytes), max(0.1, round((os.cpu_count() or 1) * CPU_SHARE, 3))
         self._wanted = Envelope("", UID, UIDS, TENANT_USER, memory, cpus, WEIGHT_OF_PERSONAS, PIDS, OOM_SCORE)

@@ -80,3 +80,12 @@ def inotify_add(fd: int, path: str, mask: int) -> int:
 def inotify_remove(fd: int, watch: int) -> None:
     """inotify_rm_watch(2)."""
     _check(_libc().inotify_rm_watch(fd, watch), "inotify_rm_watch")
+
+
+PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 24, 47, 4  # linux/prctl.h
+
+
+def prctl(option: int, first: int = 0, second: int = 0) -> None:
+    """prctl(2) with up to two arguments; the kernel wants the others to be 0."""
+    words = [ctypes.c_ulong(word) for word in (first, second, 0, 0)]
+    _check(_libc().prctl(ctypes.c_int(option), *words), "prctl")

@@ -7,32 +7,31 @@ What the forwarder says is judged like any stranger's word: each message is boun
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
 from bay0 import names
+from bay0.effects import mounts
 from bay0.effects.service import ServiceSpec
-from bay0.errors import BadNameError, RefusedError
+from bay0.errors import RefusedError
 from bay0.machines import MACHINES, tenant
-from bay0.reactor import READ, WRITE
+from bay0.umbilicallink import Done, Link, plain
 from bay0.umbilicalplaces import (
     CONSOLE_NAME,
     FORWARDER,
     RUN,
     SOCKET,
+    TENANT_SOCKET,
     TENANT_USER,
     UMBILICAL,
     UMBILICAL_GID,
 )
+from bay0.umbilicalquota import Bucket
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine
     from bay0.reactor import Reactor, Timer
 
-MESSAGE_MAX = 64 << 10  # bytes
-MESSAGES_A_TURN = 16
-OUTBOX_MAX = 512  # messages; a forwarder that does not read hangs
 DOORS_MAX = 64
 BACKLOG = 32  # clients that wait in one listener
 UIDS = 65536  # of a container
@@ -50,8 +46,6 @@ BEAT_S = 10.0
 DECISIONS_A_SECOND, DECISIONS_AT_ONCE = 5.0, 50.0  # logged; the rest is counted
 MEMORY_MAX, PIDS_MAX = 96 << 20, 4  # of the forwarder's cgroup; it is one thread
 TEXT_MAX = 200
-
-Done = Callable[[bool, str, dict[str, Any]], None]
 
 
 @define(eq=False, repr=False)
@@ -64,14 +58,6 @@ class _Door:
     uid_base: int = 0
     uids: int = UIDS
     group: str | None = None
-
-
-@define(eq=False, repr=False)
-class _Request:
-    message: dict[str, Any]
-    done: Done
-    timer: Timer
-    sent: bool = False
 
 
 @define(eq=False, repr=False)
@@ -94,50 +80,179 @@ class Umbilical:
     quota: dict[str, Any] = field(factory=dict)
     pid: int = 0  # of the forwarder that said hello; 0: none is there
     facts_seen: dict[str, Any] = field(factory=dict)  # what the last heartbeat brought
+    _doors: dict[str, _Door] = field(factory=dict)
+    _link: Link = field(init=False)
+    _tenant: dict[str, Any] = field(factory=lambda: {"op": "tenant", "state": "stopped", "why": "", "group": "", "retry_s": 5.0})
+    _beating: Timer | None = None
+    _logged: Bucket = field(factory=lambda: Bucket(DECISIONS_A_SECOND, DECISIONS_AT_ONCE))
+    _unlogged: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._link = Link(self.reactor, self._hello, self._word, self._hangs)
 
     def begin(self) -> None:
         """Open the console's door and start the forwarder, unless that was done; `RefusedError` if a socket cannot be made."""
-        raise NotImplementedError
+        if CONSOLE_NAME not in self._doors:
+            self._make(CONSOLE_NAME, self.run, 0o600)
+            self.grant(CONSOLE_NAME, 0, "", uids=1)
+        if UMBILICAL not in self.services.specs:
+            argv = self.argv or ((sys.executable, FORWARDER) if getattr(sys, "frozen", False) else (sys.executable, "-m", "bay0", FORWARDER))
+            limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
+            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=self._link.lend, limits=limits)
+        if UMBILICAL not in self.engine.instances:
+            self.engine.add(UMBILICAL, MACHINES["tenant"], seq=self.stored_seq(UMBILICAL))
+        self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
+        if self._beating is None:
+            self._beating = self.reactor.call_later(BEAT_S * self.patience, self._beat)
 
     def prepare_tenant(self) -> str:
-        """Make the directory where the AI's server will listen, and return it; `RefusedError` if that cannot be done."""
-        raise NotImplementedError
+        """Make the directory where the AI's server will listen, empty, and return it; `RefusedError` if that cannot be done.
+
+        A small filesystem of its own: the tenant writes there, and must not fill /run. Call it before each start of the container.
+        """
+        directory = f"{self.run}/tenant"
+        try:
+            _make_directory(self.run)
+            mounts.fresh_tmpfs(directory, f"size=64k,nr_inodes=16,mode=2770,uid={TENANT_USER},gid={UMBILICAL_GID}")
+        except OSError as error:
+            raise RefusedError(f"the AI's directory {directory} cannot be made: {error}") from error
+        return directory
 
     def prepare(self, name: str) -> str:
         """Make and open the door of the persona `name`, begin if need be, and return the directory to be mounted into it; nobody may speak yet.
 
-        Harmless when it is open. `RefusedError` if it cannot be made.
+        Harmless when it is open. `RefusedError` if it cannot be made, `BadNameError` if that is no persona's name.
         """
-        raise NotImplementedError
+        directory = f"{self.run}/personas/{names.persona(name).podman}"
+        self.begin()
+        if name not in self._doors:
+            if len(self._doors) >= DOORS_MAX:
+                raise RefusedError(f"the AI has {DOORS_MAX} doors already; stop a persona that has `ai = true` first")
+            self._make(name, directory, 0o666)
+        return directory
 
-    def grant(self, name: str, uid_base: int, group: str) -> None:
-        """Let processes of the cgroup `group` ("/personas/libpod-ID") with uids from `uid_base` on speak at the door of `name`."""
-        raise NotImplementedError
+    def _make(self, name: str, directory: str, mode: int) -> None:
+        path = f"{directory}/{SOCKET}"
+        listener = None
+        try:
+            for each in (self.run, os.path.dirname(directory), directory):
+                if each.startswith(self.run):
+                    _make_directory(each)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            listener.bind(path)
+            os.chmod(path, mode)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            if listener is not None:
+                listener.close()
+            raise RefusedError(f"the AI's socket {path} cannot be made: {error}") from error
+        self._doors[name] = _Door(name, path, listener)
+
+    def grant(self, name: str, uid_base: int, group: str, *, uids: int = UIDS) -> None:
+        """Let processes of the cgroup `group` ("/personas/libpod-ID") with uids from `uid_base` on speak at the door of `name`.
+
+        `RefusedError` if there is no such door.
+        """
+        door = self._doors.get(name)
+        if door is None:
+            raise RefusedError(f"{name} has no door to the AI: prepare it first")
+        door.uid_base, door.uids, door.group = uid_base, uids, group
+        self._tell_door(door)
 
     def revoke(self, name: str) -> None:
         """Close the door of `name`, and every session that came through it; harmless if there is none."""
-        raise NotImplementedError
+        door = self._doors.pop(name, None)
+        if door is None:
+            return
+        door.listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(door.path)
+        self._link.send({"op": "revoke", "name": name})
 
     def tenant(self, state: str, why: str = "", group: str = "", retry_s: float = 5.0) -> None:
         """Tell the state of sys://ai and the cgroup its server must be in. Sessions run on only in ready, warming and draining."""
-        raise NotImplementedError
+        self._tenant = {"op": "tenant", "state": state, "why": why[:TEXT_MAX], "group": group, "retry_s": retry_s}
+        self._link.send(self._tenant)
 
     def warm(self, done: Done) -> None:
         """Wait for the server's health, then for one token. value: {"first_token_s"}; bound: bounds.umbilical_warm."""
-        raise NotImplementedError
+        self._link.ask("warm", self.bounds.umbilical_warm, done)
 
     def drain(self, done: Done) -> None:
         """Refuse new requests, and answer when none is in flight; bound: bounds.umbilical_drain. Over with the next `tenant("ready")`."""
-        raise NotImplementedError
+        self._link.ask("drain", self.bounds.umbilical_drain, done, hangs=False)
 
     def check(self, done: Done) -> None:
         """See that the tenant's own server listens and is healthy; bound: bounds.umbilical."""
-        raise NotImplementedError
+        self._link.ask("check", self.bounds.umbilical, done)
 
     def facts(self, done: Done) -> None:
         """Count. value: {name: {"connections", "requests", "refused", "bytes_in", "bytes_out", "in_flight", "open"}}; bound: bounds.umbilical."""
-        raise NotImplementedError
+        self._link.ask("facts", self.bounds.umbilical, lambda ok, why, value: done(ok, why, value.get("names", {})))
 
     def close(self) -> None:
         """Close every door: the spine is going down."""
-        raise NotImplementedError
+        for name in list(self._doors):
+            self.revoke(name)
+        if self._beating is not None:
+            self._beating.cancel()
+
+    # ---- the forwarder
+
+    def _tell_door(self, door: _Door) -> None:
+        if door.group is None:
+            return
+        message = {"op": "grant", "name": door.name, "uid_base": door.uid_base, "uids": door.uids, "group": door.group}
+        self._link.send(message, lambda: door.listener.fileno() if self._doors.get(door.name) is door else None)
+
+    def _hello(self, message: dict[str, Any]) -> None:
+        self.pid = int(message["pid"])
+        self.log.info("umbilical is there", pid=self.pid, uid=int(message["uid"]))
+        setup = {"patience": self.patience, "tenant_socket": f"{self.run}/tenant/{os.path.basename(TENANT_SOCKET)}", "quota": self.quota}
+        self._link.send({"op": "setup", **setup})
+        for door in self._doors.values():
+            self._tell_door(door)
+        self._link.send(self._tenant)
+
+    def _hangs(self, why: str) -> None:
+        self.log.warning("umbilical ended", why=plain(why))
+        self.pid = 0
+        self.services.kill(UMBILICAL)
+
+    def _word(self, message: dict[str, Any]) -> None:
+        if message["op"] == "failed":
+            self.log.error("umbilical failed", why=plain(message["why"]))
+        elif message["op"] == "decision":
+            self._decided(message)
+        else:
+            raise ValueError(f"no such word: {plain(message['op'], 20)}")
+
+    def _decided(self, message: dict[str, Any]) -> None:
+        if self._logged.take(self.reactor.clock()):
+            self._unlogged += 1
+            return
+        numbers = {key: int(message[key]) for key in ("pid", "uid", "status", "bytes_in", "bytes_out", "took_ms")}
+        unsaid, self._unlogged = self._unlogged + int(message["unsaid"]), 0
+        more = {"not_logged": unsaid} if unsaid else {}
+        say = self.log.info if message["verdict"] == "served" else self.log.warning
+        texts = {key: plain(message[key], most) for key, most in (("name", 60), ("verdict", 20), ("why", TEXT_MAX), ("comm", 32))}
+        say("umbilical decision", **texts, **numbers, **more)
+
+    def _beat(self) -> None:
+        """Ask for facts now and then: a forwarder that does not answer hangs, and is ended by the link."""
+        self._beating = self.reactor.call_later(BEAT_S * self.patience, self._beat)
+        if self._link.there:
+            self.facts(self._beaten)
+
+    def _beaten(self, ok: bool, _why: str, value: dict[str, Any]) -> None:  # noqa: FBT001 - as all answers come
+        if ok:
+            self.facts_seen = value
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory of root's that others may pass; an existing one is set right."""
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    os.chmod(path, 0o755)  # noqa: S103 - others pass
+    os.chown(path, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 
 ROOT = "/sys/fs/cgroup"
 INIT = "init"
@@ -30,6 +31,13 @@ def enter(directory: str) -> None:
     """Move the calling process into the group."""
     with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as procs:
         procs.write("0")
+
+
+def limit(directory: str, limits: Mapping[str, str]) -> None:
+    """Write limits ("memory.max" -> "1000000") to the group. `OSError` if one cannot be set."""
+    for name, value in limits.items():
+        with open(f"{directory}/{name}", "r+", encoding="ascii") as control:  # never made: a file that is not there is no limit
+            control.write(value)
 
 
 def _events(directory: str) -> str:

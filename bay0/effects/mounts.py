@@ -63,13 +63,9 @@ def mount_kernel_filesystems() -> list[str]:
     return failed
 
 
-def mount_small(target: str, options: str) -> None:
-    """Mount a new, empty tmpfs at `target` in place of the one that is there, so that who writes in it fills nothing else. `OSError`."""
-    unmount_small(target)
-    mount("tmpfs", target, "tmpfs", SAFE, options)
-
-
-def unmount_small(target: str) -> None:
-    """Take it away, whoever still looks into it; harmless if it is not there."""
-    while target in mounted():
-        umount(target, MNT_DETACH)
+def fresh_tmpfs(directory: str, options: str) -> None:
+    """Make `directory` an empty filesystem in memory, whatever was mounted there before (who still uses that keeps it). `OSError` if that fails."""
+    os.makedirs(directory, exist_ok=True)
+    while os.path.ismount(directory):
+        umount(directory, MNT_DETACH)
+    mount("tmpfs", directory, "tmpfs", SAFE, options)

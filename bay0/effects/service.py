@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,18 @@ CONSOLES = "/sys/class/tty/console/active"
 
 @frozen(eq=False, repr=False)
 class ServiceSpec:
-    """How to start one. `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended."""
+    """How to start one.
+
+    `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended. `lend`: makes, at each start, the
+    socket that the process finds as descriptor 3; ours of it is closed then. `limits`: of its cgroup ("pids.max" -> "4").
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(factory=dict)
     tty: str | None = None
     once: bool = False
+    lend: Callable[[], socket.socket] | None = None
+    limits: Mapping[str, str] = field(factory=dict)
 
 
 def console_tty(path: str = CONSOLES) -> str | None:
@@ -74,6 +81,12 @@ class Services:
         mine = "/services/" + name.removeprefix("sys://")
         return live is not None and (pid == live.child.pid or group == mine or group.startswith(f"{mine}/"))
 
+    def kill(self, name: str) -> None:
+        """End the process of the tenant `name`, which hangs or lies; its machine sees it gone, and starts the next one."""
+        live = self._live.get(name)
+        if live is not None:
+            live.child.kill()
+
     def _report(self, instance: Instance, token: int, event: E, why: str = "", after_s: float = 0.0) -> None:
         if self.engine is not None:
             engine = self.engine
@@ -88,14 +101,20 @@ class Services:
         if spec.tty is not None:  # opened by a session leader without O_NOCTTY, it becomes the controlling terminal
             files = [(os.POSIX_SPAWN_OPEN, 0, spec.tty, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
         group = "services/" + instance.name.removeprefix("sys://")
+        lent: socket.socket | None = None
         try:
+            lent = spec.lend() if spec.lend is not None else None
             child = self.spawner.start(
-                instance.name, spec.argv, lambda status: self._ended(instance, status), group=group, env=spec.env, files=files
-            )
-        except SpawnError as error:
+                instance.name, spec.argv, lambda status: self._ended(instance, status), group=group, env=spec.env, files=files,
+                keep=lent.fileno() if lent is not None else None, limits=spec.limits,
+            )  # fmt: skip
+        except (OSError, SpawnError) as error:  # OSError: no descriptor is left to lend
             self._quick[instance.name] = self._quick.get(instance.name, 0) + 1
             self._report(instance, token, E.FAULT, str(error))
             return
+        finally:
+            if lent is not None:
+                lent.close()
         self._live[instance.name] = _Live(child, self.reactor.clock())
         self.log.info("service started", service=instance.name, pid=child.pid, argv=" ".join(spec.argv))
         self._report(instance, token, E.STARTED, f"pid {child.pid}")

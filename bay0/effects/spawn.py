@@ -128,17 +128,23 @@ class Spawner:
         group: str,
         env: Mapping[str, str] | None = None,
         files: Sequence[tuple[Any, ...]] = (),
+        keep: int | None = None,
+        limits: Mapping[str, str] | None = None,
     ) -> Child:
         """Start `argv` in the cgroup `group`; `on_exit(wait status)` comes from the reaper. `SpawnError` if it cannot start.
 
-        `files` are extra posix_spawn file actions, applied after stdin, stdout and stderr were set to /dev/null.
+        `files` are extra posix_spawn file actions, applied after stdin, stdout and stderr were set to /dev/null; `keep` is a descriptor that
+        it finds as 3; `limits` are written to files of its cgroup, and one that cannot be is an error.
         """
         null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        kept = [] if keep is None else [(os.POSIX_SPAWN_DUP2, keep, KEPT_FD)]
         try:
             directory = cgroup.make(group)
+            if directory is not None:
+                cgroup.limit(directory, limits or {})
             command = ["/bin/sh", "-c", _ENTER, directory or "-", *argv]
             pid = os.posix_spawn(
-                command[0], command, {**ENVIRONMENT, **(env or {})}, file_actions=[*null, *files],
+                command[0], command, {**ENVIRONMENT, **(env or {})}, file_actions=[*null, *files, *kept],
                 setsid=True, setsigmask=(), setsigdef=RESET_SIGNALS,
             )  # fmt: skip
         except (OSError, ValueError) as error:  # ValueError: a NUL, or what is no text

@@ -137,7 +137,6 @@ class Bench:
         self.patch.setattr(podman_argv, "EXITS", f"{self.folder}/exits")
         self.patch.setattr(bay0.personas.Personas, "configure", lambda _self: None)
         self.patch.setattr(bay0.machines.engine, "build", MACHINE_OF)
-        self.patch.setattr(bay0.servers.mounts, "mount_small", lambda *_: None)
         self.patch.setattr(bay0.servers.kernelview, "look", lambda directory: view(self.servers, directory, self.wrong))
         self.patch.setattr(bay0.servers.Ends, "watch", lambda *_: None)
         return self
