@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ from bay0.verbs import Verbs
 if TYPE_CHECKING:
     from bay0.governor import Keeper
     from bay0.servers import Servers
+    from bay0.tenantverbs import TenantVerbs
     from bay0.umbilicalport import Umbilical
 
 CMDLINE = "/proc/cmdline"
@@ -59,6 +61,7 @@ LOOK_EVERY_S = 5.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
 GOVERN_PART_S = 0.1
 GOVERNOR = ("bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor")
+TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -117,6 +120,7 @@ class Spine:
     governor: Keeper | None = None
     servers: Servers | None = None  # these two are made when somebody needs them
     umbilical: Umbilical | None = None
+    tenant_verbs: TenantVerbs | None = None
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
     _tried: frozenset[str] = frozenset()
@@ -231,6 +235,14 @@ class Spine:
             self.need_servers().announce_all()
         return self.umbilical
 
+    def tenant_verb(self, verb: str, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
+        """Answer a method of `bay0 tenant`; what it takes is loaded with the first one."""
+        if self.tenant_verbs is None:
+            with precompiled.used():
+                from bay0.tenantverbs import TenantVerbs  # noqa: PLC0415 - late: see above
+            self.tenant_verbs = TenantVerbs(self)
+        getattr(self.tenant_verbs, verb)(params, reply)
+
     def stop(self, how: str, why: str) -> None:
         """Begin an orderly stop, as a signal asks for it."""
         event = boot.E.POWEROFF if how == "poweroff" else boot.E.REBOOT
@@ -273,6 +285,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})
+    control.methods.update({f"tenant.{verb}": partial(spine.tenant_verb, verb) for verb in TENANT_VERBS})
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine

@@ -116,7 +116,10 @@ class Personas(ContainerPort):
         container = str(ran.value)
         self._calm_later(instance.name, self._started(instance, container))
         if config.manifest.ai:
-            self.umbilical().grant(instance.name, config.uid, f"{GROUP}/libpod-{container}")
+            try:
+                self.umbilical().grant(instance.name, config.uid, f"{GROUP}/libpod-{container}")
+            except RefusedError as error:
+                return E.FAULT, str(error)
         return E.STARTED, f"container {container[:12]}"
 
     def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:

@@ -47,6 +47,7 @@ STOP_S = 2.0  # nothing is lost with it
 RETRIES = 5  # in a row, over boots too
 ENVELOPE_LOOK_S = 0.1
 WAYS = "build it with scripts/mkai.sh and put it on the disk with `scripts/mkpersist.sh --image build/spine-ai.tar`, or `bay0 image load FILE`"
+DEFAULT_MODEL = "`bay0 tenant configure ai --default-model` goes back to the model in its image; then `bay0 tenant start ai`"
 
 
 @frozen
@@ -87,6 +88,8 @@ class Servers(ContainerPort):
         self.ends = Ends(self.reactor)
         self.rows: tuple[envelope.Row, ...] = ()  # the envelope as it was last read back
         self.unavailable = ""  # why it was not started with this boot
+        self.remedy = ""  # and what helps
+        self.restarts = False  # it is to be started again as soon as it is stopped
         self.first_token_s: float | None = None
         self.model_bytes = 0
         self._final: set[str] = set()  # whose last failure no other try would help
@@ -101,14 +104,16 @@ class Servers(ContainerPort):
 
     def _run(self, instance: Instance) -> flow.Flow[Outcome_]:
         self._final.discard(instance.name)
-        self.rows, self.unavailable, self.first_token_s = (), "", None
+        self.rows, self.unavailable, self.remedy, self.first_token_s = (), "", "", None
         config = read_config(instance.config)
         if config is None:
-            return self._last(instance, "its stored configuration makes no sense to this program: `bay0 tenant configure ai --default-model`")
+            self.remedy = DEFAULT_MODEL
+            return self._last(instance, "its stored configuration makes no sense to this program")
         yield partial(self._ask, "containers_prepare")  # podman's directories, if the boot could not make them
         wrong = yield from self._look_at_model(config)
         if wrong:
-            return self._last(instance, f"its model cannot be used: {wrong}; `bay0 tenant configure ai --default-model` goes back to the image's own")
+            self.remedy = DEFAULT_MODEL
+            return self._last(instance, f"its model cannot be used: {wrong}")
         try:
             spec = self._spec(instance, config)
         except RefusedError as error:
@@ -145,10 +150,12 @@ class Servers(ContainerPort):
         """Load its image from its archive; return why that was not possible, or ""."""
         found: Answer = yield partial(self._ask, "ai_archive")
         if not found.ok or found.value is None:
-            return f"its image is not on this machine: podman has no {IMAGE}, and there is no archive of it: {WAYS}"
+            self.remedy = WAYS
+            return f"its image is not on this machine: podman has no {IMAGE}, and there is no archive of it"
         self.log.info("image of the ai is loaded", archive=found.value)
         loaded: Verdict = yield partial(self.podman.image_load, found.value)
-        return "" if loaded.ok else f"its image could not be loaded from {found.value}: {loaded.why}; {WAYS}"
+        self.remedy = "" if loaded.ok else WAYS
+        return "" if loaded.ok else f"its image could not be loaded from {found.value}: {loaded.why}"
 
     def _spec(self, instance: Instance, config: Config) -> RunSpec:
         name = names.parse(instance.name)
@@ -191,6 +198,13 @@ class Servers(ContainerPort):
             return f"it cannot be read: {error}", 0
         self.rows = envelope.compare(wanted, view.found)
         return envelope.mismatch(self.rows), view.monitor
+
+    def read_back(self, name: str) -> tuple[envelope.Row, ...]:
+        """Return both sides of its envelope: as they are now if it runs, else as they were."""
+        live = self._live.get(name)
+        if live is not None and self._wanted is not None:
+            self._compared(evolve(self._wanted, group=f"{self.group}/libpod-{live.container}"), live)
+        return self.rows
 
     def _monitor_ended(self, name: str, live: Live, monitor: int) -> None:
         """Without its monitor nobody empties its output nor knows how it ends."""
@@ -243,6 +257,9 @@ class Servers(ContainerPort):
             return
         self._yields = step.event == E.YIELD.value or (self._yields and instance.now not in (S.STOPPED, S.STARTING))
         self.announce(instance, step.why)
+        if self.restarts and instance.now is S.STOPPED:
+            self.restarts = False
+            self._send(instance.name, E.START, "")
         if self._waiting:
             self.reactor.call_soon(partial(self._look_autostart, instance))
 
@@ -273,7 +290,7 @@ class Servers(ContainerPort):
             return
         config = read_config(instance.config)
         if config is not None and not config.autostart:
-            self._is_unavailable(instance, "it is configured not to start with the spine: `bay0 tenant start ai`")
+            self._is_unavailable(instance, "it is configured not to start with the spine", "`bay0 tenant start ai`")
         elif IMAGE in images:
             self._wait_for_rest(instance)
         else:
@@ -283,10 +300,11 @@ class Servers(ContainerPort):
         if found.ok and found.value is not None:
             self._wait_for_rest(instance)
         else:
-            self._is_unavailable(instance, f"its image is not on this machine: {WAYS if found.ok else found.why}")
+            why = "its image is not on this machine" if found.ok else f"storage does not say whether its image is there: {found.why}"
+            self._is_unavailable(instance, why, WAYS)
 
-    def _is_unavailable(self, instance: Instance, why: str) -> None:
-        self.unavailable = why
+    def _is_unavailable(self, instance: Instance, why: str, remedy: str) -> None:
+        self.unavailable, self.remedy = why, remedy
         self.log.info("the ai is not started", why=why)
         self.announce(instance, why)
 

@@ -235,7 +235,7 @@ class Bench:
         none: Any = None
         self.stages = BootStages(self.reactor, bounds, QUIET, none, none, state, services, self.personas, none, dict, lambda: None)
         self.servers = Servers(
-            self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, lambda: {},  # type: ignore[arg-type]
+            self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, dict,  # type: ignore[arg-type]
         )  # fmt: skip
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         self.servers.umbilical = self.servers.peek = lambda: self.umbilical  # type: ignore[assignment,return-value]
