@@ -31,6 +31,7 @@ class Bounds:
     panic_sync: float = 3.0
     validate: float = 30.0  # the whole of it
     validate_freezer: float = 25.0
+    validate_umbilical: float = 8.0  # the forwarder has 5 for its part
     validate_check: float = 5.0  # each of the others
     umbilical: float = 5.0  # what the forwarder is asked and can say at once; one that misses it hangs, and is ended
     umbilical_warm: float = 120.0  # until the AI's server has loaded its model and made a token
