@@ -1,27 +1,26 @@
 #!/usr/bin/env python3
 """Make the base image of personas out of an unpacked Alpine root: a docker-archive whose bytes depend on its contents alone.
 
-Usage: mkimage.py --name localhost/alpine:3.23 --epoch N --root DIR --out FILE.tar
+Usage: mkimage.py --name localhost/alpine:3.23 --epoch N --root DIR --out FILE.tar [--add DIR] [--with PACKAGE]...
        mkimage.py --packages
 
 The root is a whole machine's (kernel, openrc, an account). What goes into the image is what Alpine's own container image is
 made of: the files of PACKAGES as apk's database lists them, each with the owner, mode and SHA-1 written there, and busybox's
 links. A file that is not as its package made it is refused. Setuid bits are dropped, times are N seconds after 1970, entries
 are sorted. apk's scripts stay away: what they would do (busybox's links) is done here. --packages prints PACKAGES.
-The format is the one of `docker save`, which podman loads: manifest.json, the configuration and one layer.
+--with puts more of the root's packages, and --add a directory's files, into a second layer above the base image's own.
+The format: archive.py.
 """
 
 import argparse
 import base64
 import hashlib
-import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+
+from archive import Entry, archive, pack, tree
 
 WORLD = ("alpine-baselayout", "alpine-keys", "alpine-release", "apk-tools", "busybox", "musl-utils")  # what the rest is here for
 PACKAGES = (*WORLD, "alpine-baselayout-data", "busybox-binsh", "ca-certificates-bundle", "libapk", "libcrypto3", "libssl3",
@@ -37,23 +36,6 @@ ORIGINAL = {
 ACCOUNTS = ("etc/passwd", "etc/group", "etc/shadow")
 FOREIGN_ACCOUNTS = (b"dhcpcd:", b"quicksand:")
 UNCHECKED = {"etc/shadow"}  # root is locked in it, as in Alpine's container image; the package's has an empty password
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass
-class Entry:
-    """One name in the layer: a directory, or a file's bytes, or a link's target."""
-
-    kind: bytes
-    mode: int
-    uid: int = 0
-    gid: int = 0
-    data: bytes = b""
-
-
-def sha256(data: bytes) -> str:
-    """Return the hex digest by which a layer or configuration is known."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def records(database: str) -> dict[str, str]:
@@ -103,60 +85,27 @@ def read_with_mode(root: Path, name: str) -> tuple[bytes, int, int, int, bytes]:
     return kind, 0o644 if kind == tarfile.REGTYPE else 0o777, 0, 0, data
 
 
-def collect(root: Path) -> dict[str, Entry]:
-    """Return everything in the layer, by name."""
+def collect(root: Path, more: tuple[str, ...] = ()) -> dict[str, Entry]:
+    """Return everything in the image, by name: PACKAGES and `more` of the root's packages."""
     known = records((root / DATABASE).read_text())
-    missing = [name for name in PACKAGES if name not in known]
+    packages, world = sorted({*PACKAGES, *more}), sorted({*WORLD, *more})
+    missing = [name for name in packages if name not in known]
     if missing:
         raise SystemExit(f"mkimage.py: the Alpine root has no package {', '.join(missing)}")
     entries: dict[str, Entry] = {}
-    for package in sorted(PACKAGES):
+    for package in packages:
         for name, entry in owned(root, known[package]):
             # Many packages list a directory; the one that gives it a mode of its own counts.
             if name not in entries or entry.mode != 0o755:  # noqa: PLR2004 - the mode apk leaves out
                 entries[name] = entry
     for name in entries[APPLETS].data.decode().split():
         entries.setdefault(name, Entry(tarfile.SYMTYPE, 0o777, data=b"/bin/busybox"))
-    kept = "".join(known[name] + "\n\n" for name in sorted(PACKAGES))
+    kept = "".join(known[name] + "\n\n" for name in packages)
     entries[DATABASE] = Entry(tarfile.REGTYPE, 0o644, data=kept.encode())
-    entries["etc/apk/world"] = Entry(tarfile.REGTYPE, 0o644, data="".join(f"{name}\n" for name in WORLD).encode())
+    entries["etc/apk/world"] = Entry(tarfile.REGTYPE, 0o644, data="".join(f"{name}\n" for name in world).encode())
     for name in ("etc/apk/repositories", "etc/apk/arch"):
         entries[name] = Entry(tarfile.REGTYPE, 0o644, data=(root / name).read_bytes())
     return entries
-
-
-def pack(entries: dict[str, Entry], epoch: int) -> bytes:
-    """Return a tar of these entries, parents first."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(filter(None, entries)):
-            entry = entries[name]
-            info = tarfile.TarInfo(name)
-            info.type, info.mode, info.uid, info.gid, info.mtime = entry.kind, entry.mode, entry.uid, entry.gid, epoch
-            if entry.kind == tarfile.SYMTYPE:
-                info.linkname = entry.data.decode()
-            else:
-                info.size = len(entry.data)
-            tar.addfile(info, io.BytesIO(entry.data))
-    return out.getvalue()
-
-
-def archive(layer: bytes, name: str, epoch: int) -> dict[str, Entry]:
-    """Return the members of a docker-archive of one layer."""
-    created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "created": created,
-        "config": {"Env": [f"PATH={PATH}"], "Cmd": ["/bin/sh"], "WorkingDir": "/"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer)}"]},
-        "history": [{"created": created, "created_by": "scripts/lib/mkimage.py", "comment": "Alpine packages"}],
-    }
-    text = json.dumps(config, sort_keys=True).encode()
-    members = {f"{sha256(text)}.json": text, f"{sha256(layer)}.tar": layer}
-    manifest = [{"Config": f"{sha256(text)}.json", "RepoTags": [name], "Layers": [f"{sha256(layer)}.tar"]}]
-    members["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
-    return {name: Entry(tarfile.REGTYPE, 0o644, data=data) for name, data in members.items()}
 
 
 def main() -> None:
@@ -167,14 +116,21 @@ def main() -> None:
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--add", type=Path)
+    parser.add_argument("--with", dest="more", action="append", default=[])
     options = parser.parse_args()
     if options.packages:
         print("\n".join(sorted(PACKAGES)))
         return
     if None in (options.name, options.epoch, options.root, options.out):
         parser.error("--name, --epoch, --root and --out belong together")
-    layer = pack(collect(options.root), options.epoch)
-    options.out.write_bytes(pack(archive(layer, options.name, options.epoch), options.epoch))
+    base = collect(options.root)
+    layers = {"Alpine packages": pack(base, options.epoch)}
+    if options.more or options.add:
+        whole = collect(options.root, tuple(options.more)) | (tree(options.add) if options.add else {})
+        added = {name: entry for name, entry in whole.items() if base.get(name) != entry}
+        layers[" ".join([*options.more, "and files"] if options.add else options.more)] = pack(added, options.epoch)
+    options.out.write_bytes(pack(archive(layers, options.name, options.epoch), options.epoch))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Usage: scripts/mkask.sh [-o FILE]
+#
+# Builds the image of the sample persona `ask`, localhost/ask:1, into an archive (default
+# build/persona-ask.tar): the spine's Alpine base image, Alpine's curl above it, and the
+# script personas/ask/ask, which streams an answer of the AI tenant.
+#
+#   -o FILE   the archive; an older archive there is replaced, any other file is not
+#
+# All of it comes out of the Alpine wheel that the spine is built from, checked by apk's
+# SHA-1 of each file: no network, no podman or docker. The same inputs give the same bytes.
+#
+# Then: scripts/mkpersist.sh --image build/spine-ai.tar --image build/persona-ask.tar
+set -euo pipefail
+LIB="$(dirname "$0")/lib"
+# shellcheck source=lib/say.sh
+. "$LIB/say.sh"
+for part in inputs wheels source-registry host-tools images image-build; do
+    # shellcheck source=/dev/null
+    . "$LIB/$part.sh"
+done
+
+IMAGE=localhost/ask:1
+# curl as Alpine has it, and what it is linked to beyond the base image.
+PACKAGES=(curl libcurl brotli-libs c-ares libidn2 libpsl libunistring nghttp2-libs zstd-libs)
+out="$BUILD/persona-ask.tar"
+arguments=("$@")
+while [ $# -gt 0 ]; do
+    case $1 in
+        -o | --output) need_value "$@"; out="$2"; shift ;;
+        --output=*) out="${1#*=}" ;;
+        -h | --help) help_from "$0"; exit 0 ;;
+        *) usage_error "unknown option $1." ;;
+    esac
+    shift
+done
+[ -d "$(dirname "$out")" ] || [ "$(dirname "$out")" = "$BUILD" ] || die "the directory $(dirname "$out") does not exist: make it first."
+[ ! -e "$out" ] || is_image_archive "$out" || die "$out exists and is no image archive: name another file with -o."
+become_root "$TOP/scripts/mkask.sh" "${arguments[@]}"
+
+begin_image
+step "building $IMAGE"
+ensure_alpine
+mkdir -p "$WORK/files/usr/local/bin"
+install -m 755 "$TOP/personas/ask/ask" "$WORK/files/usr/local/bin/ask"
+# The base image's layer as mkspine.sh makes it at this commit: podman on the spine then has it already.
+"$LIB/mkimage.py" --name "$IMAGE" --epoch "$(source_date)" --root "$(alpine_dir)/root" --add "$WORK/files" \
+    "${PACKAGES[@]/#/--with=}" --out "$WORK/image.tar" || die "the image could not be made of the Alpine root."
+publish_image "$out" "$IMAGE"
