@@ -38,7 +38,7 @@ OWN_MODEL = "/model/own.gguf"  # inside, if there is one
 MODEL_VARIABLE = "SPINE_AI_MODEL"
 UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe's, which is behind the last persona's
 MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
-CPU_SHARE = 0.75  # of all processors
+CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
 SHARES = 512  # of 1024: a weight below the 100 that personas have
 WEIGHT_OF_PERSONAS = 100
 PIDS = 64
@@ -47,6 +47,14 @@ STOP_S = 2.0  # nothing is lost with it
 RETRIES = 5  # in a row, over boots too
 ENVELOPE_LOOK_S = 0.1
 WAYS = "build it with scripts/mkai.sh and put it on the disk with `scripts/mkpersist.sh --image build/spine-ai.tar`, or `bay0 image load FILE`"
+# what its server says by its exit status (services/ai): no other try would help
+HOPELESS = {
+    2: "its server was given a setting that makes no sense",
+    3: "this processor lacks what llama.cpp needs (AVX2; in QEMU: -cpu max)",
+    4: "its model is not there",
+    5: "its model is no GGUF file",
+    6: "its model is damaged, or of a kind that llama.cpp does not know",
+}
 DEFAULT_MODEL = "`bay0 tenant configure ai --default-model` goes back to the model in its image; then `bay0 tenant start ai`"
 
 
@@ -76,6 +84,11 @@ def read_config(text: str) -> Config | None:
 def memory_for(model_bytes: int) -> int:
     """Return the memory limit with a model of that size: it is mapped, and its cache and buffers come on top."""
     return max(MEMORY, model_bytes + model_bytes // 4 + MEMORY // 2)
+
+
+def cpus_of(processors: int) -> float:
+    """Return the processor limit on a machine with so many."""
+    return CPU_SHARE if processors == 1 else float(max(1, int(processors * CPU_SHARE)))
 
 
 class Servers(ContainerPort):
@@ -162,7 +175,7 @@ class Servers(ContainerPort):
         self.umbilical().begin()
         directory = self.umbilical().prepare_tenant()
         mounted = [(directory, IN_PERSONA, "rw"), *([(config.model, OWN_MODEL, "ro")] if config.model else [])]
-        memory, cpus = memory_for(self.model_bytes), max(0.1, round((os.cpu_count() or 1) * CPU_SHARE, 3))
+        memory, cpus = memory_for(self.model_bytes), cpus_of(os.cpu_count() or 1)
         self._wanted = Envelope("", UID, UIDS, TENANT_USER, memory, cpus, WEIGHT_OF_PERSONAS, PIDS, OOM_SCORE)
         return RunSpec(
             name=name.podman, image=IMAGE, command=(), environment={MODEL_VARIABLE: OWN_MODEL} if config.model else {},
@@ -246,6 +259,8 @@ class Servers(ContainerPort):
         self._final.discard(instance.name)
         if instance.desired == "stopped" or self._yields:
             return E.GONE, end.why
+        if end.status in HOPELESS:
+            return E.GAVE_UP, f"{HOPELESS[end.status]} (status {end.status})"
         if final:
             return E.GAVE_UP, end.why
         event, why = reconcile.after_end(end, desired=instance.desired, restart="always", retries=RETRIES, attempts=instance.attempts)

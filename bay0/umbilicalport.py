@@ -96,7 +96,8 @@ class Umbilical:
             self._make(CONSOLE_NAME, self.run, 0o600)
             self.grant(CONSOLE_NAME, 0, "", uids=1)
         if UMBILICAL not in self.services.specs:
-            argv = self.argv or ((sys.executable, FORWARDER) if getattr(sys, "frozen", False) else (sys.executable, "-m", "bay0", FORWARDER))
+            python = "python" in os.path.basename(sys.executable)  # else it is the frozen program, in which nothing else says so reliably
+            argv = self.argv or ((sys.executable, "-m", "bay0", FORWARDER) if python else (sys.executable, FORWARDER))
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
             self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=self._link.lend, limits=limits)
         if UMBILICAL not in self.engine.instances:
