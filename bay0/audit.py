@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, field
 
 from bay0 import names, reconcile
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, ghosts
-from bay0.machines.persona import E
+from bay0.machines.table import CONVERGE
 
 if TYPE_CHECKING:
     from bay0.clearing import Cleared, Clearing
@@ -31,15 +31,14 @@ GHOST_GONE_S = 1.0
 
 @define(eq=False, repr=False)
 class Audit:
-    """Looks at all of podman's containers and at the cgroups below `group`; `live` returns the ids of those that are meant to run."""
+    """Looks at all of podman's containers and at the cgroups below each of `groups`, whose function returns the ids of those meant to run."""
 
     reactor: Reactor
     log: Any
     state: StatePort
     podman: Podman
     clearing: Clearing
-    group: str
-    live: Callable[[], set[str]]
+    groups: dict[str, Callable[[], set[str]]] = field(factory=dict)
     engine: Engine | None = None
     _next: Timer | None = None
 
@@ -67,7 +66,7 @@ class Audit:
     def _look(self) -> None:
         self._look_in(EVERY_S)
         engine = self.engine
-        if engine is None or not self.state.healthy or not any(engine.of_kind("persona")):
+        if engine is None or not self.state.healthy or not any(i.seq for kind in reconcile.CONTAINED for i in engine.of_kind(kind)):
             return
 
         def listed(verdict: Verdict) -> None:
@@ -83,11 +82,12 @@ class Audit:
         engine = self.engine
         if engine is None:
             return
-        states: dict[str, Any] = {i.name: i.now for i in engine.of_kind("persona")}
-        moving = {names.parse(i.name).podman for i in engine.of_kind("persona") if i.pending is not None}
+        ours = [i for kind in reconcile.CONTAINED for i in engine.of_kind(kind)]
+        states = {i.name: i.now.value for i in ours}
+        moving = {names.parse(i.name).podman for i in ours if i.pending is not None}
         haunted, orphans = reconcile.strays(states, containers - moving)
         for name in haunted:
-            engine.send(name, E.CONVERGE, "podman has a container of it")
+            engine.send(name, engine.instances[name].definition.event(CONVERGE), "podman has a container of it")
         if orphans:
             self.log.warning("containers without a persona removed", containers=", ".join(orphans))
             self.sweep(orphans)
@@ -107,7 +107,7 @@ class Audit:
         if self.podman.under_way or self.podman.waiting:
             self.soon()
             return
-        for directory in ghosts(known | self.live(), self.group):
+        for directory in [each for group, live in self.groups.items() for each in ghosts(known | live(), group)]:
             self.log.warning("container unknown to podman ended", cgroup=directory)
             cgroup.kill(directory)
             cgroup.thaw(directory)

@@ -26,6 +26,7 @@ class Bounds:
     storage_retry: float = 15.0
     exit_status: float = 1.0  # from a container's last process to conmon's word
     gather: float = 10.0  # of all that a boot clears together
+    envelope: float = 3.0  # from podman's word to the kernel's, of a container's envelope
     freeze: float = 2.0  # from podman's word to the kernel's
     polite_stop: float = 10.0  # of all personas together, when the spine goes down
     panic_sync: float = 3.0
@@ -33,6 +34,7 @@ class Bounds:
     suspend: float = 25.0  # the kernel gives tasks 20 s to freeze
     validate: float = 30.0  # the whole of it
     validate_freezer: float = 25.0
+    validate_umbilical: float = 8.0  # the forwarder has 5 for its part
     validate_check: float = 5.0  # each of the others
     umbilical: float = 5.0  # what the forwarder is asked and can say at once; one that misses it hangs, and is ended
     umbilical_warm: float = 120.0  # until the AI's server has loaded its model and made a token

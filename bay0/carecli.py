@@ -78,7 +78,8 @@ def _findings() -> Sequence[Any]:
     unclear = [p["name"] for p in personas if p["state"] in ("failed", "stuck", "waiting") and p["why"] == rules.AS_BEFORE][:ASKED_MAX]
     journal = {name: rows for name in unclear if (rows := _maybe("history", machine=name, limit=1))}
     boots, governed = _maybe("boots", previous=0), _maybe("governor")
-    return rules.findings(status, personas=personas, boots=boots, governor=governed, log=_log(), network=network, journal=journal)
+    servers = _maybe("tenant.list") or ()
+    return rules.findings(status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal)
 
 
 def _maybe(method: str, **params: Any) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import bay0
-from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report
+from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, tenantcli
 from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 from bay0.verdict import COMPONENTS
@@ -227,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     verb = add("debug", _debug, "fail on purpose, to try bay0.panic= (needs bay0.debug on the kernel command line)", json_flag=False)
     verb.add_argument("what", choices=("crash",))
     personagrammar.register(verbs)
+    tenantcli.register(verbs)
     nackcli.register(verbs)
     inhibitcli.register(verbs)
     carecli.register(verbs)

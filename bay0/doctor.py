@@ -34,6 +34,7 @@ EVENTS = {
     "podman's storage is beyond repair: set aside, images are to be loaded again": (
         "podman", "its storage was begun anew: {why}", "`bay0 image load FILE` for images of your own"
     ),
+    "umbilical failed": ("sys://umbilical", "the AI's forwarder could not begin: {why}", "`bay0 history sys://umbilical`, `bay0 log`"),
     "container not removed": ("podman", "{container} was not removed: {why}", "it is tried again; if it stays, `bay0 storage` and `bay0 log`"),
     "limits not written": ("governor", "{persona} is not restrained: {why}", "`bay0 governor`"),
     "nobody is governed": ("governor", "it is off: {why}", "boot without that word"),
@@ -57,6 +58,7 @@ def findings(
     status: Facts,
     *,
     personas: Sequence[Facts] = (),
+    servers: Sequence[Facts] = (),
     boots: Facts | None = None,
     governor: Facts | None = None,
     log: Iterable[Facts] = (),
@@ -70,6 +72,7 @@ def findings(
         *_pid1(status),
         *(Finding("network", f"the spine must have none: {each}", "find out which module brought it: `bay0 log`", "error") for each in network),
         *_tenants(status),
+        *_servers(status, servers),
         *_personas(status, personas, journal or {}),
         *_governor(governor),
         *_log(log),
@@ -128,6 +131,22 @@ def _tenants(status: Facts) -> Iterator[Finding]:
             yield Finding(machine["name"], f"it ended {machine['attempts']} times and is tried again", help_)
 
 
+def _servers(status: Facts, servers: Sequence[Facts]) -> Iterator[Finding]:
+    for each in servers:
+        name, state, why = each["name"], each["state"], on_terminal(each["why"] or "")
+        short = name.removeprefix("sys://")
+        if state == "failed":
+            remedy = f"{each['remedy']}; then " if each["remedy"] else ""
+            yield Finding(name, f"failed: {why}", f"{remedy}`bay0 tenant start {short}` tries once more; `bay0 tenant show {short}`", "error")
+        elif state == "stuck":
+            yield Finding(name, f"stuck: {why}", "podman could not clear it, mostly for want of a disk: `bay0 storage`, `bay0 log`", "error")
+        elif state == "waiting":
+            yield Finding(name, f"it ended and is tried again (attempt {each['attempts']}): {why}", f"`bay0 tenant show {short}`, `bay0 log`")
+        elif state in (*HALF_STATES, "warming", "draining") and status["up_ms"] - each["since_ms"] > HALF_STATE_MS:
+            since = age(each["since_ms"], status["up_ms"])
+            yield Finding(name, f"it has been `{state}` for {since}: {why}", f"`bay0 tenant show {short}`; `bay0 tenant restart {short}`", "error")
+
+
 def _personas(status: Facts, personas: Sequence[Facts], journal: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
     for persona in personas:
         name, state, short = persona["name"], persona["state"], label(persona["name"])
@@ -163,7 +182,8 @@ def _governor(governor: Facts | None) -> Iterator[Finding]:
     for tenant in governor["tenants"]:
         if tenant["rung"] != "free":
             what = f"restrained by the governor ({tenant['rung']}) because of {tenant['cause']}"
-            yield Finding(tenant["name"], what, f"`bay0 governor` says why; `bay0 focus {label(tenant['name'])}` sets it free")
+            free = "it comes back by itself" if tenant["name"].startswith("sys://") else f"`bay0 focus {label(tenant['name'])}` sets it free"
+            yield Finding(tenant["name"], what, f"`bay0 governor` says why; {free}")
 
 
 def _log(records: Iterable[Facts]) -> Iterator[Finding]:

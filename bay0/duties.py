@@ -18,7 +18,7 @@ from bay0.effects import cgroup, modules, mounts, power, shield
 from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
-from bay0.machines import MACHINES, inhibit, persona, storage, tenant
+from bay0.machines import MACHINES, inhibit, persona, server, storage, tenant
 from bay0.machines.boot import E, Effect
 from bay0.machines.engine import Engine, Instance
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bay0.log import Sinks
     from bay0.personas import Personas
     from bay0.reactor import Reactor, Timer
+    from bay0.servers import Servers
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
 
@@ -38,6 +39,8 @@ HOSTNAME = "spine"
 POWER_AGAIN_S = 1.0
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
+SERVER = "sys://ai"
+SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
 
 
 @define(eq=False, repr=False)
@@ -49,6 +52,17 @@ class Duties:
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
         """Start `effect` of `instance`."""
         self.ports[instance.definition.kind].start(instance, effect, token)
+
+
+@define(eq=False, repr=False)
+class Lately:
+    """Stands for an effect port that is made when the first effect is owed."""
+
+    make: Callable[[], Any]
+
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Start `effect` of `instance`."""
+        self.make().start(instance, effect, token)
 
 
 @define(eq=False, repr=False)
@@ -68,6 +82,8 @@ class BootStages:
     open_control: Callable[[], None]
     ending: Callable[[str], int] = power.power_child
     at_once: Callable[[], None] = power.restart_at_once
+    servers: Callable[[], Servers] | None = None  # made when they are first needed
+    images: frozenset[str] = frozenset()  # podman's, when this boot looked
     engine: Engine | None = None
     reconciled: bool = False
     _stopping: tuple[Instance, int] | None = None
@@ -218,6 +234,7 @@ class BootStages:
             images: Verdict = yield podman.image_list
             if images.outcome is Outcome.STORAGE:
                 return images
+            self.images = frozenset(each.name for each in images.value or ()) if images.ok else frozenset()
         return listed
 
     def _replay(self, containers: tuple[Container, ...]) -> None:
@@ -228,7 +245,7 @@ class BootStages:
         if plan.foreign:
             self.log.warning("containers of somebody else left alone", containers=", ".join(plan.foreign))
         new = deque(replay for replay in plan.replays if self._is_new(replay))
-        owed = [names.parse(replay.name).podman for replay in new if replay.converge and replay.definition.kind == "persona"]
+        owed = [names.parse(replay.name).podman for replay in new if replay.converge and replay.definition.kind in reconcile.CONTAINED]
         self.personas.clearing.gather((*owed, *plan.sweep), self.bounds.gather)
         if plan.sweep:
             self.log.warning("containers without a persona removed", containers=", ".join(plan.sweep))
@@ -272,6 +289,12 @@ class BootStages:
     def _autostart(self) -> None:
         if self._complete and self.known:  # a disk that came late is reconciled late
             self.personas.autostart()
+            if SERVER in self._engine.instances:
+                self.reactor.call_later(SERVERS_AFTER_S, self._autostart_servers)
+
+    def _autostart_servers(self) -> None:
+        if self.servers is not None and self._stopping is None:
+            self.servers().autostart(self.images)
 
     def look_converged(self) -> None:
         """Report the reconcile as done once every machine it replayed is converged; called after each step."""
@@ -295,6 +318,8 @@ class BootStages:
         for name in (focus.NAME, inhibit.NAME):  # called like their kinds
             if name not in self._engine.instances:
                 self._engine.add(name, MACHINES[name], seq=self.stored_seq(name))
+        if SERVER not in self._engine.instances:
+            self._engine.add(SERVER, MACHINES["server"], seq=self.stored_seq(SERVER))
         for name, spec in self.wanted().items():
             self.services.specs[name] = spec
             if name not in self._engine.instances:
@@ -306,6 +331,8 @@ class BootStages:
         self._stopping = (instance, token)
         for live in list(self._engine.of_kind("persona")):
             self._engine.send(live.name, persona.E.STOP, "the spine is going down")
+        for live in list(self._engine.of_kind("server")):
+            self._engine.send(live.name, server.E.STOP, "the spine is going down")
         self._polite = self.reactor.call_later(self.bounds.polite_stop, self._stop_the_rest)
         self.look_stopped()
 
@@ -315,20 +342,23 @@ class BootStages:
             return
         self._polite.cancel()
         self._polite = None
-        if not self.personas.at_rest():
-            self.log.warning("personas killed", why="they did not stop in time")
+        if not self._containers_at_rest():
+            self.log.warning("containers killed", why="they did not stop in time")
         self.spawner.close()
         self.personas.kill_all()
         for live in list(self._engine.of_kind("tenant")):
             self._engine.send(live.name, tenant.E.STOP, "the spine is going down")
         self.look_stopped()
 
+    def _containers_at_rest(self) -> bool:
+        return self.personas.at_rest() and all(i.now in (server.S.STOPPED, server.S.FAILED) for i in self._engine.of_kind("server"))
+
     def look_stopped(self) -> None:
         """Go on with the stop when personas, then tenants, are at rest; called after each step."""
         if self._stopping is None:
             return
         if self._polite is not None:
-            if self.personas.at_rest():
+            if self._containers_at_rest():
                 self._stop_the_rest()
             return
         running = [i for i in self._engine.of_kind("tenant") if not i.definition.spec(i.now).converged]

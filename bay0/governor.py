@@ -7,16 +7,19 @@ looks every 2 s while there is a reason, every 6 s while somebody runs and all i
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
-from bay0 import focus, personas
+from bay0 import focus
 from bay0.effects import cgroup, gauges, reserve
 from bay0.effects.gauges import Gauges, Limits, is_guest
 from bay0.effects.sensors import Thermometer
-from bay0.machines import persona
+from bay0.machines import persona, server
+from bay0.personas import GROUP, TENANTS
 from bay0.readings import Pressure, Reading, Tenant
 from bay0.thermal import CALM, COOL_DOWN_S, CPU_ACT, MEMORY_ACT, MEMORY_WARN, Action, Governor, Rung
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine, Instance, Step
     from bay0.personas import Personas
     from bay0.reactor import Reactor, Timer
+    from bay0.servers import Servers
 
 EAGER_S, WATCHFUL_S, IDLE_S = 2.0, 6.0, 30.0
 FRESH_S = 1.0  # a look that is not older serves whoever asks
@@ -36,13 +40,14 @@ CAPS = {Rung.FREE: 1.0, Rung.HALF_WEIGHT: 1.0, Rung.HALF: 0.5, Rung.QUARTER: 0.2
 
 @define(eq=False, repr=False)
 class Keeper:
-    """Governs the personas of a running spine."""
+    """Governs the personas of a running spine, and first of all its AI. `servers`: their effect port, if it was needed yet."""
 
     reactor: Reactor
     log: Any
     engine: Engine
     personas: Personas
     thermometer: Thermometer
+    servers: Callable[[], Servers | None] = lambda: None
     gauges: Gauges = field(factory=Gauges)
     brain: Governor = field(factory=Governor)
     actions: deque[dict[str, Any]] = field(factory=lambda: deque(maxlen=ACTIONS_KEPT))
@@ -73,7 +78,7 @@ class Keeper:
     def stepped(self, instance: Instance, step: Step) -> None:
         """Follow the engine: somebody who starts to run is a reason to look."""
         kind = instance.definition.kind
-        if kind == "persona" and step.dest == persona.S.RUNNING.value:
+        if (kind, step.dest) in (("persona", persona.S.RUNNING.value), ("server", server.S.READY.value)):
             self._again(EAGER_S)
         elif kind == focus.NAME:
             self._again(0.0)  # whoever comes to the front is set free at once
@@ -114,14 +119,12 @@ class Keeper:
             directory = f"{cgroup.ROOT}/{name}"
             kept.add(directory)
             groups.append(self.gauges.group(name, directory, now, 0.0))
-        for instance in self.engine.of_kind("persona"):
-            container = self.personas.container(instance.name)
-            if container is None or instance.now not in persona.HAS_CONTAINER:
-                continue
-            directory = _directory(container)
+        for instance, container in self._governed():
+            directory = _directory(instance, container)
             kept.add(directory)
             used, throttled = self.gauges.use(directory, now)
-            tenants.append(Tenant(instance.name, container, _state(instance), instance.name == front, False, used, gauges.memory(directory)))
+            ai = instance.definition.kind == "server"
+            tenants.append(Tenant(instance.name, container, _state(instance), instance.name == front, ai, used, gauges.memory(directory)))
             if instance.name == front:
                 groups.append(self.gauges.group(instance.name, directory, now, throttled))
         self.gauges.forget(kept)
@@ -131,6 +134,20 @@ class Keeper:
         load, left = self.gauges.load(), free / total if total else None
         return Reading(now, tuple(groups), tuple(tenants), self.thermometer.look(), load, left, self.virtual, self.gauges.machine(now))
 
+    def _governed(self) -> Iterator[tuple[Instance, str]]:
+        """Yield whoever has a container, and the AI that we stopped, by the container it had: it is to come back."""
+        for instance in self.engine.of_kind("persona"):
+            container = self.personas.container(instance.name)
+            if container is not None and instance.now in persona.HAS_CONTAINER:
+                yield instance, container
+        servers = self.servers()
+        for instance in self.engine.of_kind("server"):
+            container, held = servers.container(instance.name) if servers is not None else None, self.brain.held.get(instance.name)
+            if container is not None and instance.now in server.HAS_CONTAINER:
+                yield instance, container
+            elif held is not None and held.rung is Rung.STOPPED and instance.desired == "running":
+                yield instance, held.life
+
     # ---- acting
 
     def _act(self, action: Action) -> None:
@@ -138,16 +155,19 @@ class Keeper:
         words = {"persona": action.tenant, "source": _word(action.before), "dest": _word(action.rung), "cause": action.cause, "why": action.why}
         say("restrained" if action.rung > action.before else "released", **words)
         self.actions.append({"at_ms": int(self.reactor.clock() * 1000), **words})
-        failures = self._limit(action)
+        instance = self.engine.instances.get(action.tenant)
+        if instance is None:
+            return
+        failures = self._limit(action, instance) if action.before is not Rung.STOPPED else []  # of one that was stopped nothing is left
         if failures:
             self.log.warning("limits not written", persona=action.tenant, why="; ".join(failures))
-        event = _event(action)
-        if event is not None and action.tenant in self.engine.instances:
+        event = _event(action, instance)
+        if event is not None:
             self.engine.send(action.tenant, event, f"the governor: {action.cause}: {action.why}", partial(self._answered, action.tenant))
 
-    def _limit(self, action: Action) -> list[str]:
+    def _limit(self, action: Action, instance: Instance) -> list[str]:
         """Write what the rung means; who is to be frozen gets the floor first, which is there at once."""
-        directory = _directory(action.life)
+        directory = _directory(instance, action.life)
         known = self._own.get(action.tenant)
         if known is None or known[0] != action.life:
             own = gauges.limits(directory)
@@ -202,25 +222,37 @@ class Keeper:
 
 def make(spine: Spine) -> Keeper:
     """Wire one to a running spine."""
-    return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, Thermometer(spine.reactor, spine.spawner, spine.log))
+    thermometer = Thermometer(spine.reactor, spine.spawner, spine.log)
+    return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, thermometer, lambda: spine.servers)
 
 
-def _directory(container: str) -> str:
-    return f"{cgroup.ROOT}{personas.GROUP}/libpod-{container}"
+def _directory(instance: Instance, container: str) -> str:
+    group = TENANTS if instance.definition.kind == "server" else GROUP
+    return f"{cgroup.ROOT}{group}/libpod-{container}"
+
+
+STATES: dict[Enum, str] = {
+    persona.S.RUNNING: "running", persona.S.PAUSED: "paused",
+    server.S.WARMING: "running", server.S.READY: "running", server.S.PAUSED: "paused", server.S.STOPPED: "stopped",
+}  # fmt: skip
 
 
 def _state(instance: Instance) -> str:
-    if instance.pending is not None or instance.queue:
-        return "busy"
-    return {persona.S.RUNNING: "running", persona.S.PAUSED: "paused"}.get(instance.now, "busy")  # type: ignore[call-overload,no-any-return]
+    """Return how it is, as `thermal.py` says it. One that warms up runs: loading a model takes processors and memory, and it may be made to yield."""
+    return "busy" if instance.pending is not None or instance.queue else STATES.get(instance.now, "busy")
 
 
-def _event(action: Action) -> persona.E | None:
-    if action.rung is Rung.FROZEN:
-        return persona.E.PAUSE
-    if action.rung is Rung.STOPPED:
-        return persona.E.STOP
-    return persona.E.RESUME if action.before is Rung.FROZEN and action.thaw else None
+def _event(action: Action, instance: Instance) -> Enum | None:
+    """Return what to send. The AI yields when it is stopped, and is started when it may come back; it cannot be frozen before it is ready."""
+    events = instance.definition.event
+    if instance.definition.kind == "server":
+        if action.rung is Rung.STOPPED or (action.rung is Rung.FROZEN and instance.now is not server.S.READY):
+            return events("YIELD")
+        if action.before is Rung.STOPPED:
+            return events("START")
+    if action.rung in (Rung.FROZEN, Rung.STOPPED):
+        return events("PAUSE" if action.rung is Rung.FROZEN else "STOP")
+    return events("RESUME") if action.before is Rung.FROZEN and action.thaw else None
 
 
 def _word(rung: Rung) -> str:

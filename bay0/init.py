@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,10 @@ from attrs import define, field
 import bay0
 from bay0 import cmdline, fence, log, nackverbs, precompiled
 from bay0.bounds import Bounds
+from bay0.containers import Places
 from bay0.continuity import Continuity
 from bay0.control import ControlServer
-from bay0.duties import BootStages, Duties
+from bay0.duties import BootStages, Duties, Lately
 from bay0.effects import cgroup, clock, power, shield
 from bay0.effects import podman as podman_effects
 from bay0.effects.service import Services, ServiceSpec, console_tty
@@ -38,7 +40,7 @@ from bay0.focus import Focus
 from bay0.logline import LEVELS
 from bay0.machines import MACHINES, RIPPLES, boot, storage
 from bay0.machines.engine import Engine, Instance, Step
-from bay0.personas import Personas, Places
+from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
 from bay0.pid1 import Reaper, Signals, ignore_python_sigint
 from bay0.reactor import Reactor
@@ -48,6 +50,9 @@ from bay0.verbs import Verbs
 
 if TYPE_CHECKING:
     from bay0.governor import Keeper
+    from bay0.servers import Servers
+    from bay0.tenantverbs import TenantVerbs
+    from bay0.umbilicalport import Umbilical
 
 CMDLINE = "/proc/cmdline"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -56,6 +61,7 @@ LOOK_EVERY_S = 5.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
 GOVERN_PART_S = 0.1
 GOVERNOR = ("bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor")
+TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -113,6 +119,9 @@ class Spine:
     entered_ms: int = 0
     persona_verbs: PersonaVerbs | None = None
     governor: Keeper | None = None
+    servers: Servers | None = None  # these two are made when somebody needs them
+    umbilical: Umbilical | None = None
+    tenant_verbs: TenantVerbs | None = None
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
     _tried: frozenset[str] = frozenset()
@@ -141,6 +150,8 @@ class Spine:
         self.stages.look_converged()
         self.personas.stepped(instance, step)
         self.focus.stepped(instance, step)
+        if self.servers is not None:
+            self.servers.stepped(instance, step)
         if self.governor is not None:
             self.governor.stepped(instance, step)
             if self.boot.now in boot.LEAVES:
@@ -208,6 +219,33 @@ class Spine:
             self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
 
+    def need_servers(self) -> Servers:
+        """Return the effect port of servers; a boot that has none loads nothing for them."""
+        if self.servers is None:
+            with precompiled.used():
+                from bay0.servers import make  # noqa: PLC0415 - late: see above
+            self.servers = make(self)
+        return self.servers
+
+    def need_umbilical(self) -> Umbilical:
+        """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it."""
+        if self.umbilical is None:
+            with precompiled.used():
+                from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
+            self.umbilical = Umbilical(
+                self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience
+            )  # fmt: skip
+            self.need_servers().announce_all()
+        return self.umbilical
+
+    def tenant_verb(self, verb: str, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
+        """Answer a method of `bay0 tenant`; what it takes is loaded with the first one."""
+        if self.tenant_verbs is None:
+            with precompiled.used():
+                from bay0.tenantverbs import TenantVerbs  # noqa: PLC0415 - late: see above
+            self.tenant_verbs = TenantVerbs(self)
+        getattr(self.tenant_verbs, verb)(params, reply)
+
     def stop(self, how: str, why: str) -> None:
         """Begin an orderly stop, as a signal asks for it."""
         event = boot.E.POWEROFF if how == "poweroff" else boot.E.REBOOT
@@ -246,8 +284,11 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
         words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, podman, personas,
         switch, stages, engine, instance, watchdog, control, continuity, ports,
     )  # fmt: skip
+    ports.ports["server"] = Lately(spine.need_servers)
+    stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})
+    control.methods.update({f"tenant.{verb}": partial(spine.tenant_verb, verb) for verb in TENANT_VERBS})
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine

@@ -56,6 +56,7 @@ class Manifest:
     pids: int = _key(256)  # processes and threads
     network: str = _key("none")
     capabilities: tuple[str, ...] = _key((), converter=rules.as_capabilities)  # sorted, upper case, without CAP_
+    ai: bool = _key(default=False)  # a way to sys://ai, at /run/ai/ai.sock
     autostart: bool = _key(default=False)
     restart: str = _key("no")  # no | on-failure | always
     retries: int = _key(3)  # attempts in a row before it has failed
@@ -76,8 +77,12 @@ _BARE = re.compile("[A-Za-z0-9_-]{1,60}", re.ASCII)
 NAMES = tuple(attribute.name for attribute in fields(Manifest))
 
 
+LATER = {"ai": False}  # keys that came later, and what they say by default: there they leave no trace, so that old digests stay what they were
+
+
 def _canonical(manifest: Manifest) -> bytes:
-    return json.dumps(manifest.to_wire(), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    wire = {name: value for name, value in manifest.to_wire().items() if name not in LATER or value != LATER[name]}
+    return json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def digest(manifest: Manifest) -> str:

@@ -258,6 +258,7 @@ RULES: dict[str, Rule] = {
     "pids": _number(1, 100_000, "processes", whole=True),
     "network": _one_of("none", why=": the spine has no network"),
     "capabilities": _capabilities,
+    "ai": _switch,
     "autostart": _switch,
     "restart": _one_of("no", "on-failure", "always"),
     "retries": _number(0, 100, "attempts", whole=True),

@@ -1,62 +1,42 @@
-"""What a persona's busy states owe: the effect port of its machine, and the eye on its containers while they run.
+"""What a persona's busy states owe that a server's do not: its container after its manifest, its home, its way to the AI, its autostart.
 
-Each effect is a short flow over podman, the state worker and the kernel's cgroup files. Every one of its waits has a bound, and none begins once
-the step it belongs to has been overtaken. What the kernel says of the cgroup counts, not what podman thinks it did.
+The life of a container in general is in containers.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from enum import Enum
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field, frozen
+from attrs import frozen
 
 from bay0 import flow, names, reconcile
 from bay0.audit import Audit
 from bay0.clearing import Clearing
+from bay0.containers import LOG_SIZE, ContainerPort, Outcome_
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, RunSpec, config_files, exit_status, write_config
-from bay0.errors import ManifestError
+from bay0.effects.podman import Outcome, RunSpec, config_files, write_config
+from bay0.errors import ManifestError, RefusedError
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
+from bay0.umbilicalplaces import IN_PERSONA
 
 if TYPE_CHECKING:
-    from bay0.bounds import Bounds
-    from bay0.clearing import Cleared
-    from bay0.effects.podman import Podman, StoragePaths, Verdict
-    from bay0.effects.watch import CgroupWatch
-    from bay0.machines.engine import Engine, Instance, Step
+    from bay0.effects.podman import Verdict
+    from bay0.machines.engine import Instance, Step
     from bay0.manifest import Manifest
-    from bay0.reactor import Reactor, Timer
     from bay0.state.link import Answer
-    from bay0.state.port import StatePort
 
 GROUP = "/personas"
+TENANTS = "/tenants"  # of servers, and of a validation's probe
 CONMON_GROUP = "/conmon"  # of all containers' monitors (effects/podman.py)
 UID_BASE = 100_000  # the first uid of slot 0; each persona has a range of its own
 UIDS = 65_536
 SLOTS_MAX = 32_000
-LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
 OOM_SCORE = 300  # above the spine's own processes (0), below the tenants that are to be sacrificed first
-BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-STUCK_S = (2.0, 5.0, 10.0, 20.0)
-CALM_S = 60.0  # a container that lived this long has not failed quickly
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
 SWEEP_AGAIN_S = 0.5  # of the trash
-LOOK_S = 0.05  # between two looks at a freeze
-HAUNTED = "podman says it is gone, the kernel says it lives"
-Outcome_ = tuple[E, str]
-
-
-@frozen
-class Places:
-    """Where on the disk things are; strings that only podman and the state worker follow."""
-
-    homes: str
-    logs: str
-    storage: StoragePaths
 
 
 @frozen
@@ -88,41 +68,18 @@ def read_config(text: str) -> Config | None:
         return None
 
 
-@define(eq=False, repr=False)
-class _Live:
-    """A container that we started in this boot."""
-
-    container: str
-    directory: str
-    since: float
-    calm: Timer | None = None
-
-
-@define(eq=False, repr=False)
-class Personas:
+class Personas(ContainerPort):
     """The effect port of all personas."""
 
-    reactor: Reactor
-    bounds: Bounds
-    log: Any
-    state: StatePort
-    podman: Podman
-    watch: CgroupWatch
-    places: Places
-    boot_id: str
-    built_in: Callable[[], Mapping[str, str]]
-    engine: Engine | None = None
-    clearing: Clearing = field(init=False)
-    audit: Audit = field(init=False)
-    _live: dict[str, _Live] = field(factory=dict)
-    _ends: dict[str, reconcile.End] = field(factory=dict)
-    _stuck: dict[str, int] = field(factory=dict)
-    _waiting: set[str] = field(factory=set)  # to be started once they are at rest (autostart)
+    group = GROUP
 
-    def __attrs_post_init__(self) -> None:
-        """Make what belongs to this port."""
+    def _begin(self) -> None:
+        """Make what belongs to this port, and what servers share."""
+        self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
+        self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.clearing = Clearing(self.reactor, self.podman)
-        self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing, GROUP, self.containers)
+        self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
+        self.audit.groups[GROUP] = self.containers
 
     def configure(self) -> None:
         """Tell podman where things are; /persist is mounted by now."""
@@ -131,34 +88,8 @@ class Personas:
         except OSError as error:
             self.log.error("podman is not configured", why=str(error))
 
-    # ---- the effect port
-
-    def start(self, instance: Instance, effect: Enum, token: int) -> None:
-        """Do what `instance` owes."""
-
-        def owed() -> bool:
-            return instance.committed is not None and instance.committed.n == token
-
-        flows: dict[Enum, Callable[[Instance], flow.Flow[Outcome_]]] = {
-            Effect.RUN: self._run,
-            Effect.PAUSE: partial(self._freeze, frozen=True),
-            Effect.RESUME: partial(self._freeze, frozen=False),
-            Effect.STOP: self._stop,
-            Effect.CLEAR: self._clear,
-            Effect.WAIT_CLEAR: self._wait_clear,
-            Effect.WAIT: self._wait,
-        }
-
-        def ended(outcome: Outcome_ | None) -> None:
-            if outcome is not None:
-                self._report(instance, token, *outcome)
-
-        flow.run(flow.as_long_as(owed, flows[effect](instance)), ended)
-
-    def _report(self, instance: Instance, token: int, event: E, why: str) -> None:
-        if self.engine is not None:
-            engine = self.engine
-            self.reactor.call_soon(lambda: engine.outcome(instance.name, token, event, why))
+    def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
+        return {Effect.RUN.name: self._run}
 
     # ---- a container is owed
 
@@ -170,11 +101,11 @@ class Personas:
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
-        spec = self._spec(instance, name, config)
-        ran: Verdict = yield partial(self.podman.run, spec)
-        if ran.outcome is Outcome.NAME_TAKEN:  # an earlier try that we were not told of
-            yield partial(self.podman.remove, [name.podman], 0)
-            ran = yield partial(self.podman.run, spec)
+        try:
+            spec = self._spec(instance, name, config)
+        except RefusedError as error:
+            return E.FAULT, f"its way to the AI could not be prepared: {error}"
+        ran: Verdict = yield from self._made(spec)
         archive = self.built_in().get(spec.image) if ran.outcome is Outcome.NO_IMAGE else None
         if archive is not None:
             yield partial(self.podman.image_load, archive)
@@ -182,15 +113,21 @@ class Personas:
         if not ran.ok:
             self.audit.soon_after(ran)
             return E.FAULT, ran.why
-        self._started(instance, str(ran.value))
-        return E.STARTED, f"container {str(ran.value)[:12]}"
-
-    def _ask(self, op: str, resume: flow.Resume, **arguments: Any) -> None:
-        self.state.ask(op, self.bounds.open, resume, **arguments)
+        container = str(ran.value)
+        self._calm_later(instance.name, self._started(instance, container))
+        if config.manifest.ai:
+            try:
+                self.umbilical().grant(instance.name, config.uid, f"{GROUP}/libpod-{container}")
+            except RefusedError as error:
+                return E.FAULT, str(error)
+        return E.STARTED, f"container {container[:12]}"
 
     def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:
         wanted = config.manifest
-        home = ((f"{self.places.homes}/{name.podman}", wanted.home, "rw"),) if wanted.home else ()
+        mounts = [(f"{self.places.homes}/{name.podman}", wanted.home, "rw")] if wanted.home else []
+        if wanted.ai:  # read-only: who could write there could put another socket in its place
+            self._umbilicals.add(instance.name)
+            mounts.append((self.umbilical().prepare(instance.name), IN_PERSONA, "ro"))
         from bay0.manifest import digest  # late, as above
 
         labels = {
@@ -202,138 +139,30 @@ class Personas:
         return RunSpec(
             name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
             memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
-            uid_base=config.uid, mounts=home, workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
+            uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
             log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s,
         )  # fmt: skip
 
-    def _started(self, instance: Instance, container: str) -> None:
-        directory = f"{cgroup.ROOT}{GROUP}/libpod-{container}"
-        live = self._live[instance.name] = _Live(container, directory, self.reactor.clock())
-        self.watch.add(directory, partial(self._look, instance.name, live))
-        live.calm = self.reactor.call_later(CALM_S, partial(self._calm, instance.name, live))
-        self.reactor.call_soon(partial(self._look, instance.name, live))  # it may have ended before it was watched
-
-    def _look(self, name: str, live: _Live) -> None:
-        """See whether a container that should run still has processes; the kernel's word, not podman's."""
-        if self._live.get(name) is live and not cgroup.populated(live.directory):
-            self._send(name, E.ENDED, f"container {live.container[:12]} has no process left")
-
-    def _calm(self, name: str, live: _Live) -> None:
-        if self._live.get(name) is live:
-            self._send(name, E.CALM, "")
-
-    def _send(self, name: str, event: E, why: str) -> None:
-        if self.engine is not None and name in self.engine.instances:
-            self.engine.send(name, event, why)
-
-    # ---- freeze and thaw
-
-    def _freeze(self, instance: Instance, *, frozen: bool) -> flow.Flow[Outcome_]:
-        live = self._live.get(instance.name)
-        if live is None:
-            return E.FAULT, "it has no container of this boot"
-        call = self.podman.pause if frozen else self.podman.unpause
-        done: Verdict = yield partial(call, names.parse(instance.name).podman)
-        if not done.ok and done.outcome is not Outcome.WRONG_STATE:  # which it may be in already: the kernel knows
-            self.audit.soon_after(done)
-            return E.FAULT, done.why
-        end = self.reactor.clock() + self.bounds.freeze
-        while cgroup.frozen(live.directory) is not frozen:
-            if self.reactor.clock() > end:
-                return E.FAULT, f"{self.bounds.freeze:g} s after podman said so the kernel does not say frozen {int(frozen)}"
-            yield self._pause(LOOK_S)
-        return (E.PAUSED if frozen else E.RESUMED), "as cgroup.events says"
-
-    def _pause(self, seconds: float) -> flow.Waitable:
-        def wait(resume: flow.Resume) -> None:
-            self.reactor.call_later(seconds, lambda: resume(None))
-
-        return wait
-
     # ---- its end
 
-    def _stop(self, instance: Instance) -> flow.Flow[Outcome_]:
-        """End it politely: what is frozen cannot hear TERM, so it is thawed first."""
-        name = names.parse(instance.name).podman
-        live = self._unwatch(instance.name)
-        if live is not None and cgroup.frozen(live.directory):
-            yield partial(self.podman.unpause, name)
+    def _leaves(self, name: str) -> None:
+        if name in self._umbilicals:
+            self._umbilicals.discard(name)
+            self.umbilical().revoke(name)
+
+    def _stop_s(self, instance: Instance) -> float:
         config = read_config(instance.config)
-        removed: Verdict = yield partial(self.podman.remove, [name], config.manifest.stop_s if config else 0)
-        if (removed.ok or removed.outcome is Outcome.NO_CONTAINER) and not (yield from self._haunts(live)):
-            self._live.pop(instance.name, None)
-            return E.GONE, ""
-        self.audit.soon_after(removed)
-        return E.FAULT, HAUNTED if removed.ok else removed.why
+        return config.manifest.stop_s if config else 0
 
-    def _haunts(self, live: _Live | None) -> flow.Flow[bool]:
-        """Tell whether processes outlive what podman says has been removed; it may have been killed as it made the container."""
-        bound = self.reactor.clock() + self.bounds.exit_status
-        while live is not None and cgroup.populated(live.directory):
-            if self.reactor.clock() > bound:
-                return True
-            yield self._pause(LOOK_S)
-        return False
-
-    def _clear(self, instance: Instance) -> flow.Flow[Outcome_]:
-        live = self._unwatch(instance.name)
-        end = yield from self._end(instance, live)
-        cleared: Cleared = yield partial(self.clearing.clear, names.parse(instance.name).podman)
-        if not cleared.gone or (yield from self._haunts(live)):  # STUCK ends its processes
-            return E.FAULT, HAUNTED if cleared.gone else cleared.why
-        for known in (self._live, self._ends, self._stuck):
-            known.pop(instance.name, None)
+    def _after_end(self, instance: Instance, end: reconcile.End) -> Outcome_:
         config = read_config(instance.config)
         return reconcile.after_end(
-            evolve(end, status=cleared.status) if end.by_itself and end.status is None else end,
+            end,
             desired=instance.desired,
             restart=config.manifest.restart if config else "no",
             retries=config.manifest.retries if config else 0,
             attempts=instance.attempts,
         )
-
-    def _end(self, instance: Instance, live: _Live | None) -> flow.Flow[reconcile.End]:
-        """Find out why it is to be cleared; once, since later tries are about podman. conmon says a moment after the end how it ended."""
-        step = instance.committed
-        if step is None or step.source == S.STUCK.value:
-            return self._ends.get(instance.name, reconcile.End("podman could not clear it"))
-        status, by_itself = None, step.event == E.ENDED.value
-        bound = self.reactor.clock() + self.bounds.exit_status
-        while by_itself and live is not None and (status := exit_status(live.container)) is None and self.reactor.clock() < bound:
-            yield self._pause(LOOK_S)
-        end = self._ends[instance.name] = reconcile.End(step.why, by_itself, status)
-        return end
-
-    def _wait_clear(self, instance: Instance) -> flow.Flow[Outcome_]:
-        """Podman did not help: end its processes without podman, then wait."""
-        live = self._live.get(instance.name)
-        if live is not None:
-            cgroup.kill(live.directory)
-        count = self._stuck[instance.name] = self._stuck.get(instance.name, -1) + 1
-        yield self._pause(STUCK_S[min(count, len(STUCK_S) - 1)])
-        return E.WAITED, ""
-
-    def _wait(self, instance: Instance) -> flow.Flow[Outcome_]:
-        yield self._pause(BACK_OFF_S[min(max(0, instance.attempts - 1), len(BACK_OFF_S) - 1)])
-        return E.WAITED, ""
-
-    def _unwatch(self, name: str) -> _Live | None:
-        """Its end is under way: nothing that happens to it now is news."""
-        live = self._live.get(name)
-        if live is not None:
-            self.watch.remove(live.directory)
-            if live.calm is not None:
-                live.calm.cancel()
-        return live
-
-    def container(self, name: str) -> str | None:
-        """Return the id of the container that runs for `name`, if one does."""
-        live = self._live.get(name)
-        return live.container if live is not None else None
-
-    def containers(self) -> set[str]:
-        """Return the ids of all containers that run."""
-        return {live.container for live in self._live.values()}
 
     # ---- what the manifest wants at boot
 
@@ -378,7 +207,7 @@ class Personas:
 
     def kill_all(self) -> None:
         """End every process of every container, a validation's probe too, without asking podman."""
-        for group in (GROUP, "/tenants", CONMON_GROUP):
+        for group in (GROUP, TENANTS, CONMON_GROUP):
             cgroup.kill(f"{cgroup.ROOT}{group}")
 
     def at_rest(self) -> bool:

@@ -67,7 +67,7 @@ class PersonaVerbs:
     def show(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with one persona, its manifest and its last steps of this boot; with `wait`, once it rests or its bound is over."""
         instance = self._instance(params)
-        self._when_rested(instance, wait=bool(params.get("wait")), then=lambda _settled: reply(self._shown(instance)))
+        self.when_rested(instance, wait=bool(params.get("wait")), then=lambda _settled: reply(self._shown(instance)))
 
     def _shown(self, instance: Instance) -> dict[str, Any]:
         config = personas.read_config(instance.config)
@@ -141,9 +141,9 @@ class PersonaVerbs:
             if isinstance(result, Exception):
                 reply(result)
             elif empty and event in (E.RESET, E.REMOVE):
-                self._when_rested(instance, wait=True, then=partial(self._empty, instance, reply))
+                self.when_rested(instance, wait=True, then=partial(self._empty, instance, reply))
             else:
-                self._when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
+                self.when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
 
         self.spine.engine.send(instance.name, event, "", taken)
 
@@ -164,7 +164,7 @@ class PersonaVerbs:
 
         self.spine.state.ask("home_empty", self.spine.bounds.open, emptied, name=names.parse(instance.name).podman)
 
-    def _when_rested(self, instance: Instance, *, wait: bool, then: Callable[[bool], None]) -> None:
+    def when_rested(self, instance: Instance, *, wait: bool, then: Callable[[bool], None]) -> None:
         """Call `then(True)` once the machine owes nothing, or `then(False)` when the bound for verbs is over."""
         if not wait or _rests(instance):
             then(_rests(instance))
@@ -181,6 +181,10 @@ class PersonaVerbs:
         waiter = (instance, partial(over, settled=True))
         entry.append(waiter)
         self._waiters.append(waiter)
+
+    def recent(self, name: str) -> tuple[Step, ...]:
+        """Return the last steps of a machine in this boot."""
+        return tuple(self._recent.get(name, ()))
 
     def stepped(self, instance: Instance, step: Step) -> None:
         """Follow the engine: remember the last steps, tell those who wait."""
@@ -207,7 +211,7 @@ class PersonaVerbs:
             if isinstance(result, Exception):
                 reply(result)
             else:
-                self._when_rested(switch, wait=wait, then=answer)
+                self.when_rested(switch, wait=wait, then=answer)
 
         self.spine.engine.send(focus.NAME, FocusEvent.FOCUS, instance.name, taken, config=focus.config(instance.name))
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bay0.machines.table import MachineDef
 
 
+CONTAINED = ("persona", "server")  # the kinds of machines that are containers
+
+
 @frozen(eq=False, repr=False)
 class Replay:
     """One stored machine to take over; `converge` says whether it owes anything."""
@@ -55,7 +58,7 @@ def plan(stored: Iterable[Mapping[str, Any]], definitions: Mapping[str, MachineD
             continue
         converged = row["state"] in {spec.state.value for spec in definition.specs if spec.converged}
         haunted = False
-        if definition.kind == "persona":
+        if definition.kind in CONTAINED:
             container = _container(row)
             if container is None:
                 unknown.append(str(row["name"]))
@@ -99,19 +102,19 @@ def after_end(end: End, *, desired: str, restart: str, retries: int, attempts: i
     return persona.E.GAVE_UP, f"{why}; {attempts} attempts of {retries + 1} were made"
 
 
-def strays(machines: Mapping[str, persona.S], containers: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def strays(machines: Mapping[str, str], containers: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Look at podman's containers while bay0 runs: (machines at rest that have one and must converge, containers of nobody to sweep).
 
-    A machine that owes or has a container looks after it itself. System tenants look after theirs.
+    `machines`: name -> state. One that owes or has a container looks after it itself, as does whoever made a tenant's that is no machine.
     """
     haunted, orphans = [], []
     for container in containers:
         name = names.from_podman(container)
-        if name is None or name.kind != "persona":
+        if name is None:
             continue
         state = machines.get(name.semantic)
-        if state in (persona.S.STOPPED, persona.S.FAILED):
+        if state in ("stopped", "failed"):
             haunted.append(name.semantic)
-        elif state in (None, persona.S.ABSENT):
+        elif name.kind == "persona" and state in (None, "absent"):
             orphans.append(container)
     return tuple(haunted), tuple(orphans)

@@ -167,6 +167,7 @@ def collect(doctor: Callable[[], str]) -> Bundle:
     bundle.add("boots.json", lambda: ask("boots", previous=5))
     bundle.add("machines.json", lambda: ask("machines"))
     bundle.add("governor.json", lambda: ask("governor"))
+    bundle.add("tenants.json", lambda: [ask("tenant.show", name=each["name"]) for each in ask("tenant.list")])
     bundle.add("images.json", lambda: ask("image.list"))
     bundle.add("doctor.txt", doctor)
     names = [machine["name"] for machine in status["machines"]][:MACHINES_MAX]

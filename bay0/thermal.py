@@ -274,7 +274,7 @@ class Governor:
             if self._rung(tenant) < Rung.TENTH:
                 return tenant, Rung(self._rung(tenant) + 1)
         if freeze and users:
-            return users[0], Rung.STOPPED if users[0].ai else Rung.FROZEN
+            return users[0], Rung.FROZEN
         return None
 
     # ---- up

@@ -17,11 +17,12 @@ from attrs import frozen
 
 from bay0 import flow, log, net
 from bay0.effects import cgroup
-from bay0.effects.peers import answerer
+from bay0.effects.peers import Answerer, answerer
 from bay0.effects.shield import WATCHDOG_S
 from bay0.freezer import Freezer
-from bay0.machines import persona, tenant
+from bay0.machines import persona, server, tenant
 from bay0.state import paths
+from bay0.umbilicalplaces import CONSOLE, TENANT_SOCKET
 from bay0.verdict import COMPONENTS, GREEN, Finding, red, yellow
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Kernel:
     interfaces: str = net.SYS_NET
     routes: str = net.PROC_ROUTE
     manifest: str = "/usr/lib/bay0/manifest.json"
-    umbilical: str = "/run/bay0/ai/ai.sock"
+    umbilical: str = CONSOLE
+    tenant: str = TENANT_SOCKET
     compositor: str = "/run/wayland-0"
 
 
@@ -95,13 +97,65 @@ def freezer(look: Look) -> Finding | flow.Flow[Finding]:
     return look.freezer.check(look.say)
 
 
-def umbilical(look: Look) -> Finding:
-    """See who answers on the AI's socket."""
+def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
+    """See that bay0 itself listens at the AI's socket, and that the AI answers through it. Without an AI there is nothing to be well."""
     path = look.kernel.umbilical
-    if os.path.lexists(path):
-        return _answers(look, "sys://ai", path)
+    impostor = _listens(path) if os.path.lexists(path) else ""
+    if impostor:
+        return red(impostor)
     ai = look.spine.engine.instances.get("sys://ai")
-    return yellow("no AI tenant yet") if ai is None else red(f"sys://ai is {ai.now.value}, and there is no socket at {path}")
+    state = ai.now if ai is not None else server.S.STOPPED
+    if ai is None or (state is server.S.STOPPED and ai.desired == "stopped"):
+        port = look.spine.servers
+        return yellow(f"no AI tenant: {port.unavailable if port is not None and port.unavailable else 'it was not started'}")
+    if state is server.S.FAILED:
+        return red(f"sys://ai has failed: {_why(ai)}")
+    if state is not server.S.READY:
+        return yellow(f"sys://ai is {state.value}: {_why(ai)}")
+    if not os.path.lexists(path):
+        return red(f"sys://ai is ready, and there is no socket at {path}")
+    return _ai_answers(look)
+
+
+def _listens(path: str) -> str:
+    """Say who it is that listens there, if it is not PID 1; a file of that name proves nothing."""
+    try:
+        found = answerer(path)
+    except OSError as error:
+        return f"nobody answers at {path}: {error.strerror}"
+    if not found.alive:
+        return f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace"
+    return "" if found.pid == os.getpid() else f"an impostor answers at {path}: {_shown(found)}; bay0 itself does not listen there"
+
+
+def _ai_answers(look: Look) -> flow.Flow[Finding]:
+    """See that the AI's own socket is answered from its own cgroup, and that its health comes through the forwarder."""
+    port, directory = look.spine.servers, look.kernel.tenant
+    container = port.container("sys://ai") if port is not None else None
+    group = f"/tenants/libpod-{container}"
+    try:
+        found = answerer(directory)
+    except OSError as error:
+        return red(f"the AI does not answer at {directory}: {error.strerror}")
+    if not found.alive or not f"{found.group}/".startswith(f"{group}/"):
+        return red(f"an impostor answers at {directory}: {_shown(found)}; it is not in the AI's cgroup {group}")
+    answers: list[tuple[bool, str]] = []
+
+    def ask(resume: flow.Resume) -> None:
+        def checked(ok: bool, why: str, _value: Any) -> None:  # noqa: FBT001 - as the umbilical calls it
+            answers.append((ok, why))
+            resume(None)
+
+        look.spine.need_umbilical().check(checked)
+
+    look.say("the forwarder asks the AI for its health")
+    yield ask
+    ok, why = answers[0]
+    return GREEN if ok else red(f"the AI does not answer through the forwarder: {why}")
+
+
+def _shown(found: Answerer) -> str:
+    return f"pid {found.pid} ({found.name}), uid {found.uid}, cgroup {found.group}"
 
 
 def compositor(look: Look) -> Finding:
@@ -123,8 +177,7 @@ def _answers(look: Look, name: str, path: str) -> Finding:
         return red(f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace")
     if look.spine.services.owns(name, found.pid, found.group):
         return GREEN
-    who = f"pid {found.pid} ({found.name}), uid {found.uid}, cgroup {found.group}"
-    return red(f"an impostor answers at {path}: {who}; bay0 did not start it as {name}")
+    return red(f"an impostor answers at {path}: {_shown(found)}; bay0 did not start it as {name}")
 
 
 # ---- what is on the disk, through the state worker
@@ -189,7 +242,7 @@ def _late(look: Look) -> Iterator[str]:
         slack_ms = LATE_S * 1000 * engine.patience
         if instance.pending is not None and now > instance.pending.at_ms + look.spine.bounds.flush * 1000 + slack_ms:
             yield f"{name} waits for a commit since {_since(now, instance.pending.at_ms)}"
-        elif instance.now is persona.S.STUCK:
+        elif instance.now in (persona.S.STUCK, server.S.STUCK):
             yield f"{name} is stuck: {_why(instance)}"
         elif deadline is not None and now > instance.entered_ms + deadline * 1000 * engine.patience + slack_ms:
             yield f"{name} is {instance.now.value} since {_since(now, instance.entered_ms)}, its deadline was {deadline * engine.patience:g} s"
@@ -292,7 +345,7 @@ def _is_writable(words: list[str]) -> bool:
 
 CHECKS = (
     Check("freezer", freezer, "validate_freezer"),
-    Check("umbilical", umbilical),
+    Check("umbilical", umbilical, "validate_umbilical"),
     Check("compositor", compositor),
     Check("persist", persist),
     Check("log", genesis),

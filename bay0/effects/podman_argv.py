@@ -30,8 +30,8 @@ _LINES = '{{range .}}{%s}{{"\\n"}}{{end}}{"end":true}'
 class RunSpec:
     """A container to be made and started. `memory`, `log_size` in bytes, `stop_s` in seconds; `uid_base` is root's uid outside.
 
-    `mounts`: (directory outside, path inside, "rw" or "ro"); owners are as inside, so uid 0 inside writes uid 0 on the disk.
-    "" for `workdir` and `hostname` means the image's and podman's own.
+    `mounts`: (directory or file outside, path inside, "rw" or "ro"); owners are as inside, so uid 0 inside writes uid 0 on the disk.
+    "" for `workdir`, `hostname` and `user` means the image's and podman's own, as None does for `cpu_shares` (1024 is a weight of 100).
     """
 
     name: str
@@ -53,6 +53,8 @@ class RunSpec:
     oom_score_adj: int
     read_only: bool
     stop_s: float
+    cpu_shares: int | None = None
+    user: str = ""
 
 
 def run(spec: RunSpec) -> list[str]:
@@ -78,12 +80,14 @@ def _identity(spec: RunSpec) -> list[str]:
     return [
         f"--uidmap=0:{spec.uid_base}:{UIDS}", f"--gidmap=0:{spec.uid_base}:{UIDS}", "--cap-drop=all",
         *(f"--cap-add={capability}" for capability in spec.capabilities), "--security-opt=no-new-privileges",
+        *([f"--user={spec.user}"] if spec.user else ()),
     ]  # fmt: skip
 
 
 def _limits(spec: RunSpec) -> list[str]:
     return [
         f"--cgroup-parent={spec.cgroup_parent}", f"--memory={spec.memory}b", f"--memory-swap={spec.memory}b", f"--cpus={spec.cpus:.3f}",
+        *([f"--cpu-shares={spec.cpu_shares}"] if spec.cpu_shares is not None else ()),
         f"--pids-limit={spec.pids}", f"--oom-score-adj={spec.oom_score_adj}", f"--stop-timeout={math.ceil(spec.stop_s)}",
     ]  # fmt: skip
 

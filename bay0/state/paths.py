@@ -11,6 +11,8 @@ LOGS = f"{ROOT}/logs"  # of personas; conmon writes them
 HOMES = f"{ROOT}/homes"  # of personas; kept across resets, touched by nobody else
 # outside SPINE, which is closed to everybody but root: a container's own root, another uid outside, must be able to pass
 CONTAINERS = f"{ROOT}/containers"  # podman's own: images and containers, which can be made anew
+IMAGES = f"{ROOT}/images"  # archives that scripts/mkpersist.sh put there
+AI_ARCHIVE = f"{IMAGES}/spine-ai.tar"
 TRASH = f"{SPINE}/trash"  # what was taken away and is not deleted yet
 LABEL = "SPINE-PERSIST"
 FALLBACK_DEVICE = "/dev/vda"

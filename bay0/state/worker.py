@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.errors import StorageError
-from bay0.state import checks, db, device, entropy, genesis, homes, nack, time
+from bay0.state import aifiles, checks, db, device, entropy, genesis, homes, nack, time
 from bay0.state.paths import DATABASE, GENESIS, MARKER, SEED, SPINE, TIME
 from bay0.state.schema import VERSION
 
@@ -165,6 +165,8 @@ OPS: dict[str, Callable[..., Any]] = {
     "containers_prepare": lambda: homes.prepare_containers(),
     "containers_aside": lambda: homes.set_containers_aside(),
     "persona_prepare": lambda name, home: homes.prepare(name, home=home),
+    "ai_archive": lambda: aifiles.archive(),
+    "ai_model": lambda path: aifiles.model(path),
     "home_empty": lambda name: homes.empty(name),
     "trash_sweep": lambda: homes.sweep(),
     "validate_marker": lambda text: checks.marker(MARKER, text),

@@ -19,12 +19,15 @@ import pytest
 from attrs import define
 from disk import Crash
 from kernel import Kernel, SimWatch
-from podman import ARCHIVE, IMAGE, Podman
+from podman import AI_ARCHIVE, ARCHIVE, IMAGE, Podman
+from umbilical import SimUmbilical, view
 
 import bay0.machines.engine
 import bay0.personas
+import bay0.servers
 from bay0 import manifest, names
 from bay0.bounds import Bounds
+from bay0.containers import Places
 from bay0.duties import BootStages, Duties
 from bay0.effects import podman as adapter
 from bay0.effects import podman_argv
@@ -32,15 +35,16 @@ from bay0.effects.service import Services
 from bay0.effects.spawn import Ending, Result
 from bay0.machines import MACHINES
 from bay0.machines.engine import Acceptance, Engine, Step, build
-from bay0.machines.persona import S
-from bay0.personas import Config, Personas, Places
+from bay0.personas import Config, Personas
 from bay0.reactor import Reactor
+from bay0.servers import Servers
 from bay0.state.link import Answer
 
 FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
 LIMIT_S = 150.0  # no recovery from one vice may take longer
 QUIET = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error"), lambda *_a, **_k: None))
 NAME, PODMAN_NAME = "p://work", "p__work"
+AI, PODMAN_AI = "sys://ai", "sys__ai"
 
 
 BUILT = functools.cache(lambda kind: build(MACHINES[kind]))  # takes longer than a recovery
@@ -90,7 +94,8 @@ class Rows:
         if op == "containers_aside":
             shutil.rmtree(self.bench.podman.store)
             os.makedirs(f"{self.bench.podman.store}/tmp")
-        self.bench.soon(lambda: done(Answer({"used": True} if op == "containers_prepare" else True)))
+        values = {"containers_prepare": {"used": True}, "ai_archive": AI_ARCHIVE if self.bench.ai_archive else None, "ai_model": {"size": 1 << 20}}
+        self.bench.soon(lambda: done(Answer(values.get(op, True))))
 
     def append_genesis(self, _lines: list[str]) -> None:
         pass
@@ -132,6 +137,8 @@ class Bench:
         self.patch.setattr(podman_argv, "EXITS", f"{self.folder}/exits")
         self.patch.setattr(bay0.personas.Personas, "configure", lambda _self: None)
         self.patch.setattr(bay0.machines.engine, "build", MACHINE_OF)
+        self.patch.setattr(bay0.servers.kernelview, "look", lambda directory: view(self.servers, directory, self.wrong))
+        self.patch.setattr(bay0.servers.Ends, "watch", lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,6 +152,7 @@ class Bench:
         self.crash_at: int | None = None
         self.crash_on: str | None = None
         self.no_podman = False
+        self.ai_archive, self.cold, self.wrong = True, False, {}
         self.rows: dict[str, dict[str, Any]] = {}
         self.steps: list[Step] = []
         self.podman = Podman(self, f"{self.folder}/containers", f"{self.folder}/exits")  # type: ignore[arg-type]
@@ -157,7 +165,7 @@ class Bench:
 
     def store(self, kind: str, name: str, state: str, *, attempts: int = 0, desired: str = "running", **changes: Any) -> None:
         """Let the database hold one machine."""
-        config = CONFIG(tuple(sorted(changes.items()))) if kind == "persona" else ""
+        config = CONFIG(tuple(sorted(changes.items()))) if kind == "persona" else json.dumps(changes) if changes else ""
         self.rows[name] = {
             "name": name, "kind": kind, "state": state, "seq": 7, "attempts": attempts, "desired": desired, "config": config, "boot_id": "earlier",
         }  # fmt: skip
@@ -226,10 +234,19 @@ class Bench:
         services = Services(self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
         none: Any = None
         self.stages = BootStages(self.reactor, bounds, QUIET, none, none, state, services, self.personas, none, dict, lambda: None)
-        ports = Duties({"persona": self.personas, "tenant": services, "focus": None})
+        self.servers = Servers(
+            self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, dict,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
+        self.servers.umbilical = self.servers.peek = lambda: self.umbilical  # type: ignore[assignment,return-value]
+        self.servers.clearing, self.servers.audit = self.personas.clearing, self.personas.audit
+        self.servers.audit.groups["/tenants"] = self.servers.containers
+        self.stages.servers = lambda: self.servers
+        ports = Duties({"persona": self.personas, "server": self.servers, "tenant": services, "focus": None})
         self.engine = Engine(boot_id, state, ports, self.reactor, lambda: int(self.now * 1000), QUIET)
         services.engine = self.stages.engine = self.personas.engine = self.personas.audit.engine = self.engine
-        self.engine.watchers.append(lambda instance, step: (self.stages.look_converged(), self.personas.stepped(instance, step)))
+        self.servers.engine = self.engine
+        self.engine.watchers += [lambda *_: self.stages.look_converged(), self.personas.stepped, self.servers.stepped]
 
     def rests(self) -> bool:
         """Reconcile has read what is there, nothing is owed and podman is idle."""
@@ -237,13 +254,14 @@ class Bench:
         return (
             self.stages.known
             and not (self.podman.under_way or self.podman.late or self.personas.clearing._busy)
-            and not (self.haunted() or self.personas._waiting)
+            and not (self.haunted() or self.personas._waiting or self.servers._waiting)
             and all(i.pending is None and i.definition.spec(i.now).busy is None for i in live)
         )
 
     def haunted(self) -> bool:
         """Tell whether there is a container under our names that no persona has."""
-        has = [i.name for i in self.engine.of_kind("persona") if i.now not in (S.STOPPED, S.ABSENT, S.FAILED)]
+        ours_too = (*self.engine.of_kind("persona"), *self.engine.of_kind("server"))
+        has = [i.name for i in ours_too if i.now.value not in ("stopped", "absent", "failed")]
         ours = {found.semantic for name, c in self.podman.containers.items() if (found := names.from_podman(name)) and not c.external}
         return bool(ours - set(has))
 
@@ -259,4 +277,4 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["LIMIT_S", "MACHINES", "NAME", "PODMAN_NAME", "Bench", "config_of"]
+__all__ = ["AI", "LIMIT_S", "MACHINES", "NAME", "PODMAN_AI", "PODMAN_NAME", "Bench", "config_of"]

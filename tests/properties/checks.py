@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
-from bay0 import manifest, names, personas, reconcile
+from bay0 import containers, manifest, names, personas, reconcile
 from bay0.machines import MACHINES, boot, persona, storage, tenant
 from bay0.machines.engine import Acceptance, Instance, Step
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, JournalRow
@@ -414,7 +414,7 @@ class Checks:
             and (spine.stages.known or spine.state.stored is None)
             and not (self.world.podman.late or self.world.podman.under_way)
             and not self._haunted()
-            and all(self.world.now - live.since > personas.CALM_S + 1 for live in spine.personas._live.values())
+            and all(self.world.now - live.since > containers.CALM_S + 1 for live in spine.personas._live.values())
             and spine.state.healthy
             and not spine.state.memory
             and not self.world.disk.unplugged  # noticed by the next probe

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0.effects import cgroup
-from bay0.personas import CONMON_GROUP, GROUP
+from bay0.personas import CONMON_GROUP, GROUP, TENANTS
 
 if TYPE_CHECKING:
     from world import World
@@ -42,9 +42,10 @@ class Kernel:
     groups: dict[str, Group] = field(factory=dict)
     watches: dict[str, Callable[[], None]] = field(factory=dict)
     freeze_lag_s: float = 0.01
+    parents: dict[str, str] = field(factory=dict)  # of containers that are not personas'
 
     def install(self, patch: Any) -> None:
-        os.makedirs(f"{self.root}{GROUP}")
+        self._parents()
         patch.setattr(cgroup, "ROOT", self.root)
         patch.setattr(cgroup, "kill", self.kill)
         patch.setattr(cgroup, "thaw", lambda directory: self.freeze(directory, frozen=False))
@@ -54,13 +55,20 @@ class Kernel:
         """Nothing that lives outlives a boot."""
         self.groups.clear()
         self.watches.clear()
+        self.parents.clear()
         shutil.rmtree(self.root)
-        os.makedirs(f"{self.root}{GROUP}")
+        self._parents()
+
+    def _parents(self) -> None:
+        for group in (GROUP, TENANTS):
+            os.makedirs(f"{self.root}{group}")
 
     def directory(self, container: str) -> str:
-        return f"{self.root}{GROUP}/libpod-{container}"
+        return f"{self.root}{self.parents.get(container, GROUP)}/libpod-{container}"
 
-    def begin(self, container: str, on_end: Callable[[int], None]) -> None:
+    def begin(self, container: str, on_end: Callable[[int], None], parent: str = GROUP) -> None:
+        if parent != GROUP:
+            self.parents[container] = parent
         directory = self.directory(container)
         os.makedirs(directory)
         self.groups[directory] = Group(directory, on_end)

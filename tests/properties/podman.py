@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IMAGE = "localhost/base:1"
 ARCHIVE = "/usr/share/spine-images/base.tar"
+AI_IMAGE, AI_ARCHIVE = "localhost/spine-ai:1", "/persist/images/spine-ai.tar"
 TERM_GRACE_S, KILL_GRACE_S = 2.0, 1.0
 FIRST_S, LIST_S, START_S, STEP_S = 1.2, 0.3, 0.6, 0.2
 SAID_S, KNOWS_S = 0.05, 0.4  # from the death of a container to its monitor's word, and to podman's knowledge of it
@@ -62,6 +63,7 @@ class Container:
     excused: bool = False
     external: bool = False  # only its name is taken: the list does not show it
     deaf: bool = False  # ignores TERM
+    parent: str = "/personas"
 
 
 @frozen
@@ -200,7 +202,7 @@ class Podman:
     store: str  # its directory; if somebody takes that away, it knows nothing
     exits: str  # where monitors write how containers ended
     containers: dict[str, Container] = field(factory=dict)
-    images: set[str] = field(factory=lambda: {IMAGE})
+    images: set[str] = field(factory=lambda: {IMAGE, AI_IMAGE})
     damage: str | None = None
     full: bool = False
     vices: list[Vice] = field(factory=list)
@@ -296,7 +298,7 @@ class Podman:
                     each.state, each.exit_code = "exited", 0
 
     def _write(self) -> None:
-        keep = ("id", "name", "labels", "image", "state", "exit_code", "home", "blind", "excused", "external", "deaf")
+        keep = ("id", "name", "labels", "image", "state", "exit_code", "home", "blind", "excused", "external", "deaf", "parent")
         self.before = (self.world.now, {name: {k: getattr(c, k) for k in keep} for name, c in self.containers.items()})
 
     # ---- the commands: moments, seconds between them, and at last (status, stdout, stderr)
@@ -352,6 +354,7 @@ class Podman:
         labels = dict(each.split("=", 1) for each in options.get("label", ()))
         self._write()
         made = command.made = self._make(name, labels, image, sources[0] if sources else "")
+        made.parent = options["cgroup-parent"][0]
         made.excused = command.told
         yield STEP_S
         if self.containers.get(name) is not made:
@@ -371,7 +374,7 @@ class Podman:
             self.world.later(SAID_S, lambda: self._says(made, status))
             self.world.later(KNOWS_S, lambda: self._knows(made, status))
 
-        self.world.kernel.begin(made.id, ended)
+        self.world.kernel.begin(made.id, ended, made.parent)
         self.world.homes.used(made.home)
 
     def _says(self, made: Container, status: int) -> None:
@@ -440,14 +443,15 @@ class Podman:
 
     def _load(self, _command: Command, options: dict[str, list[str]], _names: Any) -> Any:
         yield START_S
-        if options["input"][0] != ARCHIVE:
+        loaded = {ARCHIVE: IMAGE, AI_ARCHIVE: AI_IMAGE}.get(options["input"][0])
+        if loaded is None:
             return _error(f"faccessat {options['input'][0]}: no such file or directory")
         if not os.path.isdir(os.path.join(self.store, "tmp")):
             return _error(f"creating temporary directory: mkdir {self.store}/tmp/container_images_1: no such file or directory")
         if self._full:
             return _error(f"writing blob: {FULL}")
-        self.images.add(IMAGE)
-        return 0, f"Loaded image: {IMAGE}\n", ""
+        self.images.add(loaded)
+        return 0, f"Loaded image: {loaded}\n", ""
 
     def _images(self, _command: Command, _options: Any, _names: Any) -> Any:
         yield LIST_S

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-from bench import LIMIT_S, NAME, PODMAN_NAME, Bench
+from bench import AI, LIMIT_S, NAME, PODMAN_AI, PODMAN_NAME, Bench
 from conftest import Size
-from podman import Container, Podman, Vice
+from podman import AI_IMAGE, Container, Podman, Vice
 
+import bay0.servers
 from bay0 import names
 from bay0.machines import MACHINES
 from bay0.machines.persona import S
+from bay0.machines.server import S as ServerS
 
 UNKNOWN = "from_the_future"
 STEPS_MAX = 4  # of one persona in one recovery: CONVERGE, FAULT, WAITED, GONE
@@ -24,16 +26,16 @@ Says = Callable[[Podman], None]
 HAS = ("nothing", "created", "initialized", "running", "paused", "stopping", "stopped", "exited 0", "exited 1", "exited -1", "only its name")
 
 
-def has(what: str) -> Says:
-    """Let podman have a container, as an earlier boot left it."""
+def has(what: str, name: str) -> Says:
+    """Let podman have a container called `name`, as an earlier boot left it."""
 
     def put(podman: Podman) -> None:
         if what == "nothing":
             return
         state, _, code = what.partition(" ")
-        podman.containers[PODMAN_NAME] = Container(f"{9:064x}", PODMAN_NAME, state=state, exit_code=int(code or 0) if state == "exited" else 0)
+        podman.containers[name] = Container(f"{9:064x}", name, state=state, exit_code=int(code or 0) if state == "exited" else 0)
         if what == "only its name":
-            podman.containers[PODMAN_NAME].state, podman.containers[PODMAN_NAME].external = "created", True
+            podman.containers[name].state, podman.containers[name].external = "created", True
 
     return put
 
@@ -90,47 +92,52 @@ UNTIL_MENDED: dict[str, Says] = {
     "is full": full,
 }
 SMALL = ("nothing", "running", "exited 1")
-STATES = [*(state.value for state in S), UNKNOWN]
-OTHERS = [(kind, state) for kind, machine in MACHINES.items() if kind != "persona" for state in (*(s.value for s in machine.states), UNKNOWN)]
+CONTAINED = {"persona": (NAME, PODMAN_NAME), "server": (AI, PODMAN_AI)}
+STATES = [*(("persona", state.value) for state in S), *(("server", state.value) for state in ServerS), *((kind, UNKNOWN) for kind in CONTAINED)]
+OTHERS = [(kind, state) for kind, machine in MACHINES.items() if kind not in CONTAINED for state in (*(s.value for s in machine.states), UNKNOWN)]
 
 
-def prepare(bench: Bench, state: str, what: str, says: str) -> None:
+Case = tuple[str, str, str, str]  # the machine's kind, its stored state, what podman has, what podman says
+
+
+def prepare(bench: Bench, kind: str, state: str, what: str, says: str) -> None:
     bench.reset()
-    bench.store("persona", NAME, state)
+    name, podman_name = CONTAINED[kind]
+    bench.store(kind, name, state)
     {**ONCE, **UNTIL_MENDED}[says](bench.podman)
-    has(what)(bench.podman)
+    has(what, podman_name)(bench.podman)
 
 
-def recover(bench: Bench, case: tuple[str, str, str], crash_at: int | None = None) -> bool:
+def recover(bench: Bench, case: Case, crash_at: int | None = None) -> bool:
     """Boot; what lasts until somebody mends it is mended after LIMIT_S. Tell whether it did not crash."""
-    begun = len(bench.steps)
+    begun, name = len(bench.steps), CONTAINED[case[0]][0]
     if not bench.boot(crash_at=crash_at):
         bench.cut()
         return False
     if not bench.rests():
-        assert case[2] in UNTIL_MENDED, f"{case}: not at rest after {LIMIT_S:g} s: {bench.rows}"
-        assert bench.state() in (S.CONVERGING.value, S.STUCK.value, case[0]), case
+        assert case[3] in UNTIL_MENDED, f"{case}: not at rest after {LIMIT_S:g} s: {bench.rows}"
+        assert bench.state(name) in (S.CONVERGING.value, S.STUCK.value, case[1]), case
         bench.podman.mend()
         end = bench.now + LIMIT_S
         while bench.now < end and not bench.rests():
             bench.go_on(1)
     else:
-        taken = [step for step in bench.steps[begun:] if step.machine == NAME]
-        assert len(taken) <= STEPS_MAX or case[2] in UNTIL_MENDED, f"{case}: {len(taken)} steps"
+        taken = [step for step in bench.steps[begun:] if step.machine == name]
+        assert len(taken) <= STEPS_MAX or case[3] in UNTIL_MENDED, f"{case}: {len(taken)} steps"
     assert bench.rests(), f"{case}: does not rest, although podman is well: {bench.rows}"
     return True
 
 
-def is_over(bench: Bench, case: tuple[str, str, str]) -> None:
+def is_over(bench: Bench, case: Case) -> None:
     """Look whether all is as it should be, and whether another boot finds nothing to do."""
-    ends = {S.ABSENT.value} if case[0] == S.ABSENT.value else {S.STOPPED.value}
-    assert bench.state() in ends, f"{case}: {bench.rows}"
-    assert bench.wanted() == "stopped" or case[0] in (S.ABSENT.value, S.STOPPED.value), case
+    name, ends = CONTAINED[case[0]][0], {S.ABSENT.value} if case[1] == S.ABSENT.value else {S.STOPPED.value}
+    assert bench.state(name) in ends, f"{case}: {bench.rows}"
+    assert bench.wanted(name) == "stopped" or case[1] in (S.ABSENT.value, S.STOPPED.value), case
     ours = [name for name, found in bench.podman.containers.items() if names.from_podman(name) is not None and not found.external]
     assert not ours, f"{case}: {ours} are left"
     assert not bench.kernel.living(), case
     theirs = {name for name in bench.podman.containers if names.from_podman(name) is None}
-    assert theirs == ({"web", "p__Bad", "p_x"} if case[2] == "has others, too" else set()), case
+    assert theirs == ({"web", "p__Bad", "p_x"} if case[3] == "has others, too" else set()), case
     bench.cut()
     before = len(bench.steps)
     bench.podman.calls.clear()
@@ -141,13 +148,13 @@ def is_over(bench: Bench, case: tuple[str, str, str]) -> None:
     assert bench.podman.calls == looked, f"{case}: a second reconcile called podman: {bench.podman.calls}"
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_whatever_was_stored_and_whatever_podman_says_a_boot_ends_stopped(state: str, size: Size) -> None:
+@pytest.mark.parametrize(("kind", "state"), STATES)
+def test_whatever_was_stored_and_whatever_podman_says_a_boot_ends_stopped(kind: str, state: str, size: Size) -> None:
     """`ci` does not crash where podman stays broken until somebody mends it: that takes long; `nightly` crashes everywhere."""
     count: Counter[str] = Counter()
     with Bench() as bench:
         for what, says in product(HAS, (*ONCE, *UNTIL_MENDED)):
-            case = (state, what, says)
+            case = (kind, state, what, says)
             prepare(bench, *case)
             assert recover(bench, case)
             seams = bench.seams
@@ -155,10 +162,10 @@ def test_whatever_was_stored_and_whatever_podman_says_a_boot_ends_stopped(state:
             count["cases"] += 1
             if size.double_stride == 1 or says in ONCE:
                 count["crashes"] += crash_everywhere(bench, case, seams)
-    print(f"persona stored {state}: {count['cases']} combinations with what podman has and says, {count['crashes']} crashes in them")
+    print(f"{kind} stored {state}: {count['cases']} combinations with what podman has and says, {count['crashes']} crashes in them")
 
 
-def crash_everywhere(bench: Bench, case: tuple[str, str, str], seams: int) -> int:
+def crash_everywhere(bench: Bench, case: Case, seams: int) -> int:
     """Stop the recovery at each of its seams, then let it be; return how many there were."""
     for at in range(1, seams + 1):
         prepare(bench, *case)
@@ -251,3 +258,86 @@ def test_a_container_that_ends_well_in_each_boot_is_started_in_each_boot() -> No
             bench.boot(complete=True, until=over)
             assert bench.state() == "stopped"
             bench.cut()
+
+
+# ---- the server
+
+
+def autostarted(bench: Bench, **changes: object) -> None:
+    bench.reset()
+    bench.store("server", AI, "stopped", desired="stopped", **changes)
+
+
+def test_a_server_starts_with_the_spine_and_serves(size: Size) -> None:
+    with Bench() as bench:
+        autostarted(bench)
+        assert bench.boot(complete=True, until=lambda: bench.state(AI) == "ready" and bench.rests())
+        assert bench.umbilical.told[-1] == ("ready", f"/tenants/libpod-{bench.servers.container(AI)}")
+        assert [step.dest for step in bench.steps] == ["starting", "warming", "ready"]
+        bench.go_on(100)
+        assert bench.steps[-1].event == "calm"
+
+
+@pytest.mark.parametrize("seam", [*RUN_SEAMS, "before warm", "after warm"])
+def test_a_server_that_takes_the_machine_down_as_it_starts_is_given_up_after_its_attempts(seam: str) -> None:
+    limit = bay0.servers.RETRIES + 1
+    with Bench() as bench:
+        autostarted(bench)
+        boots = 0
+        while not bench.boot(crash_on=seam, complete=True, until=lambda: bench.state(AI) in ("ready", "failed") and bench.rests()):
+            bench.cut(0.0 if boots % 2 else 1.0)
+            boots += 1
+            assert boots <= limit, f"{boots} boots died of it, {limit} attempts are allowed"
+        assert boots == limit
+        assert (bench.state(AI), bench.wanted(AI)) == ("failed", "stopped")
+        assert not bench.kernel.living()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "runs", "says"),
+    [
+        ({"swap": "max"}, 1, "swap: wanted 0, found max"),
+        ({"processor weight": "100"}, 1, "processor weight: wanted below 100, found 100"),
+        ({"interfaces": "eth0 lo"}, 1, "interfaces: wanted lo, found eth0 lo"),
+    ],
+)
+def test_a_server_whose_envelope_the_kernel_does_not_confirm_is_failed_at_once_and_never_spoken_to(
+    wrong: dict[str, str], runs: int, says: str
+) -> None:
+    with Bench() as bench:
+        autostarted(bench)
+        bench.wrong = wrong
+        assert bench.boot(complete=True, until=lambda: bench.rests() and bench.state(AI) == "failed")
+        assert says in bench.steps[-1].why
+        assert sum(call.startswith("run") for call in bench.podman.calls) == runs
+        assert "warming" not in [state for state, _ in bench.umbilical.told]
+        assert not bench.podman.containers
+        assert not bench.kernel.living()
+
+
+def test_a_server_without_image_and_archive_is_not_started_and_podman_is_not_asked_for_it() -> None:
+    with Bench() as bench:
+        autostarted(bench)
+        bench.podman.images.discard(AI_IMAGE)
+        bench.ai_archive = False
+        bench.boot(complete=True)
+        bench.go_on(5)
+        assert (bench.state(AI), bench.podman.calls) == ("stopped", ["ps", "images"])
+        assert "its image is not on this machine" in bench.servers.unavailable
+
+
+def test_a_server_whose_image_only_its_archive_has_loads_it_by_itself() -> None:
+    with Bench() as bench:
+        autostarted(bench)
+        bench.podman.images.discard(AI_IMAGE)
+        assert bench.boot(complete=True, until=lambda: bench.state(AI) == "ready" and bench.rests())
+        assert [call.split()[0] for call in bench.podman.calls] == ["ps", "images", "run", "load", "run"]
+
+
+def test_a_server_that_makes_no_first_token_is_tried_again_and_then_given_up() -> None:
+    with Bench() as bench:
+        autostarted(bench)
+        bench.cold = True
+        assert bench.boot(complete=True, until=lambda: bench.state(AI) == "failed" and bench.rests())
+        assert sum(step.dest == "starting" for step in bench.steps) == bay0.servers.RETRIES + 1
+        assert not bench.podman.containers

@@ -19,7 +19,7 @@ INTENTS = {  # what somebody asks for; RETRY and GAVE_UP follow only what is wan
     "START", "STOP", CONVERGE, "CLOSE", "POWEROFF", "REBOOT", "RETRY", "ATTACH", "BEGIN", "GAVE_UP", "CREATE", "AUTOSTART", "PAUSE", "RESUME",
     "RESET", "REMOVE", "FOCUS", "SUSPEND",
 }  # fmt: skip
-NAMES = {"persona": "p://m"}
+NAMES = {"persona": "p://m", "server": "sys://m"}
 
 
 class Journal:

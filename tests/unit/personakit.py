@@ -10,15 +10,16 @@ import pytest
 from attrs import define, field
 from kit import Journal, Log, Timers
 
-from bay0 import manifest, personas
+from bay0 import containers, manifest, personas
 from bay0.bounds import Bounds
+from bay0.containers import Places
 from bay0.effects.podman import Container, Outcome, StoragePaths, Verdict
 from bay0.focus import NAME as FOCUS
 from bay0.focus import Focus
 from bay0.machines import MACHINES
 from bay0.machines.engine import Engine, Instance
 from bay0.machines.persona import E, S
-from bay0.personas import Config, Personas, Places
+from bay0.personas import Config, Personas
 from bay0.state.link import Answer
 
 WORK, PLAY = "p://work", "p://play"
@@ -123,7 +124,7 @@ class Bench:
         monkeypatch.setattr(personas.cgroup, "populated", lambda path: self.group(path).populated)
         monkeypatch.setattr(personas.cgroup, "frozen", lambda path: self.group(path).frozen)
         monkeypatch.setattr(personas.cgroup, "kill", self.killed.append)
-        monkeypatch.setattr(personas, "exit_status", self.exits.get)
+        monkeypatch.setattr(containers, "exit_status", self.exits.get)
         watch: Any = SimpleNamespace(add=self.watched.__setitem__, remove=lambda path: self.watched.pop(path, None))
         places = Places("/homes", "/logs", StoragePaths("/g", "/s", "/v", "/t"))
         made: Any = (self.timers, Bounds(), self.log, self.state, self.podman)

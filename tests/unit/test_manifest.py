@@ -40,8 +40,8 @@ def complaints(text: str) -> list[str]:
 
 def test_an_image_is_all_a_manifest_needs() -> None:
     assert load(toml(), "x") == Manifest(
-        image=IMAGE, command=(), environment={}, home="", memory=256 * MIB, cpus=1.0, pids=256, network="none", capabilities=(), autostart=False,
-        restart="no", retries=3, stop_s=5.0, description="",
+        image=IMAGE, command=(), environment={}, home="", memory=256 * MIB, cpus=1.0, pids=256, network="none", capabilities=(), ai=False,
+        autostart=False, restart="no", retries=3, stop_s=5.0, description="",
     )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def test_the_readme_has_a_row_for_every_key_with_its_default() -> None:
         ("pids = 100_000", "pids", 100_000),
         ('capabilities = ["cap_chown", "KILL", "CHOWN"]', "capabilities", ("CHOWN", "KILL")),
         ("autostart = true", "autostart", True),
+        ("ai = true", "ai", True),
         ('restart = "on-failure"', "restart", "on-failure"),
         ("retries = 0", "retries", 0),
         ("stop_s = 0", "stop_s", 0.0),
@@ -163,6 +164,7 @@ def test_a_local_image_is_taken(image: str) -> None:
         ('restart = "yes"', '"no" or "on-failure" or "always"'),
         ("restart = true", '"no" or "on-failure" or "always"'),
         ('autostart = "true"', "without quotes"),
+        ("ai = 1", "true or false"),
         ("autostart = 1", "true or false"),
         ('capabilities = "CHOWN"', "a list of names"),
         ("capabilities = [1]", "a list of names"),
@@ -363,6 +365,7 @@ def test_a_digest_depends_on_what_is_said_and_not_on_its_order_or_spelling() -> 
 
 def test_a_digest_is_16_hex_digits_and_the_same_in_every_release() -> None:
     assert digest(Manifest(image=IMAGE)) == "9d2dc6a48bbb68a5"
+    assert digest(Manifest(image=IMAGE, ai=True)) != "9d2dc6a48bbb68a5"
 
 
 def test_pid_1_reads_the_wire_without_cattrs_or_tomllib() -> None:
@@ -382,6 +385,7 @@ MANIFESTS = st.builds(
     cpus=st.floats(0.01, 256) | st.integers(1, 256),
     pids=st.integers(1, 100_000),
     capabilities=st.lists(st.sampled_from(sorted(manifestrules.GRANTED)), max_size=6),
+    ai=st.booleans(),
     autostart=st.booleans(),
     restart=st.sampled_from(["no", "on-failure", "always"]),
     retries=st.integers(0, 100),

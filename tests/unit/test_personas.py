@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
 
-from bay0 import personas
+from bay0 import containers
 from bay0.focus import config as focus_config
 from bay0.machines import MACHINES
 from bay0.machines.engine import Instance
@@ -162,7 +162,7 @@ def test_one_that_is_to_be_restarted_is_after_a_pause_that_grows_until_its_attem
 
 def test_one_that_lived_long_enough_has_its_attempts_forgotten(bench: Bench) -> None:
     path = bench.running(restart="always", retries=1)
-    bench.wait(personas.CALM_S + 1)
+    bench.wait(containers.CALM_S + 1)
     assert bench.engine.instances[WORK].attempts == 0
     bench.dies(path, 1)
     assert bench.wait(0.5) is S.WAITING

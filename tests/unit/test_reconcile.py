@@ -86,7 +86,7 @@ def test_what_is_wanted_stopped_stays_stopped(end: str, restart: str) -> None:
 
 def test_while_it_runs_a_container_of_a_machine_at_rest_is_converged_one_of_nobody_swept_and_the_others_left() -> None:
     machines = {"p://a": S.STOPPED, "p://b": S.FAILED, "p://c": S.RUNNING, "p://d": S.STARTING, "p://e": S.ABSENT}
-    found = strays(machines, ("p__a", "p__b", "p__c", "p__d", "p__e", "p__f", "sys__ai", "web"))
+    found = strays({name: state.value for name, state in machines.items()}, ("p__a", "p__b", "p__c", "p__d", "p__e", "p__f", "sys__ai", "web"))
     assert found == (("p://a", "p://b"), ("p__e", "p__f"))
 
 

@@ -1,0 +1,44 @@
+"""The end of a process that is not our child, seen by its pidfd (pidfd_open(2))."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from bay0.reactor import READ
+
+if TYPE_CHECKING:
+    from bay0.reactor import Reactor
+
+
+@define(eq=False, repr=False)
+class Ends:
+    """Watches one process."""
+
+    reactor: Reactor
+    _fd: int = -1
+
+    def watch(self, pid: int, ended: Callable[[], None]) -> None:
+        """Call `ended` in a later turn when `pid` has ended, or at once in the next turn if it is not there; whoever was watched is forgotten."""
+        self.forget()
+        try:
+            self._fd = os.pidfd_open(pid)
+        except (OSError, ValueError, OverflowError):
+            self.reactor.call_soon(ended)
+            return
+
+        def readable(_ready: int) -> None:
+            self.forget()
+            ended()
+
+        self.reactor.watch(self._fd, READ, readable)
+
+    def forget(self) -> None:
+        """Watch nobody; harmless if nobody is watched."""
+        if self._fd >= 0:
+            self.reactor.unwatch(self._fd)
+            os.close(self._fd)
+            self._fd = -1
