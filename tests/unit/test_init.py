@@ -17,7 +17,7 @@ from kit import in_child
 import bay0
 from bay0 import init, log
 from bay0.bounds import Bounds
-from bay0.effects import power
+from bay0.effects import modules, power
 from bay0.errors import RefusedError, StorageError
 from bay0.machines.boot import S
 from bay0.machines.storage import S as Health
