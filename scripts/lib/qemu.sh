@@ -34,7 +34,7 @@ qemu_machine() {
 qemu_disk() {
     [ "$1" != none ] || return 0
     local file="${1//,/,,}"
-    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist)
+    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist,id=disk)
 }
 
 # boot_console: the serial console is this terminal.
