@@ -27,7 +27,7 @@ def register(verbs: Any) -> None:
         verb.set_defaults(call=call)
     text = "show how long PID 1's turns took in the last quarter of an hour, and what the longest was about: one that blocks is a defect"
     verb = verbs.add_parser("turns", help=text, description=text)
-    verb.add_argument("--since", type=int, default=0, metavar="MS", help="only since then, in milliseconds since the kernel started (`bay0 log` has them)")
+    verb.add_argument("--since", type=int, default=0, metavar="MS", help="only since then: milliseconds since the kernel started")
     verb.add_argument("--json", action="store_true", help="print JSON for programs")
     verb.set_defaults(call=turns)
     text = "write a bundle for somebody who helps: state, log, journal, kernel; no persona's data, no secrets"

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 import bay0
-from bay0 import cmdline, fence, log, nackverbs, precompiled
+from bay0 import cmdline, fence, late, log, nackverbs
 from bay0.bounds import Bounds
 from bay0.continuity import Continuity
 from bay0.control import ControlServer
@@ -55,7 +54,10 @@ PROBE_EVERY_S = 10.0
 LOOK_EVERY_S = 5.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
 GOVERN_PART_S = 0.1
-GOVERNOR = ("bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor")
+GOVERNOR = (
+    *late.MANIFESTS,
+    "bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor",
+)  # fmt: skip
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -180,8 +182,7 @@ class Spine:
         """Load the governor, a module a turn since each takes its time on a slow machine, and let it begin."""
         if self.boot.now is not boot.S.COMPLETE:
             return
-        with precompiled.used():
-            part = importlib.import_module(parts[0])
+        part: Any = late.load(parts[0])
         if len(parts) > 1:
             self.reactor.call_later(GOVERN_PART_S, partial(self._govern, parts[1:]))
             return

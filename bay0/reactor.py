@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import define, field
 
-from bay0.turns import Turns
+from bay0.turns import Turns, usage
 
 Call = Callable[[], None]
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -40,7 +40,7 @@ class Reactor:
     """Descriptors, timers and a queue. Times are monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
-    processor: Callable[[], float] = time.thread_time
+    usage: Callable[[], tuple[float, int]] = usage
     recent: Turns = field(factory=Turns)
     longest_turn_s: float = 0.0
     turns: int = 0
@@ -86,7 +86,7 @@ class Reactor:
     def turn(self, at_most_s: float | None = None) -> None:
         """Poll once, then handle everything that is due, one call after the other."""
         ready = self._selector.select(self._wait(at_most_s))
-        started, worked = self.clock(), self.processor()
+        started, (worked, slept) = self.clock(), self.usage()
         for key, events in ready:
             self._queue.append(partial(self._dispatch, key, events))
         while self._timers and self._timers[0][0] <= started:
@@ -104,7 +104,8 @@ class Reactor:
             call()
         ended = self.clock()
         self.longest_turn_s = max(self.longest_turn_s, ended - started)
-        self.recent.took(ended, ended - started, self.processor() - worked, about)
+        work, sleeps = self.usage()
+        self.recent.took(ended, ended - started, (work - worked, sleeps - slept), about)
 
     def _wait(self, at_most_s: float | None) -> float | None:
         if self._queue:

@@ -87,13 +87,15 @@ def turns(found: Mapping[str, Any]) -> str:
         return "no turn ended in that time"
     lines = [
         f"{found['turns']} turns in {(found['now_ms'] - found['from_ms']) / 1000:.0f} s, on average {found['mean_ms']} ms",
-        f"longest {found['longest_ms']} ms, {found['longest_cpu_ms']} ms of it at work: {found['longest'] or 'unknown'}",
+        f"longest {found['longest_ms']} ms in {found['longest'] or 'unknown'}: {found['longest_cpu_ms']} ms at work, slept {found['longest_sleeps']} times",
         "",
-        "      at s   turns   longest ms   at work ms   in",
+        "      at s   turns   longest ms   at work ms   sleeps   in",
     ]
     worst = sorted(found["spans"], key=lambda span: span["longest_ms"], reverse=True)[:TURNS_SHOWN]
     lines += [
-        f"{span['at_ms'] / 1000:10.0f} {span['turns']:7} {span['longest_ms']:12.1f} {span['longest_cpu_ms']:12.1f}   {span['longest']}" for span in worst
+        f"{span['at_ms'] / 1000:10.0f} {span['turns']:7} {span['longest_ms']:12.1f} {span['longest_cpu_ms']:12.1f} {span['longest_sleeps']:8}   "
+        f"{span['longest']}"
+        for span in worst
     ]
     return "\n".join(lines)
 

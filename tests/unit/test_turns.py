@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -24,7 +25,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def reactor(clock: Clock) -> Reactor:
-    return Reactor(clock=clock, processor=lambda: 0.0)
+    return Reactor(clock=clock, usage=lambda: (0.0, 0))
 
 
 def slow(clock: Clock, seconds: float) -> None:
@@ -57,18 +58,26 @@ def test_what_is_called_after_each_turn_is_part_of_it(clock: Clock, reactor: Rea
 
 
 def test_work_is_told_from_waiting(clock: Clock) -> None:
-    work = iter([1.0, 1.02])
-    reactor = Reactor(clock=clock, processor=lambda: next(work))
+    work = iter([(1.0, 7), (1.02, 9)])
+    reactor = Reactor(clock=clock, usage=lambda: next(work))
     reactor.call_soon(partial(slow, clock, 0.5))
     reactor.turn(0)
     found = reactor.recent.since(0)
-    assert (found["longest_ms"], found["longest_cpu_ms"]) == (500, 20)
+    assert (found["longest_ms"], found["longest_cpu_ms"], found["longest_sleeps"]) == (500, 20, 2)
+
+
+def test_a_turn_that_sleeps_is_seen_to() -> None:
+    reactor = Reactor()
+    reactor.call_soon(partial(time.sleep, 0.05))
+    reactor.turn(0)
+    found = reactor.recent.since(0)
+    assert (found["longest"], found["longest_sleeps"] >= 1, found["longest_cpu_ms"] < 50) == ("sleep", True, True)
 
 
 def test_watching_for_long_takes_no_more_room() -> None:
     turns = Turns()
     for n in range(10 * SPANS_MAX):
-        turns.took(n * SPAN_S, 0.001, 0.001, None)
+        turns.took(n * SPAN_S, 0.001, (0.001, 0), None)
     assert len(turns.spans) == SPANS_MAX
 
 

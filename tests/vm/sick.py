@@ -9,7 +9,6 @@ import errno
 import itertools
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -43,6 +42,7 @@ SPOILS = {"failing reads", "failing writes", "failing flushes", "writes without 
 QEMU = ("-set", "drive.persist.werror=report")  # else QEMU stops the whole guest when its host has no space
 DONE_S = 300
 LEFT_MAX = 2
+SLOW_MS = 40.0
 ORPHANS = "for i in 1 2 3 4 5 6 7 8 9 10; do ( sleep 0.1 & ) ; done; exit 7"
 STUCK = "ps -e -o stat=,comm= | grep '^D' | grep -v -e '\\[' -e kworker -e jbd2 -e ext4 | wc -l"  # not the kernel's own
 RECORD = os.environ.get("SPINE_RECORD")
@@ -71,7 +71,7 @@ class Patient:
     disk: nbd.Disk
     mode: str
     promised: set[str] = field(factory=set)
-    _plugs: Iterator[int] = field(factory=lambda: itertools.count(1))
+    _node: str = ""
 
     # ---- the disk
 
@@ -94,10 +94,11 @@ class Patient:
     def get_well(self) -> None:
         """Let the mode end."""
         if self.mode == UNPLUGGED:
-            name = f"again{next(self._plugs)}"
-            server = {"type": "unix", "path": self.disk.uri.removeprefix("nbd:unix:")}
-            self.machine.qmp("blockdev-add", driver="nbd", server=server, **{"node-name": name})
-            self.machine.qmp("device_add", driver="virtio-blk-pci", drive=name, id="disk")
+            if not self._node:  # the first one went with its device; ours stays, and keeps its connection
+                self._node = "again"
+                server = {"type": "unix", "path": self.disk.uri.removeprefix("nbd:unix:")}
+                self.machine.qmp("blockdev-add", driver="nbd", server=server, **{"node-name": self._node})
+            self.machine.qmp("device_add", driver="virtio-blk-pci", drive=self._node, id="disk")
         elif self.mode == FULL:
             self.machine.sh("rm -f /persist/big /persist/rest; sync")
         else:
@@ -113,10 +114,10 @@ class Patient:
         def look() -> bool:
             state = self.machine.status()["storage"]["state"]
             if state in {"detached", "readonly"}:
-                self.machine.sh("bay0 storage retry")
+                self.machine.ask("storage.retry")
             return state == "durable"
 
-        harness.until(look, 180, "storage is durable again", every_s=2)
+        harness.until(look, 180, "storage is durable again", every_s=1)
         return self.machine.wait_durable()
 
     # ---- what is to be seen
@@ -128,7 +129,7 @@ class Patient:
 
     def begin_with_the_boot(self, moment: str) -> Case:
         """The trouble began with the boot's way to its disk."""
-        found = self.machine.json("bay0 boot --json --previous 0")["this"]
+        found = self.machine.call("boots", previous=0)["this"]
         began = next(step["at_ms"] for step in found["steps"] if step["dest"] == "attaching")
         case = self.begin(moment)
         case.since_ms = began
@@ -138,19 +139,9 @@ class Patient:
         """PID 1 answers, runs a command, reaps, says one line, and promises only what it keeps; return the status."""
         digest = f"sha256:{next(_digests):064x}"
         before = self.machine.status()
-        answers = self.machine.rpc(
-            [
-                {"id": "run", "method": "run", "params": {"argv": ["sh", "-c", ORPHANS], "deadline_s": 30}},
-                {"id": "nack", "method": "nack.add", "params": {"digest": digest, "why": case.mode}},
-                {"id": "boots", "method": "boots"},
-            ]
-        )
-        assert answers["run"]["result"]["status"] == 7
-        if "result" in answers["nack"]:
-            self.promised.add(digest)
-        else:
-            case.refused += 1
-            assert any(word in answers["nack"]["error"]["message"] for word in ("storage", "answer", "disk", "full", "error")), answers["nack"]
+        ran = self.machine.call("run", argv=["sh", "-c", ORPHANS], deadline_s=30)
+        assert ran["status"] == 7
+        self.try_a_promise(case, digest)
         status = harness.until(
             lambda: (now := self.machine.status())["pid1"]["orphans"] - before["pid1"]["orphans"] >= 10 and now, 60, "ten orphans are reaped"
         )
@@ -159,6 +150,15 @@ class Patient:
         assert (status["dirty"] is None) == (status["storage"]["state"] == "durable"), status["dirty"]
         assert "\n" not in (status["dirty"] or "")
         return status
+
+    def try_a_promise(self, case: Case, digest: str) -> None:
+        """Ask for something that must be kept: it is, or it is refused with a reason."""
+        answer = self.machine.ask("nack.add", digest=digest, why=case.mode)
+        if "result" in answer:
+            self.promised.add(digest)
+        else:
+            case.refused += 1
+            assert any(word in answer["error"]["message"] for word in ("storage", "answer", "disk", "full", "error")), answer
 
     def count(self, case: Case, status: dict[str, Any]) -> None:
         """Note what hangs."""
@@ -171,19 +171,20 @@ class Patient:
         """After the disk is well again: nothing acknowledged is lost, nothing is left behind; note the figures."""
         status = self.mended()
         assert (status["dirty"], status["storage"]["lost"]) == (None, 0)
-        listed = {row["digest"] for row in self.machine.json("bay0 nack list --json")["entries"]}
+        listed = {row["digest"] for row in self.machine.call("nack.list")["entries"]}
         assert self.promised <= listed, self.promised - listed
-        harness.until(self._nothing_left, 120, "nothing is left behind", every_s=1)
+        harness.until(self._nothing_left, 120, "nothing is left behind", every_s=0.5)
         self.note(case, self.machine.status())
 
     def note(self, case: Case, status: dict[str, Any]) -> None:
         """Keep the figures of a case that is over."""
-        turns = self.machine.rpc([{"id": 1, "method": "turns", "params": {"since_ms": case.since_ms}}])[1]["result"]
+        turns = self.machine.call("turns", since_ms=case.since_ms)
+        slow = [[span["longest_ms"], span["longest_cpu_ms"], span["longest_sleeps"], span["longest"]] for span in turns["spans"]]
         found = {
             "mode": case.mode, "moment": case.moment, "longest_ms": turns["longest_ms"], "longest_cpu_ms": turns["longest_cpu_ms"],
-            "mean_ms": turns["mean_ms"], "turns": turns["turns"], "about": turns["longest"], "rss_kib": status["pid1"]["rss_kib"] - case.rss_kib,
-            "left": case.left, "stuck": case.stuck, "seen": sorted(case.seen), "refused": case.refused, "promised": len(self.promised),
-            "slow": [[span["longest_ms"], span["longest_cpu_ms"], span["longest"]] for span in turns["spans"] if span["longest_ms"] > 40],
+            "sleeps": turns["longest_sleeps"], "about": turns["longest"], "mean_ms": turns["mean_ms"], "turns": turns["turns"],
+            "rss_kib": status["pid1"]["rss_kib"] - case.rss_kib, "left": case.left, "stuck": case.stuck, "seen": sorted(case.seen),
+            "refused": case.refused, "promised": len(self.promised), "slow": [each for each in slow if each[0] > SLOW_MS],
         }  # fmt: skip
         record(found)
         assert case.left <= LEFT_MAX

@@ -16,7 +16,7 @@ import harness
 import nbd
 import pytest
 import sick
-from sick import FULL, MODES, NOTICED, SPOILS, UNPLUGGED, Patient
+from sick import FULL, MODES, NOTICED, UNPLUGGED, Patient
 
 pytestmark = pytest.mark.vm
 
@@ -34,6 +34,7 @@ NAP = """image = "localhost/alpine:3.23"
 command = ["/bin/sleep", "infinity"]
 stop_s = 0
 """
+NAME = "p://nap"
 CREATE = f"mkdir -p /tmp/nap; cat >/tmp/nap/persona.toml <<'END'\n{NAP}END\nbay0 persona create /tmp/nap"
 
 
@@ -86,13 +87,13 @@ def test_before_the_mount(first: Patient):
     first.get_well()
     first.end(case)
     if status["dirty"]:  # every step of the boot was kept in memory until there was a disk
-        rows = first.machine.json(f"bay0 history --json boot:{status['boot_id'][:8]}")
+        rows = first.machine.call("history", machine=f"boot:{status['boot_id'][:8]}")
         assert [row["dest"] for row in rows][:1] + [row["dest"] for row in rows][-1:] == ["mounting", "complete"]
 
 
 def hints(patient: Patient) -> None:
     """While it is wedged, earlier boots are said to be unread, and a retry is refused with its reason."""
-    assert patient.machine.json("bay0 boot --json")["unread"]
+    assert patient.machine.call("boots")["unread"]
     refused = patient.machine.sh("bay0 storage retry")
     assert (refused.status, "still hangs on the disk" in refused.stderr) == (1, True)
     assert "dirty:" in patient.machine.out("bay0 status")
@@ -122,7 +123,7 @@ def test_while_a_persona_starts(first: Patient):
     machine.out(CREATE)
     machine.out("bay0 persona start nap && bay0 persona stop nap", SETTLE_S)  # its image is there from now on
     case = first.begin("persona starts")
-    machine.out("bay0 persona start nap --no-wait")
+    machine.call("persona.start", name=NAME, wait=False)
     first.fall_sick()
     first.look(case)
     first.look(case)
@@ -135,7 +136,7 @@ def test_while_a_persona_stops(first: Patient):
     first.mended()
     runs(first)
     case = first.begin("persona stops")
-    first.machine.out("bay0 persona stop nap --no-wait")
+    first.machine.call("persona.stop", name=NAME, wait=False)
     first.fall_sick()
     first.look(case)
     first.look(case)
@@ -150,11 +151,11 @@ def settles(patient: Patient) -> str:
 
     def look() -> str | None:
         if patient.machine.status()["storage"]["state"] in {"detached", "readonly"}:
-            patient.machine.sh("bay0 storage retry")
-        state: str = patient.machine.json("bay0 persona show nap --json")["state"]
+            patient.machine.ask("storage.retry")
+        state: str = patient.machine.call("persona.show", name=NAME)["state"]
         return state if state in {"running", "stopped", "failed"} else None
 
-    found: str = harness.until(look, SETTLE_S, "the persona rests", every_s=2)
+    found: str = harness.until(look, SETTLE_S, "the persona rests", every_s=1)
     return found
 
 
