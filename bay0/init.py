@@ -178,15 +178,17 @@ class Spine:
         else:
             self.log.warning("nobody is governed", why="bay0.governor=off on the kernel command line")
 
-    def _govern(self, parts: tuple[str, ...] = GOVERNOR) -> None:
+    def _govern(self) -> None:
         """Load the governor, a module a turn since each takes its time on a slow machine, and let it begin."""
+        if self.boot.now is boot.S.COMPLETE:
+            late.one_by_one(GOVERNOR, partial(self.reactor.call_later, GOVERN_PART_S), self._governs)
+
+    def _governs(self, _loaded: None) -> None:
         if self.boot.now is not boot.S.COMPLETE:
             return
-        part: Any = late.load(parts[0])
-        if len(parts) > 1:
-            self.reactor.call_later(GOVERN_PART_S, partial(self._govern, parts[1:]))
-            return
-        self.governor = part.make(self)
+        from bay0 import governor  # noqa: PLC0415 - it is loaded now
+
+        self.governor = governor.make(self)
         self.log.info("governor begins")
         self.reactor.call_soon(self.governor.begin)
 

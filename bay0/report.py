@@ -87,7 +87,8 @@ def turns(found: Mapping[str, Any]) -> str:
         return "no turn ended in that time"
     lines = [
         f"{found['turns']} turns in {(found['now_ms'] - found['from_ms']) / 1000:.0f} s, on average {found['mean_ms']} ms",
-        f"longest {found['longest_ms']} ms in {found['longest'] or 'unknown'}: {found['longest_cpu_ms']} ms at work, slept {found['longest_sleeps']} times",
+        f"longest {found['longest_ms']} ms in {found['longest'] or 'unknown'}",
+        f"of that {found['longest_cpu_ms']} ms at work; it slept {found['longest_sleeps']} times",
         "",
         "      at s   turns   longest ms   at work ms   sleeps   in",
     ]

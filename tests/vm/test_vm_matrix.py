@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import harness
@@ -191,12 +192,14 @@ def test_while_it_powers_off(second: Patient, image: str):
     boot_id = machine.status()["boot_id"]
     machine.out("sync")
     second.fall_sick()
+    began = time.monotonic()
     machine.send(WAY_OUT)
     machine.wait_console("leaving -> powering", END_S)
     if second.mode not in {UNPLUGGED, FULL}:
         second.disk.clear()  # the kernel now resets its devices, and QEMU does not reset a disk that holds requests: no vCPU runs until then
     machine.wait_console("reboot: Power down|reboot: Restarting|sysrq: Resetting", END_S)
     assert machine.wait().status == 0
+    sick.record({"mode": second.mode, "moment": "powers off", "gone_s": round(time.monotonic() - began, 1)})
     found = sick.check_disk(image, spoilt=True)
     assert found.boots[-1] == boot_id
     assert "complete" in found.boot(boot_id)
