@@ -208,6 +208,11 @@ class Spine:
             self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
 
+    def lose_disk(self) -> None:
+        """End all that still runs on a filesystem that the kernel has given up, so that it can be mounted anew. Their machines see them end."""
+        self.log.warning("personas killed", why="the filesystem they run on is dead")
+        self.personas.kill_all()
+
     def stop(self, how: str, why: str) -> None:
         """Begin an orderly stop, as a signal asks for it."""
         event = boot.E.POWEROFF if how == "poweroff" else boot.E.REBOOT
@@ -248,6 +253,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     )  # fmt: skip
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})
+    state.held = spine.lose_disk
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine
