@@ -1,4 +1,4 @@
-"""The verbs for somebody who wonders what is the matter: `governor`, `doctor`, `support`. All run in their own process."""
+"""The verbs for somebody who wonders what is the matter: `governor`, `turns`, `doctor`, `support`. All run in their own process."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def register(verbs: Any) -> None:
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("--json", action="store_true", help="print JSON for programs")
         verb.set_defaults(call=call)
+    text = "show how long PID 1's turns took in the last quarter of an hour, and what the longest was about: one that blocks is a defect"
+    verb = verbs.add_parser("turns", help=text, description=text)
+    verb.add_argument("--since", type=int, default=0, metavar="MS", help="only since then: milliseconds since the kernel started")
+    verb.add_argument("--json", action="store_true", help="print JSON for programs")
+    verb.set_defaults(call=turns)
     text = "write a bundle for somebody who helps: state, log, journal, kernel; no persona's data, no secrets"
     verb = verbs.add_parser("support", help=text, description=text)
     verb.add_argument("file", metavar="FILE", help="a new file, such as /tmp/support.tar.gz; - for stdout")
@@ -37,6 +42,15 @@ def governor(options: argparse.Namespace) -> int:
 
     found = client.call("governor")
     emit(options, found, governorreport.text(found))
+    return DONE
+
+
+def turns(options: argparse.Namespace) -> int:
+    """Print how long turns took."""
+    from bay0 import report
+
+    found = client.call("turns", since_ms=options.since)
+    emit(options, found, report.turns(found))
     return DONE
 
 

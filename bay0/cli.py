@@ -132,6 +132,8 @@ def _graph(options: argparse.Namespace) -> int:
 
 def _rpc(options: argparse.Namespace) -> int:
     """Send requests, one JSON object a line, from stdin; print the answers as they come."""
+    if options.each:
+        return _conversation()
     requests = [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
     with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
@@ -140,6 +142,18 @@ def _rpc(options: argparse.Namespace) -> int:
             client.send(peer, window)
             for _ in filter(_is_answered, window):
                 print(json.dumps(client.take(answers)), flush=True)
+    return 0
+
+
+def _conversation() -> int:
+    """Answer each request before the next is read, until stdin ends."""
+    with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
+        answers = client.lines(peer)
+        for line in iter(sys.stdin.buffer.readline, b""):
+            if line.strip():
+                client.send(peer, [line.rstrip(b"\n")])
+                if _is_answered(line):
+                    print(json.dumps(client.take(answers)), flush=True)
     return 0
 
 
@@ -224,6 +238,7 @@ def parser() -> argparse.ArgumentParser:
         "--window", type=_window, default=RPC_WINDOW, metavar="N",
         help=f"send N requests before their answers are awaited (default {RPC_WINDOW}); 1: one after the other",
     )  # fmt: skip
+    verb.add_argument("--each", action="store_true", help="answer each request before the next is read: for a program at the other end of a pipe")
     verb = add("debug", _debug, "fail on purpose, to try bay0.panic= (needs bay0.debug on the kernel command line)", json_flag=False)
     verb.add_argument("what", choices=("crash",))
     personagrammar.register(verbs)

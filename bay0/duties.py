@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import flow, focus, names, net, reconcile
+from bay0 import flow, focus, late, names, net, reconcile
 from bay0.effects import cgroup, modules, mounts, power, shield
 from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
@@ -209,6 +209,8 @@ class BootStages:
         self.personas.configure()
         if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
+        yield partial(late.one_by_one, late.MANIFESTS, self.reactor.call_soon)  # else all in the turn that first asks for one
+        yield self._know_personas
         podman = self.personas.podman
         listed: Verdict = yield from self._listed(first=True)
         if listed.outcome is Outcome.STORAGE:
@@ -225,6 +227,11 @@ class BootStages:
             return ()
         self.personas.clearing.seed(listed.value)
         return listed.value  # type: ignore[no-any-return]
+
+    def _know_personas(self, resume: Callable[[None], None]) -> None:
+        """Make their machine, in a turn of its own."""
+        self._engine.know(MACHINES["persona"])
+        self.reactor.call_soon(partial(resume, None))
 
     def _listed(self, *, first: bool = False) -> flow.Flow[Verdict]:
         """List the containers, and have a look at the images: the first does not open the layers, which may be damaged all the same."""

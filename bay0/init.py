@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 import bay0
-from bay0 import cmdline, fence, log, nackverbs, precompiled
+from bay0 import cmdline, fence, late, log, nackverbs, precompiled
 from bay0.bounds import Bounds
 from bay0.containers import Places
 from bay0.continuity import Continuity
@@ -60,8 +59,11 @@ PROBE_EVERY_S = 10.0
 LOOK_EVERY_S = 5.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
 GOVERN_PART_S = 0.1
-GOVERNOR = ("bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor")
 TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
+GOVERNOR = (
+    *late.MANIFESTS,
+    "bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor",
+)  # fmt: skip
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -188,16 +190,17 @@ class Spine:
         else:
             self.log.warning("nobody is governed", why="bay0.governor=off on the kernel command line")
 
-    def _govern(self, parts: tuple[str, ...] = GOVERNOR) -> None:
+    def _govern(self) -> None:
         """Load the governor, a module a turn since each takes its time on a slow machine, and let it begin."""
+        if self.boot.now is boot.S.COMPLETE:
+            late.one_by_one(GOVERNOR, partial(self.reactor.call_later, GOVERN_PART_S), self._governs)
+
+    def _governs(self, _loaded: None) -> None:
         if self.boot.now is not boot.S.COMPLETE:
             return
-        with precompiled.used():
-            part = importlib.import_module(parts[0])
-        if len(parts) > 1:
-            self.reactor.call_later(GOVERN_PART_S, partial(self._govern, parts[1:]))
-            return
-        self.governor = part.make(self)
+        from bay0 import governor  # noqa: PLC0415 - it is loaded now
+
+        self.governor = governor.make(self)
         self.log.info("governor begins")
         self.reactor.call_soon(self.governor.begin)
 
@@ -246,6 +249,11 @@ class Spine:
             self.tenant_verbs = TenantVerbs(self)
         getattr(self.tenant_verbs, verb)(params, reply)
 
+    def lose_disk(self) -> None:
+        """End all that still runs on a filesystem that the kernel has given up, so that it can be mounted anew. Their machines see them end."""
+        self.log.warning("personas killed", why="the filesystem they run on is dead")
+        self.personas.kill_all()
+
     def stop(self, how: str, why: str) -> None:
         """Begin an orderly stop, as a signal asks for it."""
         event = boot.E.POWEROFF if how == "poweroff" else boot.E.REBOOT
@@ -289,6 +297,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})
     control.methods.update({f"tenant.{verb}": partial(spine.tenant_verb, verb) for verb in TENANT_VERBS})
+    state.held = spine.lose_disk
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)
     return spine

@@ -21,12 +21,17 @@ Known = dict[tuple[str, str, str], CodeType]
 _compile: Any = compile  # the real one, whoever stands in for it
 
 
-@contextlib.contextmanager
-def used(path: str = PATH) -> Iterator[None]:
-    """Let imports find their code in `path`, if that is there and can be read."""
-    known: Known = {}
+def read(path: str = PATH) -> Known:
+    """Return what is in `path`: nothing, if that is not there or cannot be read."""
     with contextlib.suppress(OSError, ValueError, EOFError, TypeError), open(path, "rb") as file:
-        known = dict(marshal.load(file))  # noqa: S302 - from our own image, as are the modules
+        return dict(marshal.load(file))  # noqa: S302 - from our own image, as are the modules
+    return {}
+
+
+@contextlib.contextmanager
+def used(path: str = PATH, known: Known | None = None) -> Iterator[None]:
+    """Let imports find their code in `known`, or else in `path`."""
+    known = read(path) if known is None else known
 
     def compiled(source: Any, filename: Any, mode: str, *rest: Any, **more: Any) -> Any:
         code = None if rest or more else known.get((source, filename, mode))

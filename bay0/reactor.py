@@ -1,7 +1,7 @@
 """The loop of PID 1: one thread that waits nowhere but in its poll call, and handles one event at a time.
 
 Signals, child exits, timers, the control socket and the state worker's answers all become calls in one queue (docs/ARCHITECTURE.md, rule 5).
-The loop measures its own longest turn: a turn that blocks is a defect, and `bay0 status` shows it.
+The loop measures its own turns: one that blocks is a defect, and `bay0 status` and `bay0 turns` show it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any
 
 from attrs import define, field
+
+from bay0.turns import Turns, usage
 
 Call = Callable[[], None]
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -38,6 +40,8 @@ class Reactor:
     """Descriptors, timers and a queue. Times are monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
+    usage: Callable[[], tuple[float, int]] = usage
+    recent: Turns = field(factory=Turns)
     longest_turn_s: float = 0.0
     turns: int = 0
     after_turn: list[Call] = field(factory=list)
@@ -82,17 +86,26 @@ class Reactor:
     def turn(self, at_most_s: float | None = None) -> None:
         """Poll once, then handle everything that is due, one call after the other."""
         ready = self._selector.select(self._wait(at_most_s))
-        started = self.clock()
+        started, (worked, slept) = self.clock(), self.usage()
         for key, events in ready:
             self._queue.append(partial(self._dispatch, key, events))
         while self._timers and self._timers[0][0] <= started:
             self._queue.append(partial(_fire, heapq.heappop(self._timers)[2]))
+        about, most, now = None, 0.0, started
         for _ in range(len(self._queue)):  # what these calls queue waits for the next turn, so descriptors get theirs
-            self._queue.popleft()()
+            call = self._queue.popleft()
+            real = _behind(call)
+            call()
+            before, now = now, self.clock()
+            if now - before > most:
+                about, most = real, now - before
         self.turns += 1
-        self.longest_turn_s = max(self.longest_turn_s, self.clock() - started)
         for call in self.after_turn:
             call()
+        ended = self.clock()
+        self.longest_turn_s = max(self.longest_turn_s, ended - started)
+        work, sleeps = self.usage()
+        self.recent.took(ended, ended - started, (work - worked, sleeps - slept), about)
 
     def _wait(self, at_most_s: float | None) -> float | None:
         if self._queue:
@@ -112,6 +125,17 @@ class Reactor:
     def _same(self, key: selectors.SelectorKey) -> bool:
         current = self._selector.get_map().get(key.fd)
         return current is not None and current.data is key.data
+
+
+def _behind(call: Call) -> Callable[..., object] | None:
+    """Return what a queued call of the loop's own is there for."""
+    if isinstance(call, partial) and call.args:
+        first = call.args[0]
+        if isinstance(first, Timer):
+            return first.call
+        if isinstance(first, selectors.SelectorKey):
+            return first.data  # type: ignore[no-any-return]
+    return call
 
 
 def _fire(timer: Timer) -> None:

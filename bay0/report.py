@@ -9,6 +9,7 @@ from typing import Any
 
 from bay0 import picture
 
+TURNS_SHOWN = 10
 REMEDIES = {
     "detached": "a disk labelled SPINE-PERSIST that is plugged in is taken within 5 s; after mending one, `bay0 storage retry`",
     "wedged": "the disk does not answer; bay0 goes on from memory and comes back by itself when it does",
@@ -77,6 +78,26 @@ def boots(found: Mapping[str, Any]) -> str:
     for boot in found["previous"]:
         lines.append("")
         lines += [f"earlier boot {boot['boot_id']}, bay0 {boot['version']}, kernel {boot['kernel']}", *picture.table(boot["steps"])]
+    return "\n".join(lines)
+
+
+def turns(found: Mapping[str, Any]) -> str:
+    """Return `bay0 turns`: the whole, then the span of each of the longest."""
+    if not found["turns"]:
+        return "no turn ended in that time"
+    lines = [
+        f"{found['turns']} turns in {(found['now_ms'] - found['from_ms']) / 1000:.0f} s, on average {found['mean_ms']} ms",
+        f"longest {found['longest_ms']} ms in {found['longest'] or 'unknown'}",
+        f"of that {found['longest_cpu_ms']} ms at work; it slept {found['longest_sleeps']} times",
+        "",
+        "      at s   turns   longest ms   at work ms   sleeps   in",
+    ]
+    worst = sorted(found["spans"], key=lambda span: span["longest_ms"], reverse=True)[:TURNS_SHOWN]
+    lines += [
+        f"{span['at_ms'] / 1000:10.0f} {span['turns']:7} {span['longest_ms']:12.1f} {span['longest_cpu_ms']:12.1f} {span['longest_sleeps']:8}   "
+        f"{span['longest']}"
+        for span in worst
+    ]
     return "\n".join(lines)
 
 

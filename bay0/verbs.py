@@ -40,6 +40,7 @@ class Verbs:
         """Return method name -> function."""
         table: dict[str, Method] = {
             "status": self.status,
+            "turns": self.turns,
             "boots": self.boots,
             "machines": self.machines,
             "history": self.history,
@@ -92,6 +93,10 @@ class Verbs:
                 "machines": [self._machine(name) for name in sorted(spine.engine.instances)],
             }
         )
+
+    def turns(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with how long PID 1's turns took since `since_ms` of the kernel's clock, at most the last quarter of an hour."""
+        reply({"now_ms": log.kernel_ms(), **self.spine.reactor.recent.since(float(params.get("since_ms", 0)) / 1000)})
 
     def _machine(self, name: str) -> dict[str, Any]:
         instance = self.spine.engine.instances[name]

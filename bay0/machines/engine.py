@@ -182,10 +182,14 @@ class Engine:
     _machines: dict[str, Machine] = field(factory=dict)
     _n: int = 0
 
-    def add(self, name: str, definition: MachineDef, state: Enum | None = None, seq: int = 0) -> Instance:
-        """Take a machine under care, in `state` (a stored one) or its initial state."""
+    def know(self, definition: MachineDef) -> None:
+        """Make what moves the machines of a kind, unless it is there."""
         if definition.kind not in self._machines:
             self._machines[definition.kind] = build(definition)
+
+    def add(self, name: str, definition: MachineDef, state: Enum | None = None, seq: int = 0) -> Instance:
+        """Take a machine under care, in `state` (a stored one) or its initial state."""
+        self.know(definition)
         instance = Instance(name, definition, definition.initial if state is None else state, seq=seq, entered_ms=self.clock_ms())
         self.instances[name] = instance
         return instance

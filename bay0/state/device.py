@@ -137,18 +137,28 @@ def _mounted() -> tuple[str, str] | None:
 
 
 def _unmount_readonly() -> None:
+    """Unmount what is below /persist and then /persist, so that it can be mounted anew. `StorageError("busy")` while somebody holds it."""
+    _unmount_below()
     try:
         umount(ROOT)
     except OSError as error:
-        raise StorageError("unwritable", f"{ROOT} is read-only and busy ({error.strerror}); power off and check the disk") from error
+        why = f"{ROOT} is read-only and busy ({error.strerror}): personas on it are ended; if it stays so, power off and check the disk"
+        raise StorageError("busy", why) from error
+
+
+def _unmount_below() -> None:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as info:
+        below = [point for line in info if (point := line.split(" ")[4]).startswith(ROOT + "/")]
+    for point in sorted(below, key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            umount(point)
 
 
 def unmount() -> None:
     """Unmount what is nested below /persist, innermost first, then /persist; read-only is the second best."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as info:
-        below = [point for line in info if (point := line.split(" ")[4]) == ROOT or point.startswith(ROOT + "/")]
-    for point in sorted(below, key=len, reverse=True):
+    _unmount_below()
+    if _mounted() is not None:
         with contextlib.suppress(OSError):
-            umount(point)
+            umount(ROOT)
     if _mounted() is not None:
         mount("none", ROOT, "", 0x20 | 0x1, "")  # MS_REMOUNT | MS_RDONLY: the filesystem is clean after it

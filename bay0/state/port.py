@@ -30,7 +30,7 @@ MEMORY_MAX = 5000  # steps kept while the disk is away
 LAZY_FLUSH_S = 1.0
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
 _EVENTS = {"no_device": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
-_MEND_THEMSELVES = ("full", "unwritable")
+_MEND_THEMSELVES = ("full", "unwritable", "busy")
 
 
 def _event(answer: Answer) -> E:
@@ -64,6 +64,7 @@ class StatePort:
     lost: int = 0
     found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
     good_time: Callable[[], int | None] = lambda: None  # what is to be kept of it; None: nothing sensible
+    held: Callable[[], None] = lambda: None  # a dead filesystem cannot be mounted anew while somebody is on it
     link: WorkerLink = field(init=False)
     _in_flight: set[int] = field(factory=set)
     _waiters: dict[int, _Waiter] = field(factory=dict)
@@ -230,6 +231,8 @@ class StatePort:
     def _note(self, answer: Answer) -> None:
         self._readonly_code = answer.code
         self._retry_at = self.reactor.clock() + self.bounds.storage_retry
+        if answer.code == "busy":
+            self.held()
 
     def _send(self, event: Enum, why: str) -> None:
         if self.engine is not None and self.storage is not None:

@@ -35,7 +35,7 @@ qemu_machine() {
 qemu_disk() {
     [ "$1" != none ] || return 0
     local file="${1//,/,,}"
-    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist)
+    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist,id=disk)
 }
 
 # start_direct: QEMU itself loads kernel and image; the persist disk is a file of its own.

@@ -24,7 +24,7 @@ from bay0.machines import MACHINES
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
-    "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit",
+    "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns",
 )  # fmt: skip
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",
@@ -118,7 +118,7 @@ def test_usage_that_makes_no_sense_is_status_2_and_says_what_would(words: list[s
     "words",
     [
         ["status"], ["boot"], ["machines"], ["history", "x"], ["run", "true"], ["poweroff"], ["reboot"], ["storage"], ["debug", "crash"],
-        ["governor"], ["doctor"], ["support", "/nowhere/x"],
+        ["governor"], ["turns"], ["doctor"], ["support", "/nowhere/x"],
     ],
 )
 def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,6 +313,19 @@ def test_rpc_with_a_window_of_one_sends_each_request_after_the_last_ones_answer(
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == list(range(5))
     with pytest.raises(SystemExit):
         cli.main(["rpc", "--window", "0"])
+
+
+def test_rpc_each_answers_a_request_before_it_reads_the_next(spine: dict[str, Any]) -> None:
+    argv = [sys.executable, "-m", "bay0", "rpc", "--each"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(3):
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": "machines"}) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == number
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 def test_rpc_does_not_wait_for_the_answer_to_a_notification(

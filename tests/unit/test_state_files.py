@@ -263,11 +263,17 @@ def test_what_is_mounted_read_only_is_mounted_anew(kernel: Callable[..., Kernel]
     assert [call.split()[0] for call in played.calls] == ["umount", "mount"]
 
 
-def test_a_read_only_mount_that_is_busy_is_unwritable(kernel: Callable[..., Kernel]) -> None:
+def test_a_read_only_mount_that_somebody_holds_is_said_to_be_busy(kernel: Callable[..., Kernel]) -> None:
     kernel([("/dev/vda", paths.ROOT, "ro")], busy=(paths.ROOT,))
     with pytest.raises(StorageError, match="read-only and busy") as error:
         device.mount_first(["/dev/vda"])
-    assert error.value.code == "unwritable"
+    assert error.value.code == "busy"
+
+
+def test_what_a_container_left_mounted_on_a_dead_filesystem_does_not_hold_it(kernel: Callable[..., Kernel]) -> None:
+    played = kernel([("/dev/vda", paths.ROOT, "rw,shutdown"), ("overlay", f"{paths.ROOT}/containers/merged", "rw")])
+    assert device.mount_first(["/dev/vda"]) == "/dev/vda"
+    assert [call.split()[0] for call in played.calls] == ["umount", "umount", "mount"]
 
 
 def test_nested_mounts_go_before_what_they_stand_on(kernel: Callable[..., Kernel]) -> None:

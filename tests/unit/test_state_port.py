@@ -460,6 +460,16 @@ def test_nothing_is_opened_any_more_once_storage_is_closed(healthy: Bench) -> No
 # ---- read-only, probes, closing
 
 
+def test_who_holds_a_dead_filesystem_is_told_to_go_and_it_is_looked_at_again(bench: Bench) -> None:
+    told: list[int] = []
+    bench.port.held = lambda: told.append(1)
+    bench.engine.send("storage:b1", Storage.ATTACH)
+    bench.serve(failing={"mount": "busy"})
+    assert (bench.health, told) == (Health.READONLY, [1])
+    bench.clock.wait(bench.bounds.storage_retry + 0.1)
+    assert bench.port.worth_retrying()
+
+
 def test_a_full_disk_is_looked_at_again_after_a_while_and_a_newer_database_is_not(bench: Bench) -> None:
     bench.engine.send("storage:b1", Storage.ATTACH)
     bench.serve(failing={"migrate": "full"})

@@ -189,9 +189,30 @@ class Vm:
         """Run a script that prints JSON."""
         return json.loads(self.out(script, bound_s))
 
+    def ask(self, method: str, bound_s: float = CALL_S, **params: Any) -> dict[str, Any]:
+        """Send one JSON-RPC request and return its answer: {"result"} or {"error"}. A hundredth of what a `bay0` process would take."""
+        number = next(self._ids)
+        request = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        self._connect().sendall(f"{number} rpc {request}\n".encode())
+        end = time.monotonic() + bound_s
+        while True:
+            word, _, rest = self._line(end, method).partition(" ")
+            if word == str(number):
+                answer: dict[str, Any] | None = json.loads(rest.removeprefix("rpc "))
+                if answer is None:
+                    raise VmError(self._tail(f"nobody answered {method}: {self.sh('cat /run/agent/rpc.err').stdout}"))
+                return answer
+
+    def call(self, method: str, bound_s: float = CALL_S, **params: Any) -> Any:
+        """`ask` for what must succeed: its result."""
+        answer = self.ask(method, bound_s, **params)
+        if "error" in answer:
+            raise VmError(self._tail(f"{method}: {answer['error']['message']}"))
+        return answer["result"]
+
     def status(self) -> dict[str, Any]:
-        """Return `bay0 status --json`."""
-        found: dict[str, Any] = self.json("bay0 status --json")
+        """Return what `bay0 status --json` prints."""
+        found: dict[str, Any] = self.call("status")
         return found
 
     def create(self, name: str, manifest: str) -> None:
