@@ -41,7 +41,6 @@ def of_people(life: Life, dice: Random) -> Acts:
         (2, lambda: life.begin_anew(name, dice.choice(("reset", "remove")), some)),
         (3, lambda: life.focus(name, some)),
         (1, lambda: life.converge(name)),
-        (1, life.suspend),
         (1, life.remove_image),
         (1, lambda: life.create(name, *manifest, some, dice.choice(("", "/home/x"))) if life.world.state_of_boot is boot.S.COMPLETE else None),
         (1, lambda: life.ask_to_stop(dice.choice(("poweroff", "reboot")), dice.choice((0.0, 0.3, 60.0)))),
