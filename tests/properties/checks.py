@@ -28,6 +28,7 @@ TO_POWER_S = 60.0
 RESTS_S = 40.0  # longer than the longest back-off
 ANSWER_S = 12.0  # bounds.verb, and the commits before it
 IMAGE_ANSWER_S = 200.0  # podman's own bounds for work on images, behind what it is busy with
+SUSPEND_ANSWER_S = 60.0
 AT_REST = (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)
 PROMISES = ("create", "start", "reset", "remove")
 COLUMNS = tuple(JournalRow._meta.sorted_field_names)
@@ -523,6 +524,8 @@ def _told(steps: list[Step]) -> str:
 
 
 def _bound(asked: Asked) -> float:
+    if asked.method == "suspend":  # the deadlines of its two busy states
+        return SUSPEND_ANSWER_S
     return IMAGE_ANSWER_S if asked.method.startswith("image.") else ANSWER_S
 
 

@@ -44,6 +44,8 @@ LIFE: Sequence[Act] = (
     wait(4),
     lambda w: w.verb("resume", WORK),
     wait(4),  # a probe
+    lambda w: w.call("suspend", reason="lid"),
+    wait(1),
     _wedge,
     _stop_work,
     wait(14),

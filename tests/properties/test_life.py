@@ -241,6 +241,11 @@ class Life(RuleBasedStateMachine):
         self.world.call("focus", name=name, wait=wait)
 
     @on
+    @rule()
+    def suspend(self) -> None:
+        self.world.call("suspend", reason="lid")
+
+    @on
     @rule(number=st.integers(1, 3), nacked=st.booleans())
     def nack(self, number: int, nacked: bool) -> None:
         self.world.nack(number, nacked=nacked)

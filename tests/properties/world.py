@@ -56,7 +56,7 @@ MANIFESTS: dict[str, dict[str, Any]] = {
 }
 WORKER_OPS = (
     "probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep",
-    "time_save", "seed_use", "seed_renew", "farewell",
+    "time_save", "seed_use", "seed_renew", "farewell", "settle",
 )  # fmt: skip
 
 
@@ -398,7 +398,7 @@ class World:
         init = bay0.init
         setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self)))
         setattr_(init, "Spawner", lambda *_: SimSpawner(self))
-        setattr_(init, "ControlServer", lambda *_: SimControl())
+        setattr_(init, "ControlServer", lambda *_, **_k: SimControl())
         setattr_(init, "CgroupWatch", lambda *_: SimWatch(self.kernel))
         setattr_(init, "_built_in", lambda: {IMAGE: ARCHIVE})
         setattr_(init, "read_text", lambda _path: self.boot_id)

@@ -68,6 +68,16 @@ def test_panic_halt_stays_halted_with_its_last_words():
             machine.wait(2 * WATCHDOG_S)
 
 
+def test_a_pid_1_that_stands_still_is_ended_by_the_watchdog():
+    with harness.vm() as machine:
+        machine.wait_console(harness.COMPLETE)
+        assert machine.status()["watchdog"]["armed"]
+        machine.send("echo 1 >/sys/fs/cgroup/init/cgroup.freeze")
+        done = machine.wait(6 * WATCHDOG_S)
+    assert done.status == 125, "a reset, which ends QEMU"
+    assert "reboot:" not in done.console
+
+
 def test_panic_shell_gives_a_shell_and_reboots_when_it_is_left():
     with harness.vm(append="bay0.debug bay0.panic=shell", console=True) as machine:
         machine.wait_console(harness.COMPLETE)
