@@ -230,8 +230,10 @@ progress=(status=none)
 [ ! -t 2 ] || progress=(status=progress)
 
 cp --reflink=auto "$uki" "$work/BOOTX64.EFI"
-touch -d "@${SOURCE_DATE_EPOCH:-1767225600}" "$work/BOOTX64.EFI" # its time goes into the FAT
-TZ=UTC make_esp
+# Times go into the FAT; mtools takes this one for "now".
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-1767225600}" TZ=UTC
+touch -d "@$SOURCE_DATE_EPOCH" "$work/BOOTX64.EFI"
+make_esp
 uki="$work/BOOTX64.EFI"
 writing=yes
 step "taking the old partition table off $target ..."
