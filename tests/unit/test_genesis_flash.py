@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
@@ -209,6 +210,28 @@ def test_on_a_terminal_the_name_must_be_typed(uki: Path, disk: Path, typed: str,
         os.close(theirs)
     assert (done.returncode == 0) is taken, done.stderr
     assert (digest(disk) != before) is taken
+
+
+def test_what_is_taken_into_use_while_the_question_waits_is_refused_all_the_same(uki: Path, disk: Path):
+    before = digest(disk)
+    mine, theirs = pty.openpty()
+    argv = [str(FLASH), "--uki", str(uki), "--esp", "40M", str(disk)]
+    with (
+        open(disk, "rb") as used,
+        subprocess.Popen(argv, env=os.environ | {"PATH": diskkit.SBIN}, stdin=theirs, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(("    partition", "    no partitions")):
+                break
+        fcntl.lockf(used, fcntl.LOCK_SH)
+        os.write(mine, str(disk).encode() + b"\n")
+        said = process.stderr.read()
+        assert process.wait(60) == 1
+        os.close(mine)
+        os.close(theirs)
+    assert "another program holds a lock" in said
+    assert digest(disk) == before
 
 
 # ---- the same with real block devices; these need root and loop devices, and leave none behind
