@@ -403,7 +403,7 @@ def test_the_disk_below_an_encrypted_root_holds_the_running_system(machine: Mach
 
 @pytest.fixture
 def shims(tmp_path: Path) -> Path:
-    """Tools that count their calls, and kill everything after the call whose number is in STOP_AFTER."""
+    """Tools that count the calls that write, and kill everything after the one whose number is in STOP_AFTER."""
     folder = tmp_path / "shims"
     folder.mkdir()
     for tool in ("dd", "mke2fs", "sgdisk", "sync"):
@@ -411,6 +411,7 @@ def shims(tmp_path: Path) -> Path:
         path = folder / tool
         path.write_text(
             f'#!/bin/bash\n{real} "$@"; status=$?\n'
+            'case "$*" in of=*|*" of="*|*SPINE-PERSIST*|/*) ;; *) exit $status ;; esac\n'
             'exec 9>>"$CALLS"; flock 9; echo . >&9\n'
             '[ "$(wc -l <"$CALLS")" -ne "$STOP_AFTER" ] || kill -KILL 0\n'
             "exit $status\n"
