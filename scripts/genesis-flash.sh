@@ -99,6 +99,14 @@ judge_target() {
         die "$given exists and is not $size large: leave --size out to overwrite it, or name a new file. Nothing was written."
 }
 
+# judge_again: the answer took its time, and meanwhile a desktop may have mounted it.
+judge_again() {
+    local verdict
+    verdict="$(python3 "$LIB/target.py" --lines --least "$least" --input "$uki" "$target")" ||
+        die "${verdict:-$target cannot be judged any more}. Nothing was written."
+    [ "$(sed -n 3p <<<"$verdict")" = "$bytes" ] || die "$target is another disk than before. Nothing was written."
+}
+
 # confirm: the target's name, typed or given.
 confirm() {
     local answer
@@ -230,8 +238,11 @@ progress=(status=none)
 [ ! -t 2 ] || progress=(status=progress)
 
 cp --reflink=auto "$uki" "$work/BOOTX64.EFI"
-touch -d "@${SOURCE_DATE_EPOCH:-1767225600}" "$work/BOOTX64.EFI" # its time goes into the FAT
-TZ=UTC make_esp
+# Times go into the FAT; mtools takes this one for "now".
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-1767225600}" TZ=UTC
+touch -d "@$SOURCE_DATE_EPOCH" "$work/BOOTX64.EFI"
+make_esp
+[ -n "$made" ] || judge_again
 uki="$work/BOOTX64.EFI"
 writing=yes
 step "taking the old partition table off $target ..."
@@ -253,4 +264,8 @@ if [ -n "$made" ]; then
     target="$given"
 fi
 step "done: $target boots the spine"
-if [ "$kind" = disk ]; then note "boot the PC from it: its firmware's boot menu, UEFI entry"; else note "try it: scripts/boot-qemu.sh --efi $target"; fi
+if [ "$kind" = disk ]; then
+    note "boot the PC from it: its firmware's boot menu, UEFI entry"
+else
+    note "try it: scripts/boot-qemu.sh --efi $target"
+fi

@@ -21,7 +21,8 @@ start_efi() {
 judge_words() {
     local found
     command -v mcopy >/dev/null || return 0
-    found="$(MTOOLS_SKIP_CHECK=1 mcopy -i "$efi@@$ESP_AT" ::/EFI/BOOT/BOOTX64.EFI - 2>/dev/null | python3 "$LIB/mkuki.py" words - 2>/dev/null)" || return 0
+    found="$(MTOOLS_SKIP_CHECK=1 mcopy -i "$efi@@$ESP_AT" ::/EFI/BOOT/BOOTX64.EFI - 2>/dev/null |
+        python3 "$LIB/mkuki.py" words - 2>/dev/null)" || return 0
     [ "$with_exec" = no ] || [[ " $found " == *" bay0.exec "* ]] ||
         die "--exec needs the word bay0.exec, and the UKI on $efi has not got it: scripts/package-efi.sh --append bay0.exec, then flash again."
     [ "$accel" = kvm ] || [[ $found == *bay0.patience=* ]] ||

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
@@ -11,13 +12,15 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import diskkit
 import pytest
-from diskkit import SCRIPTS, digest, run
+from diskkit import SCRIPTS, run
+from diskkit import quick_digest as digest
 
 sys.path.insert(0, str(SCRIPTS / "lib"))
 import mkuki
@@ -29,6 +32,16 @@ ESP = 40 * MIB
 SIZE = 120 * MIB
 TOOLS = ("sgdisk", "mformat", "mcopy", "mke2fs", "e2fsck", "dumpe2fs")
 pytestmark = pytest.mark.skipif(not diskkit.have(*TOOLS), reason="gdisk, mtools or e2fsprogs is not installed")
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: what is written here is synced all the time."""
+    if not os.access("/dev/shm", os.W_OK) or shutil.disk_usage("/dev/shm").free < 10 * SIZE:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="genesis") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -89,17 +102,15 @@ def test_the_efi_partition_is_a_clean_fat32_of_its_own_size(uki: Path, tmp_path:
 def test_the_same_again_gives_the_same_boot_partition_and_a_new_persist_whatever_was_there(uki: Path, tmp_path: Path):
     disk = tmp_path / "disk.img"
     disk.write_bytes(os.urandom(SIZE))
-    for _ in range(2):
+    for _ in range(2):  # seconds apart
         done = flash(uki, disk, "--size", "120M", "--yes-destroy", str(disk))
         assert done.returncode == 0, done.stderr
         assert made(disk, uki) == []
-        with open(disk, "rb") as file:
-            file.seek(MIB)
-            first = file.read(4 * MIB)
     assert 'partition 2 "SPINE-PERSIST": 78.0 MiB' in done.stderr, "the second time says what the first one made"
     other = tmp_path / "other.img"
     assert flash(uki, other, "--size", "120M").returncode == 0
-    assert other.read_bytes()[MIB : 5 * MIB] == first
+    written = other.read_bytes()[MIB : MIB + ESP].rstrip(b"\0")  # behind it lies what lay there before
+    assert disk.read_bytes()[MIB : MIB + len(written)] == written
 
 
 # ---- wrong targets: each refused, and not a byte of it written
@@ -201,6 +212,28 @@ def test_on_a_terminal_the_name_must_be_typed(uki: Path, disk: Path, typed: str,
     assert (digest(disk) != before) is taken
 
 
+def test_what_is_taken_into_use_while_the_question_waits_is_refused_all_the_same(uki: Path, disk: Path):
+    before = digest(disk)
+    mine, theirs = pty.openpty()
+    argv = [str(FLASH), "--uki", str(uki), "--esp", "40M", str(disk)]
+    with (
+        open(disk, "rb") as used,
+        subprocess.Popen(argv, env=os.environ | {"PATH": diskkit.SBIN}, stdin=theirs, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(("    partition", "    no partitions")):
+                break
+        fcntl.lockf(used, fcntl.LOCK_SH)
+        os.write(mine, str(disk).encode() + b"\n")
+        said = process.stderr.read()
+        assert process.wait(60) == 1
+        os.close(mine)
+        os.close(theirs)
+    assert "another program holds a lock" in said
+    assert digest(disk) == before
+
+
 # ---- the same with real block devices; these need root and loop devices, and leave none behind
 
 can_loop = os.geteuid() == 0 and os.path.exists("/dev/loop-control") and diskkit.have("losetup", "mkswap", "swapon")
@@ -243,7 +276,7 @@ def test_devices_that_are_in_use_are_refused(uki: Path, disk: Path, tmp_path: Pa
             assert file.fileno() >= 0
         run("mkfs.ext4", "-q", "-F", device)
         (tmp_path / "mnt").mkdir()
-        assert run("mount", device, tmp_path / "mnt").returncode == 0
+        assert run("mount", "-o", "ro", device, tmp_path / "mnt").returncode == 0
         try:
             refused(uki, device, f"is mounted on {tmp_path / 'mnt'}")
         finally:
@@ -370,14 +403,15 @@ def test_the_disk_below_an_encrypted_root_holds_the_running_system(machine: Mach
 
 @pytest.fixture
 def shims(tmp_path: Path) -> Path:
-    """Tools that count their calls, and kill everything after the call whose number is in STOP_AFTER."""
+    """Tools that count the calls that write, and kill everything after the one whose number is in STOP_AFTER."""
     folder = tmp_path / "shims"
     folder.mkdir()
-    for tool in ("dd", "mke2fs", "mcopy", "e2fsck", "sgdisk", "sync"):
+    for tool in ("dd", "mke2fs", "sgdisk", "sync"):
         real = shutil.which(tool, path=diskkit.SBIN)
         path = folder / tool
         path.write_text(
             f'#!/bin/bash\n{real} "$@"; status=$?\n'
+            'case "$*" in of=*|*" of="*|*SPINE-PERSIST*|/*) ;; *) exit $status ;; esac\n'
             'exec 9>>"$CALLS"; flock 9; echo . >&9\n'
             '[ "$(wc -l <"$CALLS")" -ne "$STOP_AFTER" ] || kill -KILL 0\n'
             "exit $status\n"
@@ -401,12 +435,12 @@ def test_killed_after_any_tool_the_disk_is_all_old_or_all_new_or_nothing_on_it_i
     old = tmp_path / "old.efi"
     old.write_bytes(mkuki.join(diskkit.pe(), {".linux": diskkit.kernel(), ".initrd": b"old"}))
     assert flash(old, disk, "--yes-destroy", str(disk)).returncode == 0
-    shutil.copy(disk, tmp_path / "old.img")
+    run("cp", "--sparse=always", disk, tmp_path / "old.img")
     inside = slice(MIB, SIZE - MIB)
     before = disk.read_bytes()[inside]
     seen = []
     for after in range(1, 100):
-        shutil.copy(tmp_path / "old.img", disk)
+        run("cp", "--sparse=always", tmp_path / "old.img", disk)
         status = interrupted(uki, disk, shims, after)
         if status == 0:
             break

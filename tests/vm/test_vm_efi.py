@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -204,4 +205,33 @@ def test_it_boots_from_whatever_a_pc_has_and_the_boot_is_clean(bus: str, partiti
         assert re.search(r"init complete \(after_ms=\d+ dirty=no\)", machine.console)
         assert f"persist mounted (device={partition})" in machine.console
         assert machine.quit().status == 0
+    os.unlink(disk)
+
+
+def boot_entry_with_words(entry: bytes, words: str) -> bytes:
+    """Return a Boot#### variable (UEFI specification, 3.1.3) as efivarfs shows it, with `words` as its load options."""
+    at = 4 + 6  # efivarfs's attributes; the entry's own, and the length of its path
+    while entry[at : at + 2] != b"\0\0":
+        at += 2
+    end = at + 2 + int.from_bytes(entry[8:10], "little")
+    return entry[:end] + words.encode("utf-16-le") + b"\0\0"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("enforced", [True, False])
+def test_words_from_a_boot_entry_are_ignored_with_secure_boot_and_taken_without(enforced: bool, folder: str, signed: str):
+    disk = flash(f"{folder}/words.img", signed)
+    variables = "/sys/firmware/efi/efivars"
+    guid = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    with harness.vm(efi=("--efi", disk, *(ENFORCED if enforced else ())), qemu=("-action", "reboot=reset")) as machine:
+        machine.wait_console(harness.COMPLETE)
+        shown = machine.out(f"modprobe efivarfs; mount -t efivarfs none {variables}; base64 -w0 {variables}/Boot0001-{guid}")
+        entry = base64.b64encode(boot_entry_with_words(base64.b64decode(shown), "console=ttyS0,115200 bay0.patience=7 bay0.console=debug")).decode()
+        machine.out(f"echo {entry} | base64 -d >/run/entry; cat /run/entry >{variables}/Boot0077-{guid}")
+        machine.out(f"printf '\\7\\0\\0\\0\\167\\0' >/run/next; cat /run/next >{variables}/BootNext-{guid}")
+        first = len(machine.console)
+        machine.send("bay0 reboot")
+        machine.wait_console(r"starting Boot0077", 240, after=first)
+        patience = machine.wait_console(r"bay0: starting .*patience=([0-9.]+)", 240, after=first)[1]
+        assert patience == ("5.0" if enforced else "7.0")
     os.unlink(disk)
