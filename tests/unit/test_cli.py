@@ -26,7 +26,7 @@ from bay0.reactor import Reactor
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
-    "image", "events", "completion", "nack", "governor", "doctor", "support", "validate",
+    "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "tenant", "ask",
 )  # fmt: skip
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",
