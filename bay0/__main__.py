@@ -49,7 +49,7 @@ def _be_forwarder() -> int:
 
     for name in lazy.UNUSED_BY_PID1:
         lazy.load(name)
-    with precompiled.used():
+    with precompiled.used(precompiled.FORWARDER):
         from bay0 import forwarder
     gc.freeze()
     gc.enable()

@@ -288,6 +288,7 @@ class Forwarder:
         account.open -= 1
         account.bytes_in += session.bytes_in
         account.bytes_out += session.bytes_out
+        self.decided(session)
         if door.shut and self._doors.get(door.name) is door:
             door.shut = False
             self._open(door)
@@ -328,10 +329,9 @@ class Forwarder:
             return
         unsaid, self._unsaid = self._unsaid, 0
         who = session.speaker
-        took_ms = int((self.reactor.clock() - session.began) * 1000) if session.began else 0
         self.say(
             op="decision", name=session.door.name, verdict=session.verdict, why=session.why[:200], pid=who.pid, uid=who.uid, comm=who.name[:32],
-            status=session.status, bytes_in=session.bytes_in, bytes_out=session.bytes_out, took_ms=took_ms, unsaid=unsaid,
+            status=session.status, bytes_in=session.bytes_in, bytes_out=session.bytes_out, took_ms=int(session.took_s * 1000), unsaid=unsaid,
         )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class Session:
     began: float = 0.0
     verdict: str = ""
     why: str = ""
+    took_s: float = 0.0  # until the verdict
     flight: Flight | None = None
     _head: http.Head | None = None
     _inbox: bytearray = field(factory=bytearray)
@@ -69,6 +70,7 @@ class Session:
     _abrupt: bool = False
     _deaf: bool = False  # the client will send no more
     _idle: bool = False
+    _thrown: int = 0  # bytes that came after the answer
 
     def begin(self) -> None:
         """Read."""
@@ -113,7 +115,8 @@ class Session:
             except Refusal as refusal:
                 self.refuse(refusal)
         elif self.state is S.LINGER:
-            if self.bytes_in > LINGER_BYTES:
+            self._thrown += len(data)
+            if self._thrown > LINGER_BYTES:
                 self.close()
         elif self.state in (S.TURN, S.FLIGHT):
             self.refuse(Refusal(400, "one_request", "one request a connection: nothing may follow it"))
@@ -323,7 +326,6 @@ class Session:
         with contextlib.suppress(OSError):
             self.peer.shutdown(socket.SHUT_WR)
         self._enter(S.LINGER, LINGER_S)
-        self.bytes_in = 0  # from here on counted against what may be thrown away
         self._watch()
 
     def _enter(self, state: S, seconds: float) -> None:
@@ -355,8 +357,7 @@ class Session:
 
     def _note(self, verdict: str, why: str) -> None:
         if not self.verdict:
-            self.verdict, self.why = verdict, why
-            self.house.decided(self)
+            self.verdict, self.why, self.took_s = verdict, why, self.house.reactor.clock() - self.began
 
     def close(self) -> None:
         """End it, whatever it is doing; harmless if it has ended."""
@@ -366,4 +367,5 @@ class Session:
         self._drop_out()
         self.house.reactor.unwatch(self.peer.fileno())
         self.peer.close()
+        self._note("gone", "bay0 closed the door")
         self.house.left(self)

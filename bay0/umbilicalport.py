@@ -96,8 +96,7 @@ class Umbilical:
             self._make(CONSOLE_NAME, self.run, 0o600)
             self.grant(CONSOLE_NAME, 0, "", uids=1)
         if UMBILICAL not in self.services.specs:
-            python = "python" in os.path.basename(sys.executable)  # else it is the frozen program, in which nothing else says so reliably
-            argv = self.argv or ((sys.executable, "-m", "bay0", FORWARDER) if python else (sys.executable, FORWARDER))
+            argv = self.argv or _program()
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
             self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=self._link.lend, limits=limits)
         if UMBILICAL not in self.engine.instances:
@@ -124,7 +123,8 @@ class Umbilical:
 
         Harmless when it is open. `RefusedError` if it cannot be made, `BadNameError` if that is no persona's name.
         """
-        directory = f"{self.run}/personas/{names.persona(name).podman}"
+        persona = names.persona(name)
+        name, directory = persona.semantic, f"{self.run}/personas/{persona.podman}"
         self.begin()
         if name not in self._doors:
             if len(self._doors) >= DOORS_MAX:
@@ -178,7 +178,10 @@ class Umbilical:
         self._link.send(self._tenant)
 
     def warm(self, done: Done) -> None:
-        """Wait for the server's health, then for one token. value: {"first_token_s"}; bound: bounds.umbilical_warm."""
+        """Wait for the server's health, then for one token. value: {"first_token_s"}; bound: bounds.umbilical_warm.
+
+        Say `tenant("warming", group=...)` first: without the group nobody is believed to be the server.
+        """
         self._link.ask("warm", self.bounds.umbilical_warm, done)
 
     def drain(self, done: Done) -> None:
@@ -237,7 +240,7 @@ class Umbilical:
         numbers = {key: int(message[key]) for key in ("pid", "uid", "status", "bytes_in", "bytes_out", "took_ms")}
         unsaid, self._unlogged = self._unlogged + int(message["unsaid"]), 0
         more = {"not_logged": unsaid} if unsaid else {}
-        say = self.log.info if message["verdict"] == "served" else self.log.warning
+        say = self.log.info if message["verdict"] in ("served", "gone") else self.log.warning
         texts = {key: plain(message[key], most) for key, most in (("name", 60), ("verdict", 20), ("why", TEXT_MAX), ("comm", 32))}
         say("umbilical decision", **texts, **numbers, **more)
 
@@ -250,6 +253,12 @@ class Umbilical:
     def _beaten(self, ok: bool, _why: str, value: dict[str, Any]) -> None:  # noqa: FBT001 - as all answers come
         if ok:
             self.facts_seen = value
+
+
+def _program() -> tuple[str, ...]:
+    """Return how to start this program as the forwarder. Frozen without PyInstaller's hooks, it has no `sys.frozen`: its name tells."""
+    interpreted = os.path.basename(sys.executable).startswith("python")
+    return (sys.executable, "-m", "bay0", FORWARDER) if interpreted else (sys.executable, FORWARDER)
 
 
 def _make_directory(path: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,63 @@ def test_the_consoles_terminal_is_the_preferred_one(tmp_path: Path, active: str,
 
 def test_without_a_console_there_is_no_terminal(tmp_path: Path) -> None:
     assert console_tty(str(tmp_path / "none")) is None
+
+
+# ---- what it is given
+
+
+@in_child
+def test_a_service_finds_what_it_was_lent_as_descriptor_3_and_a_new_one_at_each_start() -> None:
+    ends: list[socket.socket] = []
+
+    def lend() -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ends.append(ours)
+        return theirs
+
+    bench = Bench("sh", "-c", "echo hello >&3; exec sleep 100", lend=lend).send(E.START).until(S.RUNNING)
+    ends[0].settimeout(10)
+    assert ends[0].recv(10) == b"hello\n"
+    os.kill(bench.pid, signal.SIGKILL)
+    bench.until(S.WAITING).until(S.RUNNING)
+    ends[1].settimeout(10)
+    assert ends[1].recv(10) == b"hello\n"
+    assert ends[0].recv(10) == b"", "of the first nothing is left open on our side"
+
+
+@in_child
+def test_a_service_that_cannot_be_lent_its_socket_is_tried_again() -> None:
+    tries: list[int] = []
+
+    def lend() -> socket.socket:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("no descriptor is left")
+        return socket.socketpair()[1]
+
+    Bench("sleep", "100", lend=lend).send(E.START).until(S.RUNNING)
+    assert len(tries) == 3
+
+
+@in_child
+def test_a_service_gets_its_limits_before_it_starts_and_without_them_it_does_not(tmp_path: Path) -> None:
+    cgroup.ROOT = str(tmp_path)
+    group = tmp_path / "services" / "thing"
+    group.mkdir(parents=True)
+    for path in (tmp_path / "cgroup.controllers", tmp_path / "cgroup.procs", group / "memory.max"):
+        path.touch()
+    bench = Bench("sleep", "100", limits={"memory.max": "1000000", "pids.max": "4"}).send(E.START).until(S.WAITING)
+    assert bench.log.of("service started") == []
+    (group / "pids.max").touch()
+    bench.until(S.RUNNING)
+    assert [(group / name).read_text() for name in ("memory.max", "pids.max")] == ["1000000", "4"]
+
+
+@in_child
+def test_a_service_that_is_killed_for_hanging_is_started_again() -> None:
+    bench = Bench("sleep", "100").send(E.START).until(S.RUNNING)
+    first = bench.pid
+    bench.services.kill(NAME)
+    bench.services.kill("sys://other")
+    bench.until(S.WAITING).until(S.RUNNING)
+    assert bench.pid != first
