@@ -35,8 +35,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -d "$(dirname "$out")" ] || [ "$(dirname "$out")" = "$BUILD" ] || die "the directory $(dirname "$out") does not exist: make it first."
-[ ! -e "$out" ] || is_image_archive "$out" || die "$out exists and is no image archive: name another file with -o."
+check_output "$out"
 become_root "$TOP/scripts/mkai.sh" "${arguments[@]}"
 need_command mmdebstrap "install Debian's mmdebstrap, or let scripts/quickstart.sh do it."
 
@@ -56,13 +55,9 @@ unpack_wheels() {
 freeze_server() {
     mkdir -p "$WORK/src/ai" "$WORK/src/lib" "$WORK/out"
     cp "$TOP"/services/ai/serve.{py,spec} "$WORK/src/ai/"
+    # PyInstaller wants to see what llama.cpp is linked to.
     cp -L "$libraries"/usr/lib/x86_64-linux-gnu/lib{gomp.so.1,stdc++.so.6,gcc_s.so.1} "$WORK/src/lib/"
-    in_buildroot --ro "$WORK/src" /src --rw "$WORK/out" /out -- env LD_LIBRARY_PATH=/src/lib \
-        /opt/freeze/bin/pyinstaller --noconfirm --log-level WARN \
-        --distpath /out --workpath /tmp/freeze /src/ai/serve.spec >"$BUILD/freeze-ai.log" 2>&1 || {
-        tail -n 20 "$BUILD/freeze-ai.log" >&2
-        die "PyInstaller could not freeze the server (its log is build/freeze-ai.log)."
-    }
+    freeze_for_image /src/ai/serve.spec
 }
 
 # make_root: the image's root in WORK/root: the program, its libraries, two accounts and empty places to mount on.
@@ -79,6 +74,7 @@ make_root() {
 # try_image: the server starts in its own root and finds its model, before anybody else has to.
 try_image() {
     local answer
+    # shellcheck disable=SC2016  # the inner shell's arguments
     answer="$(unshare --mount --propagation private -- bash -euc '
         mkdir "$1/root/model"; mount --bind "$1/model/model" "$1/root/model"
         mount -t proc proc "$1/root/proc"

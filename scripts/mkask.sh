@@ -8,7 +8,8 @@
 #   -o FILE   the archive; an older archive there is replaced, any other file is not
 #
 # All of it comes out of the Alpine wheel that the spine is built from, checked by apk's
-# SHA-1 of each file: no network, no podman or docker. The same inputs give the same bytes.
+# SHA-1 of each file: no network, no podman or docker. The same inputs give the same bytes;
+# times come from SOURCE_DATE_EPOCH, by default the last commit's, as in the spine itself.
 #
 # Then: scripts/mkpersist.sh --image build/spine-ai.tar --image build/persona-ask.tar
 set -euo pipefail
@@ -34,8 +35,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -d "$(dirname "$out")" ] || [ "$(dirname "$out")" = "$BUILD" ] || die "the directory $(dirname "$out") does not exist: make it first."
-[ ! -e "$out" ] || is_image_archive "$out" || die "$out exists and is no image archive: name another file with -o."
+check_output "$out"
 become_root "$TOP/scripts/mkask.sh" "${arguments[@]}"
 
 begin_image

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts/quickstart.sh [--build-only] [--rebuild]
+# Usage: scripts/quickstart.sh [--with-ai] [--build-only] [--rebuild]
 #
 # From a fresh clone to a running spine on Debian 12 or newer: installs the host tools
 # that are missing (apt-get, with sudo if you are not root), builds the spine, makes a
@@ -9,6 +9,8 @@
 # </dev/null) it boots, shows the serial console and how long each boot step took, powers
 # off, and exits 0 only if the boot completed. A second run reuses what has not changed.
 #
+#   --with-ai      also build the AI tenant's image and the sample persona `ask`, put both on
+#                  a persist disk of its own (persist-ai.img) and boot that, with more memory
 #   --build-only   stop after the build
 #   --rebuild      build even if nothing has changed
 set -euo pipefail
@@ -19,11 +21,15 @@ LIB="$(dirname "$0")/lib"
 . "$LIB/inputs.sh"
 # shellcheck source=lib/host-tools.sh
 . "$LIB/host-tools.sh"
+# shellcheck source=lib/image-build.sh
+. "$LIB/image-build.sh"
 
+with_ai=no
 build_only=no
 rebuild=no
 while [ $# -gt 0 ]; do
     case $1 in
+        --with-ai) with_ai=yes ;;
         --build-only) build_only=yes ;;
         --rebuild) rebuild=yes ;;
         -h | --help) help_from "$0"; exit 0 ;;
@@ -44,20 +50,43 @@ build_if_changed() {
     "$TOP/scripts/mkspine.sh"
 }
 
-make_persist() {
-    if [ -f "$TOP/persist.img" ]; then
-        step "persist.img is there: keeping it and what it holds"
-    else
-        step "making a persist disk ..."
-        "$TOP/scripts/mkpersist.sh" >&2
+# image_if_changed ai|ask FILE: the archive of the AI tenant or of the persona `ask`.
+image_if_changed() {
+    local beside="$BUILD/image-$1.inputs"
+    if [ "$rebuild" = no ] && [ -f "$2" ] && [ "$(cat "$beside" 2>/dev/null)" = "$(image_inputs "$1")" ]; then
+        step "${2#"$TOP"/} is built and nothing has changed"
+        return
     fi
+    rm -f "$beside"
+    "$TOP/scripts/mk$1.sh"
+    image_inputs "$1" >"$beside"
+}
+
+# build_ai: both archives, and what that cost.
+build_ai() {
+    local from="$SECONDS"
+    step "building the AI tenant (127 MB to download the first time) ..."
+    image_if_changed ai "$BUILD/spine-ai.tar"
+    image_if_changed ask "$BUILD/persona-ask.tar"
+    step "the AI took $((SECONDS - from)) s, and $(du -cm "$BUILD"/{spine-ai,persona-ask}.tar "$CACHE"/wheels-ai-* "$CACHE"/ai-libraries-* | tail -n 1 | cut -f1) MB in build/"
+}
+
+make_persist() {
+    local images=()
+    if [ -f "$disk" ]; then
+        step "${disk#"$TOP"/} is there: keeping it and what it holds"
+        return
+    fi
+    step "making a persist disk ..."
+    [ "$with_ai" = no ] || images=(--image "$BUILD/spine-ai.tar" --image "$BUILD/persona-ask.tar")
+    "$TOP/scripts/mkpersist.sh" "${images[@]}" "$disk" >&2
 }
 
 # show_boot: no terminal, so show what a user would look at, and judge the boot.
 show_boot() {
     local status=0
     step "booting the spine without a terminal: its serial console, then its boot steps"
-    "$TOP/scripts/boot-qemu.sh" --persist "$TOP/persist.img" --timeout 240 --show-console \
+    "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem" --timeout 240 --show-console \
         --exec 'bay0 status; echo; bay0 boot' >"$BUILD/quickstart.out" || status=$?
     echo
     cat "$BUILD/quickstart.out"
@@ -65,12 +94,20 @@ show_boot() {
     step "the spine booted, reported and powered off. Run this in a terminal to use its console."
 }
 
+disk="$TOP/persist.img"
+mem=1024
+if [ "$with_ai" = yes ]; then
+    disk="$TOP/persist-ai.img"
+    mem=2048
+fi
 build_if_changed
+[ "$with_ai" = no ] || { ensure_host_tools build; build_ai; }
 [ "$build_only" = no ] || { step "built; boot it with scripts/boot-qemu.sh"; exit 0; }
 ensure_host_tools vm
 make_persist
 if [ -t 0 ] && [ -t 1 ]; then
     step "booting; you will be at the spine's console"
-    exec "$TOP/scripts/boot-qemu.sh" --persist "$TOP/persist.img"
+    [ "$with_ai" = no ] || note "to ask: bay0 image load /persist/images/persona-ask.tar; bay0 persona create ask; bay0 persona start ask; bay0 persona shell ask"
+    exec "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem"
 fi
 show_boot

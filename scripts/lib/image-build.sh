@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # the variables are those of inputs.sh and of the scripts that source this
-# What the makers of image archives (mkai.sh, mkask.sh) share.
+# shellcheck disable=SC2154,SC2034  # the variables are those of inputs.sh and of the scripts that source this
+# What the makers of image archives (mkai.sh, mkask.sh, mkaiclient.sh) share.
 
 # Files in these images carry this time, not the last commit's: the same inputs give the same image at every commit, and
 # podman on the spine then finds that it has it. 1 January 2026.
@@ -9,7 +9,7 @@ IMAGE_EPOCH=1767225600
 # debian_tree NAME LIST: the packages of a list, unpacked in build/cache; prints the directory.
 debian_tree() {
     local dir hooks=()
-    dir="$CACHE/$1-$(cat "$2" | sha256sum | cut -c1-12)"
+    dir="$CACHE/$1-$(sha256sum <"$2" | cut -c1-12)"
     if [ ! -d "$dir" ]; then
         step "fetching Debian's $(names_in "$2" | paste -sd' ') ..."
         rm -rf "$dir.part"
@@ -21,6 +21,21 @@ debian_tree() {
     echo "$dir"
 }
 
+# check_output FILE: only an image archive is ever replaced.
+check_output() {
+    [ -d "$(dirname "$1")" ] || [ "$(dirname "$1")" = "$BUILD" ] || die "the directory $(dirname "$1") does not exist: make it first."
+    [ ! -e "$1" ] || is_image_archive "$1" || die "$1 exists and is no image archive: name another file with -o."
+}
+
+# freeze_for_image ARGS...: PyInstaller in the build root over WORK/src, into WORK/out. /src/lib holds libraries, if there are any.
+freeze_for_image() {
+    in_buildroot --ro "$WORK/src" /src --rw "$WORK/out" /out -- env LD_LIBRARY_PATH=/src/lib \
+        /opt/freeze/bin/pyinstaller --noconfirm --log-level WARN --distpath /out --workpath /tmp/freeze "$@" >"$BUILD/freeze-image.log" 2>&1 || {
+        tail -n 20 "$BUILD/freeze-image.log" >&2
+        die "PyInstaller could not freeze the program (its log is build/freeze-image.log)."
+    }
+}
+
 # begin_image: the lock, a work directory that is removed however this ends, and root.
 begin_image() {
     umask 022
@@ -30,6 +45,17 @@ begin_image() {
     flock -n 9 || { note "another build is running in this checkout: waiting for it"; flock 9; }
     WORK="$(mktemp -d "$BUILD/image.XXXXXX")"
     trap 'rm -rf "$WORK"' EXIT
+}
+
+# image_inputs ai|ask: a hash over what goes into an image, so that quickstart.sh builds only what has changed.
+image_inputs() {
+    local files=(scripts/lib/{archive.py,image-build.sh})
+    case $1 in
+        ai) files+=(scripts/mkai.sh scripts/lib/{closure,packtree,check_rootfs}.py scripts/lock/{ai,ai-packages,freeze,buildroot-packages}.txt
+            services/ai/serve.{py,spec}) ;;
+        ask) files+=(scripts/mkask.sh scripts/lib/mkimage.py scripts/lock/alpine.txt personas/ask/ask) ;;
+    esac
+    (cd "$TOP" && hash_of "${files[@]}")
 }
 
 # publish_image FILE NAME: the finished archive in WORK gets its name; sizes and digest are said.

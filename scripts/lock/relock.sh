@@ -4,7 +4,8 @@
 # Resolves freeze.in and unit.in anew for the Python of the build root and
 # rewrites freeze.txt and unit.txt: every wheel with its version and sha256.
 # Then test.in, lint.in and tox.in, at the same versions, for whatever Python a
-# developer has; that takes uv (pip install uv).
+# developer has; that takes uv (pip install uv). ai-client.in likewise; ai.txt is kept
+# by hand, because a new llama.cpp or model is chosen, measured and tried.
 # Run it only to move to newer versions; read the diff before committing it.
 set -euo pipefail
 # shellcheck source=../lib/say.sh
@@ -44,7 +45,11 @@ fetch_wheels "$tmp/unit" -r unit.in -c <(sed -n 's/ \\$//p' "$tmp/freeze.txt")
 for wheel in "$tmp"/freeze/*.whl; do rm -f "$tmp/unit/$(basename "$wheel")"; done
 { echo "# Made by relock.sh from unit.in: do not edit."; lock_lines "$tmp/unit"; } > "$tmp/unit.txt"
 
-mv "$tmp/freeze.txt" "$tmp/unit.txt" .
+step "resolving ai-client.in"
+fetch_wheels "$tmp/ai-client" -r ai-client.in
+{ echo "# Made by relock.sh from ai-client.in: do not edit."; lock_lines "$tmp/ai-client"; } > "$tmp/ai-client.txt"
+
+mv "$tmp/freeze.txt" "$tmp/unit.txt" "$tmp/ai-client.txt" .
 for name in test lint tox; do
     step "resolving $name.in"
     uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

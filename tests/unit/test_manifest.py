@@ -48,7 +48,8 @@ def test_an_image_is_all_a_manifest_needs() -> None:
 @pytest.mark.parametrize("path", sorted(TOP.glob("personas/*/persona.toml")), ids=lambda path: path.parent.name)
 def test_every_sample_loads(path: Path) -> None:
     sample = load(path.read_text(), str(path))
-    assert sample.image == IMAGE, "the samples work offline"
+    made_by = TOP / f"scripts/mk{path.parent.name}.sh"
+    assert sample.image == IMAGE or made_by.exists(), "a sample is made of what the spine brings, or a script makes its image"
     assert sample.description
     assert "TERM" in " ".join(sample.command), "the first process of a sample stops at once"
 
