@@ -192,6 +192,17 @@ def test_it_is_green_if_bay0_listens_and_the_ai_answers_from_its_cgroup_and_thro
         assert see("umbilical", spine, kernel) == GREEN
 
 
+def test_the_forwarder_that_bay0_lent_its_socket_to_is_believed_too(spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ai(spine, ServerS.READY)
+    checks(spine, ok=True)
+    in_group(monkeypatch, kernel, "/tenants/libpod-7")
+    mine = os.getpid()
+    monkeypatch.setattr(validate.os, "getpid", lambda: 1)
+    spine.services.owns = lambda name, pid, _group: (name, pid) == ("sys://umbilical", mine)
+    with listener(kernel.umbilical):
+        assert see("umbilical", spine, kernel) == GREEN
+
+
 @pytest.mark.parametrize(("group", "alive"), [("/tenants/libpod-70", True), ("/personas/libpod-7", True), ("/", True), ("/tenants/libpod-7", False)])
 def test_an_impostor_at_the_ais_own_socket_is_red_and_named(
     spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, group: str, alive: bool
@@ -222,7 +233,7 @@ def test_an_impostor_on_the_umbilical_is_red_and_named_whatever_the_ai_does(
     with listener(kernel.umbilical):
         said = why(see("umbilical", spine, kernel))
     assert f"an impostor answers at {kernel.umbilical}: pid " in said
-    assert "bay0 itself does not listen there" in said
+    assert "it is neither bay0 nor its forwarder" in said
 
 
 def test_a_socket_that_nobody_listens_on_is_red(spine: Any, kernel: Kernel) -> None:
