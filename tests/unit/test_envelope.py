@@ -56,6 +56,7 @@ def group(tmp_path: Path, *pids: int) -> str:
     (directory / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
     for name, text in (("memory.max", "1024"), ("memory.swap.max", "0"), ("cpu.max", "max 100000"), ("cpu.weight", "20"), ("pids.max", "64")):
         (directory / name).write_text(f"{text}\n")
+    (tmp_path / "tenants" / "cpu.weight").write_text("30\n")
     return str(directory)
 
 
@@ -66,6 +67,7 @@ def test_every_property_is_read_of_a_process_that_has_no_envelope(tmp_path: Path
     assert found.found["net namespace"] == found.found["pid namespace"] == "the spine's"
     assert found.found["user"] == f"uid {os.getuid()}, gid {os.getgid()}"
     assert (found.found["memory"], found.found["processes"]) == ("1024", "64")
+    assert found.found["processor weight"] == "30", "the larger of its own and of the group above it, which counts against personas"
 
 
 def test_where_the_processes_of_a_group_disagree_all_values_are_shown(tmp_path: Path) -> None:
