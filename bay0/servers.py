@@ -7,6 +7,7 @@ that cannot be helped by another one (no image, no model, no envelope) is its la
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -39,7 +40,8 @@ MODEL_VARIABLE = "SPINE_AI_MODEL"
 UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe's, which is behind the last persona's
 MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
 CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
-SHARES = 512  # of 1024: a weight below the 100 that personas have
+SHARES = 512  # of 1024: a weight below the 100 that personas have, among its siblings ...
+TENANTS_WEIGHT = 20  # ... and of all tenants together, against all personas: each weight counts among siblings only
 WEIGHT_OF_PERSONAS = 100
 PIDS = 64
 OOM_SCORE = 800  # far above personas (300): whoever needs memory, it is the one that goes
@@ -131,6 +133,8 @@ class Servers(ContainerPort):
             spec = self._spec(instance, config)
         except RefusedError as error:
             return E.FAULT, f"its socket's directory could not be made: {error}"
+        with contextlib.suppress(OSError):  # the envelope is read back, and this with it
+            cgroup.weigh(f"{cgroup.ROOT}{self.group}", TENANTS_WEIGHT)
         ran: Verdict = yield from self._made(spec)
         if ran.outcome is Outcome.NO_IMAGE:
             loaded = yield from self._load()

@@ -22,7 +22,7 @@ from bay0.effects.shield import WATCHDOG_S
 from bay0.freezer import Freezer
 from bay0.machines import persona, server, tenant
 from bay0.state import paths
-from bay0.umbilicalplaces import CONSOLE, TENANT_SOCKET
+from bay0.umbilicalplaces import CONSOLE, TENANT_SOCKET, UMBILICAL
 from bay0.verdict import COMPONENTS, GREEN, Finding, red, yellow
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def freezer(look: Look) -> Finding | flow.Flow[Finding]:
 
 
 def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
-    """See that bay0 itself listens at the AI's socket, and that the AI answers through it. Without an AI there is nothing to be well."""
+    """See that bay0 or its forwarder listens at the AI's socket, and that the AI answers through it. Without an AI there is nothing to be well."""
     path = look.kernel.umbilical
-    impostor = _listens(path) if os.path.lexists(path) else ""
+    impostor = _listens(look, path) if os.path.lexists(path) else ""
     if impostor:
         return red(impostor)
     ai = look.spine.engine.instances.get("sys://ai")
@@ -117,15 +117,16 @@ def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
     return _ai_answers(look)
 
 
-def _listens(path: str) -> str:
-    """Say who it is that listens there, if it is not PID 1; a file of that name proves nothing."""
+def _listens(look: Look, path: str) -> str:
+    """Say who it is that listens there, if it is neither PID 1 nor the forwarder it lent the socket to; a file of that name proves nothing."""
     try:
         found = answerer(path)
     except OSError as error:
         return f"nobody answers at {path}: {error.strerror}"
     if not found.alive:
         return f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace"
-    return "" if found.pid == os.getpid() else f"an impostor answers at {path}: {_shown(found)}; bay0 itself does not listen there"
+    ours = found.pid == os.getpid() or look.spine.services.owns(UMBILICAL, found.pid, found.group)
+    return "" if ours else f"an impostor answers at {path}: {_shown(found)}; it is neither bay0 nor its forwarder"
 
 
 def _ai_answers(look: Look) -> flow.Flow[Finding]:

@@ -109,6 +109,12 @@ def prefer(directory: str, weight: int) -> None:
             control.write(str(min(weight, 1000) if "bfq" in name else weight))
 
 
+def weigh(directory: str, weight: int) -> None:
+    """Give the group a share of the processors against its siblings (cpu.weight), 1 to 10000, 100 is the default. `OSError` where it has none."""
+    with open(f"{directory}/cpu.weight", "w", encoding="ascii") as control:
+        control.write(str(weight))
+
+
 def remove_all(directory: str) -> bool:
     """Remove the group and those in it if they are empty; tell whether it is gone."""
     with contextlib.suppress(OSError), os.scandir(directory) as found:

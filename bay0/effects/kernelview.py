@@ -53,7 +53,7 @@ def look(directory: str) -> View:
         "memory": _read(f"{directory}/memory.max").strip(),
         "swap": _read(f"{directory}/memory.swap.max").strip(),
         "processors": _read(f"{directory}/cpu.max").strip(),
-        "processor weight": _read(f"{directory}/cpu.weight").strip(),
+        "processor weight": _weight(directory),
         "processes": _read(f"{directory}/pids.max").strip(),
         "oom score": _all(pids, lambda pid: _read(f"{PROC}/{pid}/oom_score_adj").strip()),
     }
@@ -100,6 +100,11 @@ def _ids(status: dict[str, str], key: str) -> str:
 def _capabilities(status: dict[str, str]) -> str:
     masks = {key: status.get(key, "?").lstrip("0") or "0" for key in CAPABILITIES}
     return "0" if set(masks.values()) == {"0"} else " ".join(f"{key} {mask}" for key, mask in masks.items() if mask != "0")
+
+
+def _weight(directory: str) -> str:
+    """Return the larger of its own weight and that of the group above it: the one counts among siblings there, the other against personas."""
+    return max((_read(f"{each}/cpu.weight").strip() for each in (directory, os.path.dirname(directory))), key=lambda text: int(text or 0))
 
 
 def _own(pid: int, kind: str) -> str:

@@ -104,11 +104,12 @@ class State:
     timers: Timers
     asked: list[tuple[str, dict[str, Any]]] = field(factory=list)
     answer: Answer = field(factory=lambda: Answer(value=True))
+    answers: dict[str, Answer] = field(factory=dict)  # by operation; `answer` for all others
     healthy: bool = True
 
     def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         self.asked.append((op, arguments))
-        self.timers.call_later(0.01, lambda: done(self.answer))
+        self.timers.call_later(0.01, lambda: done(self.answers.get(op, self.answer)))
 
 
 class Bench:

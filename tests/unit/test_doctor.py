@@ -190,12 +190,35 @@ def test_the_governors_picture_is_whole_when_there_is_nothing_to_see() -> None:
 # ---- the verbs
 
 
+AI = {"name": "sys://ai", "state": "ready", "why": "it made its first token", "attempts": 0, "since_ms": 0, "remedy": ""}
+
+
+@pytest.mark.parametrize(
+    ("keys", "what", "help_", "level"),
+    [
+        ({"state": "failed", "why": "no image", "remedy": "load it"}, "failed: no image", "load it; then `bay0 tenant start ai`", "error"),
+        ({"state": "stuck"}, "stuck: ", "`bay0 storage`", "error"),
+        ({"state": "waiting", "attempts": 3}, "tried again (attempt 3)", "`bay0 tenant show ai`", "warning"),
+        ({"state": "warming"}, "it has been `warming` for 10m00s", "`bay0 tenant restart ai`", "error"),
+    ],
+)
+def test_an_ai_that_is_not_well_is_a_finding_with_what_helps(keys: dict[str, Any], what: str, help_: str, level: str) -> None:
+    (found,) = doctor.findings({**STATUS, "up_ms": 600_000}, servers=[{**AI, **keys}])
+    assert (what in found.what, help_ in found.help, found.level, found.component) == (True, True, level, "sys://ai")
+
+
+@pytest.mark.parametrize("state", ["ready", "paused", "stopped"])
+def test_an_ai_that_serves_or_rests_is_none(state: str) -> None:
+    assert doctor.findings({**STATUS, "up_ms": 600_000}, servers=[{**AI, "state": state}]) == []
+
+
 class Spine:
     """Answers like PID 1."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = {
-            "status": STATUS, "persona.list": [PERSONA], "governor": GOVERNOR, "boots": {"this": {"steps": []}, "previous": [], "unread": None},
+            "status": STATUS, "persona.list": [PERSONA], "tenant.list": [AI], "tenant.show": AI,
+            "governor": GOVERNOR, "boots": {"this": {"steps": []}, "previous": [], "unread": None},
             "machines": STATUS["machines"], "image.list": RefusedError("images are on /persist"), "history": [{"why": "kept"}], **answers,
         }  # fmt: skip
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -230,7 +253,7 @@ def test_the_doctor_ends_with_0_when_there_is_nothing_and_with_1_when_there_is(s
 
 
 def test_the_doctor_makes_do_with_what_is_answered(spine: Spine, capsys: pytest.CaptureFixture[str]) -> None:
-    for method in ("persona.list", "governor", "boots"):
+    for method in ("persona.list", "tenant.list", "governor", "boots"):
         spine.answers[method] = RefusedError("not now")
     assert cli.main(["doctor"]) == 0
     assert capsys.readouterr().out == "nothing wrong found\n"
@@ -264,7 +287,7 @@ def test_a_bundle_has_everything_but_secrets(spine: Spine, tmp_path: Path, capsy
     assert cli.main(["support", str(file)]) == 0
     assert file.stat().st_mode & 0o777 == 0o600
     found = parts(file.read_bytes())
-    wanted = {f"{name}.json" for name in ("status", "personas", "boots", "machines", "governor", "journal")}
+    wanted = {f"{name}.json" for name in ("status", "personas", "tenants", "boots", "machines", "governor", "journal")}
     assert wanted | {"contents.txt", "doctor.txt", "log.jsonl", "cmdline.txt"} <= set(found)
     assert not [name for name, text in found.items() if "horse" in text or "hunter2" in text]
     manifest = json.loads(found["personas.json"])[0]["manifest"]

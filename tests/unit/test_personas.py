@@ -6,6 +6,7 @@ import pytest
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
 
 from bay0 import containers
+from bay0.errors import RefusedError
 from bay0.focus import config as focus_config
 from bay0.machines import MACHINES
 from bay0.machines.engine import Instance
@@ -289,3 +290,73 @@ def test_one_that_ends_is_not_in_front_any_more(bench: Bench) -> None:
     bench.wait(2)
     bench.send(E.STOP)
     assert switch.now is FocusState.NONE
+
+
+# ---- a way to the AI
+
+
+class Umbilical:
+    """Remembers doors."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+        self.broken = False
+
+    def prepare(self, name: str) -> str:
+        if self.broken:
+            raise RefusedError("64 doors already")
+        self.told.append(("prepare", name))
+        return f"/run/bay0/ai/personas/{name}"
+
+    def grant(self, name: str, uid_base: int, group: str) -> None:
+        self.told.append(("grant", name, uid_base, group))
+
+    def revoke(self, name: str) -> None:
+        self.told.append(("revoke", name))
+
+
+@pytest.fixture
+def umbilical(bench: Bench) -> Umbilical:
+    made = Umbilical()
+    bench.port.umbilical = lambda: made  # type: ignore[assignment,return-value]
+    return made
+
+
+def test_a_persona_that_was_granted_ai_gets_a_directory_read_only_and_may_speak_once_it_runs(bench: Bench, umbilical: Umbilical) -> None:
+    path = bench.running(ai=True)
+    (_, spec), = [words for words in bench.podman.asked if words[0] == "run"]
+    assert (f"/run/bay0/ai/personas/{WORK}", "/run/ai", "ro") in spec.mounts
+    assert umbilical.told == [("prepare", WORK), ("grant", WORK, spec.uid_base, path[path.index("/personas") :])]
+
+
+@pytest.mark.parametrize("end", ["stops", "dies"])
+def test_its_way_to_the_ai_ends_with_it(bench: Bench, umbilical: Umbilical, end: str) -> None:
+    path = bench.running(ai=True)
+    if end == "dies":
+        bench.dies(path, 1)
+        bench.wait(3)
+    else:
+        bench.send(E.STOP)
+    assert umbilical.told[-1] == ("revoke", WORK)
+
+
+def test_a_start_that_fails_leaves_no_way_to_the_ai(bench: Bench, umbilical: Umbilical) -> None:
+    bench.podman.answers["run"] = [verdict("fault")]
+    bench.persona(ai=True)
+    bench.send(E.START)
+    assert umbilical.told == [("prepare", WORK), ("revoke", WORK)]
+
+
+def test_without_a_door_to_the_ai_a_persona_that_wants_one_does_not_start(bench: Bench, umbilical: Umbilical) -> None:
+    umbilical.broken = True
+    bench.persona(ai=True)
+    bench.send(E.START)
+    assert "its way to the AI could not be prepared: 64 doors already" in bench.journal.steps[-2].why
+    assert "run" not in bench.podman.verbs()
+
+
+def test_a_persona_without_ai_has_no_part_in_it(bench: Bench, umbilical: Umbilical) -> None:
+    bench.running()
+    (_, spec), = [words for words in bench.podman.asked if words[0] == "run"]
+    bench.send(E.STOP)
+    assert (umbilical.told, [mount for mount in spec.mounts if "/run" in mount[1]]) == ([], [])

@@ -283,3 +283,19 @@ Reactor()
 """
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_boot_without_an_ai_loads_nothing_for_one() -> None:
+    code = """
+import sys
+import bay0.init
+from bay0 import cmdline, log
+from bay0.effects.shield import Watchdog
+spine = bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog())
+late = ("bay0.servers", "bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.tenantverbs", "bay0.umbilicalport", "bay0.forwarder")
+assert not [name for name in late if name in sys.modules], [name for name in late if name in sys.modules]
+spine.need_umbilical().tenant("stopped", "", "")
+assert {"bay0.servers", "bay0.umbilicalport"} <= set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -20,9 +20,11 @@ from personakit import Bench as PersonaBench
 
 from bay0 import flow, validate
 from bay0.bounds import Bounds
+from bay0.effects.peers import Answerer
 from bay0.effects.shield import Watchdog
 from bay0.machines import MACHINES, persona
 from bay0.machines import tenant as tenants
+from bay0.machines.server import S as ServerS
 from bay0.state.link import Answer
 from bay0.validate import CHECKS, Kernel, Look
 from bay0.verdict import COMPONENTS, GREEN, Finding, Level
@@ -54,7 +56,7 @@ def kernel(tmp_path: Path) -> Kernel:
     (tmp_path / "manifest").write_text(json.dumps({"source_date_epoch": int(time.time() - HOUR)}))
     places = {
         "pressure": "pressure", "oom_score_adj": "score", "group": "group", "mounts": "mounts", "cgroups": "cg", "interfaces": "net",
-        "routes": "route", "manifest": "manifest", "umbilical": "ai.sock", "compositor": "wayland-0",
+        "routes": "route", "manifest": "manifest", "umbilical": "ai.sock", "tenant": "server.sock", "compositor": "wayland-0",
     }  # fmt: skip
     return Kernel(**{key: str(tmp_path / name) for key, name in places.items()})
 
@@ -81,7 +83,7 @@ def spine(tmp_path: Path) -> Any:
     return SimpleNamespace(
         bounds=Bounds(), boot_id="boot-1", state=State(), stages=SimpleNamespace(known=True), watchdog=watchdog, reactor=timers,
         engine=SimpleNamespace(instances={}, clock_ms=lambda: int(timers.now * 1000), patience=1.0),
-        services=SimpleNamespace(owns=lambda name, pid, _group: (name, pid) == ("sys://ai", os.getpid())),
+        services=SimpleNamespace(owns=lambda *_: False), servers=None,
     )  # fmt: skip
 
 
@@ -135,26 +137,103 @@ def listener(path: str) -> socket.socket:
     return made
 
 
-def test_without_an_ai_tenant_the_umbilical_is_yellow(spine: Any, kernel: Kernel) -> None:
-    assert see("umbilical", spine, kernel) == Finding(Level.YELLOW, "no AI tenant yet")
+def ai(spine: Any, state: ServerS, why: str = "because", desired: str = "running") -> None:
+    """Let there be an AI whose server is this process."""
+    spine.engine.instances["sys://ai"] = SimpleNamespace(now=state, desired=desired, committed=SimpleNamespace(why=why))
+    spine.servers = SimpleNamespace(unavailable="", container=lambda _name: "7")
 
 
-def test_an_ai_tenant_without_a_socket_is_red(spine: Any, kernel: Kernel) -> None:
-    spine.engine.instances["sys://ai"] = SimpleNamespace(now=tenants.S.RUNNING)
-    assert "sys://ai is running, and there is no socket" in why(see("umbilical", spine, kernel))
+def checks(spine: Any, ok: bool, why: str = "") -> None:
+    """Let the forwarder say so."""
+    spine.need_umbilical = lambda: SimpleNamespace(check=lambda done: done(ok, why, {}))
 
 
-def test_the_process_that_bay0_started_is_believed(spine: Any, kernel: Kernel) -> None:
+def in_group(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, group: str, alive: bool = True) -> None:
+    """Let whoever answers at the AI's own socket be of that cgroup."""
+    real = validate.answerer
+
+    def answerer(path: str) -> Any:
+        return real(path) if path == kernel.umbilical else Answerer(9, 101_000, alive, group, "serve")
+
+    monkeypatch.setattr(validate, "answerer", answerer)
+
+
+@pytest.mark.parametrize(("unavailable", "said"), [("", "it was not started"), ("its image is not here", "its image is not here")])
+def test_without_an_ai_tenant_the_umbilical_is_yellow_and_says_why(spine: Any, kernel: Kernel, unavailable: str, said: str) -> None:
+    assert see("umbilical", spine, kernel) == Finding(Level.YELLOW, "no AI tenant: it was not started")
+    ai(spine, ServerS.STOPPED, desired="stopped")
+    spine.servers.unavailable = unavailable
+    assert see("umbilical", spine, kernel) == Finding(Level.YELLOW, f"no AI tenant: {said}")
+
+
+@pytest.mark.parametrize("state", [ServerS.STARTING, ServerS.WARMING, ServerS.PAUSED, ServerS.WAITING, ServerS.STOPPED])
+def test_an_ai_on_its_way_or_held_by_the_governor_is_yellow(spine: Any, kernel: Kernel, state: ServerS) -> None:
+    ai(spine, state, "its model loads")
+    assert why(see("umbilical", spine, kernel), Level.YELLOW) == f"sys://ai is {state.value}: its model loads"
+
+
+def test_an_ai_that_has_failed_is_red_with_its_reason(spine: Any, kernel: Kernel) -> None:
+    ai(spine, ServerS.FAILED, "seccomp: wanted 2, found 0")
+    assert why(see("umbilical", spine, kernel)) == "sys://ai has failed: seccomp: wanted 2, found 0"
+
+
+def test_a_ready_ai_without_a_socket_is_red(spine: Any, kernel: Kernel) -> None:
+    ai(spine, ServerS.READY)
+    assert "sys://ai is ready, and there is no socket" in why(see("umbilical", spine, kernel))
+
+
+def test_it_is_green_if_bay0_listens_and_the_ai_answers_from_its_cgroup_and_through_the_forwarder(
+    spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ai(spine, ServerS.READY)
+    checks(spine, ok=True)
+    in_group(monkeypatch, kernel, "/tenants/libpod-7/container")
     with listener(kernel.umbilical):
         assert see("umbilical", spine, kernel) == GREEN
 
 
-def test_an_impostor_on_the_umbilical_is_red_and_named(spine: Any, kernel: Kernel) -> None:
-    spine.services.owns = lambda *_: False
+def test_the_forwarder_that_bay0_lent_its_socket_to_is_believed_too(spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ai(spine, ServerS.READY)
+    checks(spine, ok=True)
+    in_group(monkeypatch, kernel, "/tenants/libpod-7")
+    mine = os.getpid()
+    monkeypatch.setattr(validate.os, "getpid", lambda: 1)
+    spine.services.owns = lambda name, pid, _group: (name, pid) == ("sys://umbilical", mine)
+    with listener(kernel.umbilical):
+        assert see("umbilical", spine, kernel) == GREEN
+
+
+@pytest.mark.parametrize(("group", "alive"), [("/tenants/libpod-70", True), ("/personas/libpod-7", True), ("/", True), ("/tenants/libpod-7", False)])
+def test_an_impostor_at_the_ais_own_socket_is_red_and_named(
+    spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, group: str, alive: bool
+) -> None:
+    ai(spine, ServerS.READY)
+    checks(spine, ok=True)
+    in_group(monkeypatch, kernel, group, alive)
+    with listener(kernel.umbilical):
+        assert f"an impostor answers at {kernel.tenant}: pid 9 (serve)" in why(see("umbilical", spine, kernel))
+
+
+def test_an_ai_that_does_not_answer_is_red_with_what_the_forwarder_says(spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ai(spine, ServerS.READY)
+    with listener(kernel.umbilical):
+        assert "the AI does not answer at" in why(see("umbilical", spine, kernel))
+        in_group(monkeypatch, kernel, "/tenants/libpod-7")
+        checks(spine, ok=False, why="no answer in 5 s")
+        assert "through the forwarder: no answer in 5 s" in why(see("umbilical", spine, kernel))
+
+
+@pytest.mark.parametrize("state", [None, ServerS.READY, ServerS.STOPPED])
+def test_an_impostor_on_the_umbilical_is_red_and_named_whatever_the_ai_does(
+    spine: Any, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, state: ServerS | None
+) -> None:
+    if state is not None:
+        ai(spine, state)
+    monkeypatch.setattr(validate.os, "getpid", lambda: 1)
     with listener(kernel.umbilical):
         said = why(see("umbilical", spine, kernel))
-    assert f"an impostor answers at {kernel.umbilical}: pid {os.getpid()}" in said
-    assert "bay0 did not start it as sys://ai" in said
+    assert f"an impostor answers at {kernel.umbilical}: pid " in said
+    assert "it is neither bay0 nor its forwarder" in said
 
 
 def test_a_socket_that_nobody_listens_on_is_red(spine: Any, kernel: Kernel) -> None:

@@ -1,0 +1,152 @@
+"""`bay0 tenant`, from the control socket's methods to what a person reads: the real verbs over the shared bench."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from serverkit import Bench
+
+from bay0 import cli, client
+from bay0.bounds import Bounds
+from bay0.errors import RefusedError
+from bay0.machines.server import E, S
+from bay0.personaverbs import PersonaVerbs
+from bay0.servers import NAME, Config, read_config
+from bay0.state.link import Answer
+from bay0.tenantverbs import TenantVerbs
+
+SESSIONS = {"p://work": {"connections": 2, "requests": 5, "refused": 1, "bytes_in": 70, "bytes_out": 900, "in_flight": 0}}
+
+
+class Desk:
+    """Stands in for the control socket: a call is answered after some time by hand."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = bench
+        bench.umbilical.sessions = SESSIONS
+        spine: Any = SimpleNamespace(
+            engine=bench.engine, bounds=Bounds(), reactor=bench.timers, state=bench.state, stages=SimpleNamespace(known=True),
+            need_servers=lambda: bench.servers, umbilical=bench.umbilical, persona_verbs=None,
+        )  # fmt: skip
+        spine.persona_verbs = PersonaVerbs(spine)
+        bench.engine.watchers.append(spine.persona_verbs.stepped)
+        self.spine, self.verbs = spine, TenantVerbs(spine)
+        self.meanwhile: list[Any] = []  # what the forwarder answers while a verb waits
+        monkeypatch.setattr(client, "call", self.call)
+
+    def call(self, method: str, timeout_s: float = 60, **params: Any) -> Any:
+        answers: list[Any] = []
+        getattr(self.verbs, method.removeprefix("tenant."))(params, answers.append)
+        for each in self.meanwhile:
+            self.bench.timers.advance(2)
+            each()
+        self.bench.timers.advance(20)
+        (answer,) = answers
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    bench = Bench(monkeypatch)
+    return Desk(bench, monkeypatch)
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
+    assert cli.main(["tenant", *words]) == status
+    shown = capsys.readouterr()
+    return shown.out + shown.err
+
+
+def warm(desk: Desk) -> Any:
+    return lambda: desk.bench.umbilical.answer("warm", first_token_s=1.5)
+
+
+def test_a_start_waits_until_it_is_ready(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.meanwhile = [warm(desk)]
+    assert "sys://ai is ready; `bay0 ask" in said(capsys, "start", "ai")
+    assert desk.bench.ai.desired == "running"
+
+
+def test_a_start_that_takes_longer_is_accepted_with_status_4(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "start", "ai", status=4).startswith("accepted: sys://ai is warming")
+
+
+def test_a_start_that_fails_says_why_and_what_helps(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.wrong = {"swap": "max"}
+    shown = said(capsys, "start", "sys://ai", status=1)
+    assert "swap: wanted 0, found max" in shown
+
+
+def test_it_is_shown_with_both_sides_of_its_envelope_and_who_spoke_with_it(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.ready()
+    shown = said(capsys, "show", "ai")
+    assert "envelope   20 of 20 properties are as wanted" in shown
+    assert "=  swap               0" in shown
+    assert "p://work  2            5         1" in shown
+    desk.bench.wrong = {"swap": "max"}
+    shown = said(capsys, "show", "ai")
+    assert "19 of 20" in shown
+    assert "!  swap" in shown
+    found = json.loads(said(capsys, "show", "ai", "--json"))
+    assert [row["name"] for row in found["envelope"] if not row["ok"]] == ["swap"]
+    assert found["sessions"] == SESSIONS
+
+
+def test_one_that_cannot_start_says_why_and_how_it_could(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.servers.autostart(())
+    desk.bench.timers.advance(1)
+    shown = said(capsys, "show", "ai")
+    assert "why        its image is not on this machine" in shown
+    assert "mkpersist.sh" in shown
+    assert "its image is not on this machine" in said(capsys, "list")
+
+
+def test_a_stop_drains_and_a_restart_starts_again(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.ready()
+    desk.meanwhile = [lambda: desk.bench.umbilical.answer("drain"), warm(desk)]
+    assert "sys://ai is ready" in said(capsys, "restart", "ai")
+    assert desk.bench.podman.made == 2
+    desk.meanwhile = [lambda: desk.bench.umbilical.answer("drain")]
+    assert "sys://ai is stopped" in said(capsys, "stop", "ai")
+
+
+def test_what_is_configured_is_kept_and_counts_from_its_next_start(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.ready()
+    shown = said(capsys, "configure", "ai", "--model", "/persist/models/m.gguf", "--no-autostart")
+    assert "model /persist/models/m.gguf, starts when asked to; it counts from its next start" in shown
+    assert read_config(desk.bench.ai.config) == Config(False, "/persist/models/m.gguf")
+    said(capsys, "configure", "ai", "--default-model", "--autostart")
+    assert read_config(desk.bench.ai.config) == Config()
+    assert desk.bench.ai.now is S.READY
+
+
+def test_a_model_that_is_none_is_refused_and_nothing_changes(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.ops["ai_model"] = Answer(value={"why": "/persist/x: it is no GGUF file"})
+    assert "it is no GGUF file. Nothing was changed" in said(capsys, "configure", "ai", "--model", "/persist/x", status=1)
+    assert desk.bench.ai.config == ""
+
+
+def test_it_is_not_configured_on_its_way(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.bench.go(E.START)
+    assert "ask again when it is ready or stopped" in said(capsys, "configure", "ai", "--no-autostart", status=1)
+
+
+def test_nothing_to_configure_is_wrong_usage(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "say what to change" in said(capsys, "configure", "ai", status=2)
+
+
+@pytest.mark.parametrize("name", ["sys://console", "p://work", "ai"])
+def test_there_is_no_other_server(desk: Desk, name: str) -> None:
+    with pytest.raises(RefusedError, match="no server"):
+        desk.call("tenant.show", name=name)
+
+
+def test_before_the_disk_is_known_nothing_is_said_of_it(desk: Desk) -> None:
+    desk.spine.stages.known = False
+    with pytest.raises(RefusedError, match="not known in this boot"):
+        desk.call("tenant.start", name=NAME)
