@@ -39,6 +39,9 @@ for part in inputs wheels buildroot source-registry source-alpine freeze rootfs 
     . "$LIB/$part.sh"
 done
 
+# The official alpine:3.23.6. Change it only in a commit of its own, whose message has the new digest and the reason.
+ALPINE_BUILDER_IMAGE="alpine@sha256:85fe1e81d6758c208f3e1eed4338a1997e19d4be002d4dd32d3100c9a8c010a0"
+
 SOURCE=alpine FLAVOR=vm IMAGE="$ALPINE_BUILDER_IMAGE" LOCK_FILE="$LOCK/alpine-packages.txt" FETCH_NETWORK="${SPINE_FETCH_NETWORK:-}"
 fresh=no offline=no container=yes unverified=no only_why=no
 ENGINE="${SPINE_ENGINE:-}"
