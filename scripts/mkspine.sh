@@ -19,6 +19,7 @@
 #   --flavor metal   linux-lts with firmware; --from alpine only
 #   --image REF      another builder image: by digest, a tag is refused
 #   --engine NAME    podman or docker (default: the first that answers)
+#   --lock FILE      another lock than scripts/lock/alpine-packages.txt
 #   --unverified-lock  where the lock lacks checksums: take what Alpine's mirror signs today
 #   --no-container   on the Alpine that runs this (a throw-away chroot or container: the
 #                    build's packages are installed into it). Never the default.
@@ -53,7 +54,7 @@ while [ $# -gt 0 ]; do
         --flavor) need_value "$@"; FLAVOR="$2"; shift ;;
         --image) need_value "$@"; IMAGE="$2"; shift ;;
         --engine) need_value "$@"; ENGINE="$2"; shift ;;
-        --lock) need_value "$@"; LOCK_FILE="$2"; shift ;; # for tests and mirrors
+        --lock) need_value "$@"; LOCK_FILE="$2"; shift ;;
         --unverified-lock) unverified=yes ;;
         --no-container) container=no ;;
         --offline) offline=yes ;;
@@ -94,6 +95,10 @@ alpine_main() {
         note "no container, as you said: the build's packages are installed into this very system"
     fi
     need_alpine
+    for place in "$BUILD/.lock" "$CACHE" "$ROOTFS"; do
+        [ ! -e "$place" ] || [ -w "$place" ] ||
+            die "$place belongs to another user (--from registry builds as root): sudo chown -R $(id -un) $BUILD, or set SPINE_BUILD to another folder."
+    done
     open_build
     step "building the spine of bay0 $BAY0_VERSION from $SOURCE, flavor $FLAVOR"
     build_alpine

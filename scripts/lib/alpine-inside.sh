@@ -170,6 +170,8 @@ kernel() {
     find "$out/modules" -name '*.ko.gz' -exec gunzip {} +
     rm -rf "$out/modules/$release"/vmlinuz "$out/modules/$release"/*-suffix "$out/modules/$release/build"
     echo "$release" >"$out/release"
+    # Microcode, as the kernel's early loader wants it: uncompressed archives in front of the initramfs.
+    for place in "$1"/boot/*-ucode.img; do [ ! -f "$place" ] || cat "$place" >>"$out/microcode.img"; done
     for place in "$1/lib/firmware" "$1/usr/lib/firmware"; do
         [ ! -d "$place" ] || { mkdir -p "$out/firmware"; cp -a "$place/." "$out/firmware/"; }
     done

@@ -225,6 +225,9 @@ def test_the_metal_flavor_takes_the_other_kernel_and_its_firmware(factory: Facto
     assert {"linux-lts", "linux-firmware-amdgpu"} <= names
     assert "linux-virt" not in names
     assert (top / "build/rootfs/usr/lib/firmware/linux-firmware-amdgpu.txt").is_file()
+    early = (top / "build/spine.img").read_bytes()[:4096]
+    assert member(early, "kernel/x86/microcode/AuthenticAMD.bin").startswith(b"a stand-in"), "microcode comes first"
+    assert b"kernel/x86/microcode/GenuineIntel.bin" in early
     assert "VARIANT_ID=alpine-metal" in (top / "build/rootfs/etc/os-release").read_text()
 
 
