@@ -19,6 +19,7 @@
 #   --flavor metal   linux-lts with firmware; --from alpine only
 #   --image REF      another builder image: by digest, a tag is refused
 #   --engine NAME    podman or docker (default: the first that answers)
+#   --lock FILE      another lock than scripts/lock/alpine-packages.txt
 #   --unverified-lock  where the lock lacks checksums: take what Alpine's mirror signs today
 #   --no-container   on the Alpine that runs this (a throw-away chroot or container: the
 #                    build's packages are installed into it). Never the default.
@@ -39,6 +40,9 @@ for part in inputs wheels buildroot source-registry source-alpine freeze rootfs 
     . "$LIB/$part.sh"
 done
 
+# The official alpine:3.23.6. Change it only in a commit of its own, whose message has the new digest and the reason.
+ALPINE_BUILDER_IMAGE="alpine@sha256:85fe1e81d6758c208f3e1eed4338a1997e19d4be002d4dd32d3100c9a8c010a0"
+
 SOURCE=alpine FLAVOR=vm IMAGE="$ALPINE_BUILDER_IMAGE" LOCK_FILE="$LOCK/alpine-packages.txt" FETCH_NETWORK="${SPINE_FETCH_NETWORK:-}"
 fresh=no offline=no container=yes unverified=no only_why=no
 ENGINE="${SPINE_ENGINE:-}"
@@ -50,7 +54,7 @@ while [ $# -gt 0 ]; do
         --flavor) need_value "$@"; FLAVOR="$2"; shift ;;
         --image) need_value "$@"; IMAGE="$2"; shift ;;
         --engine) need_value "$@"; ENGINE="$2"; shift ;;
-        --lock) need_value "$@"; LOCK_FILE="$2"; shift ;; # for tests and mirrors
+        --lock) need_value "$@"; LOCK_FILE="$2"; shift ;;
         --unverified-lock) unverified=yes ;;
         --no-container) container=no ;;
         --offline) offline=yes ;;
@@ -91,6 +95,10 @@ alpine_main() {
         note "no container, as you said: the build's packages are installed into this very system"
     fi
     need_alpine
+    for place in "$BUILD/.lock" "$CACHE" "$ROOTFS"; do
+        [ ! -e "$place" ] || [ -w "$place" ] ||
+            die "$place belongs to another user (--from registry builds as root): sudo chown -R $(id -un) $BUILD, or set SPINE_BUILD to another folder."
+    done
     open_build
     step "building the spine of bay0 $BAY0_VERSION from $SOURCE, flavor $FLAVOR"
     build_alpine

@@ -22,6 +22,8 @@ case "${1:-}" in
 esac
 
 ensure_host_tools build vm efi efi-vm test
+# The canonical build is tried in a real container.
+case " $* " in *vm-full*) ensure_host_tools full ;; esac
 cd "$TOP"
 venv="$TOP/.venv"
 lock="$TOP/scripts/lock/tox.txt"

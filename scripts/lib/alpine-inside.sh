@@ -87,21 +87,24 @@ names() {
 resolve() {
     : >"$WORK/urls"
     for set in build spine persona vm metal; do
-        recursive=--recursive
-        case $set in vm | metal) recursive="" ;; esac
         mkdir -p "$WORK/solver"
         names "$set" >"$WORK/names"
-        # shellcheck disable=SC2046,SC2086  # lists of words
+        # shellcheck disable=SC2046  # a list of words
         apk fetch --root "$WORK/solver" --arch "$ARCH" --keys-dir /etc/apk/keys --repositories-file /etc/apk/repositories \
-            --no-cache --simulate --url $recursive $(cat "$WORK/names") >"$WORK/solved" 2>"$WORK/solver.log" || {
+            --no-cache --simulate --url --recursive $(cat "$WORK/names") >"$WORK/solved" 2>"$WORK/solver.log" || {
             cat "$WORK/solved" "$WORK/solver.log" >&2
             die "apk cannot resolve the set '$set': see above."
         }
         # It ends with 0 even when it cannot: every name must have come out.
         while read -r name; do
-            grep -q "/${name%%=*}-[^/]*\.apk\$" "$WORK/solved" || { cat "$WORK/solver.log" >&2; die "apk finds no $name for the set '$set': see above."; }
+            grep -q "/${name%%=*}-[^/-]*-r[0-9]*\.apk\$" "$WORK/solved" || { cat "$WORK/solver.log" >&2; die "apk finds no $name for the set '$set': see above."; }
         done <"$WORK/names"
-        sed -n "s|^.*\(http[^ ]*\.apk\)\$|\1 $set|p" "$WORK/solved" >>"$WORK/urls"
+        sed -n "s|^.*\(http[^ ]*\.apk\)\$|\1 $set|p" "$WORK/solved" >"$WORK/solved.set"
+        case $set in
+            vm | metal)
+                while read -r name; do grep "/${name%%=*}-[^/-]*-r[0-9]*\.apk " "$WORK/solved.set" || true; done <"$WORK/names" >>"$WORK/urls" ;;
+            *) cat "$WORK/solved.set" >>"$WORK/urls" ;;
+        esac
         rm -rf "$WORK/solver"
     done
     [ -s "$WORK/urls" ] || die "apk resolved nothing."
@@ -167,6 +170,8 @@ kernel() {
     find "$out/modules" -name '*.ko.gz' -exec gunzip {} +
     rm -rf "$out/modules/$release"/vmlinuz "$out/modules/$release"/*-suffix "$out/modules/$release/build"
     echo "$release" >"$out/release"
+    # Microcode, as the kernel's early loader wants it: uncompressed archives in front of the initramfs.
+    for place in "$1"/boot/*-ucode.img; do [ ! -f "$place" ] || cat "$place" >>"$out/microcode.img"; done
     for place in "$1/lib/firmware" "$1/usr/lib/firmware"; do
         [ ! -d "$place" ] || { mkdir -p "$out/firmware"; cp -a "$place/." "$out/firmware/"; }
     done

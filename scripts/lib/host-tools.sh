@@ -26,6 +26,10 @@ test        command:strace                strace
 test        command:expect                expect
 test        command:shellcheck            shellcheck
 test        command:dot                   graphviz
+full        command:podman                podman
+full        command:crun                  crun
+full        file:/usr/lib/podman/netavark netavark
+full        command:openssl               openssl
 TABLE
 }
 
@@ -56,7 +60,7 @@ as_root() {
     sudo -- "$@"
 }
 
-# ensure_host_tools PURPOSE...: build | vm | efi | efi-vm | test; says what it installs, nothing when all is there.
+# ensure_host_tools PURPOSE...: build | vm | efi | efi-vm | test | full; says what it installs, nothing when all is there.
 ensure_host_tools() {
     local purpose packages
     packages="$(for purpose in "$@"; do missing_packages "$purpose"; done | sort -u | xargs)"

@@ -13,9 +13,8 @@ SUITE=trixie
 # Names inside EROFS and in /etc/machine-like places must not vary between two builds.
 EROFS_UUID=5b1fe5b1-5e00-4a1b-8b0b-0a15e5b1e000
 
-# The canonical build runs in this image, official alpine:3.23.6. Change it only in a commit
-# of its own, whose message has the new digest and the reason.
-ALPINE_BUILDER_IMAGE="alpine@sha256:85fe1e81d6758c208f3e1eed4338a1997e19d4be002d4dd32d3100c9a8c010a0"
+# The canonical build runs in this image: mkspine.sh has its digest.
+ALPINE_BUILDER_IMAGE="$(sed -n 's/^ALPINE_BUILDER_IMAGE="\(.*\)"$/\1/p' "$TOP/scripts/mkspine.sh")"
 
 # names_in FILE: the first word of each line that is not a comment.
 names_in() { sed -e 's/#.*//' "$1" | awk 'NF { print $1 }'; }

@@ -42,4 +42,14 @@ pack_stage0() {
     done
     entries+=("file:root.erofs:644:$WORK/root.erofs")
     python3 "$TOP/scripts/lib/mkcpio.py" "$WORK/spine.img" "${entries[@]}"
+    [ ! -f "$WORK/kernel/microcode.img" ] || add_microcode
+}
+
+# add_microcode: in front, where the kernel looks for it before it unpacks anything (Documentation/arch/x86/microcode).
+add_microcode() {
+    local size
+    size="$(stat -c %s "$WORK/kernel/microcode.img")"
+    truncate -s $(((size + 511) / 512 * 512)) "$WORK/kernel/microcode.img"
+    cat "$WORK/kernel/microcode.img" "$WORK/spine.img" >"$WORK/spine.img.part"
+    mv "$WORK/spine.img.part" "$WORK/spine.img"
 }

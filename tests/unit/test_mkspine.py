@@ -88,7 +88,7 @@ ARTIFACTS = {"vmlinuz", "spine.img", "spine.manifest.json", "spine.sbom.json", "
 
 
 def test_the_builder_image_is_pinned_by_digest_and_no_script_pulls_a_tag() -> None:
-    pinned = [line for line in (SCRIPTS / "lib/inputs.sh").read_text().splitlines() if line.startswith("ALPINE_BUILDER_IMAGE=")]
+    pinned = [line for line in (SCRIPTS / "mkspine.sh").read_text().splitlines() if line.startswith("ALPINE_BUILDER_IMAGE=")]
     assert pinned == [f'ALPINE_BUILDER_IMAGE="alpine@sha256:{DIGEST}"']
 
 

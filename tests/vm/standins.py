@@ -77,7 +77,7 @@ BUILD = {
     "binutils": ["usr/bin/objdump", "usr/bin/objcopy", "usr/bin/strip", "usr/bin/x86_64-linux-gnu-*"],
     "erofs-utils": ["usr/bin/*.erofs"],
 }
-NOTES = ("sway", "seatd", "eudev", "intel-ucode", *(f"linux-firmware-{name}" for name in ("i915", "xe", "amdgpu", "intel", "amd-ucode")))
+NOTES = ("sway", "seatd", "eudev", *(f"linux-firmware-{name}" for name in ("i915", "xe", "amdgpu", "intel", "amd-ucode")))
 LIBRARIES = "debian-libraries"
 
 
@@ -242,6 +242,15 @@ def python(sources: Sources) -> Package:
     return Package("python3", "3.13.2-r0", ("zlib", LIBRARIES), files, "PSF-2.0")
 
 
+def microcode(sources: Sources, name: str) -> bytes:
+    """Return an archive as the kernel's early loader wants it, with no microcode in it."""
+    blob = sources.wheels / f"{name}.bin"
+    blob.write_bytes(b"a stand-in: no microcode\n")
+    command = [sys.executable, str(sources.scripts / "lib/mkcpio.py"), f"{blob}.img", f"file:kernel/x86/microcode/{name}.bin:644:{blob}"]
+    subprocess.run(command, check=True, timeout=60)
+    return Path(f"{blob}.img").read_bytes()
+
+
 def packages(sources: Sources) -> Iterator[tuple[str, Package]]:
     """Yield every package with the repository it is in."""
     for package in real_packages(sources):
@@ -265,6 +274,8 @@ def packages(sources: Sources) -> Iterator[tuple[str, Package]]:
     for name, globs in BUILD.items():
         yield "main", Package(name, "1-r0", ("debian-build-libraries",), taken(sources.buildroot, globs))
     yield "main", python(sources)
+    for name, file in (("intel-ucode", "GenuineIntel"), ("amd-ucode", "AuthenticAMD")):
+        yield "main", Package(name, "1-r0", (), {f"boot/{name}.img": Member(tarfile.REGTYPE, 0o644, microcode(sources, file))})
     for name in NOTES:
         where = f"lib/firmware/{name}.txt" if "firmware" in name else f"usr/share/stand-ins/{name}"
         yield "community", Package(name, "1-r0", (), {where: Member(tarfile.REGTYPE, 0o644, b"a stand-in: the real package could not be had\n")})

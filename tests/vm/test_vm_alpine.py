@@ -79,7 +79,7 @@ def fetch_wheels(folder: Path) -> Path:
 def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
     why = [name for name in ("podman", "openssl", "unshare") if shutil.which(name, path=harness.ENVIRONMENT["PATH"]) is None]
     if why or os.geteuid() != 0:
-        pytest.skip(f"needs root and: {', '.join(why) or 'nothing else'}")
+        harness.skip_or_fail(f"needs root and: {', '.join(why) or 'nothing else'}")
     work = tmp_path_factory.mktemp("alpine")
     buildroot = Path(harness.tool("bash", str(TOP / "scripts/buildroot.sh"), "path").stdout.strip())
     alpine = next(path for path in sorted((TOP / "build/cache").glob("alpine-*"), key=lambda path: -path.stat().st_ctime) if (path / "root").is_dir())
@@ -225,6 +225,9 @@ def test_the_metal_flavor_takes_the_other_kernel_and_its_firmware(factory: Facto
     assert {"linux-lts", "linux-firmware-amdgpu"} <= names
     assert "linux-virt" not in names
     assert (top / "build/rootfs/usr/lib/firmware/linux-firmware-amdgpu.txt").is_file()
+    early = (top / "build/spine.img").read_bytes()[:4096]
+    assert member(early, "kernel/x86/microcode/AuthenticAMD.bin").startswith(b"a stand-in"), "microcode comes first"
+    assert b"kernel/x86/microcode/GenuineIntel.bin" in early
     assert "VARIANT_ID=alpine-metal" in (top / "build/rootfs/etc/os-release").read_text()
 
 
@@ -242,6 +245,27 @@ def test_a_lock_without_checksums_is_built_only_when_told_and_the_image_says_so(
     assert manifest(top)["lock_verified"] is False
     assert (top / "build/alpine-packages.unverified.txt").is_file()
     assert bare.read_text().count(" - ") == len(bare.read_text().splitlines()) - 2, "the lock itself is not touched"
+
+
+# ---- the registry build
+
+
+def test_the_registry_build_too_gives_the_same_bytes_in_another_folder_at_another_time(tmp_path: Path):
+    said = manifest(TOP)
+    if said["source"] != "registry" or os.geteuid() != 0:
+        harness.skip_or_fail("needs root, and build/spine.img from the registries")
+    for part in ("bay0", "personas", "scripts", "pyproject.toml"):
+        (shutil.copytree if (TOP / part).is_dir() else shutil.copy)(TOP / part, tmp_path / part)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/cache").symlink_to(TOP / "build/cache")
+    environment = {**harness.ENVIRONMENT, "SOURCE_DATE_EPOCH": str(said["source_date_epoch"])}
+    environment.pop("SPINE_BUILD", None)
+    command = ["bash", str(tmp_path / "scripts/mkspine.sh"), "--from", "registry", "--offline"]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert made.returncode == 0, made.stderr
+    if (tmp_path / "build/spine.inputs").read_text() != (TOP / "build/spine.inputs").read_text():
+        pytest.skip("the sources have changed since build/spine.img was built")
+    assert artifacts(tmp_path) == artifacts(TOP)
 
 
 # ---- what must stop

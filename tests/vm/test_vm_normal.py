@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -152,6 +153,16 @@ def test_only_root_may_talk_to_bay0(spine: Vm):
     assert spine.out("stat -c '%a %u %g %F' /run/bay0/control.sock") == "600 0 0 socket"
     refused = spine.sh("setpriv --reuid=65534 --clear-groups bay0 status")
     assert (refused.status, "only root" in refused.stderr) == (3, True)
+
+
+def test_the_spine_says_which_image_it_is_as_the_manifest_beside_that_image_has_it(spine: Vm):
+    with open(f"{os.path.dirname(harness.IMAGES[1])}/spine.manifest.json", encoding="utf-8") as file:
+        manifest = json.load(file)
+    said = spine.json("bay0 version --json")
+    assert said["kernel"] == manifest["kernel_release"]
+    keys = ("content_sha256", "lock_sha256", "packages_sha256", "source", "flavor")
+    assert {key: said["image"][key] for key in keys} == {key: manifest[key] for key in keys}
+    assert "T" in said["image"]["built"]
 
 
 def test_podman_is_there(spine: Vm):
