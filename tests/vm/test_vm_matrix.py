@@ -65,7 +65,7 @@ def first(modes: tuple[str, str], image: str) -> Iterator[Patient]:
 def second(first: Patient, modes: tuple[str, str], image: str) -> Iterator[Patient]:
     """A boot of that disk, which was in use when the plug was pulled; sick from the mount's first write on."""
     if modes[1] == FULL:
-        first.machine.sh("cat /dev/zero >/persist/big; head -c 4k /dev/zero >/persist/rest; sync")
+        first.machine.sh(sick.FILL)
     first.machine.pull_the_plug()
     first.disk.close()
     with nbd.disk(image) as disk, harness.vm(disk.uri, qemu=sick.QEMU, life_s=LIFE_S) as machine:
