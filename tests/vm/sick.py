@@ -5,10 +5,12 @@ With SPINE_RECORD=FILE each case appends its figures to FILE, a JSON object a li
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -93,6 +95,15 @@ class Patient:
         fault = MODES[self.mode]
         if fault is not None:
             self.disk.arm(WRITE, fault)
+
+    @contextlib.contextmanager
+    def sick(self) -> Iterator[None]:
+        """Fall sick, and get well whatever comes of it: the next case wants a disk."""
+        self.fall_sick()
+        try:
+            yield
+        finally:
+            self.get_well()
 
     def get_well(self) -> None:
         """Let the mode end."""
