@@ -5,10 +5,12 @@ With SPINE_RECORD=FILE each case appends its figures to FILE, a JSON object a li
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -45,6 +47,9 @@ LEFT_MAX = 2
 SLOW_MS = 40.0
 ORPHANS = "for i in 1 2 3 4 5 6 7 8 9 10; do ( sleep 0.1 & ) ; done; exit 7"
 STUCK = "ps -e -o stat=,comm= | grep '^D' | grep -v -e '\\[' -e kworker -e jbd2 -e ext4 | wc -l"  # not the kernel's own
+FILL = (  # the most of it by allocation alone: writing a gigabyte takes minutes without KVM
+    "fallocate -l $(( $(stat -f -c '%f * %S' /persist) - (8 << 20) )) /persist/big; cat /dev/zero >/persist/rest; sync"
+)
 RECORD = os.environ.get("SPINE_RECORD")
 _digests = itertools.count(1)
 
@@ -81,7 +86,7 @@ class Patient:
             self.machine.qmp("device_del", id="disk")
             harness.until(self._unplugged, 60, "the disk is unplugged")
         elif self.mode == FULL:
-            self.machine.sh("cat /dev/zero >/persist/big; head -c 4k /dev/zero >/persist/rest; sync")
+            self.machine.sh(FILL)
         else:
             self.disk.set(MODES[self.mode])
 
@@ -90,6 +95,15 @@ class Patient:
         fault = MODES[self.mode]
         if fault is not None:
             self.disk.arm(WRITE, fault)
+
+    @contextlib.contextmanager
+    def sick(self) -> Iterator[None]:
+        """Fall sick, and get well whatever comes of it: the next case wants a disk."""
+        self.fall_sick()
+        try:
+            yield
+        finally:
+            self.get_well()
 
     def get_well(self) -> None:
         """Let the mode end."""
@@ -215,4 +229,4 @@ def check_disk(path: str, *, spoilt: bool) -> harness.Stored:
     return found
 
 
-__all__ = ["DONE_S", "FULL", "MODES", "NOTICED", "QEMU", "SPOILS", "UNPLUGGED", "Case", "Patient", "VmError", "check_disk", "record"]
+__all__ = ["DONE_S", "FILL", "FULL", "MODES", "NOTICED", "QEMU", "SPOILS", "UNPLUGGED", "Case", "Patient", "VmError", "check_disk", "record"]
