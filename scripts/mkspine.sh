@@ -91,6 +91,8 @@ alpine_main() {
     if [ "$container" = no ]; then
         [ -f /etc/alpine-release ] && command -v apk >/dev/null ||
             die "--no-container builds with the Alpine it runs on, and this is none: leave it out, or use --from registry."
+        find / -maxdepth 0 -printf '' 2>/dev/null ||
+            die "--no-container needs more than busybox to begin with: apk add bash coreutils findutils."
         become_root "$TOP/scripts/mkspine.sh" "${arguments[@]}"
         note "no container, as you said: the build's packages are installed into this very system"
     fi

@@ -30,7 +30,10 @@ in_buildroot() {
 }
 
 # The environment that is frozen: the locked wheels, under Alpine's own Python.
-rm -rf /opt/freeze /src /out /rootfs
+for place in /opt/freeze /src /out /rootfs; do
+    [ ! -e "$place" ] && [ ! -L "$place" ] || die "$place is there already, and the build needs that name: it is not touched. Build in a container."
+done
+trap 'rm -rf /opt/freeze; rm -f /src /out /rootfs' EXIT
 {
     python3 -m venv /opt/freeze
     env -i PATH="$PATH" HOME=/tmp /opt/freeze/bin/python -m pip install --no-cache-dir --no-index --find-links "$WORK/wheels" \

@@ -151,17 +151,19 @@ resolve_lock() {
 
 # build_alpine: everything from the lock to the finished files in $WORK.
 build_alpine() {
-    local wheels logs
+    local wheels logs where="in $IMAGE"
     mkdir -p "$PACKAGE_CACHE" && [ -w "$PACKAGE_CACHE" ] || die "$PACKAGE_CACHE cannot be written: it belongs to another user."
     cp "$LOCK_FILE" "$WORK/alpine-packages.txt"
+    # What is not built in an image must not claim to be.
+    [ "$container" = yes ] || { IMAGE="none: --no-container"; where="on this Alpine"; }
     INSIDE_ENV=(--env "FLAVOR=$FLAVOR" --env "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" --env "BAY0_VERSION=$BAY0_VERSION" --env "IMAGE=$IMAGE"
         --env "UNVERIFIED=$unverified")
     [ "$unverified" = no ] || resolve_lock
     fetch_packages
     wheels="$(fetch_locked freeze-musl "$LOCK/freeze-musl.txt")"
     cp -r "$wheels" "$WORK/wheels"
-    step "building in ${IMAGE%%@*}@${IMAGE#*@} without a network ..."
-    inside none ro build || die "the build inside the container failed (see above); nothing was changed."
+    step "building $where, without a network ..."
+    inside none ro build || die "the build $where failed (see above); nothing was changed."
     for logs in "$WORK"/build/*.log; do [ ! -f "$logs" ] || cp "$logs" "$BUILD/"; done
     for logs in vmlinuz spine.img spine.manifest.json spine.sbom.json; do
         [ -s "$WORK/$logs" ] || die "the build inside the container left no $logs."

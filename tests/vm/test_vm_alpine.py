@@ -231,6 +231,20 @@ def test_the_metal_flavor_takes_the_other_kernel_and_its_firmware(factory: Facto
     assert "VARIANT_ID=alpine-metal" in (top / "build/rootfs/etc/os-release").read_text()
 
 
+def test_on_a_bare_alpine_the_same_root_comes_out_and_it_claims_no_builder_image(factory: Factory, built: Path):
+    out = factory.work / "bare"
+    shutil.copytree(built / "build/cache", out / "cache")
+    run = ["run", "--rm", "--network", "host", "-v", f"{built}:/spine:ro", "-v", f"{out}:/result", "-v", f"{factory.lock}:/lock.txt:ro"]
+    script = "apk add bash coreutils findutils && bash /spine/scripts/mkspine.sh --no-container --lock /lock.txt --offline"
+    made = harness.tool(str(factory.work / "podman"), *run, "-e", "SPINE_BUILD=/result", "-e", f"SOURCE_DATE_EPOCH={EPOCH}", factory.image,
+                        "sh", "-c", script, bound_s=400)  # fmt: skip
+    assert "installed into this very system" in made.stderr
+    said = json.loads((out / "spine.manifest.json").read_text())
+    assert said["content_sha256"] == manifest(built)["content_sha256"]
+    assert said["builder_image"] == "none: --no-container"
+    assert (out / "vmlinuz").is_file()
+
+
 def test_a_lock_without_checksums_is_built_only_when_told_and_the_image_says_so(factory: Factory, built: Path):
     top = factory.checkout("unverified")
     shutil.copytree(built / "build/cache", top / "build/cache")
