@@ -74,7 +74,7 @@ def wait_state(spine: Vm, state: str, bound_s: float = 300) -> dict[str, Any]:
         return found if found["state"] == state else None
 
     try:
-        return harness.until(look, bound_s, f"the AI is {state}", every_s=1)  # type: ignore[no-any-return]
+        return harness.until(look, bound_s, f"the AI is {state}", every_s=5)  # type: ignore[no-any-return]
     except harness.VmError as error:
         raise harness.VmError(f"{error}; it is {seen}\n{spine.out('tail -n 40 /run/bay0/log.jsonl')}") from None
 
