@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 EAGER_S, WATCHFUL_S, IDLE_S = 2.0, 6.0, 30.0
 FRESH_S = 1.0  # a look that is not older serves whoever asks
 ACTIONS_KEPT = 50
-SYSTEM = ("init", "services")  # what of the spine is protected; `commands` are its own errands, some of them the governor's
+# what of the spine is protected: PID 1, and the services but for the forwarder, whose work is the AI's; `commands` are errands, some the governor's
+INIT, SERVICES, SPARED = "init", "services", "umbilical"
 WEIGHTS = {Rung.FREE: 1.0}  # all others: half
 CAPS = {Rung.FREE: 1.0, Rung.HALF_WEIGHT: 1.0, Rung.HALF: 0.5, Rung.QUARTER: 0.25}  # all below: a tenth
 
@@ -115,7 +116,7 @@ class Keeper:
         now = self.reactor.clock()
         front = focus.active(self.engine.instances[focus.NAME]) if focus.NAME in self.engine.instances else None
         tenants, groups, kept = [], [], set()
-        for name in SYSTEM:
+        for name in _protected():
             directory = f"{cgroup.ROOT}/{name}"
             kept.add(directory)
             groups.append(self.gauges.group(name, directory, now, 0.0))
@@ -175,7 +176,14 @@ class Keeper:
                 return ["it has none to read"]
             known = self._own[action.tenant] = (action.life, own)
         cap = CAPS.get(action.rung, gauges.FLOOR)
-        return gauges.restrain(directory, known[1], WEIGHTS.get(action.rung, 0.5), cap)
+        share = WEIGHTS.get(action.rung, 0.5)
+        failures = gauges.restrain(directory, known[1], share, cap)
+        if instance.definition.kind == "server":  # what it takes from personas is settled among their parents
+            try:
+                cgroup.weigh(f"{cgroup.ROOT}{TENANTS}", int(cgroup.TENANTS_WEIGHT * share))
+            except OSError as error:
+                failures.append(f"cpu.weight of all tenants: {error}")
+        return failures
 
     def _answered(self, name: str, result: Step | Exception | None) -> None:
         if isinstance(result, Exception):
@@ -224,6 +232,10 @@ def make(spine: Spine) -> Keeper:
     """Wire one to a running spine."""
     thermometer = Thermometer(spine.reactor, spine.spawner, spine.log)
     return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, thermometer, lambda: spine.servers)
+
+
+def _protected() -> list[str]:
+    return [INIT, *(f"{SERVICES}/{name}" for name in cgroup.children(f"{cgroup.ROOT}/{SERVICES}") if name != SPARED)]
 
 
 def _directory(instance: Instance, container: str) -> str:

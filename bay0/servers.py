@@ -41,7 +41,6 @@ UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe
 MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
 CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
 SHARES = 512  # of 1024: a weight below the 100 that personas have, among its siblings ...
-TENANTS_WEIGHT = 20  # ... and of all tenants together, against all personas: each weight counts among siblings only
 WEIGHT_OF_PERSONAS = 100
 PIDS = 64
 OOM_SCORE = 800  # far above personas (300): whoever needs memory, it is the one that goes
@@ -134,7 +133,7 @@ class Servers(ContainerPort):
         except RefusedError as error:
             return E.FAULT, f"its socket's directory could not be made: {error}"
         with contextlib.suppress(OSError):  # the envelope is read back, and this with it
-            cgroup.weigh(f"{cgroup.ROOT}{self.group}", TENANTS_WEIGHT)
+            cgroup.weigh(f"{cgroup.ROOT}{self.group}", cgroup.TENANTS_WEIGHT)
         ran: Verdict = yield from self._made(spec)
         if ran.outcome is Outcome.NO_IMAGE:
             loaded = yield from self._load()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 ROOT = "/sys/fs/cgroup"
 INIT = "init"
 CONTROLLERS = ("cpu", "memory", "io", "pids")
+TENANTS_WEIGHT = 20  # of the processors, all tenants together against 100 of all personas: a weight counts among siblings only
 SERVICES_WEIGHT = 1000  # of the disk, against 100 of personas: the state worker is a service
 PARENTS = ("commands", "services", "personas", "tenants")
 
@@ -113,6 +114,13 @@ def weigh(directory: str, weight: int) -> None:
     """Give the group a share of the processors against its siblings (cpu.weight), 1 to 10000, 100 is the default. `OSError` where it has none."""
     with open(f"{directory}/cpu.weight", "w", encoding="ascii") as control:
         control.write(str(weight))
+
+
+def children(directory: str) -> list[str]:
+    """Return the names of the groups in it, sorted; none if it is not there."""
+    with contextlib.suppress(OSError), os.scandir(directory) as found:
+        return sorted(each.name for each in found if each.is_dir(follow_symlinks=False))
+    return []
 
 
 def remove_all(directory: str) -> bool:

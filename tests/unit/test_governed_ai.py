@@ -19,7 +19,7 @@ from bay0.thermal import Rung
 
 
 class Govern:
-    """The AI serves; nobody is in front, so `services` stand for those that are protected."""
+    """The AI serves; nobody is in front, so the console stands for those that are protected."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, top: Path) -> None:
         monkeypatch.setattr(cgroup, "ROOT", str(top / "cgroup"))
@@ -30,7 +30,7 @@ class Govern:
         self.kernel.write("proc/cpuinfo", "flags : fpu hypervisor\n")
         for kind in ("cpu", "memory", "io"):
             self.kernel.pressure("", kind, 0)
-        for name in ("init", "services"):
+        for name in ("init", "services/console", "services/umbilical"):
             for kind in ("cpu", "memory"):
                 self.kernel.pressure(name, kind, 0)
         self.bench.engine.add("focus", MACHINES["focus"])
@@ -54,9 +54,9 @@ class Govern:
         self.bench.umbilical.answer("warm", first_token_s=1.0)
         self.bench.timers.advance(0.1)
 
-    def pressed(self, kind: str, seconds: float, percent: float = 60, uses: float = 0.8) -> None:
+    def pressed(self, kind: str, seconds: float, percent: float = 60, uses: float = 0.8, whom: str = "services/console") -> None:
         for _ in range(int(seconds / STEP_S)):
-            self.kernel.pressure("services", kind, percent)
+            self.kernel.pressure(whom, kind, percent)
             self.kernel.uses(self.group, uses)
             self.bench.timers.advance(STEP_S)
 
@@ -82,6 +82,7 @@ def govern(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Govern:
 def test_when_others_wait_for_a_processor_it_is_slowed_and_then_frozen_and_the_umbilical_says_so(govern: Govern) -> None:
     govern.pressed("cpu", 14)
     assert (govern.of("cpu.weight"), govern.of("cpu.max")) == ("10", "100000 100000")
+    assert govern.kernel.read("cgroup/tenants/cpu.weight") == "10", "against the personas, where a weight counts"
     govern.pressed("cpu", 54)
     assert govern.of("cpu.max") == "10000 100000"
     assert govern.bench.ai.now is S.READY
@@ -100,6 +101,12 @@ def test_frozen_it_comes_back_rung_by_rung_when_all_is_calm(govern: Govern) -> N
     assert govern.bench.ai.now is S.READY
     govern.calm(300)
     assert (govern.of("cpu.weight"), govern.of("cpu.max"), govern.rung()) == ("20", "100000 100000", Rung.FREE)
+    assert govern.kernel.read("cgroup/tenants/cpu.weight") == "20"
+
+
+def test_what_the_forwarder_feels_while_it_serves_the_ai_is_no_reason(govern: Govern) -> None:
+    govern.pressed("cpu", 60, whom="services/umbilical")
+    assert govern.rung() is Rung.FREE
 
 
 def test_when_memory_is_short_it_yields_at_once_and_is_started_again_when_there_is_room(govern: Govern) -> None:

@@ -94,7 +94,7 @@ class Govern:
             self.groups[name] = self.kernel.persona(str(self.bench.port.container(name)))
             if name == WORK:
                 self.front(WORK)
-        for name in ("init", "services"):
+        for name in ("init", "services/console", "services/umbilical"):
             for kind in ("cpu", "memory"):
                 self.kernel.pressure(name, kind, 0)
         self.log = Log()
@@ -269,7 +269,7 @@ def test_what_it_shows_names_what_it_sees_whom_it_holds_and_why(govern: Govern) 
     shown = govern.keeper.show()
     assert shown["psi"] is True
     assert shown["available"] == 0.1
-    assert {group["name"] for group in shown["protected"]} == {"init", "services", WORK}
+    assert {group["name"] for group in shown["protected"]} == {"init", "services/console", WORK}
     assert {t["name"]: (t["focused"], t["rung"]) for t in shown["tenants"]} == {WORK: (True, "free"), PLAY: (False, "half weight")}
     assert shown["actions"][0]["persona"] == PLAY
     assert shown["sensors"] == [{"name": "zone0", "celsius": 50.0, "trip": 90.0, "not_believed": None}]
