@@ -116,6 +116,7 @@ def commits(spine: Vm, first: int) -> list[float]:
     return sorted(later - earlier for earlier, later in itertools.pairwise(times))
 
 
+@pytest.mark.full
 def test_personas_that_write_and_sync_without_end_cannot_starve_it(spine: Vm):
     quiet = commits(spine, 0)
     for name in ("storm", "gale"):

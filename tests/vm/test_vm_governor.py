@@ -112,6 +112,7 @@ def test_the_bundle_holds_what_helps_and_no_secret(spine: Vm):
     assert spine.sh("bay0 support /tmp/support.tar.gz").status == 2, "nothing is overwritten"
 
 
+@pytest.mark.full
 def test_heat_throttles_who_is_behind_and_a_sensor_that_goes_away_leaves_a_cap(spine: Vm):
     spine.sh("bay0 persona stop hog", VERB_S)
     harness.until(lambda: state(spine, "hog") == "stopped", VERB_S, "hog is stopped", every_s=1)

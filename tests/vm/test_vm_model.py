@@ -23,7 +23,7 @@ pytestmark = pytest.mark.vm
 
 sys.path.append(str(Path(__file__).parent.parent / "properties"))
 
-STEPS = {"default": 200, "full": 500}
+STEPS = {"default": 60, "full": 500}
 SEED = int(os.environ.get("SPINE_SEED", "1"))
 NAMES = ("p://one", "p://two", "p://three")
 MANIFEST = {"command": ["/bin/sleep", "infinity"], "stop_s": 0, "home": "/home/me"}

@@ -186,6 +186,7 @@ def test_somebody_elses_container_is_left_alone(spine: Vm):
     assert spine.out(f"{PODMAN} ps -a --format '{{{{.Names}}}}' --filter name=web") == "web"
 
 
+@pytest.mark.full
 def test_one_that_is_to_be_restarted_is_until_its_attempts_are_used_up(spine: Vm):
     spine.create("again", AGAIN)
     running(spine, "again")

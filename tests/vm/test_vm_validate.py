@@ -186,6 +186,7 @@ def test_a_podman_that_fails_or_lies_makes_the_freezer_red(spine: Vm) -> None:
     nothing_left(spine)
 
 
+@pytest.mark.full
 def test_a_persona_that_podman_cannot_clear_is_a_finding(spine: Vm) -> None:
     spine.out("bay0 persona create work && bay0 persona start work", WHOLE_S)
     replace_podman(spine, BROKEN)
