@@ -82,10 +82,10 @@ def hunts(first: list[Hunt]) -> Iterator[Hunt]:
             yield lambda world, at=at, kept=kept: (live(world, LIFE, at, kept), recover(world))
 
 
-def _reconcile(state: str, what: str, says: str) -> Callable[[World], None]:
+def _reconcile(kind: str, state: str, what: str, says: str) -> Callable[[World], None]:
     def walk(_world: World) -> None:
         with Bench() as bench:
-            case = (state, what, says)
+            case = (kind, state, what, says)
             prepare(bench, *case)
             try:
                 recovered(bench, case)
@@ -96,7 +96,8 @@ def _reconcile(state: str, what: str, says: str) -> Callable[[World], None]:
     return walk
 
 
-RECONCILES = [_reconcile(state, what, says) for state in ("stopped", "running", UNKNOWN) for what in SMALL for says in ONCE]
+FOUND = [("persona", "stopped"), ("persona", "running"), ("persona", UNKNOWN), ("server", "stopped"), ("server", "ready")]
+RECONCILES = [_reconcile(kind, state, what, says) for kind, state in FOUND for what in SMALL for says in ONCE]
 
 
 def hunt(first: list[Hunt]) -> tuple[int, str] | None:
@@ -447,7 +448,7 @@ def a_verb_waits_as_long_as_it_takes(patch: Patch) -> None:
     def patient(self: PersonaVerbs, instance: Any, *, wait: bool, then: Callable[[bool], None]) -> None:
         self._waiters.append((instance, lambda: then(True)))
 
-    patch.setattr(PersonaVerbs, "_when_rested", patient)
+    patch.setattr(PersonaVerbs, "when_rested", patient)
 
 
 @likely(stories.a_crash_loop)
