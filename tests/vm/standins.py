@@ -251,6 +251,20 @@ def microcode(sources: Sources, name: str) -> bytes:
     return Path(f"{blob}.img").read_bytes()
 
 
+def member(cpio: bytes, wanted: str) -> bytes:
+    """Return a file out of a newc archive (the kernel's buffer-format document)."""
+    at = 0
+    while True:
+        fields = [int(cpio[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        size, length = fields[6], fields[11]
+        name = cpio[at + 110 : at + 109 + length].decode()
+        data = (at + 110 + length + 3) // 4 * 4
+        assert name != "TRAILER!!!", f"{wanted} is not in it"
+        if name == wanted:
+            return cpio[data : data + size]
+        at = (data + size + 3) // 4 * 4
+
+
 def packages(sources: Sources) -> Iterator[tuple[str, Package]]:
     """Yield every package with the repository it is in."""
     for package in real_packages(sources):

@@ -119,20 +119,6 @@ def artifacts(top: Path) -> dict[str, str]:
     return {name: harness.tool("sha256sum", str(top / name)).stdout.split()[0] for name in names}
 
 
-def member(cpio: bytes, wanted: str) -> bytes:
-    """Return a file out of a newc archive (the kernel's buffer-format document)."""
-    at = 0
-    while True:
-        fields = [int(cpio[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
-        size, length = fields[6], fields[11]
-        name = cpio[at + 110 : at + 109 + length].decode()
-        data = (at + 110 + length + 3) // 4 * 4
-        assert name != "TRAILER!!!", f"{wanted} is not in it"
-        if name == wanted:
-            return cpio[data : data + size]
-        at = (data + size + 3) // 4 * 4
-
-
 def manifest(top: Path) -> dict[str, object]:
     found: dict[str, object] = json.loads((top / "build/spine.manifest.json").read_text())
     return found
@@ -178,7 +164,7 @@ def test_the_content_digest_is_that_of_the_image_unpacked_again(factory: Factory
     scratch = buildroot / "tmp/spine-test"
     scratch.mkdir()
     try:
-        (scratch / "erofs").write_bytes(member((built / "build/spine.img").read_bytes(), "root.erofs"))
+        (scratch / "erofs").write_bytes(standins.member((built / "build/spine.img").read_bytes(), "root.erofs"))
         harness.tool("chroot", str(buildroot), "fsck.erofs", "--extract=/tmp/spine-test/root", "/tmp/spine-test/erofs", bound_s=300)
         shutil.move(scratch / "root", root)
     finally:
@@ -226,7 +212,7 @@ def test_the_metal_flavor_takes_the_other_kernel_and_its_firmware(factory: Facto
     assert "linux-virt" not in names
     assert (top / "build/rootfs/usr/lib/firmware/linux-firmware-amdgpu.txt").is_file()
     early = (top / "build/spine.img").read_bytes()[:4096]
-    assert member(early, "kernel/x86/microcode/AuthenticAMD.bin").startswith(b"a stand-in"), "microcode comes first"
+    assert standins.member(early, "kernel/x86/microcode/AuthenticAMD.bin").startswith(b"a stand-in"), "microcode comes first"
     assert b"kernel/x86/microcode/GenuineIntel.bin" in early
     assert "VARIANT_ID=alpine-metal" in (top / "build/rootfs/etc/os-release").read_text()
 
