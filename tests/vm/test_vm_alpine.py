@@ -247,27 +247,6 @@ def test_a_lock_without_checksums_is_built_only_when_told_and_the_image_says_so(
     assert bare.read_text().count(" - ") == len(bare.read_text().splitlines()) - 2, "the lock itself is not touched"
 
 
-# ---- the registry build
-
-
-def test_the_registry_build_too_gives_the_same_bytes_in_another_folder_at_another_time(tmp_path: Path):
-    said = manifest(TOP)
-    if said["source"] != "registry" or os.geteuid() != 0:
-        harness.skip_or_fail("needs root, and build/spine.img from the registries")
-    for part in ("bay0", "personas", "scripts", "pyproject.toml"):
-        (shutil.copytree if (TOP / part).is_dir() else shutil.copy)(TOP / part, tmp_path / part)
-    (tmp_path / "build").mkdir()
-    (tmp_path / "build/cache").symlink_to(TOP / "build/cache")
-    environment = {**harness.ENVIRONMENT, "SOURCE_DATE_EPOCH": str(said["source_date_epoch"])}
-    environment.pop("SPINE_BUILD", None)
-    command = ["bash", str(tmp_path / "scripts/mkspine.sh"), "--from", "registry", "--offline"]
-    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
-    assert made.returncode == 0, made.stderr
-    if (tmp_path / "build/spine.inputs").read_text() != (TOP / "build/spine.inputs").read_text():
-        pytest.skip("the sources have changed since build/spine.img was built")
-    assert artifacts(tmp_path) == artifacts(TOP)
-
-
 # ---- what must stop
 
 
