@@ -41,6 +41,7 @@ class Audit:
     groups: dict[str, Callable[[], set[str]]] = field(factory=dict)
     engine: Engine | None = None
     _next: Timer | None = None
+    _asked: bool = False  # somebody has a reason to look, such as a container of nobody that could not be removed
 
     def begin(self) -> None:
         """Look now and then from now on."""
@@ -52,7 +53,8 @@ class Audit:
             self.soon()
 
     def soon(self) -> None:
-        """Look soon: there may be what nobody has seen yet."""
+        """Look soon: there may be what nobody has seen yet. Also where there is no persona, which otherwise asks nothing of podman."""
+        self._asked = True
         self._look_in(SOON_S)
 
     def _look_in(self, seconds: float) -> None:
@@ -66,8 +68,11 @@ class Audit:
     def _look(self) -> None:
         self._look_in(EVERY_S)
         engine = self.engine
-        if engine is None or not self.state.healthy or not any(i.seq for kind in reconcile.CONTAINED for i in engine.of_kind(kind)):
+        if engine is None or not self.state.healthy:
             return
+        if not self._asked and not any(i.seq for kind in reconcile.CONTAINED for i in engine.of_kind(kind)):
+            return
+        self._asked = False
 
         def listed(verdict: Verdict) -> None:
             if not verdict.ok:

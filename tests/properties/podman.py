@@ -486,7 +486,11 @@ class Podman:
     # ---- by hand, and by themselves
 
     def by_hand(self, name: str, *, runs: bool) -> None:
-        """Somebody calls podman himself."""
+        """Somebody calls podman himself; nothing comes of it without its disk."""
+        disk = self.world.disk
+        if disk.unplugged or disk.wedged or not (disk.present and disk.mounted):
+            return
+        self._look_at_disk()  # podman leaves its database there: the next boot sees that it was used
         if name not in self.containers and self.damage is None:
             made = self._make(name, {"by": "hand"}, IMAGE, "")
             made.excused = True

@@ -326,6 +326,20 @@ def containers_by_hand(world: World, moment: float) -> None:
     world.settle()
 
 
+def podman_fails_a_boot_without_personas(world: World, moment: float) -> None:
+    """Their database was moved aside, or somebody made them: what is under our names is removed all the same, if not at once."""
+    for verb, error in (("ps", "internal"), ("rm", "internal"), ("ps", "hang"), ("rm", "hang")):
+        world.boot()
+        world.run(3 + moment)
+        world.podman.by_hand("p__nobody", runs=True)
+        world.cut()
+        world.podman.vices.append(Vice(verb, error, end="kill"))
+        world.boot()
+        world.run(60)
+        world.settle()
+        world.cut()
+
+
 def it_goes_down_with_personas_that_do_not_listen(world: World, moment: float) -> None:
     world.podman.lingering.update((WORK_CONTAINER, "p__play"))
     _lived_in(world, WORK, PLAY, stop_s=30)
@@ -360,7 +374,8 @@ PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
-    a_home_is_to_be_emptied, containers_by_hand, it_goes_down_with_personas_that_do_not_listen, the_spine_is_not_well_and_a_container_ends,
+    a_home_is_to_be_emptied, containers_by_hand, podman_fails_a_boot_without_personas,
+    it_goes_down_with_personas_that_do_not_listen, the_spine_is_not_well_and_a_container_ends,
     *HANGS, *FAILS,
 )  # fmt: skip
 STORIES: tuple[Story, ...] = (

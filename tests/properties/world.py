@@ -656,8 +656,11 @@ class World:
         return found is not None and cgroup.frozen(self.kernel.directory(found.id))
 
     def by_hand(self, name: str, *, runs: bool) -> None:
-        """Somebody makes a container with podman himself. Under one of our names it is looked for only where there are personas."""
-        if self.on and (names.from_podman(name) is None or any(self.spine.engine.of_kind("persona"))):
+        """Somebody makes a container with podman himself. Under one of our names it is looked for only where there are personas.
+
+        One whose creation was refused is none: it has taken no step.
+        """
+        if self.on and (names.from_podman(name) is None or any(i.seq for i in self.spine.engine.of_kind("persona"))):
             self.podman.by_hand(name, runs=runs)
             self.checks.note_foreign()
 

@@ -228,6 +228,14 @@ def test_a_container_that_appears_late_is_found_and_its_machine_converged(bench:
     assert bench.podman.there == {"web": ("running", 0)}
 
 
+def test_a_container_of_nobody_that_could_not_be_removed_is_tried_again_though_there_is_no_persona(bench: Bench) -> None:
+    bench.podman.there["p__nobody"] = ("exited", 0)
+    bench.podman.answers["remove"] = [verdict("fault")]
+    bench.port.audit.sweep(["p__nobody"])
+    bench.timers.advance(30)
+    assert bench.podman.there == {}
+
+
 # ---- autostart
 
 
