@@ -41,6 +41,7 @@ UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe
 MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
 CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
 SHARES = 512  # of 1024: a weight below the 100 that personas have, among its siblings ...
+FILTER = "/usr/share/spine-seccomp/tenant.json"  # scripts/lib/seccomp.py: no namespaces of its own, no keyrings
 WEIGHT_OF_PERSONAS = 100
 PIDS = 64
 OOM_SCORE = 800  # far above personas (300): whoever needs memory, it is the one that goes
@@ -185,7 +186,7 @@ class Servers(ContainerPort):
             labels={"bay0.tenant": instance.name, "bay0.seq": str(instance.seq), "bay0.boot": self.boot_id},
             memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=self.group, uid_base=UID, mounts=mounted, workdir="",
             hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log", log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=True,
-            stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}",
+            stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}", seccomp=FILTER,
         )  # fmt: skip
 
     def _confirm(self, instance: Instance, live: Live) -> flow.Flow[Outcome_]:

@@ -9,6 +9,7 @@ finish_rootfs() {
     add_modules
     add_images
     add_personas
+    add_filter
     add_bay0
 }
 
@@ -122,6 +123,13 @@ add_personas() {
         name="$(basename "$(dirname "$file")")"
         install -D -m 644 "$file" "$ROOTFS/usr/share/spine-personas/$name/persona.toml"
     done
+}
+
+# add_filter: the system calls that system tenants may make.
+add_filter() {
+    mkdir -p "$ROOTFS/usr/share/spine-seccomp"
+    "$TOP/scripts/lib/seccomp.py" "$ROOTFS/usr/share/containers/seccomp.json" "$ROOTFS/usr/share/spine-seccomp/tenant.json" ||
+        die "the tenants' system call filter could not be made of podman's default."
 }
 
 # add_bay0: the frozen folder, and the two names that lead to it.

@@ -65,3 +65,24 @@ def test_a_setuid_file_stops_the_build_and_only_two_may_be(tmp_path: Path) -> No
     assert done.returncode == 1
     assert re.findall(r"/(\S+) is setuid", done.stderr) == ["usr/bin/su"]
     assert "/persist must be empty and holds left" in done.stderr
+
+
+def test_the_filter_of_system_tenants_takes_namespaces_and_keyrings_from_podmans_default_and_gives_nothing(tmp_path: Path) -> None:
+    rule = {"action": "SCMP_ACT_ALLOW", "args": [], "comment": "", "includes": {}, "excludes": {}}
+    default = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            {**rule, "names": ["read", "clone", "clone3", "unshare", "keyctl", "mount"]},
+            {**rule, "names": ["setns", "bpf"], "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+        ],
+    }
+    before, after = tmp_path / "default.json", tmp_path / "tenant.json"
+    before.write_text(json.dumps(default))
+    assert run("seccomp.py", str(before), str(after)).returncode == 0
+    rules = json.loads(after.read_text())["syscalls"]
+    allowed = {name: rule["args"] for rule in rules if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert set(allowed) == {"read", "bpf", "clone"}
+    assert allowed["clone"] == [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 0x7E020000, "valueTwo": 0}]
+    before.write_text(json.dumps({**default, "syscalls": [{**rule, "names": ["read"]}]}))
+    refused = run("seccomp.py", str(before), str(after))
+    assert (refused.returncode, "not the known one" in refused.stderr) == (1, True)
