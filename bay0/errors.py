@@ -24,7 +24,8 @@ class SpawnError(Bay0Error):
 class StorageError(Bay0Error):
     """The state worker could not do what it was asked.
 
-    `code` is what the storage machine acts on: ``no_device``, ``unwritable``, ``newer``, ``damaged``, ``full``, ``busy``, ``fault``.
+    `code` is what the storage machine acts on: ``no_device``, ``unmountable``, ``unwritable``, ``newer``, ``damaged``, ``full``,
+    ``busy``, ``fault``.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -216,6 +216,8 @@ class Spine:
             came, self._tried = disks - self._tried, disks
             if came:
                 self.engine.send(health.name, storage.E.RETRY, f"{', '.join(sorted(came))} appeared")
+            elif self.state.worth_retrying():
+                self.engine.send(health.name, storage.E.RETRY, "it may answer again")
             else:
                 self.stages.load_new()
         elif health is not None and health.now is storage.S.READONLY and self.state.worth_retrying():

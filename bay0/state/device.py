@@ -91,7 +91,7 @@ def mount_first(devices: list[str]) -> str:
             failures.append(f"{device}: {error.strerror}")
         else:
             return device
-    raise StorageError("no_device", "no disk could be mounted: " + "; ".join(failures))
+    raise StorageError("unmountable", "no disk could be mounted: " + "; ".join(failures))
 
 
 def prefer(device: str) -> dict[str, Any]:

@@ -29,8 +29,8 @@ STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
 LAZY_FLUSH_S = 1.0
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
-_EVENTS = {"no_device": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
-_MEND_THEMSELVES = ("full", "unwritable", "busy")
+_EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
+_MEND_THEMSELVES = ("full", "unwritable", "busy", "unmountable")
 
 
 def _event(answer: Answer) -> E:
@@ -92,7 +92,7 @@ class StatePort:
         return self.storage is not None and self.storage.now is S.DURABLE
 
     def worth_retrying(self) -> bool:
-        """Tell whether a read-only database may have become writable by itself, and enough time has passed to look."""
+        """Tell whether what failed may have mended itself, and enough time has passed to look."""
         now = self.reactor.clock()
         if self._readonly_code not in _MEND_THEMSELVES or now < self._retry_at:
             return False

@@ -200,7 +200,7 @@ class Disk:
     def mount_first(self, _devices: list[str]) -> str:
         self._seam("mount")
         if not self.present:
-            raise StorageError("no_device", "no disk could be mounted")
+            raise StorageError("unmountable", "no disk could be mounted")
         if self.unplugged:
             self.lose_open_files()
             self.unplugged = False

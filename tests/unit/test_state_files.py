@@ -247,7 +247,7 @@ def test_when_none_mounts_each_reason_is_said(kernel: Callable[..., Kernel]) -> 
     kernel(bad=("/dev/vda", "/dev/vdb"))
     with pytest.raises(StorageError, match="/dev/vda: Invalid argument; /dev/vdb: Invalid argument") as error:
         device.mount_first(["/dev/vda", "/dev/vdb"])
-    assert error.value.code == "no_device"
+    assert error.value.code == "unmountable"
 
 
 def test_what_is_mounted_and_writable_stays(kernel: Callable[..., Kernel]) -> None:

@@ -123,7 +123,7 @@ def test_opening_goes_through_its_stages_in_order(bench: Bench) -> None:
     ("op", "code", "health"),
     [
         ("find", "no_device", Health.DETACHED),
-        ("mount", "no_device", Health.DETACHED),
+        ("mount", "unmountable", Health.DETACHED),
         ("mount", "unwritable", Health.READONLY),
         ("open", "newer", Health.READONLY),
         ("open", "damaged", Health.READONLY),
@@ -468,6 +468,18 @@ def test_who_holds_a_dead_filesystem_is_told_to_go_and_it_is_looked_at_again(ben
     assert (bench.health, told) == (Health.READONLY, [1])
     bench.clock.wait(bench.bounds.storage_retry + 0.1)
     assert bench.port.worth_retrying()
+
+
+def test_a_disk_that_could_not_be_mounted_is_looked_at_again_after_a_while_and_none_at_all_is_not(bench: Bench) -> None:
+    bench.engine.send("storage:b1", Storage.ATTACH)
+    bench.serve(failing={"mount": "unmountable"})
+    bench.clock.wait(bench.bounds.storage_retry + 0.1)
+    assert bench.port.worth_retrying()
+    other = Bench()
+    other.engine.send("storage:b1", Storage.ATTACH)
+    other.serve(failing={"find": "no_device"})
+    other.clock.wait(other.bounds.storage_retry + 0.1)
+    assert not other.port.worth_retrying()
 
 
 def test_a_full_disk_is_looked_at_again_after_a_while_and_a_newer_database_is_not(bench: Bench) -> None:

@@ -120,7 +120,7 @@ def test_in_use(first: Patient):
 def test_while_a_persona_starts(first: Patient):
     first.mended()
     machine = first.machine
-    machine.out(CREATE)
+    made(first)
     machine.out("bay0 persona start nap && bay0 persona stop nap", SETTLE_S)  # its image is there from now on
     case = first.begin("persona starts")
     machine.call("persona.start", name=NAME, wait=False)
@@ -144,6 +144,12 @@ def test_while_a_persona_stops(first: Patient):
     runs(first)
 
 
+def made(patient: Patient) -> None:
+    """Create the persona, unless it is there."""
+    if "error" in patient.machine.ask("persona.show", name=NAME):
+        patient.machine.out(CREATE)
+
+
 def settles(patient: Patient) -> str:
     """Wait until the persona rests somewhere."""
 
@@ -159,6 +165,7 @@ def settles(patient: Patient) -> str:
 
 def runs(patient: Patient) -> None:
     """Make the persona run, whatever it is now."""
+    made(patient)
     if settles(patient) == "failed":
         patient.machine.sh("bay0 persona stop nap", SETTLE_S)
     if settles(patient) != "running":
