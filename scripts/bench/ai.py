@@ -100,7 +100,7 @@ def table(got: dict[str, Any], tokens: int) -> str:
         "| | through the umbilical | the server's own socket | ratio |",
         "|---|---|---|---|",
         f"| tokens a second | {speed['through']:.2f} | {speed['raw']:.2f} | **{speed['through'] / speed['raw']:.2f}** |",
-        f"| seconds to the first token | {first['through']:.2f} | {first['raw']:.2f} | {first['through'] / first['raw']:.2f} |",
+        f"| seconds to the answer's first byte, before its first token | {first['through']:.2f} | {first['raw']:.2f} | {first['through'] / first['raw']:.2f} |",
         "",
         f"- From `init complete` to READY, the load of the image from its archive in it: {got['ready_s']:.0f} s.",
         f"- The warm-up's first token: {got['warm_s']:.1f} s.",

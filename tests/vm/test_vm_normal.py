@@ -86,7 +86,8 @@ def test_status_is_complete_and_durable_and_pid_1_is_small(spine: Vm):
 def test_pid_1_is_the_frozen_program_in_one_thread_and_the_state_worker_its_only_fork(spine: Vm):
     assert spine.out("readlink /proc/1/exe") == "/usr/lib/bay0/bay0"
     assert spine.out("ls /proc/1/task") == "1"
-    same = spine.out("for p in /proc/[0-9]*; do [ $(readlink $p/exe) = /usr/lib/bay0/bay0 ] && echo ${p#/proc/}; done 2>/dev/null; true").split()
+    program, parent = "$(readlink $p/exe) = /usr/lib/bay0/bay0", "$(awk '/^PPid/ {print $2}' $p/status) -le 1"  # not a command line of the test's own
+    same = spine.out(f"for p in /proc/[0-9]*; do [ {program} ] && [ {parent} ] && echo ${{p#/proc/}}; done 2>/dev/null; true").split()
     assert sorted(same, key=int) == ["1", spine.out("cat /sys/fs/cgroup/services/state/cgroup.procs")]
 
 
