@@ -38,18 +38,20 @@ podman run -d --name bench --network none --user 1000:1000 -v /run/bay0/ai/tenan
 ask() {
     curl="curl -sS -N -o /dev/null --max-time 600 -w 'CURL %{http_code} %{time_starttransfer} %{time_total}\n' -H 'Content-Type: application/json'"
     body='{"messages":[{"role":"user","content":"Tell me about the sea."}],'
-    body="$body"'"max_tokens":TOKENS,"temperature":0,"cache_prompt":false,"stream":true}'
+    body="$body"'"max_tokens":'"$2"',"temperature":0,"cache_prompt":false,"stream":true}'
     printf "%s --unix-socket %s -d '%s' http://ai/v1/chat/completions" "$curl" "$1" "$body"
 }
 for i in $(seq ROUNDS); do
-    echo THROUGH; bay0 persona shell ask -- /bin/sh -c "$(ask /run/ai/ai.sock)"
-    echo RAW; podman exec bench /bin/sh -c "$(ask /run/ai/server.sock)"
+    for tokens in 1 TOKENS; do
+        echo "THROUGH $tokens"; bay0 persona shell ask -- /bin/sh -c "$(ask /run/ai/ai.sock $tokens)"
+        echo "RAW $tokens"; podman exec bench /bin/sh -c "$(ask /run/ai/server.sock $tokens)"
+    done
 done
 echo "MEMORY $(cat $group/memory.current) $(cat $group/memory.peak) $(awk '/^anon / {print $2}' $group/memory.stat)"
 echo "FORWARDER $(awk '/^VmRSS/ {print $2}' /proc/$(head -n 1 /sys/fs/cgroup/services/umbilical/cgroup.procs)/status)"
 podman rm -f -t 0 bench >/dev/null
 """
-ANSWER = re.compile(r"^(THROUGH|RAW)\s+CURL (\d+) ([\d.]+) ([\d.]+)", re.MULTILINE)
+ANSWER = re.compile(r"^(THROUGH|RAW) (\d+)\s+CURL (\d+) [\d.]+ ([\d.]+)", re.MULTILINE)
 
 
 class BenchError(Exception):
@@ -68,11 +70,14 @@ def boot(disk: str, script: str) -> str:
 
 def figures(output: str, tokens: int) -> dict[str, Any]:
     """Read a run's figures out of its output. Raises BenchError if an answer was none."""
-    found: dict[str, list[tuple[float, float]]] = {"THROUGH": [], "RAW": []}
-    for way, code, first, total in ANSWER.findall(output):
+    took: dict[tuple[str, int], list[float]] = {}
+    for way, count, code, total in ANSWER.findall(output):
         if code != "200":
             raise BenchError(f"{way.lower()}: HTTP status {code}")
-        found[way].append((float(first), (tokens - 1) / (float(total) - float(first))))
+        took.setdefault((way, int(count)), []).append(float(total))
+    found: dict[str, list[tuple[float, float]]] = {}  # seconds to the first token, tokens a second after it
+    for way in ("THROUGH", "RAW"):
+        found[way] = [(first, (tokens - 1) / (total - first)) for first, total in zip(took[way, 1], took[way, tokens], strict=True)]
     show = json.loads(re.search(r"^SHOW (.*)$", output, re.MULTILINE).group(1))  # type: ignore[union-attr]
     status = json.loads(re.search(r"^STATUS (.*)$", output, re.MULTILINE).group(1))  # type: ignore[union-attr]
     memory = [int(word) / (1 << 20) for word in re.search(r"^MEMORY (\d+) (\d+) (\d+)", output, re.MULTILINE).groups()]  # type: ignore[union-attr]
@@ -100,7 +105,7 @@ def table(got: dict[str, Any], tokens: int) -> str:
         "| | through the umbilical | the server's own socket | ratio |",
         "|---|---|---|---|",
         f"| tokens a second | {speed['through']:.2f} | {speed['raw']:.2f} | **{speed['through'] / speed['raw']:.2f}** |",
-        f"| seconds to the answer's first byte, before its first token | {first['through']:.2f} | {first['raw']:.2f} | {first['through'] / first['raw']:.2f} |",
+        f"| seconds to the first token | {first['through']:.2f} | {first['raw']:.2f} | {first['through'] / first['raw']:.2f} |",
         "",
         f"- From `init complete` to READY, the load of the image from its archive in it: {got['ready_s']:.0f} s.",
         f"- The warm-up's first token: {got['warm_s']:.1f} s.",
