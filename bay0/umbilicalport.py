@@ -216,9 +216,9 @@ class Umbilical:
         self.log.info("umbilical is there", pid=self.pid, uid=int(message["uid"]))
         setup = {"patience": self.patience, "tenant_socket": f"{self.run}/tenant/{os.path.basename(TENANT_SOCKET)}", "quota": self.quota}
         self._link.send({"op": "setup", **setup})
+        self._link.send(self._tenant)  # before the doors, behind which somebody may be waiting
         for door in self._doors.values():
             self._tell_door(door)
-        self._link.send(self._tenant)
 
     def _hangs(self, why: str) -> None:
         self.log.warning("umbilical ended", why=plain(why))

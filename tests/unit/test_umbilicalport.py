@@ -146,6 +146,25 @@ def test_a_killed_forwarder_is_replaced_and_told_everything_again(run: str) -> N
 
 
 @in_child
+def test_the_next_forwarder_knows_how_the_ai_is_before_it_has_a_door_at_which_somebody_waits(run: str) -> None:
+    spine = Spine(run)
+    spine.umbilical.prepare("p://work")
+    spine.umbilical.grant("p://work", 0, own_group())
+    spine.umbilical.tenant("ready", group=own_group())
+    first, sent, send = spine.there(), [], Link.send
+
+    def noted(link: Link, message: dict[str, Any], *rest: Any) -> Any:
+        sent.append(message["op"])
+        return send(link, message, *rest)
+
+    Link.send = noted  # type: ignore[method-assign]
+    os.kill(first, 9)
+    spine.until(lambda: spine.umbilical.pid not in (0, first), "the next one")
+    assert sent[:2] == ["setup", "tenant"]
+    assert "grant" in sent[2:]
+
+
+@in_child
 def test_what_is_asked_while_no_forwarder_is_there_is_asked_of_the_next(run: str) -> None:
     spine = Spine(run)
     spine.umbilical.begin()

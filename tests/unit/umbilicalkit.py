@@ -170,10 +170,10 @@ class Rig:
         hello = self.hear("hello")
         assert hello["pid"] == self.forwarder.pid
         self.tell(op="setup", patience=1.0, tenant_socket=self.server_socket, quota=self.quota)
-        for listener, message in self.listeners.values():
-            self.tell(listener, **message)
         if state:
             self.tenant(state)
+        for listener, message in self.listeners.values():
+            self.tell(listener, **message)
         return self
 
     def tell(self, listener: socket.socket | None = None, **message: Any) -> None:
