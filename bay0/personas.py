@@ -34,7 +34,7 @@ CONMON_GROUP = "/conmon"  # of all containers' monitors (effects/podman.py)
 UID_BASE = 100_000  # the first uid of slot 0; each persona has a range of its own
 UIDS = 65_536
 SLOTS_MAX = 32_000
-OOM_SCORE = 300  # above the spine's own processes (0), below the tenants that are to be sacrificed first
+OOM_SCORE = 100  # above the spine's own processes (0); far below tenants, or a large persona would be ended before a small tenant
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
 SWEEP_AGAIN_S = 0.5  # of the trash
 

@@ -100,7 +100,7 @@ def test_a_started_persona_has_its_limits_in_the_kernel(spine: Vm):
     inside, outside, count = spine.out(f"cat /proc/{pid}/uid_map").split()
     assert (inside, count) == ("0", "65536")
     assert int(outside) >= 100_000
-    assert spine.out(f"cat /proc/{pid}/oom_score_adj") == "300"
+    assert spine.out(f"cat /proc/{pid}/oom_score_adj") == "100"
     assert re.findall(r"^\s*(\w+):", spine.out(f"cat /proc/{pid}/net/dev"), re.MULTILINE) == ["lo"]
 
 
