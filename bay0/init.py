@@ -185,15 +185,21 @@ class Spine:
         self.continuity.completed()
         self.personas.sweep_trash()  # of an earlier boot
         self.personas.audit.begin()
-        if self.words.governor:
-            self.reactor.call_later(GOVERN_AFTER_S, self._govern)
-        else:
+        self.reactor.call_later(GOVERN_AFTER_S, self._govern if self.words.governor else self._reserve)
+        if not self.words.governor:
             self.log.warning("nobody is governed", why="bay0.governor=off on the kernel command line")
 
     def _govern(self) -> None:
         """Load the governor, a module a turn since each takes its time on a slow machine, and let it begin."""
         if self.boot.now is boot.S.COMPLETE:
             late.one_by_one(GOVERNOR, partial(self.reactor.call_later, GOVERN_PART_S), self._governs)
+
+    def _reserve(self) -> None:
+        """Keep the spine's share of memory where nobody is governed, too: without it a persona that takes all evicts PID 1's own program."""
+        from bay0.effects import reserve  # noqa: PLC0415 - late: a boot does not pay for it
+
+        limit, failures = reserve.keep()
+        self.log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None, why="; ".join(failures))
 
     def _governs(self, _loaded: None) -> None:
         if self.boot.now is not boot.S.COMPLETE:

@@ -264,6 +264,9 @@ def test_the_governor_can_be_turned_off_and_that_is_said(tmp_path: Path) -> None
     assert [line["level"] for line in machine.logged() if line["event"] == "nobody is governed"] == ["warning"]
     with pytest.raises(RefusedError, match="governor=off"):
         spine.control.methods["governor"]({}, lambda _answer: None)
+    kept = "memory of all personas together"
+    machine.turn_until(spine, lambda: kept in [line["event"] for line in machine.logged()], "the share of memory that is kept all the same")
+    assert spine.governor is None
     machine.leave(spine)
 
 
