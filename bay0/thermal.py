@@ -4,7 +4,8 @@ Theory of operation. Who may be restrained stands on a ladder: free, half its we
 somebody is the pressure of the *protected set* (the spine's own groups and the persona in front), never that of who is restrained: throttling
 raises one's own pressure and would throttle ever more. At most one step each cool-down; the floor is 10 % of a processor; below it one is frozen,
 not starved. While it is hot, heat alone decides over processors, because a slowed machine is under pressure by itself; and both share one ladder
-and one cool-down, so throttling cannot feed itself. Memory is not helped by throttling: freeze, then stop. When all has been calm the last one
+and one cool-down, so throttling cannot feed itself. Memory is not helped by throttling: freeze, then stop; the
+AI, which is there for what is left over, goes when memory is scarce, before anybody is pressed. When all has been calm the last one
 restrained goes up one rung, and waits longer each time it falls back. The persona in front is never touched, and set free at once.
 """
 
@@ -21,6 +22,7 @@ from bay0.readings import Group, Pressure, Reading, Tenant
 COOL_DOWN_S = 15.0
 MEMORY_WARN, MEMORY_ACT, MEMORY_S = 10.0, 5.0, 6.0  # some avg10; full avg10, for three windows of 2 s
 SHORT = 0.25  # share of memory available below which its pressure is a shortage, and not somebody's own limit
+SCARCE, SCARCE_S, ROOM = 0.1, 2.0, 0.2  # share of memory available below which the AI goes before anybody is pressed; above which it may return
 CPU_ACT, CPU_S = 25.0, 5.0  # some avg10
 CALM, CALM_S = 2.5, 60.0
 DWELL_S = 30.0  # between two steps for heat, which answers slowly
@@ -108,6 +110,7 @@ class Governor:
     _exhausted: set[str] = field(factory=set)
     _told: dict[str, str] = field(factory=dict)
     _short: _Since = field(factory=_Since)
+    _scarce: _Since = field(factory=_Since)
     _busy: _Since = field(factory=_Since)
     _calm: _Since = field(factory=_Since)
     _released: dict[str, float] = field(factory=dict)
@@ -116,7 +119,7 @@ class Governor:
     @property
     def quiet(self) -> bool:
         """Nobody is restrained, and nothing gives a reason to look often."""
-        return not self.held and not self.heat.hot and self._calm.at is not None
+        return not self.held and not self.heat.hot and self._calm.at is not None and self._scarce.at is None
 
     def decide(self, seen: Reading) -> list[Action]:
         """Take in one reading and return what is to be done: at most one step, and setting free who must not be held."""
@@ -135,7 +138,7 @@ class Governor:
     def _see(self, seen: Reading) -> None:
         now = seen.at
         if not 0 <= now - self._at <= GAP_S:
-            self._short, self._busy, self._calm = _Since(), _Since(), _Since()
+            self._short, self._scarce, self._busy, self._calm = _Since(), _Since(), _Since(), _Since()
         self._at = now
         was_hot = self.heat.hot
         self.heat.look(seen)
@@ -144,6 +147,7 @@ class Governor:
         cpu, memory = (self.cpu or ("", Pressure()))[1], (self.memory or ("", Pressure()))[1]
         short = seen.available is None or seen.available < SHORT
         self._short.see(now, short and min(memory.full, memory.full_now) > MEMORY_ACT)
+        self._scarce.see(now, seen.available is not None and seen.available < SCARCE)
         self._busy.see(now, not self.heat.hot and min(cpu.some, cpu.some_now) > CPU_ACT)
         self._calm.see(now, max(cpu.some, memory.some, memory.full) < CALM and not self.heat.hot)
         if self._calm.at is not None:
@@ -216,7 +220,7 @@ class Governor:
                 self._exhausted.clear()
                 tenant, rung = found
                 return Action(tenant.name, tenant.life, self._rung(tenant), rung, cause, why)
-            if cause != "sensor" and cause not in self._exhausted:
+            if cause not in ("sensor", "scarcity") and cause not in self._exhausted:
                 self._exhausted.add(cause)
                 self._note("nothing left to restrain", f"{cause}: {why}", bad=cause != "cpu")
         return None
@@ -224,6 +228,8 @@ class Governor:
     def _causes(self, seen: Reading) -> list[tuple[str, str, Pick]]:
         now = seen.at
         ready: list[tuple[str, str, Pick]] = []
+        if self._scarce.lasted(now, SCARCE_S):
+            ready.append(("scarcity", f"{_share(seen.available)} of memory is available (less than {SCARCE:.0%})", self._for_scarcity))
         if self._short.lasted(now, MEMORY_S) and self.memory is not None:
             who, pressure = self.memory
             why = f"{who} stood still for want of memory {pressure.full:g} % of the last 10 s (more than {MEMORY_ACT:g} for {MEMORY_S:g} s), "
@@ -251,6 +257,11 @@ class Governor:
         for tenant in large:
             return tenant, Rung.STOPPED if tenant.ai or tenant.state == "paused" else Rung.FROZEN
         return None
+
+    def _for_scarcity(self, seen: Reading) -> tuple[Tenant, Rung] | None:
+        """Stop the AI and nobody else: it is there for what is left over."""
+        large = (t for t in _behind(seen, "running", "paused") if t.ai and t.memory >= MEMORY_MATTERS)
+        return next(((tenant, Rung.STOPPED) for tenant in large), None)
 
     def _for_cpu(self, seen: Reading) -> tuple[Tenant, Rung] | None:
         users = self._users(seen)
@@ -289,6 +300,8 @@ class Governor:
             wait = CALM_S * 2 ** self._relapses.get(name, 0)
             if not self._calm.lasted(seen.at, wait) or seen.at - self._acted < wait:
                 return None
+            if held.cause == "scarcity" and seen.available is not None and seen.available < ROOM:
+                return None  # it would only go again
             up = Rung.FREE if held.rung is Rung.STOPPED else Rung(held.rung - 1)
             return Action(name, held.life, held.rung, up, "calm", f"under {CALM:g} % and cool for {wait:g} s")
         return None
@@ -307,8 +320,8 @@ class Governor:
                 self._relapses[name] = min(RELAPSES_MAX, self._relapses.get(name, 0) + 1) if again else self._relapses.get(name, 0)
             if action.cause == "heat":
                 self._heated = seen.at
-            elif action.cause == "memory":
-                self._short = _Since()
+            elif action.cause in ("memory", "scarcity"):
+                self._short, self._scarce = _Since(), _Since()
             else:
                 self._busy = _Since()
         else:

@@ -143,6 +143,23 @@ def test_heat_acts_from_5_below_the_trip_and_lets_go_10_below(bench: Bench) -> N
     assert [action.cause for action in bench.show(200, celsius=(79.0,))] == ["calm", "calm"]
 
 
+@pytest.mark.parametrize(("available", "acts"), [(0.11, False), (0.09, True), (None, False)])
+def test_when_memory_is_scarce_the_ai_goes_before_anybody_is_pressed_and_nobody_else(bench: Bench, available: float | None, acts: bool) -> None:
+    others = (bench.tenant(FRONT, focused=True, memory=600 << 20), bench.tenant(BEHIND, memory=64 << 20))
+    acted = bench.show(60, available=available, tenants=(*others, bench.tenant(AI, ai=True, memory=200 << 20)))
+    assert [(action.tenant, action.rung, action.cause) for action in acted[:1]] == ([(AI, Rung.STOPPED, "scarcity")] if acts else [])
+    assert {action.tenant for action in acted} <= {AI}
+    assert bench.show(60, available=available, tenants=others) == []
+
+
+def test_it_returns_when_there_is_room_and_not_while_it_would_only_go_again(bench: Bench) -> None:
+    front = bench.tenant(FRONT, focused=True)
+    assert bench.show(4, available=0.05, tenants=(front, bench.tenant(AI, ai=True, memory=200 << 20)))
+    gone = (front, bench.tenant(AI, ai=True, state="stopped"))
+    assert bench.show(300, available=0.15, tenants=gone) == []
+    assert [action.rung for action in bench.show(80, available=0.4, tenants=gone)] == [Rung.FREE]
+
+
 def test_heat_waits_30_seconds_between_two_steps(bench: Bench) -> None:
     assert len(bench.show(62, celsius=(88.0,))) == 3
 
