@@ -1,4 +1,4 @@
-"""The AI tenant broken on purpose (Gate D, full tier): twelve ways out of it, deaths in mid-request, spoofs at a persona's socket.
+"""The AI tenant broken on purpose (Gate D, full tier): twelve ways out of it, deaths in mid-request, spoofs at a persona's socket, storms.
 
 Without KVM the model makes about one token a second, and patience is 5: bounds in seconds are the contract's times five.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 
 import harness
@@ -17,6 +18,7 @@ from test_vm_ai import ARCHIVES, CURL, LIFE_S, PLAIN, READY_S, VERB_S, inside, p
 pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 PROBES = 12
+STORMS = int(os.environ.get("SPINE_STORMS", "20"))
 ERROR_S = 5.0  # a client hears of a death within a second; times the patience
 LONG = '{"messages": [{"role": "user", "content": "Tell a long story."}], "max_tokens": 400, "stream": true}'
 
@@ -40,7 +42,7 @@ def prepared(machine: Vm) -> None:
     wait_state(machine, "ready", READY_S)
     machine.out("bay0 image load /persist/images/persona-ask.tar", VERB_S)
     machine.out("bay0 persona create ask")
-    machine.create("plain", PLAIN)
+    machine.create("plain", PLAIN.replace("stop_s = 1", 'stop_s = 1\nmemory = "8G"'))
     machine.create("other", "ai = true\n" + PLAIN)
     for name in ("ask", "plain", "other"):
         machine.sh(f"bay0 persona start {name}", VERB_S)
@@ -147,3 +149,38 @@ def test_a_death_in_the_middle_of_a_request_is_an_error_within_a_second_and_all_
     done = inside(spine, "ask", f"{CURL} http://ai/v1/models")
     assert (done.status, "SmolLM2" in done.stdout) == (0, True), done.stdout + done.stderr
     assert others(spine) == before
+
+
+# ---- storms
+
+
+def test_under_a_personas_memory_storm_the_ai_is_the_victim_each_time_and_comes_back_when_there_is_room(disk: str, folder: str) -> None:
+    """The persona in front takes nearly all that personas may have, again and again; the AI yields, and nobody else is touched."""
+    again = f"{folder}/storms.img"
+    harness.tool("cp", "--sparse=always", disk, again)
+    with harness.vm(again, life_s=LIFE_S + 300 * STORMS) as machine:
+        prepared(machine)
+        machine.out("bay0 focus plain", VERB_S)
+        limit = machine.json("bay0 governor --json")["personas_limit"] >> 20
+        front, victims = persona(machine, "plain")["container"], []
+        for number in range(STORMS):
+            wait_state(machine, "ready", READY_S)
+            storm = f"while :; do dd if=/dev/zero of=/dev/null bs={limit - 30}M count=2; done"
+            behind(machine, f"timeout 300 bay0 persona shell plain -- /bin/sh -c {json.dumps(storm)}")
+            began = time.monotonic()
+            harness.until(lambda: yielded(machine), 240, "the AI yields", every_s=2)
+            took = time.monotonic() - began
+            inside(machine, "plain", "killall -9 dd sh; true", 60)
+            victims.append((persona(machine, "plain")["state"], persona(machine, "plain")["container"]) == ("running", front))
+            print(f"storm {number + 1}: the AI yielded after {took:.0f} s")
+            if number + 1 < STORMS:
+                machine.sh("bay0 tenant start ai", VERB_S)  # the governor itself waits longer each time
+        print(f"the AI was the victim {sum(victims)} times of {STORMS}; personas may have {limit} MiB together")
+        assert victims == [True] * STORMS
+        began = time.monotonic()
+        wait_state(machine, "ready", 900)
+        print(f"ready again {time.monotonic() - began:.0f} s after the last storm")
+
+
+def yielded(machine: Vm) -> bool:
+    return any(step["event"] == "yield" for step in show(machine)["steps"][-3:])
