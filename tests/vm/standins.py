@@ -110,6 +110,7 @@ def mkimage(scripts: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["mkimage"] = module
+    sys.path.append(str(scripts / "lib"))  # for what it shares with its siblings
     spec.loader.exec_module(module)
     return module
 
