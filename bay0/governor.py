@@ -62,11 +62,7 @@ class Keeper:
 
     def begin(self) -> None:
         """Keep the spine's share of memory, then look, now and from then on."""
-        limit, failures = reserve.keep()
-        self.log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None)
-        if failures:
-            self.log.warning("memory is not reserved", why="; ".join(failures))
-        self.limit = limit
+        self.limit = reserve.kept(self.log)
         self.poll()
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ Source: cgroup-v2.rst, memory.max and memory.min.
 
 from __future__ import annotations
 
+from typing import Any
+
 from bay0.effects import cgroup
 from bay0.effects.gauges import memory, memory_bytes
 
@@ -14,6 +16,15 @@ SHARE = 0.15  # of all memory
 LEAST, MOST = 96 << 20, 1 << 30  # bytes
 PERSONAS_LEAST = 64 << 20
 KEPT = {"init": 48 << 20, "services": 48 << 20}  # never taken from them
+
+
+def kept(log: Any) -> int | None:
+    """Write the limits and say so; return the bytes all personas together may take."""
+    limit, failures = keep()
+    log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None)
+    if failures:
+        log.warning("memory is not reserved", why="; ".join(failures))
+    return limit
 
 
 def keep() -> tuple[int | None, list[str]]:
