@@ -1,4 +1,4 @@
-"""Who does what a busy state owes: the effect port of the engine, and the stages of the boot machine, one function each."""
+"""The stages of the boot machine, one function each: its effect port."""
 
 from __future__ import annotations
 
@@ -39,30 +39,7 @@ HOSTNAME = "spine"
 POWER_AGAIN_S = 1.0
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
-SERVER = "sys://ai"
 SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
-
-
-@define(eq=False, repr=False)
-class Duties:
-    """Sends each effect to whoever owns its kind of machine."""
-
-    ports: dict[str, Any]
-
-    def start(self, instance: Instance, effect: Enum, token: int) -> None:
-        """Start `effect` of `instance`."""
-        self.ports[instance.definition.kind].start(instance, effect, token)
-
-
-@define(eq=False, repr=False)
-class Lately:
-    """Stands for an effect port that is made when the first effect is owed."""
-
-    make: Callable[[], Any]
-
-    def start(self, instance: Instance, effect: Enum, token: int) -> None:
-        """Start `effect` of `instance`."""
-        self.make().start(instance, effect, token)
 
 
 @define(eq=False, repr=False)
@@ -205,7 +182,7 @@ class BootStages:
 
     def _containers(self) -> flow.Flow[tuple[Container, ...]]:
         """Ask podman what there is. Its first call after a boot renews its own database, so it is made alone, with a long bound."""
-        prepared: Answer = yield _asking(self.state, "containers_prepare", self.bounds.open)
+        prepared: Answer = yield partial(self.state.ask, "containers_prepare", self.bounds.open)
         self.personas.configure()
         if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
@@ -219,7 +196,7 @@ class BootStages:
             listed = yield from self._listed()
         if listed.outcome is Outcome.STORAGE:  # images and containers can be made anew; homes are elsewhere
             self.log.error("podman's storage is beyond repair: set aside, images are to be loaded again", why=listed.why)
-            yield _asking(self.state, "containers_aside", self.bounds.open)
+            yield partial(self.state.ask, "containers_aside", self.bounds.open)
             listed = yield from self._listed()
         if not listed.ok:
             self.log.error("podman does not say what there is: personas are cleared one by one", why=listed.why)
@@ -296,7 +273,7 @@ class BootStages:
     def _autostart(self) -> None:
         if self._complete and self.known:  # a disk that came late is reconciled late
             self.personas.autostart()
-            if SERVER in self._engine.instances:
+            if server.NAME in self._engine.instances:
                 self.reactor.call_later(SERVERS_AFTER_S, self._autostart_servers)
 
     def _autostart_servers(self) -> None:
@@ -325,8 +302,8 @@ class BootStages:
         for name in (focus.NAME, inhibit.NAME):  # called like their kinds
             if name not in self._engine.instances:
                 self._engine.add(name, MACHINES[name], seq=self.stored_seq(name))
-        if SERVER not in self._engine.instances:
-            self._engine.add(SERVER, MACHINES["server"], seq=self.stored_seq(SERVER))
+        if server.NAME not in self._engine.instances:
+            self._engine.add(server.NAME, MACHINES["server"], seq=self.stored_seq(server.NAME))
         for name, spec in self.wanted().items():
             self.services.specs[name] = spec
             if name not in self._engine.instances:
@@ -394,10 +371,6 @@ class BootStages:
         except SpawnError as error:
             self.log.error("no fork for reboot(2)", why=str(error))
             self.at_once()
-
-
-def _asking(state: StatePort, op: str, bound_s: float) -> flow.Waitable:
-    return lambda resume: state.ask(op, bound_s, resume)
 
 
 def _network() -> list[str]:

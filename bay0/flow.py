@@ -16,6 +16,11 @@ T = TypeVar("T")
 Flow = Generator[Waitable, Any, T]
 
 
+def answered(ask: Callable[[Callable[..., None]], None]) -> Waitable:
+    """Wait for an answer of several values: `ok, why, value = yield answered(ask)`."""
+    return lambda resume: ask(lambda *answer: resume(answer))
+
+
 def run(flow: Flow[T], done: Callable[[T], None]) -> None:
     """Drive `flow` to its end, then call `done` with what it returned. Each wait must resume once, or never."""
 

@@ -28,7 +28,8 @@ from bay0.bounds import Bounds
 from bay0.containers import Places
 from bay0.continuity import Continuity
 from bay0.control import ControlServer
-from bay0.duties import BootStages, Duties, Lately
+from bay0.duties import BootStages
+from bay0.effectports import Duties, Lately
 from bay0.effects import cgroup, clock, power, shield
 from bay0.effects import podman as podman_effects
 from bay0.effects.service import Services, ServiceSpec, console_tty
@@ -198,8 +199,7 @@ class Spine:
         """Keep the spine's share of memory where nobody is governed, too: without it a persona that takes all evicts PID 1's own program."""
         from bay0.effects import reserve  # noqa: PLC0415 - late: a boot does not pay for it
 
-        limit, failures = reserve.keep()
-        self.log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None, why="; ".join(failures))
+        reserve.kept(self.log)
 
     def _governs(self, _loaded: None) -> None:
         if self.boot.now is not boot.S.COMPLETE:

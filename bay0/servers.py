@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import asdict, evolve, frozen
 
@@ -23,7 +23,7 @@ from bay0.effects.pidfd import Ends
 from bay0.effects.podman import Outcome, RunSpec
 from bay0.envelope import Envelope
 from bay0.errors import RefusedError
-from bay0.machines.server import HAS_CONTAINER, E, Effect, S
+from bay0.machines.server import HAS_CONTAINER, NAME, E, Effect, S
 from bay0.personas import SLOTS_MAX, TENANTS, UID_BASE, UIDS
 from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_USER
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from bay0.state.link import Answer
     from bay0.umbilicalport import Umbilical
 
-NAME = "sys://ai"
 OWN_MODEL = "/model/own.gguf"  # inside, if there is one
 MODEL_VARIABLE = "SPINE_AI_MODEL"
 UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe's, which is behind the last persona's
@@ -231,9 +230,7 @@ class Servers(ContainerPort):
     # ---- serving
 
     def _warm(self, instance: Instance) -> flow.Flow[Outcome_]:
-        answer: list[tuple[bool, str, dict[str, Any]]] = []
-        yield partial(_told, self.umbilical().warm, answer)
-        ok, why, value = answer[0]
+        ok, why, value = yield flow.answered(self.umbilical().warm)
         if not ok:
             return E.FAULT, f"it made no first token: {why}"
         self.first_token_s = value.get("first_token_s")
@@ -244,9 +241,7 @@ class Servers(ContainerPort):
         return E.WARM, f"first token after {self.first_token_s:.1f} s" if isinstance(self.first_token_s, float) else ""
 
     def _drain(self, _instance: Instance) -> flow.Flow[Outcome_]:
-        answer: list[tuple[bool, str, dict[str, Any]]] = []
-        yield partial(_told, self.umbilical().drain, answer)
-        ok, why, _value = answer[0]
+        ok, why, _value = yield flow.answered(self.umbilical().drain)
         return (E.DRAINED if ok else E.FAULT), why
 
     # ---- its end
@@ -354,11 +349,3 @@ def make(spine: Spine) -> Servers:
     made.umbilical, made.peek = spine.need_umbilical, lambda: spine.umbilical
     made.audit.groups[TENANTS] = made.containers
     return made
-
-
-def _told(ask: Callable[[Any], None], answer: list[tuple[bool, str, dict[str, Any]]], resume: flow.Resume) -> None:
-    def done(ok: bool, why: str, value: dict[str, Any]) -> None:  # noqa: FBT001 - as the umbilical calls it
-        answer.append((ok, why, value))
-        resume(None)
-
-    ask(done)

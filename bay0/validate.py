@@ -103,7 +103,7 @@ def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
     impostor = _listens(look, path) if os.path.lexists(path) else ""
     if impostor:
         return red(impostor)
-    ai = look.spine.engine.instances.get("sys://ai")
+    ai = look.spine.engine.instances.get(server.NAME)
     state = ai.now if ai is not None else server.S.STOPPED
     if ai is None or (state is server.S.STOPPED and ai.desired == "stopped"):
         port = look.spine.servers
@@ -119,20 +119,28 @@ def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
 
 def _listens(look: Look, path: str) -> str:
     """Say who it is that listens there, if it is neither PID 1 nor the forwarder it lent the socket to; a file of that name proves nothing."""
+    found = _known(path)
+    if isinstance(found, str):
+        return found
+    ours = found.pid == os.getpid() or look.spine.services.owns(UMBILICAL, found.pid, found.group)
+    return "" if ours else f"an impostor answers at {path}: {_shown(found)}; it is neither bay0 nor its forwarder"
+
+
+def _known(path: str) -> Answerer | str:
+    """Return who listens there, or why that cannot be known."""
     try:
         found = answerer(path)
     except OSError as error:
         return f"nobody answers at {path}: {error.strerror}"
     if not found.alive:
         return f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace"
-    ours = found.pid == os.getpid() or look.spine.services.owns(UMBILICAL, found.pid, found.group)
-    return "" if ours else f"an impostor answers at {path}: {_shown(found)}; it is neither bay0 nor its forwarder"
+    return found
 
 
 def _ai_answers(look: Look) -> flow.Flow[Finding]:
     """See that the AI's own socket is answered from its own cgroup, and that its health comes through the forwarder."""
     port, directory = look.spine.servers, look.kernel.tenant
-    container = port.container("sys://ai") if port is not None else None
+    container = port.container(server.NAME) if port is not None else None
     group = f"/tenants/libpod-{container}"
     try:
         found = answerer(directory)
@@ -140,18 +148,8 @@ def _ai_answers(look: Look) -> flow.Flow[Finding]:
         return red(f"the AI does not answer at {directory}: {error.strerror}")
     if not found.alive or not f"{found.group}/".startswith(f"{group}/"):
         return red(f"an impostor answers at {directory}: {_shown(found)}; it is not in the AI's cgroup {group}")
-    answers: list[tuple[bool, str]] = []
-
-    def ask(resume: flow.Resume) -> None:
-        def checked(ok: bool, why: str, _value: Any) -> None:  # noqa: FBT001 - as the umbilical calls it
-            answers.append((ok, why))
-            resume(None)
-
-        look.spine.need_umbilical().check(checked)
-
     look.say("the forwarder asks the AI for its health")
-    yield ask
-    ok, why = answers[0]
+    ok, why, _value = yield flow.answered(look.spine.need_umbilical().check)
     return GREEN if ok else red(f"the AI does not answer through the forwarder: {why}")
 
 
@@ -170,12 +168,9 @@ def compositor(look: Look) -> Finding:
 
 
 def _answers(look: Look, name: str, path: str) -> Finding:
-    try:
-        found = answerer(path)
-    except OSError as error:
-        return red(f"nobody answers at {path}: {error.strerror}")
-    if not found.alive:
-        return red(f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace")
+    found = _known(path)
+    if isinstance(found, str):
+        return red(found)
     if look.spine.services.owns(name, found.pid, found.group):
         return GREEN
     return red(f"an impostor answers at {path}: {_shown(found)}; bay0 did not start it as {name}")

@@ -18,6 +18,8 @@ from enum import Enum
 
 from bay0.machines.table import MachineDef, Row, StateSpec, Tries, cells
 
+NAME = "sys://ai"  # there is one
+
 
 class S(Enum):
     """States of a server."""

@@ -28,7 +28,8 @@ import bay0.servers
 from bay0 import manifest, names
 from bay0.bounds import Bounds
 from bay0.containers import Places
-from bay0.duties import BootStages, Duties
+from bay0.duties import BootStages
+from bay0.effectports import Duties
 from bay0.effects import podman as adapter
 from bay0.effects import podman_argv
 from bay0.effects.service import Services
