@@ -25,18 +25,8 @@ done
 
 IMAGE=localhost/spine-ai:1
 out="$BUILD/spine-ai.tar"
-arguments=("$@")
-while [ $# -gt 0 ]; do
-    case $1 in
-        -o | --output) need_value "$@"; out="$2"; shift ;;
-        --output=*) out="${1#*=}" ;;
-        -h | --help) help_from "$0"; exit 0 ;;
-        *) usage_error "unknown option $1." ;;
-    esac
-    shift
-done
-check_output "$out"
-become_root "$TOP/scripts/mkai.sh" "${arguments[@]}"
+image_options "$@"
+become_root "$TOP/scripts/mkai.sh" "$@"
 need_command mmdebstrap "install Debian's mmdebstrap, or let scripts/quickstart.sh do it."
 
 # unpack_wheels: llama.cpp's Python module in WORK/src/site, the model in WORK/model.

@@ -20,18 +20,8 @@ done
 
 IMAGE=localhost/ai-client:1
 out="$BUILD/ai-client.tar"
-arguments=("$@")
-while [ $# -gt 0 ]; do
-    case $1 in
-        -o | --output) need_value "$@"; out="$2"; shift ;;
-        --output=*) out="${1#*=}" ;;
-        -h | --help) help_from "$0"; exit 0 ;;
-        *) usage_error "unknown option $1." ;;
-    esac
-    shift
-done
-check_output "$out"
-become_root "$TOP/scripts/mkaiclient.sh" "${arguments[@]}"
+image_options "$@"
+become_root "$TOP/scripts/mkaiclient.sh" "$@"
 need_command mmdebstrap "install Debian's mmdebstrap, or let scripts/quickstart.sh do it."
 
 begin_image

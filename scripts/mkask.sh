@@ -25,18 +25,8 @@ IMAGE=localhost/ask:1
 # curl as Alpine has it, and what it is linked to beyond the base image.
 PACKAGES=(curl libcurl brotli-libs c-ares libidn2 libpsl libunistring nghttp2-libs zstd-libs)
 out="$BUILD/persona-ask.tar"
-arguments=("$@")
-while [ $# -gt 0 ]; do
-    case $1 in
-        -o | --output) need_value "$@"; out="$2"; shift ;;
-        --output=*) out="${1#*=}" ;;
-        -h | --help) help_from "$0"; exit 0 ;;
-        *) usage_error "unknown option $1." ;;
-    esac
-    shift
-done
-check_output "$out"
-become_root "$TOP/scripts/mkask.sh" "${arguments[@]}"
+image_options "$@"
+become_root "$TOP/scripts/mkask.sh" "$@"
 
 begin_image
 step "building $IMAGE"

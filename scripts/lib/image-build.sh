@@ -21,6 +21,20 @@ debian_tree() {
     echo "$dir"
 }
 
+# image_options ARGS...: the words of a maker's command line; `out` is the archive to make, at first the default one.
+image_options() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -o | --output) need_value "$@"; out="$2"; shift ;;
+            --output=*) out="${1#*=}" ;;
+            -h | --help) help_from "$0"; exit 0 ;;
+            *) usage_error "unknown option $1." ;;
+        esac
+        shift
+    done
+    check_output "$out"
+}
+
 # check_output FILE: only an image archive is ever replaced.
 check_output() {
     [ -d "$(dirname "$1")" ] || [ "$(dirname "$1")" = "$BUILD" ] || die "the directory $(dirname "$1") does not exist: make it first."
