@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bay0.bounds import Bounds
     from bay0.clearing import Cleared, Clearing
     from bay0.effects.podman import Podman, Verdict
-    from bay0.reactor import Reactor
+    from bay0.reactor import Reactor, Timer
 
 PROBE = Name("tenant", "validate")
 PARENT = "/tenants/validate"
@@ -55,10 +55,12 @@ class Freezer:
     built_in: Callable[[], Mapping[str, str]]
     boot_id: str
     busy: bool = False
+    _retry: Timer | None = None
 
     def check(self, say: Say) -> flow.Flow[Finding]:
         """Try it, and remove the probe whatever came of it."""
-        if self.busy:
+        say("an earlier run's probe is being removed")
+        if not (yield from self._until(lambda: not self.busy, self.bounds.podman_list)):
             return red("the probe of an earlier run is still being removed: podman does not answer")
         self.busy = True
         try:
@@ -138,11 +140,13 @@ class Freezer:
         """Remove the probe, if there is one, and end what podman does not know of; return why something is left, "" if nothing is."""
         cleared: Cleared = yield partial(self.clearing.clear, PROBE.podman)
         cgroup.kill(DIRECTORY)
+        if self._retry is not None:
+            self._retry.cancel()  # this is it: an old one must not hold up a later run
         if (yield from self._until(lambda: cgroup.remove_all(DIRECTORY), self.bounds.exit_status)) and cleared.gone:
             with contextlib.suppress(OSError):
                 os.unlink(LOG)
             return ""
-        self.reactor.call_later(AGAIN_S, self._again)
+        self._retry = self.reactor.call_later(AGAIN_S, self._again)
         return "its processes do not end" if cleared.gone else cleared.why
 
     def _again(self) -> None:

@@ -171,6 +171,25 @@ def test_a_probe_that_stays_is_said_and_tried_again_until_it_is_gone(bench: Benc
     assert bench.check() == GREEN
 
 
+def test_a_check_in_the_moment_an_old_probe_is_tried_again_waits_for_it(bench: Bench) -> None:
+    bench.podman.answers["list"] = [verdict("fault", "podman is broken")] * 2
+    assert bench.check(30).level is Level.RED
+    bench.podman.held.add("list")
+    bench.timers.advance(freezer.AGAIN_S)
+    bench.podman.held.clear()
+    bench.timers.call_later(1, bench.podman.waiting_calls.pop())
+    assert bench.check() == GREEN
+
+
+def test_a_later_run_that_removed_the_old_probe_leaves_nothing_to_try_again(bench: Bench) -> None:
+    bench.podman.answers["list"] = [verdict("fault", "podman is broken")] * 2
+    assert bench.check(30).level is Level.RED
+    assert bench.check(20) == GREEN
+    calls = len(bench.podman.verbs())
+    bench.timers.advance(2 * freezer.AGAIN_S)
+    assert len(bench.podman.verbs()) == calls
+
+
 def test_processes_that_podman_knows_nothing_of_are_killed_and_said_if_they_stay(bench: Bench) -> None:
     bench.ghost, bench.kernel_ends = True, False
     assert "its processes do not end" in bench.check(30).why

@@ -19,7 +19,10 @@ pytestmark = pytest.mark.vm
 LIFE_S = 1800
 WHOLE_S = 400  # one waits for at most two runs of 30 s, times a patience of 5, on a busy machine
 PROBES = "/sys/fs/cgroup/tenants/validate"
-BEGIN = f"bay0 --validate --json >/tmp/found 2>&1 & echo $! >/tmp/asker; until ls -d {PROBES}/libpod-* >/dev/null 2>&1; do sleep 0.1; done"
+# The shell waits until there is a probe. An answer before that is none, and is shown.
+BEGIN = f"""bay0 --validate --json >/tmp/found 2>&1 & echo $! >/tmp/asker
+until ls -d {PROBES}/libpod-* >/dev/null 2>&1; do kill -0 $(cat /tmp/asker) || {{ cat /tmp/found; exit 1; }}; sleep 0.1; done
+"""
 OVERDONE = "dd if=/dev/urandom of={0} bs=4096 seek=1 count=$(($(stat -c %s {0}) / 4096 - 1)) conv=notrunc status=none"
 AI = "/run/bay0/ai/ai.sock"
 NO_AI = {"umbilical": "yellow: no AI tenant: its image is not on this machine"}
@@ -203,14 +206,14 @@ def test_a_persona_that_podman_cannot_clear_is_a_finding(spine: Vm) -> None:
 
 
 def test_an_asker_who_is_killed_leaves_nothing(spine: Vm) -> None:
-    spine.out(f"{BEGIN}; kill -9 $(cat /tmp/asker)", WHOLE_S)
+    spine.out(f"{BEGIN} kill -9 $(cat /tmp/asker)", WHOLE_S)
     harness.until(lambda: spine.sh(f"test -e {PROBES}").status == 1, WHOLE_S, "the probe is gone")
     harness.until(lambda: spine.status()["pid1"]["commands_running"] == 0, 60, "podman has ended")
     nothing_left(spine)
 
 
 def test_a_podman_that_is_killed_while_it_makes_the_probe_leaves_nothing(spine: Vm) -> None:
-    spine.out(f"{BEGIN}; pkill -9 -f 'podman run'; wait $(cat /tmp/asker); true", WHOLE_S)
+    spine.out(f"{BEGIN} pkill -9 -f 'podman run'; wait $(cat /tmp/asker); true", WHOLE_S)
     nothing_left(spine)
     green(spine, "freezer")
 
@@ -264,7 +267,7 @@ def test_a_plug_pulled_in_the_middle_leaves_nothing_to_the_next_boot(folder: str
     with harness.vm(disk) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.wait_durable()
-        machine.out(f"{BEGIN}; sync", WHOLE_S)
+        machine.out(f"{BEGIN} sync", WHOLE_S)
         machine.pull_the_plug()
     with harness.vm(disk) as machine:
         machine.wait_console(harness.COMPLETE)
