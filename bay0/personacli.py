@@ -235,17 +235,21 @@ def _environment() -> dict[str, str]:
 
 def logs(options: argparse.Namespace) -> int:
     """Print what a persona wrote; also of one that is stopped."""
+    return print_log(name_of(options.persona), options, lambda: report.what_next(_ask("show", options)))
+
+
+def print_log(name: Name, options: argparse.Namespace, what_next: Callable[[], str]) -> int:
+    """Print what the container of `name` wrote. If there is nothing, `what_next` refuses a name that nobody has, or says what can be done."""
     from bay0.state import personalog
 
     if options.lines < 0:
         raise UsageError("-n takes 0 or more lines")
-    name = name_of(options.persona)
     path = personalog.path(name.podman)
     if not os.path.exists(path):
-        persona = _ask("show", options)  # which refuses a name that nobody has
+        way = what_next()
         if not options.follow:
-            way = f"it was not started yet, or /persist is not there (`bay0 storage`); {report.what_next(persona)}"
-            print(f"bay0: no log of {persona['name']}: {way}", file=sys.stderr)
+            missing = f"no log of {name.semantic}: it was not started yet, or /persist is not there (`bay0 storage`); {way}"
+            print(f"bay0: {missing}", file=sys.stderr)
             return DONE
     terminal = sys.stdout.isatty()
     for entry in personalog.follow(path, options.lines) if options.follow else personalog.stored(path, options.lines):

@@ -13,6 +13,7 @@ Call = Callable[[argparse.Namespace], int]
 WIDTH = 79  # columns of a serial console, less one
 NAME_HELP = "its name: `work` is short for p://work"
 BOUNDED = "The answer comes within a bound: status 4 and 'accepted' if it is still on its way then."
+LOG = "On a terminal only its colours pass; other control characters are shown, not obeyed. --json gives one object a line."
 
 
 def verb(verbs: Any, name: str, call: Call | None, text: str, example: str, *, more: str = "") -> argparse.ArgumentParser:
@@ -33,7 +34,8 @@ def _json(found: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return found
 
 
-def _lines(found: argparse.ArgumentParser, most: str, default: int = 0) -> None:
+def lines(found: argparse.ArgumentParser, most: str, default: int = 0) -> None:
+    """Let the user say how many of them he wants."""
     found.add_argument("-n", "--lines", type=int, default=default, metavar="N", help=most)
 
 
@@ -86,7 +88,7 @@ def _data(words: Any) -> None:
     found.add_argument("--names", action="store_true", help="only the short names, and no complaint without a spine (for shell completion)")
     _json(_name(verb(words, "show", calls.show, "show one persona, why it is in its state, and what can be done next", "bay0 persona show work")))
     found = _json(_name(verb(words, "history", calls.history, "print the journal of a persona, from the disk", "bay0 persona history work -n 20")))
-    _lines(found, "the last N rows (default 50, at most 300)", 50)
+    lines(found, "the last N rows (default 50, at most 300)", 50)
     found = _name(
         verb(
             words, "graph", calls.graph, "draw the state diagram of personas, from the table itself",
@@ -139,17 +141,14 @@ def _own_process(words: Any) -> None:
         )
     )  # fmt: skip
     found.add_argument("command", metavar="CMD", nargs="*", help="the command and its arguments, after -- (default /bin/sh)")
-    found = _json(
-        _name(
-            verb(
-                words, "logs", calls.logs, "print what a persona wrote, also when it is stopped",
-                "bay0 persona logs work -n 20 -f",
-                more="On a terminal only its colours pass; other control characters are shown, not obeyed. --json gives one object a line.",
-            )
-        )
-    )  # fmt: skip
+    found = verb(words, "logs", calls.logs, "print what a persona wrote, also when it is stopped", "bay0 persona logs work -n 20 -f", more=LOG)
+    log(_json(_name(found)))
+
+
+def log(found: argparse.ArgumentParser) -> None:
+    """Let the user say what he wants of a container's log."""
     found.add_argument("-f", "--follow", action="store_true", help="go on as lines come; Ctrl-C ends it")
-    _lines(found, "only the last N lines (default: all there is)")
+    lines(found, "only the last N lines (default: all there is)")
 
 
 def _others(verbs: Any) -> None:
@@ -185,4 +184,4 @@ def _others(verbs: Any) -> None:
     )
     found.add_argument("-f", "--follow", action="store_true", help="go on as they come; Ctrl-C ends it")
     found.add_argument("--machine", metavar="NAME", help="only of this one: work, p://work, sys://console, boot, storage")
-    _lines(found, "only the last N steps (default: all there are)")
+    lines(found, "only the last N steps (default: all there are)")

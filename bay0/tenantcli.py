@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bay0 import client, picture
+from bay0 import client, personacli, picture
 from bay0.clikit import DONE, REFUSED, UNSETTLED, emit
 from bay0.errors import UsageError
-from bay0.personagrammar import BOUNDED, verb
+from bay0.personagrammar import BOUNDED, LOG, log, verb
 from bay0.personareport import age, columns, on_terminal
 
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
@@ -32,7 +32,7 @@ NEXT = {
     "stopping": "wait for it",
     "converging": "bay0 makes sure that nothing of it is left",
     "waiting": "the next try comes by itself; `bay0 history sys://{0}` shows the last ones",
-    "failed": "`bay0 tenant start {0}` tries once more",
+    "failed": "`bay0 tenant logs {0}` shows what its server said; `bay0 tenant start {0}` tries once more",
     "stuck": "podman could not clear it; its processes are killed and bay0 tries again by itself. `bay0 log` shows what podman said",
 }
 
@@ -102,6 +102,14 @@ def configure(options: argparse.Namespace) -> int:
     later = f"; it counts from its next start: `bay0 tenant restart {label(found['name'])}`" if runs and "model" in params else ""
     emit(options, found, on_terminal(f"{found['name']}: {_model(found)}, {_start(found)}{later}"))
     return DONE
+
+
+def logs(options: argparse.Namespace) -> int:
+    """Print what one wrote; also of one that is stopped."""
+    from bay0 import names  # late: no other verb here needs them
+
+    name = full_name(options.tenant)
+    return personacli.print_log(names.parse(name), options, lambda: what_next(client.call("tenant.show", name=name)))
 
 
 # ---- texts
@@ -201,6 +209,7 @@ def _tenant(verbs: Any) -> None:
         "show", show, "show one: its state and why, its envelope as wanted and as the kernel has it, and who spoke with it", "bay0 tenant show ai",
         "A ! marks a property of the envelope that is not as wanted.",
     )  # fmt: skip
+    log(add("logs", logs, "print what its server wrote, also when it is stopped", "bay0 tenant logs ai -n 20 -f", LOG))
     for name, text, more in (
         ("start", "start it, and load its image first if need be", f"Status 1 if it ended in failed; the reason is printed. {BOUNDED}"),
         ("stop", "let the requests in flight end, then stop it", BOUNDED),

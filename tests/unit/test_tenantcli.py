@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from bay0.errors import RefusedError
 from bay0.machines.server import E, S
 from bay0.personaverbs import PersonaVerbs
 from bay0.servers import NAME, Config, read_config
+from bay0.state import paths
 from bay0.state.link import Answer
 from bay0.tenantverbs import TenantVerbs
 
@@ -150,3 +152,14 @@ def test_before_the_disk_is_known_nothing_is_said_of_it(desk: Desk) -> None:
     desk.spine.stages.known = False
     with pytest.raises(RefusedError, match="not known in this boot"):
         desk.call("tenant.start", name=NAME)
+
+
+def test_its_log_is_printed_as_a_personas_is_and_there_may_be_none(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(paths, "LOGS", str(tmp_path))
+    assert "no log of sys://ai: it was not started yet, or" in said(capsys, "logs", "ai")
+    (tmp_path / "sys__ai.log").write_text("2026-11-25T10:00:00Z stdout F one\n2026-11-25T10:00:01Z stderr F two\x1b[2J\n")
+    assert said(capsys, "logs", "ai", "-n", "1") == "two\x1b[2J\n"
+    first, second = said(capsys, "logs", "sys://ai", "--json").splitlines()
+    assert (json.loads(first)["text"], json.loads(second)["stream"]) == ("one", "stderr")
