@@ -12,7 +12,7 @@ from attrs import asdict, frozen
 
 from bay0.logline import LEVELS
 from bay0.personareport import age, label, on_terminal
-from bay0.report import REMEDIES
+from bay0.report import REMEDIES, room
 
 Facts = Mapping[str, Any]
 SLOW_TURN_MS = 5000.0  # of PID 1; its watchdog has 30 s, and a host without KVM makes one second of a tenth
@@ -20,7 +20,9 @@ HALF_STATE_MS = 300_000  # longer than any busy state's deadline, without patien
 HALF_STATES = ("starting", "pausing", "resuming", "stopping", "converging")
 TRIES_WORTH_A_WORD = 2
 MEMORY_SOME = 10.0  # percent, as the governor warns
+SCARCE = 0.05  # of a disk's bytes, or of its files
 AS_BEFORE = "as an earlier boot left it"
+ROOM = "make room: files in a persona's home, `bay0 persona reset NAME` for what lies beside it, `bay0 image remove NAME`"
 STATES_THAT_HEAL = {"opening": "storage is being opened; look again in a moment", "reattaching": "the disk is back and is being opened"}
 
 # what the log says once and nothing else remembers: event -> (component, sentence, what helps); {..} are the record's own keys
@@ -90,10 +92,18 @@ def _storage(status: Facts) -> Iterator[Finding]:
         yield Finding("storage", f"{state}{where}", STATES_THAT_HEAL[state])
     elif status["dirty"]:
         yield Finding("storage", f"dirty boot: {status['dirty']}", "`bay0 storage`")
+    yield from _room(health.get("room"))
     if health["lost"]:
         yield Finding("storage", f"{health['lost']} steps did not fit into memory and are lost", "`bay0 boot` shows what is known", "error")
     if health["workers_left_behind"]:
         yield Finding("storage", "a state worker hangs in the kernel: its disk does not answer", "mend the disk's path; it comes back by itself")
+
+
+def _room(found: Facts | None) -> Iterator[Finding]:
+    if found and found["bytes_for_others"] < SCARCE * found["bytes"]:
+        yield Finding("storage", f"nearly full: {room(found)}; the spine itself has {found['bytes_free'] >> 20} MiB", ROOM)
+    if found and found["files_free"] < SCARCE * found["files"]:
+        yield Finding("storage", f"only {found['files_free']} of {found['files']} files can still be made", ROOM, "error")
 
 
 def _boot(status: Facts, boots: Facts) -> Iterator[Finding]:

@@ -49,6 +49,8 @@ def storage(found: Mapping[str, Any]) -> str:
     """Return the storage line, and what to do if it is not durable."""
     health = found["storage"]
     line = f"storage   {health['state']}" + (f" on {health['device']}" if health["device"] else "")
+    if health.get("room"):
+        line += f", {room(health['room'])}"
     if health["in_memory"]:
         line += f", {health['in_memory']} steps only in memory"
     if found["dirty"]:
@@ -56,6 +58,11 @@ def storage(found: Mapping[str, Any]) -> str:
     if health["state"] in REMEDIES:
         line += f"\n          {REMEDIES[health['state']]}"
     return line
+
+
+def room(found: Mapping[str, int]) -> str:
+    """Return how much of the disk may still be filled."""
+    return f"{found['bytes_for_others'] >> 20} of {found['bytes'] >> 20} MiB free"
 
 
 def machines(found: Sequence[Mapping[str, Any]]) -> str:

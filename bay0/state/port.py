@@ -62,6 +62,7 @@ class StatePort:
     stored: list[dict[str, Any]] | None = None
     memory: dict[int, Step] = field(factory=dict)
     lost: int = 0
+    room: dict[str, int] | None = None  # on the disk at the last probe, see the worker
     found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
     good_time: Callable[[], int | None] = lambda: None  # what is to be kept of it; None: nothing sensible
     held: Callable[[], None] = lambda: None  # a dead filesystem cannot be mounted anew while somebody is on it
@@ -123,9 +124,15 @@ class StatePort:
             self.ask("genesis", self.bounds.genesis, self._judge, lines=lines)
 
     def probe(self, text: str) -> None:
-        """See whether a healthy disk still answers."""
+        """See whether a healthy disk still answers, and how much room is on it."""
+
+        def answered(answer: Answer) -> None:
+            if answer.ok:
+                self.room = answer.value
+            self._judge(answer)
+
         if self.healthy:
-            self.ask("probe", self.bounds.commit, self._judge, text=text)
+            self.ask("probe", self.bounds.commit, answered, text=text)
 
     # ---- the journal port
 

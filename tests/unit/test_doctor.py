@@ -46,6 +46,22 @@ def only(found: list[Finding]) -> Finding:
     return found[0]
 
 
+ROOM = {"bytes": 1000 << 20, "bytes_free": 510 << 20, "bytes_for_others": 500 << 20, "files": 1000, "files_free": 900}
+
+
+@pytest.mark.parametrize(
+    ("less", "level", "said"),
+    [
+        ({"bytes_for_others": 40 << 20, "bytes_free": 50 << 20}, "warning", "nearly full: 40 of 1000 MiB free; the spine itself has 50 MiB"),
+        ({"files_free": 49}, "error", "only 49 of 1000 files can still be made"),
+    ],
+)
+def test_a_disk_without_room_is_a_finding_before_anything_fails(less: dict[str, int], level: str, said: str) -> None:
+    assert findings(status(storage={"room": ROOM})) == []
+    found = only(findings(status(storage={"room": {**ROOM, **less}})))
+    assert (found.level, found.what) == (level, said)
+
+
 def test_a_healthy_spine_has_no_findings() -> None:
     assert findings(STATUS, personas=[PERSONA], governor=GOVERNOR, log=[{"event": "starting", "level": "info"}]) == []
     assert doctor.text([]) == "nothing wrong found"

@@ -21,7 +21,7 @@ FINE: dict[str, Any] = {
     "hello": 1, "find": ["/dev/vda"], "mount": "/dev/vda", "open": {"version": 1}, "migrate": {"ran": 0, "version": 1}, "machines": [[], False],
     "prefer": {}, "time_load": {"seconds": None, "why": "", "read": True}, "time_save": 1, "farewell": {"time": 1, "seed": "new", "failed": []},
     "seed_use": {"found": "none", "mixed": False, "credited": False, "why": ""}, "seed_renew": {"written": True, "state": "new", "why": ""},
-    "stage": 0, "flush": 0, "commit": 1, "genesis": True, "probe": True, "close": {"checkpointed": True},
+    "stage": 0, "flush": 0, "commit": 1, "genesis": True, "probe": {"bytes": 9}, "close": {"checkpointed": True},
 }  # fmt: skip
 
 
@@ -500,6 +500,13 @@ def test_a_probe_that_is_not_answered_wedges(healthy: Bench) -> None:
     healthy.port.probe("x")
     healthy.clock.wait(healthy.bounds.commit + 0.01)
     assert healthy.health is Health.WEDGED
+
+
+def test_a_probe_brings_the_room_there_is(healthy: Bench) -> None:
+    assert healthy.port.room is None
+    healthy.port.probe("x")
+    healthy.serve()
+    assert healthy.port.room == {"bytes": 9}
 
 
 def test_probes_and_genesis_lines_are_not_sent_to_a_disk_that_is_not_healthy(bench: Bench) -> None:

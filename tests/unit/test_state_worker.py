@@ -171,7 +171,9 @@ def test_five_hundred_rows_of_a_journal_fit_into_an_answer_or_say_so(peer: Peer)
 
 def test_a_probe_writes_and_syncs(peer: Peer) -> None:
     peer.ready()
-    assert peer.ok("probe", text="b1 123") is True
+    room, found = peer.ok("probe", text="b1 123"), os.statvfs(peer.top)
+    assert (room["bytes"], room["files"]) == (found.f_blocks * found.f_frsize, found.f_files)
+    assert 0 < room["bytes_for_others"] <= room["bytes_free"] <= room["bytes"]
     assert (peer.top / "spine" / "alive").read_text() == f"{'b1 123':<79}\n"
     peer.ok("probe", text="b1 9")
     assert (peer.top / "spine" / "alive").read_text() == f"{'b1 9':<79}\n"
