@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,7 +43,22 @@ def missing(names: Sequence[str]) -> bool:
 
 def _begin(names: Sequence[str], later: Later, done: Callable[[None], None]) -> None:
     known = precompiled.read(precompiled.LATE) if missing(names) else {}
+    for name in names:
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            _ahead(name)
     later(partial(_load, names, known, later, done))
+
+
+def _ahead(name: str) -> None:
+    """Have the kernel read a module's file meanwhile: the turn that loads it must not sleep until it is there (posix_fadvise(2))."""
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    path = None if spec is None else spec.cached or spec.origin
+    if path is not None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(fd)
 
 
 def _load(names: Sequence[str], known: precompiled.Known, later: Later, done: Callable[[None], None]) -> None:
