@@ -272,7 +272,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     bounds = Bounds().scaled(words.patience)
     boot_id = read_text(BOOT_ID) or f"unknown-{time.monotonic_ns()}"
     reactor = Reactor()
-    reaper = Reaper(logger)
+    reaper = Reaper(logger, reactor.call_soon)
     spawner = Spawner(reactor, reaper, bounds, logger)
 
     def launch(theirs: socket.socket, ended: Any) -> Any:
