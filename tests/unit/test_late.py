@@ -40,7 +40,8 @@ def test_one_that_cannot_be_loaded_does_not_keep_the_others_back() -> None:
     late.one_by_one(("bay0.not_there", "bay0.reactor"), reactor.call_soon, done.append)
     while not done:
         reactor.turn(0)
-    assert late.missing(("bay0.not_there",)) and not late.missing(("bay0.reactor",))
+    assert late.missing(("bay0.not_there",))
+    assert not late.missing(("bay0.reactor",))
 
 
 def test_what_is_loaded_late_asks_for_nothing_else_in_its_turn_and_for_nothing_that_pid_1_puts_off() -> None:
