@@ -12,11 +12,13 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from bay0 import late
 from bay0.errors import Bay0Error
 from bay0.reactor import READ, WRITE
 from bay0.wire import FRAME_MAX, SOCKET
@@ -40,6 +42,7 @@ PARSE, INVALID, NO_METHOD, PARAMS, INTERNAL, DECLINED = -32700, -32600, -32601, 
 
 Reply = Callable[[Any], None]
 Method = Callable[[Mapping[str, Any], Reply], None]
+Call = Callable[[], None]
 
 
 def peer_uid(peer: socket.socket) -> int:
@@ -82,9 +85,11 @@ class ControlServer:
     path: str = SOCKET
     uids: frozenset[int] = frozenset({0})
     frame_s: float = 10.0
+    takes: dict[str, Sequence[str]] = field(factory=dict)  # method -> modules, see late.py
     served: int = 0
     _listener: socket.socket | None = None
     _clients: set[_Client] = field(factory=set)
+    _loading: dict[Sequence[str], list[Call]] = field(factory=dict)  # and who waits for them
     _looking: bool = False
     _turn: tuple[int, float] = (-1, 0.0)  # which turn of the reactor, and when we began to work in it
     _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
@@ -274,21 +279,38 @@ class ControlServer:
             else:
                 answer("result", result)
 
-        method = self.methods.get(request["method"])
-        if method is None:
+        if request["method"] not in self.methods:
             answer("error", error(NO_METHOD, f"no method {request['method'][:60]!r}"))
         elif not isinstance(params, dict):
             answer("error", error(PARAMS, "params must be an object"))
         else:
-            try:
-                method(params, reply)
-            except Bay0Error as declined:
-                reply(declined)
-            except (TypeError, ValueError, KeyError, OverflowError) as failure:
-                answer("error", error(PARAMS, f"{type(failure).__name__}: {failure}"))
-            except Exception as failure:  # a bug in a verb is not a reason to end PID 1
-                self.log.error("method failed", method=request["method"], why=f"{type(failure).__name__}: {failure}")
-                answer("error", error(INTERNAL, "internal error; see `bay0 log`"))
+            self._loaded(request["method"], partial(self._perform, request, params, reply, answer))
+
+    def _loaded(self, name: str, go: Call) -> None:
+        """Call `go` once what the method takes is loaded; those that were asked meanwhile follow in their order."""
+        modules = self.takes.get(name, ())
+        if modules in self._loading:
+            self._loading[modules].append(go)
+        elif late.missing(modules):
+            self._loading[modules] = [go]
+            late.one_by_one(modules, self.reactor.call_soon, lambda _none: self._go(modules))
+        else:
+            go()
+
+    def _go(self, modules: Sequence[str]) -> None:
+        for go in self._loading.pop(modules):
+            go()
+
+    def _perform(self, request: dict[str, Any], params: dict[str, Any], reply: Reply, answer: Callable[[str, Any], None]) -> None:
+        try:
+            self.methods[request["method"]](params, reply)
+        except Bay0Error as declined:
+            reply(declined)
+        except (TypeError, ValueError, KeyError, OverflowError) as failure:
+            answer("error", error(PARAMS, f"{type(failure).__name__}: {failure}"))
+        except Exception as failure:  # a bug in a verb is not a reason to end PID 1
+            self.log.error("method failed", method=request["method"], why=f"{type(failure).__name__}: {failure}")
+            answer("error", error(INTERNAL, "internal error; see `bay0 log`"))
 
     def _send(self, client: _Client, message: dict[str, Any]) -> None:
         if not client.open:

@@ -277,6 +277,9 @@ class BootStages:
                 self.reactor.call_later(SERVERS_AFTER_S, self._autostart_servers)
 
     def _autostart_servers(self) -> None:
+        late.one_by_one(late.SERVERS, self.reactor.call_soon, self._servers_loaded)
+
+    def _servers_loaded(self, _loaded: None) -> None:
         if self.servers is not None and self._stopping is None:
             self.servers().autostart(self.images)
 

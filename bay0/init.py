@@ -59,12 +59,10 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROBE_EVERY_S = 10.0
 LOOK_EVERY_S = 5.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
-GOVERN_PART_S = 0.1
+PART_S = 0.1  # between two modules that nobody waits for
 TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
-GOVERNOR = (
-    *late.MANIFESTS,
-    "bay0.readings", "bay0.heat", "bay0.effects.gauges", "bay0.effects.sensors", "bay0.effects.reserve", "bay0.thermal", "bay0.governor",
-)  # fmt: skip
+# what methods take that a boot does not load, by how their names begin
+TAKES = {"tenant.": late.TENANT_VERBS, "validate": late.VALIDATION, "suspend": late.INHIBIT, "inhibit": late.INHIBIT, "persona.": late.MANIFESTS}
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -186,18 +184,19 @@ class Spine:
         self.continuity.completed()
         self.personas.sweep_trash()  # of an earlier boot
         self.personas.audit.begin()
-        self.reactor.call_later(GOVERN_AFTER_S, self._govern if self.words.governor else self._reserve)
+        self.reactor.call_later(GOVERN_AFTER_S, self._govern)
         if not self.words.governor:
             self.log.warning("nobody is governed", why="bay0.governor=off on the kernel command line")
 
     def _govern(self) -> None:
         """Load the governor, a module a turn since each takes its time on a slow machine, and let it begin."""
         if self.boot.now is boot.S.COMPLETE:
-            late.one_by_one(GOVERNOR, partial(self.reactor.call_later, GOVERN_PART_S), self._governs)
+            names, loaded = (late.GOVERNOR, self._governs) if self.words.governor else (late.RESERVE, self._reserve)
+            late.one_by_one(names, partial(self.reactor.call_later, PART_S), loaded)
 
-    def _reserve(self) -> None:
+    def _reserve(self, _loaded: None) -> None:
         """Keep the spine's share of memory where nobody is governed, too: without it a persona that takes all evicts PID 1's own program."""
-        from bay0.effects import reserve  # noqa: PLC0415 - late: a boot does not pay for it
+        from bay0.effects import reserve  # noqa: PLC0415 - it is loaded now
 
         reserve.kept(self.log)
 
@@ -233,7 +232,7 @@ class Spine:
     def need_servers(self) -> Servers:
         """Return the effect port of servers; a boot that has none loads nothing for them."""
         if self.servers is None:
-            with precompiled.used():
+            with precompiled.used(precompiled.LATE):
                 from bay0.servers import make  # noqa: PLC0415 - late: see above
             self.servers = make(self)
         return self.servers
@@ -241,7 +240,7 @@ class Spine:
     def need_umbilical(self) -> Umbilical:
         """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it."""
         if self.umbilical is None:
-            with precompiled.used():
+            with precompiled.used(precompiled.LATE):
                 from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
             self.umbilical = Umbilical(
                 self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience
@@ -252,7 +251,7 @@ class Spine:
     def tenant_verb(self, verb: str, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
         """Answer a method of `bay0 tenant`; what it takes is loaded with the first one."""
         if self.tenant_verbs is None:
-            with precompiled.used():
+            with precompiled.used(precompiled.LATE):
                 from bay0.tenantverbs import TenantVerbs  # noqa: PLC0415 - late: see above
             self.tenant_verbs = TenantVerbs(self)
         getattr(self.tenant_verbs, verb)(params, reply)
@@ -273,7 +272,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     bounds = Bounds().scaled(words.patience)
     boot_id = read_text(BOOT_ID) or f"unknown-{time.monotonic_ns()}"
     reactor = Reactor()
-    reaper = Reaper(logger)
+    reaper = Reaper(logger, reactor.call_soon)
     spawner = Spawner(reactor, reaper, bounds, logger)
 
     def launch(theirs: socket.socket, ended: Any) -> Any:
@@ -305,6 +304,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})
     control.methods.update({f"tenant.{verb}": partial(spine.tenant_verb, verb) for verb in TENANT_VERBS})
+    control.takes.update({name: modules for name in control.methods for prefix, modules in TAKES.items() if name.startswith(prefix)})
     state.held = spine.lose_disk
     engine.watchers.append(spine.watch_steps)
     reactor.after_turn.append(spine.after_turn)

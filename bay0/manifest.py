@@ -2,7 +2,7 @@
 
 A person writes `persona.toml`; `load` reads it and reports all mistakes of the file at once, each with its line. What travels over the
 control socket and lies in the database is the wire form, a dict of JSON values; `from_wire` reads that in PID 1, without tomllib or cattrs.
-Both go through the same rules, `bay0/manifestrules.py`, which attrs runs as validators, so no Manifest exists that breaks one.
+Both go through the same rules, `bay0/manifestrules.py`, which its construction applies, so no Manifest exists that breaks one.
 
 personas/README.md has the table of keys.
 """
@@ -32,24 +32,20 @@ class _KeyError(ManifestError):
         self.faults = faults
 
 
-def _valid(_manifest: object, attribute: Attribute[Any], value: Any) -> None:
-    """Apply the key's rule: the validator of every field."""
-    faults = [(key, problem) for key, problem in rules.RULES[attribute.name](attribute.name, value) if problem]
-    if faults:
-        raise _KeyError(faults)
+CONVERTER = "converter"  # ours, because attrs reads the signature of its own with `inspect`, which PID 1 would load for nothing else
 
 
-def _key(default: Any = None, *, required: bool = False, converter: Callable[[Any], Any] | None = None) -> Any:
-    return field(validator=_valid, converter=converter) if required else field(default=default, validator=_valid, converter=converter)
+def _key(default: Any = None, *, converter: Callable[[Any], Any] | None = None) -> Any:
+    return field(default=default, metadata={CONVERTER: converter})
 
 
 @frozen
 class Manifest:
     """One persona. Construction raises ManifestError for the first key that breaks a rule."""
 
-    image: str = _key(required=True)  # a local image, localhost/NAME:TAG
+    image: str  # a local image, localhost/NAME:TAG
     command: tuple[str, ...] = _key((), converter=rules.as_tuple)  # () = what the image says
-    environment: dict[str, str] = field(factory=dict, validator=_valid, converter=rules.as_dict)
+    environment: dict[str, str] = field(factory=dict, metadata={CONVERTER: rules.as_dict})
     home: str = _key("")  # where in the container its directory on /persist is; "" = none
     memory: int = _key(256 << 20, converter=rules.as_bytes)  # bytes
     cpus: float = _key(1.0, converter=rules.as_float)  # processors
@@ -64,6 +60,8 @@ class Manifest:
     description: str = _key("")
 
     def __attrs_post_init__(self) -> None:
+        for attribute in fields(Manifest):
+            object.__setattr__(self, attribute.name, _read(attribute, getattr(self, attribute.name)))
         size = len(_canonical(self))
         if size > WIRE_MAX:
             raise _KeyError([("command", f"the whole manifest takes {size} bytes as JSON, and {WIRE_MAX} is the most")])
@@ -114,9 +112,12 @@ def _stranger(key: Any) -> tuple[str, str]:
 
 
 def _read(attribute: Attribute[Any], value: Any) -> Any:
-    """Convert and check one key's value; raises _KeyError."""
-    converted = attribute.converter(value) if callable(attribute.converter) else value
-    _valid(None, attribute, converted)
+    """Convert one key's value and apply the key's rule; raises _KeyError."""
+    convert = attribute.metadata.get(CONVERTER)
+    converted = value if convert is None else convert(value)
+    faults = [(key, problem) for key, problem in rules.RULES[attribute.name](attribute.name, converted) if problem]
+    if faults:
+        raise _KeyError(faults)
     return converted
 
 

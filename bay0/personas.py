@@ -101,6 +101,8 @@ class Personas(ContainerPort):
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
+        if config.manifest.ai:
+            yield self._way_loaded
         try:
             spec = self._spec(instance, name, config)
         except RefusedError as error:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPWR, signal.SIGCHLD)
 Exit = Callable[[int], None]
+TURN_S = 0.01  # then the rest waits for the next turn: a flood of orphans, or what hears of an end and has much to do
 
 
 @define(eq=False, repr=False)
@@ -29,16 +31,22 @@ class Reaper:
     """The only caller of waitpid(2). Everything that ends is reaped; whoever registered the pid is told its wait status."""
 
     log: Any
+    go_on: Callable[[Callable[[], None]], object] | None = None  # gives `drain` another turn; without one it takes all at once
+    clock: Callable[[], float] = time.monotonic
     reaped: int = 0
     orphans: int = 0
     _owned: dict[int, Exit] = field(factory=dict)
+    _promised: bool = False  # another turn: a signal meanwhile does not make it two
 
     def own(self, pid: int, call: Exit) -> None:
         """Call `call(wait status)` when `pid` has ended. Register in the same turn in which it was started."""
         self._owned[pid] = call
 
     def drain(self) -> None:
-        """Reap all that has ended; SIGCHLD coalesces, so one signal may mean many."""
+        """Reap all that has ended, `TURN_S` of it in a turn; SIGCHLD coalesces, so one signal may mean many."""
+        if self._promised:
+            return
+        began = self.clock()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -53,6 +61,14 @@ class Reaper:
                 self.log.debug("orphan reaped", pid=pid, status=os.waitstatus_to_exitcode(status))
             else:
                 call(status)
+            if self.go_on is not None and self.clock() - began > TURN_S:
+                self._promised = True
+                self.go_on(self._again)
+                return
+
+    def _again(self) -> None:
+        self._promised = False
+        self.drain()
 
 
 @define(eq=False, repr=False)

@@ -16,6 +16,7 @@ from types import CodeType
 from typing import Any
 
 PATH = os.path.join(os.path.dirname(__file__), "precompiled.bin")
+LATE = os.path.join(os.path.dirname(__file__), "late.bin")  # for bay0/late.py, so that no turn reads all of the boot's
 FORWARDER = os.path.join(os.path.dirname(__file__), "forwarder.bin")  # of its own: it needs a third of it
 Known = dict[tuple[str, str, str], CodeType]
 _compile: Any = compile  # the real one, whoever stands in for it

@@ -128,6 +128,7 @@ class Servers(ContainerPort):
         if wrong:
             self.remedy = DEFAULT_MODEL
             return self._last(instance, f"its model cannot be used: {wrong}")
+        yield self._way_loaded
         try:
             spec = self._spec(instance, config)
         except RefusedError as error:

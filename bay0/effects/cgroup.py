@@ -9,6 +9,7 @@ from collections.abc import Mapping
 ROOT = "/sys/fs/cgroup"
 INIT = "init"
 CONTROLLERS = ("cpu", "memory", "io", "pids")
+INIT_WEIGHT = 10000  # of the processors: PID 1 asks for little, and everybody waits for its turns
 TENANTS_WEIGHT = 20  # of the processors, all tenants together against 100 of all personas: a weight counts among siblings only
 SERVICES_WEIGHT = 1000  # of the disk, against 100 of personas: the state worker is a service
 PARENTS = ("commands", "services", "personas", "tenants")
@@ -149,6 +150,8 @@ def shield_pid1() -> list[str]:
         os.makedirs(f"{ROOT}/{parent}", exist_ok=True)
         _delegate(f"{ROOT}/{parent}", on)
     prefer(f"{ROOT}/services", SERVICES_WEIGHT)
+    with contextlib.suppress(OSError):
+        weigh(leaf, INIT_WEIGHT)
     return [name for name in CONTROLLERS if name not in offered]
 
 

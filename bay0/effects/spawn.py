@@ -225,6 +225,8 @@ def _become(main: Callable[[], int], directory: str | None, keep: int) -> NoRetu
     status = 70  # sysexits.h, EX_SOFTWARE
     try:
         signal.set_wakeup_fd(-1)
+        if directory is not None:
+            cgroup.enter(directory)  # early, because in PID 1's own group it has as large a share of the processors as PID 1
         for number in RESET_SIGNALS:
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
@@ -237,8 +239,6 @@ def _become(main: Callable[[], int], directory: str | None, keep: int) -> NoRetu
         os.close(null)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write("0")
-        if directory is not None:
-            cgroup.enter(directory)
         status = main()
     finally:
         os._exit(status)

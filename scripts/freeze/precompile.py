@@ -1,5 +1,6 @@
 """Usage: precompile.py MODULE... PATH. Writes what attrs compiles while each MODULE is imported, for bay0/precompiled.py.
 
+What a MODULE written as -MODULE compiles is left out: another file has it.
 Some of its text depends on the interpreter's hash seed (the salt of __hash__): what two seeds do not agree on is left out, so
 that the same sources give the same bytes.
 """
@@ -19,9 +20,12 @@ def recorded(module: str, seed: int) -> dict[tuple[str, str], object]:
 
 
 if __name__ == "__main__":
-    same = {}
+    same, elsewhere = {}, set()
     for module in sys.argv[1:-1]:
+        if module.startswith("-"):
+            elsewhere |= recorded(module[1:], 1).keys()
+            continue
         first, second = recorded(module, 1), recorded(module, 2)
         same |= {key: code for key, code in first.items() if key in second}
     with open(sys.argv[-1], "wb") as file:
-        marshal.dump(same, file)
+        marshal.dump({key: code for key, code in same.items() if key not in elsewhere}, file)

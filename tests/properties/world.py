@@ -292,6 +292,7 @@ class SimControl:
     """The control socket without its socket."""
 
     methods: dict[str, Any] = field(factory=dict)
+    takes: dict[str, Any] = field(factory=dict)  # everything is loaded here
     is_open: bool = False
 
     def open(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,23 @@ def test_a_method_may_answer_later_while_others_are_served(server: Server) -> No
     assert slow.look() == []
     server.later.pop()("done")
     assert slow.answers()[0]["result"] == "done"
+
+
+def test_who_asks_before_a_method_is_loaded_is_answered_in_the_order_of_asking(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bay0.verdict", raising=False)
+    server.control.takes = {"echo": ("bay0.tomllines", "bay0.verdict")}
+    first, second = server.client(), server.client()
+    first.send({"id": 1, "method": "echo"}, {"id": 2, "method": "echo"}, {"id": 3, "method": "refuse"})
+    second.send({"id": 4, "method": "echo"})
+    assert [answer["id"] for answer in first.answers(3)] == [3, 1, 2], "what needs nothing does not wait"
+    assert second.answers()[0]["id"] == 4
+    assert "bay0.verdict" in sys.modules
+
+
+def test_a_method_whose_modules_cannot_be_loaded_is_asked_all_the_same(server: Server) -> None:
+    server.control.takes = {"echo": ("bay0.not_there",)}
+    client = server.client()
+    assert client.call("echo")["result"] == {} == client.call("echo")["result"]
 
 
 def test_an_answer_to_a_client_that_has_gone_is_dropped(server: Server) -> None:

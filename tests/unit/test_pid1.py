@@ -37,6 +37,23 @@ def test_one_drain_reaps_everything_that_has_ended() -> None:
 
 
 @in_child
+def test_a_flood_of_ends_leaves_turns_to_others_and_nothing_behind() -> None:
+    reactor = Reactor()
+    reaper = Reaper(Log(), reactor.call_soon, clock=reactor.clock)
+    told: list[tuple[int, int]] = []
+    for _ in range(20):
+        reaper.own(fork_exit(0), lambda status: (told.append((reactor.turns, status)), time.sleep(0.006)))
+    until(lambda: len(zombies()) == 20)
+    for _ in range(3):  # as three signals would
+        reactor.call_soon(reaper.drain)
+    until(lambda: len(told) == 20, step=lambda: reactor.turn(0))
+    turns = [turn for turn, _status in told]
+    assert max(turns.count(turn) for turn in turns) == 2, "two of them take more than TURN_S"
+    reactor.turn(0)
+    assert zombies() == []
+
+
+@in_child
 def test_children_of_nobody_are_reaped_and_counted_as_orphans() -> None:
     log = Log()
     reaper = Reaper(log)
