@@ -96,9 +96,10 @@ def test_a_real_spine_under_attack_does_not_end_or_swell_and_answers_valid_clien
         valid = spine.json("cat /tmp/valid")
         done = [spine.json(f"cat /tmp/done.{n}") for n in range(ATTACKERS)]
         status = asked(spine)
+        turns = {key: value for key, value in spine.json("bay0 turns --json").items() if key != "spans"}
         before, after = began["rss_kib"], status["pid1"]["rss_kib"]
         print(f"seed {SEED}: {done} in {took_s:.0f} s, of which PID 1 took {busy_s:.0f} s of processor; {valid}; RSS {before} -> {after} KiB; "
-              f"longest turn {status['pid1']['longest_turn_ms']} ms")  # fmt: skip
+              f"longest turn {status['pid1']['longest_turn_ms']} ms; {turns}")  # fmt: skip
         assert sum(each["frames"] for each in done) >= FRAMES - ATTACKERS
         assert valid["slowest_s"] < ANSWER_S
         assert after - before < GROWTH_MAX_KIB
