@@ -31,7 +31,8 @@ def main() -> int:
             if chunk.choices and chunk.choices[0].delta.content
         ]
     except openai.APIError as error:
-        print(f"client: {type(error).__name__}: {error}", file=sys.stderr)
+        cause = f" ({error.__cause__})" if error.__cause__ else ""  # the library says no more than "Connection error."
+        print(f"client: {type(error).__name__}: {error}{cause}", file=sys.stderr)
         return 1
     answer, used = whole.choices[0].message.content, whole.usage.completion_tokens
     streamed = {"streamed": "".join(pieces), "pieces": len(pieces)}

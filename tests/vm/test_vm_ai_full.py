@@ -20,6 +20,9 @@ pytestmark = [pytest.mark.vm, pytest.mark.full]
 PROBES = 12
 STORMS = int(os.environ.get("SPINE_STORMS", "20"))
 ERROR_S = 5.0  # a client hears of a death within a second; times the patience
+CLIENT = os.path.join(harness.TOP, "build", "ai-client.tar")  # the OpenAI library and tests/vm/ai_client.py
+LIBRARY = 'image = "localhost/ai-client:1"\nrestart = "no"\n'
+LIBRARY_S = 400  # to load its modules, and two answers of 12 tokens
 LONG = '{"messages": [{"role": "user", "content": "Tell a long story."}], "max_tokens": 400, "stream": true}'
 
 
@@ -31,7 +34,8 @@ def disk(folder: str) -> str:
     escaping = f"{folder}/spine-ai.tar"
     harness.tool("bash", os.path.join(harness.TOP, "tests", "vm", "mkescape.sh"), ARCHIVES[0], escaping, bound_s=600)
     path = f"{folder}/ai.img"
-    harness.tool("bash", harness.MKPERSIST, "--size", "3G", "--image", escaping, "--image", ARCHIVES[1], path)
+    client = ("--image", CLIENT) if os.path.exists(CLIENT) else ()
+    harness.tool("bash", harness.MKPERSIST, "--size", "3G", "--image", escaping, "--image", ARCHIVES[1], *client, path)
     return path
 
 
@@ -98,6 +102,68 @@ def test_two_personas_are_counted_apart_and_neither_sees_the_others_socket(spine
     assert after["p://ask"]["requests"] == before["p://ask"]["requests"] + 1
     assert after["p://other"]["requests"] == before["p://other"]["requests"]
     assert inside(spine, "other", "ls /run/ai; ls -d /run/bay0").stdout.split() == ["ai.sock"]
+
+
+# ---- the OpenAI client library
+
+
+@pytest.fixture(scope="module")
+def asking(spine: Vm) -> Vm:
+    """Two personas whose program asks by the library: `library` may, `ungranted` may not."""
+    if not os.path.exists(CLIENT):
+        harness.skip_or_fail(f"{CLIENT} is missing: build it with scripts/mkaiclient.sh")
+    spine.out("bay0 image load /persist/images/ai-client.tar", VERB_S)
+    spine.create("library", "ai = true\n" + LIBRARY)
+    spine.create("ungranted", LIBRARY)
+    return spine
+
+
+def says(spine: Vm, name: str, what: str) -> str:
+    """Start a persona, wait until its program prints `what`, and return all it said."""
+    spine.sh(f"bay0 persona start {name}", VERB_S)
+    text: list[str] = []
+
+    def look() -> bool:
+        done = spine.sh(f"bay0 persona logs {name}")
+        text[:] = [done.stdout + done.stderr]
+        return what in text[0]
+
+    try:
+        harness.until(look, LIBRARY_S, f"{name} says {what!r}", every_s=2)
+    except harness.VmError as error:
+        raise harness.VmError(f"{error}; it says {text[0]!r}") from None
+    return text[0]
+
+
+def verdicts(spine: Vm, name: str) -> list[str]:
+    """Return what the umbilical decided about a persona's connections; its session ends with the persona."""
+    lines = spine.out("grep 'umbilical decision' /run/bay0/log.jsonl || true").splitlines()
+    return [found["verdict"] for found in map(json.loads, lines) if found["name"] == name]
+
+
+def test_the_openai_library_asks_in_one_piece_and_streamed(asking: Vm) -> None:
+    text = says(asking, "library", "}")
+    found = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    print(found)
+    assert "SmolLM2" in found["model"]
+    assert found["answer"].strip()
+    assert 0 < found["tokens"] <= 12
+    assert found["streamed"].strip()
+    assert found["pieces"] > 1
+    assert "served" in verdicts(asking, "p://library")
+
+
+def test_the_openai_library_finds_no_socket_in_a_persona_that_was_not_granted_ai(asking: Vm) -> None:
+    assert "No such file or directory" in says(asking, "ungranted", "client: APIConnectionError")
+    assert verdicts(asking, "p://ungranted") == []
+
+
+def test_the_openai_library_hears_a_503_with_its_reason_while_the_ai_is_stopped(asking: Vm) -> None:
+    asking.sh("bay0 tenant stop ai", VERB_S)
+    wait_state(asking, "stopped")
+    assert "the AI is stopped" in says(asking, "library", "client: InternalServerError: Error code: 503")
+    asking.sh("bay0 tenant start ai", VERB_S)
+    wait_state(asking, "ready", READY_S)
 
 
 # ---- out of it
