@@ -56,7 +56,7 @@ def finding(spine: Vm, words: str) -> None:
 
 def emptied(spine: Vm) -> None:
     spine.out("bay0 persona reset nap", VERB_S)
-    harness.until(lambda: "nothing wrong found" in spine.sh("bay0 doctor", VERB_S).stdout, 120, "there is room again")
+    harness.until(lambda: "storage" not in spine.sh("bay0 doctor", VERB_S).stdout, 120, "there is room again")
     spine.out("bay0 persona start nap", VERB_S)
 
 
