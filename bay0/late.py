@@ -29,11 +29,17 @@ Later = Callable[[Callable[[], None]], object]
 
 
 def one_by_one(names: Sequence[str], later: Later, done: Callable[[None], None]) -> None:
-    """Load `names`, each in a turn of its own that `later` gives, then call `done`; for a flow.
+    """Load `names`, then call `done`; for a flow. `later` gives the turns: for each module one to have it read ahead and one to load it.
 
     One that cannot be loaded is passed over: whoever then needs it is told why.
     """
-    later(partial(_begin, names, later, done))
+    known: precompiled.Known = {}
+    wanted = [name for name in names if name not in sys.modules]
+    if not wanted:
+        later(partial(done, None))
+        return
+    steps = [*(partial(_ahead, name) for name in wanted), partial(_learn, known), *(partial(_load, name, known) for name in wanted)]
+    later(partial(_step, steps, later, done))
 
 
 def missing(names: Sequence[str]) -> bool:
@@ -41,12 +47,13 @@ def missing(names: Sequence[str]) -> bool:
     return any(name not in sys.modules for name in names)
 
 
-def _begin(names: Sequence[str], later: Later, done: Callable[[None], None]) -> None:
-    known = precompiled.read(precompiled.LATE) if missing(names) else {}
-    for name in names:
-        with contextlib.suppress(ImportError, OSError, ValueError):
-            _ahead(name)
-    later(partial(_load, names, known, later, done))
+def _step(steps: Sequence[Callable[[], None]], later: Later, done: Callable[[None], None]) -> None:
+    if not steps:
+        done(None)
+        return
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        steps[0]()
+    later(partial(_step, steps[1:], later, done))
 
 
 def _ahead(name: str) -> None:
@@ -61,10 +68,10 @@ def _ahead(name: str) -> None:
             os.close(fd)
 
 
-def _load(names: Sequence[str], known: precompiled.Known, later: Later, done: Callable[[None], None]) -> None:
-    if not names:
-        done(None)
-        return
-    with precompiled.used(known=known), contextlib.suppress(ImportError, OSError):
-        importlib.import_module(names[0])
-    later(partial(_load, names[1:], known, later, done))
+def _learn(known: precompiled.Known) -> None:
+    known.update(precompiled.read(precompiled.LATE))
+
+
+def _load(name: str, known: precompiled.Known) -> None:
+    with precompiled.used(known=known):
+        importlib.import_module(name)

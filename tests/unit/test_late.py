@@ -21,16 +21,14 @@ def test_each_module_is_loaded_in_a_turn_of_its_own(monkeypatch: pytest.MonkeyPa
     while not done:
         reactor.turn(0)
         counts.append(sum(name in sys.modules for name in late.MANIFESTS))
-    assert counts == [0, 1, 2, 2]
+    assert counts == [0, 0, 0, 1, 2, 2]
 
 
 def test_modules_that_are_there_do_no_harm() -> None:
     reactor = Reactor()
     done: list[None] = []
     late.one_by_one(("bay0.reactor",), reactor.call_soon, done.append)
-    for _ in range(3):
-        assert not done
-        reactor.turn(0)
+    reactor.turn(0)
     assert done == [None]
 
 
