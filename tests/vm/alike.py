@@ -136,6 +136,7 @@ def compare(machine: harness.Vm, count: int) -> None:
     """Live `count` steps on both. `AssertionError` names the first one after which they differ."""
     modelled = live_modelled(count)
     for number, (model, real) in enumerate(zip(modelled, live_really(machine, modelled), strict=True)):
-        assert real == model, f"step {number} of seed {SEED}, after {[(s.verb, s.name) for s in modelled[max(0, number - 5) : number]]}: {real} is not {model}"
+        before = [(each.verb, each.name) for each in modelled[max(0, number - 5) : number]]
+        assert real == model, f"step {number} of seed {SEED}, after {before}: {real} is not {model}"
     moved = sum(one.seen != two.seen for one, two in itertools.pairwise(modelled))
     print(f"{count} steps, {moved} of them moved something, {sum(step.refused is not None for step in modelled)} were refused")

@@ -60,6 +60,7 @@ def spine(disk: str) -> Iterator[Vm]:
 @pytest.fixture(scope="module")
 def web(spine: Vm) -> None:
     """Somebody else's container, there from now on."""
+    running(spine, "work")  # its image is there then
     spine.out(f"{PODMAN} create --name web localhost/alpine:3.23 true >/dev/null", VERB_S)
 
 
