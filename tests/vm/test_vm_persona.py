@@ -293,8 +293,8 @@ def test_pid_1_is_still_small_and_nothing_is_left_behind(spine: Vm):
 # ---- leaving with one that ignores TERM
 
 
-def test_power_off_does_not_wait_for_a_persona_that_ignores_term_and_the_disk_is_clean(spine: Vm, disk: str):
-    spine.create("deaf", DEAF)
+def test_power_off_with_a_persona_that_ignores_term_kills_it_when_its_time_is_over_and_the_disk_is_clean(spine: Vm, disk: str):
+    spine.create("deaf", DEAF.replace("stop_s = 60", "stop_s = 5"))
     running(spine, "deaf")
     assert spine.quit().status == 0
     harness.check_clean(disk)
