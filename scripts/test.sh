@@ -3,7 +3,7 @@
 #
 # Makes the environment and runs the whole suite through tox: lint, type, unit,
 # properties, install, freeze (builds the spine) and vm (boots it in QEMU). Takes about
-# 35 minutes on two cores; tox prints at the end how long each part took.
+# 30 minutes on two cores; tox prints at the end how long each part took.
 # On Debian 12 or newer it installs the host tools that are missing.
 #
 #   scripts/test.sh                    everything

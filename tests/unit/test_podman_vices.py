@@ -21,7 +21,7 @@ from bay0.effects import cgroup
 from bay0.effects.podman import Image, Outcome, Podman, RunSpec, Verdict
 
 FAKE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_podman.py")
-SOON, LATE = 0.5, 30.0  # seconds: bounds that a hanging one shall miss, and that nothing else may miss on a busy machine
+SOON, LATE = 0.3, 30.0  # seconds: bounds that a hanging one shall miss, and that nothing else may miss on a busy machine
 SLACK_S = 5.0
 ROUNDS = 3  # eight calls, four at a time, the last of them alone
 SPEC = RunSpec(

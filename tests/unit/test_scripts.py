@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.host
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 

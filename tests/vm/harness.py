@@ -220,8 +220,13 @@ class Vm:
         self.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{manifest}END\nbay0 persona create /tmp/{name}")
 
     def show(self, name: str) -> dict[str, Any]:
-        """Return `bay0 persona show NAME --json`."""
-        found: dict[str, Any] = self.json(f"bay0 persona show {name} --json")
+        """Return what `bay0 persona show NAME --json` prints."""
+        found: dict[str, Any] = self.call("persona.show", name=f"p://{name}")
+        return found
+
+    def act(self, verb: str, name: str, bound_s: float = CALL_S, **params: Any) -> dict[str, Any]:
+        """Do what `bay0 persona VERB NAME` does, and wait as it does; return what is so then."""
+        found: dict[str, Any] = self.call(f"persona.{verb}", bound_s, name=f"p://{name}", **params)
         return found
 
     def rpc(self, requests: Sequence[Mapping[str, Any]], bound_s: float = CALL_S) -> dict[Any, Any]:

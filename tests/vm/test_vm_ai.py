@@ -24,6 +24,7 @@ VERB_S = 150
 WHOLE_S = 400
 CURL = "curl -sS --max-time 240 --unix-socket /run/ai/ai.sock -H 'Content-Type: application/json'"
 QUESTION = '{"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}'
+BARRED = ["slots", "props", "metrics", "tokenize", "lora-adapters", "v1/embeddings", "models/../slots"]
 PLAIN = """image = "localhost/ask:1"
 command = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"]
 stop_s = 1
@@ -43,27 +44,26 @@ def disk(folder: str) -> str:
 @pytest.fixture(scope="module")
 def spine(disk: str) -> Iterator[Vm]:
     # without the governor: on one processor whoever looks on is pressed by the model, and the AI would be slowed and frozen in the middle of a case
-    with harness.vm(disk, append="bay0.governor=off", life_s=LIFE_S) as machine:
+    with harness.vm(disk, append="bay0.governor=off bay0.debug bay0.panic=reboot", life_s=LIFE_S) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.wait_durable()
         wait_state(machine, "ready", READY_S)
         machine.out("bay0 image load /persist/images/persona-ask.tar", VERB_S)
         machine.out("bay0 persona create ask")
-        machine.out(f"mkdir -p /tmp/plain; cat >/tmp/plain/persona.toml <<'END'\n{PLAIN}END\nbay0 persona create /tmp/plain")
+        machine.create("plain", PLAIN)
         for name in ("ask", "plain"):
-            machine.sh(f"bay0 persona start {name}", VERB_S)
-            harness.until(lambda name=name: persona(machine, name)["state"] == "running", VERB_S, f"{name} runs", every_s=1)  # type: ignore[misc]
+            machine.act("start", name, VERB_S)
+            harness.until(lambda name=name: persona(machine, name)["state"] == "running", VERB_S, f"{name} runs")  # type: ignore[misc]
         yield machine
 
 
 def show(spine: Vm) -> dict[str, Any]:
-    found: dict[str, Any] = spine.json("bay0 tenant show ai --json")
+    found: dict[str, Any] = spine.call("tenant.show", name="sys://ai")
     return found
 
 
 def persona(spine: Vm, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = spine.json(f"bay0 persona show {name} --json")
-    return found
+    return spine.show(name)
 
 
 def wait_state(spine: Vm, state: str, bound_s: float = 300) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def wait_state(spine: Vm, state: str, bound_s: float = 300) -> dict[str, Any]:
         return found if found["state"] == state else None
 
     try:
-        return harness.until(look, bound_s, f"the AI is {state}", every_s=5)  # type: ignore[no-any-return]
+        return harness.until(look, bound_s, f"the AI is {state}")  # type: ignore[no-any-return]
     except harness.VmError as error:
         raise harness.VmError(f"{error}; it is {seen}\n{spine.out('tail -n 40 /run/bay0/log.jsonl')}") from None
 
@@ -137,10 +137,17 @@ def test_the_socket_of_a_persona_cannot_be_replaced_by_it(spine: Vm) -> None:
     assert "Read-only file system" in inside(spine, "ask", "rm /run/ai/ai.sock; touch /run/ai/x").stderr
 
 
-@pytest.mark.parametrize("path", ["slots", "props", "metrics", "tokenize", "lora-adapters", "v1/embeddings", "models/../slots"])
-def test_nothing_of_the_server_but_inference_is_let_through(spine: Vm, path: str) -> None:
-    done = inside(spine, "ask", f"{CURL} --path-as-is -o /dev/null -w '%{{http_code}}' http://ai/{path}")
-    assert done.stdout in ("404", "405", "400"), done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def codes(spine: Vm) -> dict[str, str]:
+    """What each of them is answered with, asked for from inside by one shell."""
+    each = f"{CURL} --path-as-is -o /dev/null -w '%{{http_code}} %{{url}}\\n' http://ai/"
+    done = inside(spine, "ask", "; ".join(each + path for path in BARRED))
+    return {url.removeprefix("http://ai/"): code for code, url in map(str.split, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("path", BARRED)
+def test_nothing_of_the_server_but_inference_is_let_through(codes: dict[str, str], path: str) -> None:
+    assert codes[path] in ("404", "405", "400"), codes
 
 
 def test_a_restart_ends_ready_again_and_who_asks_meanwhile_is_told(spine: Vm) -> None:
@@ -165,3 +172,12 @@ def test_it_stops_when_asked_and_the_console_says_how_to_start_it(spine: Vm) -> 
     done = spine.sh("bay0 ask hello")
     assert (done.status, "it cannot answer now" in done.stderr, "bay0 tenant" in done.stderr) == (1, True, True)
     assert spine.out("ls -d /sys/fs/cgroup/tenants/libpod-* 2>/dev/null || echo none") == "none"
+
+
+def test_a_pid_1_that_fails_in_the_middle_of_all_that_says_why_and_follows_its_policy(spine: Vm) -> None:
+    spine.send("bay0 debug crash")
+    words = spine.wait().console
+    assert "PANIC: AssertionError: asked to crash by `bay0 debug crash`" in words
+    assert "PANIC: PID 1 failed; sync done; policy: reboot" in words
+    assert "reboot: Restarting system" in words
+    assert "Kernel panic" not in words

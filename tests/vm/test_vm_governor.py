@@ -44,8 +44,8 @@ def spine(folder: str) -> Iterator[Vm]:
 
 
 def start(spine: Vm, name: str) -> None:
-    spine.sh(f"bay0 persona start {name}", VERB_S)
-    harness.until(lambda: state(spine, name) == "running", VERB_S, f"{name} runs", every_s=1)
+    spine.act("start", name, VERB_S)
+    harness.until(lambda: state(spine, name) == "running", VERB_S, f"{name} runs")
 
 
 def state(spine: Vm, name: str) -> str:
@@ -53,7 +53,8 @@ def state(spine: Vm, name: str) -> str:
 
 
 def governor(spine: Vm) -> dict:
-    return spine.json("bay0 governor --json")
+    found: dict = spine.call("governor")
+    return found
 
 
 def acted(spine: Vm, cause: str, after: int = 0) -> dict | None:
@@ -76,13 +77,13 @@ def test_under_memory_pressure_the_one_behind_is_frozen_or_stopped_and_the_one_i
     assert 64 <= together < 768 - 96
     spine.create("hog", HOG.replace("@MIB@", str(together - 40)))  # which leaves the one in front less than half of its file
     start(spine, "front")
-    spine.out("bay0 focus front", VERB_S)
+    spine.call("focus", VERB_S, name="p://front")
     before = spine.show("front")
     start(spine, "hog")
-    action = harness.until(lambda: acted(spine, "memory"), ACTS_S, "the governor acts for want of memory", every_s=2)
+    action = harness.until(lambda: acted(spine, "memory"), ACTS_S, "the governor acts for want of memory")
     assert (action["persona"], action["dest"]) == ("p://hog", "frozen")
     assert "for want of memory" in action["why"]
-    harness.until(lambda: state(spine, "hog") in ("paused", "stopped"), VERB_S, "hog is frozen or stopped", every_s=2)
+    harness.until(lambda: state(spine, "hog") in ("paused", "stopped"), VERB_S, "hog is frozen or stopped")
     assert all(each["persona"] == "p://hog" for each in governor(spine)["actions"])
     after = spine.show("front")
     assert (after["state"], after["container"]) == ("running", before["container"])
@@ -97,11 +98,11 @@ def test_it_says_why_to_whoever_asks_and_in_the_log_and_in_the_journal(spine: Vm
     assert "memory" in text
     assert "for want of memory" in text
     assert "restrained" in spine.out("bay0 log")
-    assert "the governor: memory" in spine.out("bay0 history p://hog")
+    assert any("the governor: memory" in row["why"] for row in spine.call("history", machine="p://hog"))
 
 
 def test_the_bundle_holds_what_helps_and_no_secret(spine: Vm):
-    assert SECRET in spine.out("bay0 persona show hog --json")
+    assert SECRET in json.dumps(spine.show("hog"))
     spine.out("bay0 support /tmp/support.tar.gz", VERB_S)
     names = spine.out("cd /tmp && tar -xzf support.tar.gz && ls bay0-support").split()
     wanted = {"status", "boots", "personas", "journal", "manifest", "governor"}

@@ -1,4 +1,7 @@
-"""Wedge modes x moments: two boots of one disk for each mode. The default tier has one pair: a silent disk, then a mode drawn by SPINE_SEED.
+"""Wedge modes x moments: two boots of one disk for each mode.
+
+The default tier has a sample in one boot: a disk that is silent before the mount, then while it is used, and that is sick in a mode drawn by
+SPINE_SEED while the spine powers off with a persona that runs. The full tier has all of it, for that pair and for each mode.
 
 The first boot finds its disk sick before the mount, then while it is used, then while a persona starts and while it stops; then the plug is
 pulled while that persona runs. The second finds it sick during the mount, then in the reconcile, which has the persona stored as running and
@@ -79,6 +82,15 @@ def second(first: Patient, modes: tuple[str, str], image: str) -> Iterator[Patie
         yield patient
 
 
+@pytest.fixture
+def leaver(request: pytest.FixtureRequest, first: Patient, modes: tuple[str, str]) -> Patient:
+    """Who is to power off: the second boot, or in the default tier, which has none, the first one in the second's mode."""
+    if first.machine.process.poll() is None:
+        return Patient(first.machine, first.disk, modes[1], first.promised)
+    found: Patient = request.getfixturevalue("second")
+    return found
+
+
 def test_before_the_mount(first: Patient):
     case = first.begin_with_the_boot("before the mount")
     status = first.look(case)
@@ -117,6 +129,7 @@ def test_in_use(first: Patient):
     first.end(case)
 
 
+@pytest.mark.full
 def test_while_a_persona_starts(first: Patient):
     first.mended()
     machine = first.machine
@@ -131,6 +144,7 @@ def test_while_a_persona_starts(first: Patient):
     first.end(case)
 
 
+@pytest.mark.full
 def test_while_a_persona_stops(first: Patient):
     first.mended()
     runs(first)
@@ -172,6 +186,7 @@ def runs(patient: Patient) -> None:
         patient.machine.out("bay0 persona start nap", SETTLE_S)
 
 
+@pytest.mark.full
 def test_during_the_mount_and_in_reconcile(second: Patient):
     case = second.begin_with_the_boot("during the mount")
     second.look(case)
@@ -189,21 +204,21 @@ def test_during_the_mount_and_in_reconcile(second: Patient):
     assert settles(second) == "stopped"
 
 
-def test_while_it_powers_off(second: Patient, image: str):
-    second.mended()
-    runs(second)
-    machine = second.machine
+def test_while_it_powers_off(leaver: Patient, image: str):
+    leaver.mended()
+    runs(leaver)
+    machine = leaver.machine
     boot_id = machine.status()["boot_id"]
     machine.out("sync")
-    second.fall_sick()
+    leaver.fall_sick()
     began = time.monotonic()
     machine.send(WAY_OUT)
     machine.wait_console("leaving -> powering", END_S)
-    if second.mode not in {UNPLUGGED, FULL}:
-        second.disk.clear()  # the kernel now resets its devices, and QEMU does not reset a disk that holds requests: no vCPU runs until then
+    if leaver.mode not in {UNPLUGGED, FULL}:
+        leaver.disk.clear()  # the kernel now resets its devices, and QEMU does not reset a disk that holds requests: no vCPU runs until then
     machine.wait_console("reboot: Power down|reboot: Restarting|sysrq: Resetting", END_S)
     assert machine.wait().status == 0
-    sick.record({"mode": second.mode, "moment": "powers off", "gone_s": round(time.monotonic() - began, 1)})
+    sick.record({"mode": leaver.mode, "moment": "powers off", "gone_s": round(time.monotonic() - began, 1)})
     found = sick.check_disk(image, spoilt=True)
     assert found.boots[-1] == boot_id
     assert "complete" in found.boot(boot_id)

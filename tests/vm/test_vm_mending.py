@@ -120,7 +120,7 @@ def test_a_disk_plugged_in_later_is_taken_and_its_corrupt_database_is_one_clear_
 
 def test_a_retry_before_it_is_mended_changes_nothing(corrupt: Vm):
     before = corrupt.out(f"sha256sum {DB}")
-    corrupt.out("bay0 storage retry")
+    corrupt.call("storage.retry")
     corrupt.wait_storage("readonly")
     assert corrupt.out(f"sha256sum {DB}") == before
 
@@ -129,7 +129,7 @@ def test_a_newer_database_is_left_as_it_is_and_told_what_to_do(newer: Vm):
     status = newer.status()
     assert "state.db has version 999" in status["dirty"]
     assert "boot the newer image" in status["dirty"]
-    newer.out("bay0 storage retry")
+    newer.call("storage.retry")
     newer.wait_storage("readonly")
     mine, theirs = newer.out(f"sha256sum <{DB}; sha256sum </persist/spine/newer.db").splitlines()
     assert mine == theirs

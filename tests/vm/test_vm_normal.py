@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 
+import cuts
 import harness
 import pytest
 from harness import Result, Vm
@@ -28,7 +29,7 @@ done; true"""
 
 @pytest.fixture(scope="module")
 def disk(folder: str) -> str:
-    return harness.make_disk(f"{folder}/persist.img")
+    return harness.make_disk(f"{folder}/persist.img", "2G")
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +48,37 @@ def left(spine: Vm) -> Result:
 
 @pytest.fixture(scope="module")
 def died(left: Result, disk: str) -> Iterator[dict]:
-    """The second boot: what it said of the first; then its plug was pulled."""
+    """The second boot: what it said of the first; then its plug was pulled, in the middle of what a persona was told to do."""
     with harness.vm(disk) as machine:
         machine.wait_console(harness.COMPLETE)
-        found = machine.json("bay0 boot --json; sync")  # synchronous=NORMAL: what was not synced yet may be lost, and would be
-        machine.pull_the_plug()
+        machine.wait_durable()
+        found = machine.json("bay0 boot --json")
+        cuts.prepare(machine)  # which syncs. synchronous=NORMAL: what was not synced yet may be lost, and would be
+        cuts.cut_at(machine, cuts.drawn())
         yield found
 
 
 @pytest.fixture(scope="module")
-def third(died: dict, disk: str) -> dict:
-    """The third boot: what it said of the others; then Ctrl-Alt-Del's signal reached PID 1."""
+def third(died: dict, disk: str) -> Iterator[Vm]:
+    """The third boot, after the power cut."""
     with harness.vm(disk) as machine:
         machine.wait_console(harness.COMPLETE)
-        found = machine.json("bay0 boot --json")
-        machine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; kill -INT 1')
-        return {**found, "end": machine.wait()}
+        machine.wait_durable()
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def told(third: Vm) -> dict:
+    """What it says of the others."""
+    found: dict = third.json("bay0 boot --json")
+    return found
+
+
+@pytest.fixture(scope="module")
+def rebooted(third: Vm, told: dict) -> Result:
+    """The same boot, after Ctrl-Alt-Del's signal has reached PID 1."""
+    third.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; kill -INT 1')
+    return third.wait()
 
 
 # ---- the boot itself
@@ -320,25 +336,29 @@ def test_the_next_boot_tells_of_the_earlier_one_with_its_steps(died: dict):
     assert died["unread"] is None
 
 
-def test_a_boot_after_a_power_cut_tells_of_both(third: dict, died: dict):
-    assert [boot["boot_id"] for boot in third["previous"]] == [died["this"]["boot_id"], died["previous"][0]["boot_id"]]
+def test_a_boot_after_a_power_cut_tells_of_both(told: dict, died: dict):
+    assert [boot["boot_id"] for boot in told["previous"]] == [died["this"]["boot_id"], died["previous"][0]["boot_id"]]
     own = f"boot:{died['this']['boot_id'][:8]}"  # the list also holds what it did about the boot before it
-    assert [step["dest"] for step in third["previous"][0]["steps"] if step["machine"] == own] == STAGES
+    assert [step["dest"] for step in told["previous"][0]["steps"] if step["machine"] == own] == STAGES
 
 
-def test_sigint_reboots_in_order(third: dict):
-    assert third["end"].status == 0
-    assert "reboot: Restarting system" in third["end"].console
-    assert "checkpointed and unmounted" in third["end"].console
+def test_after_a_power_cut_one_boot_has_every_persona_stopped_and_no_ghost(third: Vm):
+    cuts.check_converged(third, cuts.drawn())
 
 
-def test_the_disk_is_clean_its_database_checkpointed_and_every_boot_kept_as_it_ended(third: dict, disk: str):
+def test_sigint_reboots_in_order(rebooted: Result):
+    assert rebooted.status == 0
+    assert "reboot: Restarting system" in rebooted.console
+    assert "checkpointed and unmounted" in rebooted.console
+
+
+def test_the_disk_is_clean_its_database_checkpointed_and_every_boot_kept_as_it_ended(rebooted: Result, told: dict, disk: str):
     harness.check_clean(disk)
     harness.check_checkpointed(disk)
     found = harness.stored(disk)
     assert found.integrity == "ok"
     first, second, last = found.boots
-    assert last == third["this"]["boot_id"]
+    assert last == told["this"]["boot_id"]
     ends = [found.machines[f"boot:{boot[:8]}"] for boot in (first, second, last)]
     assert ends == ["ended", "died", "leaving"]
     assert found.boot(last) == found.boot(first) == LEAVING

@@ -56,14 +56,15 @@ def bad(found: dict[str, Any]) -> dict[str, str]:
 
 
 def red(spine: Vm, name: str) -> str:
-    """The check is red; return why."""
-    status, found = validate(spine, name)
-    assert (status, found["verdict"]) == (2, "red"), found
+    """The check is red; return why. The command's status is in the cases that are about the command."""
+    found = spine.call("validate", WHOLE_S, only=[name])
+    assert found["verdict"] == "red", found
     return str(found["checks"][0]["why"])
 
 
 def green(spine: Vm, *names: str) -> None:
-    assert validate(spine, *names)[0] == 0
+    found = spine.call("validate", WHOLE_S, only=list(names))
+    assert found["verdict"] == "green", found
 
 
 def replace_podman(spine: Vm, text: str) -> None:
@@ -88,33 +89,41 @@ def test_a_healthy_spine_is_yellow_for_the_umbilical_alone(spine: Vm) -> None:
     nothing_left(spine)
 
 
-def test_people_get_one_line_and_what_is_not_well(spine: Vm) -> None:
-    done = spine.sh("bay0 --validate", WHOLE_S)
-    first, *rest = done.stdout.splitlines()
-    assert done.status == 1
+def test_two_at_once_both_tell_the_truth_and_leave_nothing_and_people_get_one_line_and_what_is_not_well(spine: Vm) -> None:
+    script = "bay0 --validate --json >/tmp/one & bay0 --validate >/tmp/two; echo $?; wait; cat /tmp/two; echo ---; cat /tmp/one"
+    text, found = spine.out(script, WHOLE_S).split("---")
+    status, first, *rest = text.splitlines()
+    assert bad(json.loads(found)) == NO_AI
+    assert status == "1"
     assert re.fullmatch(r"YELLOW: 1 of 14 checks not green \([0-9.]+ s\)", first)
     assert rest == ["YELLOW umbilical (sys://ai): no AI tenant: its image is not on this machine"]
-    assert spine.sh("bay0 validate --only freezer --only persist --only log", WHOLE_S).stdout.startswith("GREEN: 3 checks, all green")
+    nothing_left(spine)
+
+
+def test_who_asks_for_some_checks_gets_those(spine: Vm) -> None:
+    done = spine.sh("bay0 validate --only freezer --only persist --only log", WHOLE_S)
+    assert (done.status, done.stdout.startswith("GREEN: 3 checks, all green")) == (0, True)
+
+
+def test_a_red_check_is_the_commands_status(spine: Vm) -> None:
+    spine.out("mount -t tmpfs none /proc/pressure")
+    try:
+        assert validate(spine, "psi")[0] == 2
+    finally:
+        spine.out("umount /proc/pressure")
 
 
 def test_its_marker_and_its_line_are_on_the_disk(spine: Vm) -> None:
-    validate(spine, "persist", "log")
+    spine.call("validate", WHOLE_S, only=["persist", "log"])
     boot_id = spine.status()["boot_id"]
     assert spine.out("cat /persist/spine/validate.marker").startswith(f"{boot_id} +")
     assert re.fullmatch(rf"{boot_id} \+\d+ ms: validate", spine.out("tail -n 1 /persist/spine/genesis.log"))
 
 
-def test_two_at_once_both_tell_the_truth_and_leave_nothing(spine: Vm) -> None:
-    script = "bay0 --validate --json >/tmp/one & bay0 --validate --json >/tmp/two; wait; cat /tmp/one; echo ---; cat /tmp/two"
-    one, two = spine.out(script, WHOLE_S).split("---")
-    assert bad(json.loads(one)) == bad(json.loads(two)) == NO_AI
-    nothing_left(spine)
-
-
 def test_without_the_word_for_it_a_suspend_flushes_and_says_that_it_stays_awake(spine: Vm) -> None:
     done = spine.sh("bay0 suspend --reason lid", WHOLE_S)
     assert (done.status, done.stdout) == (1, "flushed, but not suspended: bay0.suspend=on is not on the kernel command line\n")
-    shown = spine.json("bay0 inhibit --json")
+    shown = spine.call("inhibit")
     assert (shown["state"], shown["sleeps"], shown["last"]["flushed"]) == ("free", False, True)
 
 
@@ -179,10 +188,10 @@ def test_a_podman_that_fails_or_lies_makes_the_freezer_red(spine: Vm) -> None:
     for text, said in ((BROKEN, "it is broken"), (LIAR, "podman says it is paused, the kernel does not say frozen 1")):
         replace_podman(spine, text)
         try:
-            status, found = validate(spine, "freezer", "root")
+            found = spine.call("validate", WHOLE_S, only=["freezer", "root"])
         finally:
             spine.out("umount /usr/bin/podman")
-        assert (status, list(bad(found))) == (2, ["freezer"])
+        assert (found["verdict"], list(bad(found))) == ("red", ["freezer"])
         assert said in bad(found)["freezer"]
     spine.out("umount /tmp/podman.real")
     green(spine, "freezer")
@@ -230,7 +239,7 @@ def test_a_watchdog_that_cannot_be_fed_is_red(spine: Vm) -> None:
     green(spine, "watchdog")
     drivers = "/sys/bus/pci/drivers/i6300ESB*"
     spine.out(f"cd {drivers}; basename $(ls -d 0000:*) >unbind")
-    harness.until(lambda: validate(spine, "watchdog")[0] == 2, 60, "the next feeding fails")
+    harness.until(lambda: spine.call("validate", WHOLE_S, only=["watchdog"])["verdict"] == "red", 60, "the next feeding fails")
     assert "it cannot be fed: No such device" in red(spine, "watchdog")
 
 
