@@ -179,10 +179,10 @@ class Forwarder:
 
     def _unready(self) -> Refusal | None:
         state, why = self.tenant["state"], self.tenant["why"]
-        if self.draining is not None:
-            state = "draining"
         if state == "ready":
-            return None
+            if self.draining is None:
+                return None
+            state = "draining"  # bay0 has asked for it and not said yet that it is
         return Refusal(503, f"ai_{state}", f"the AI is {state}" + (f": {why}" if why else ""), float(self.tenant["retry_s"]))
 
     def may_ask(self) -> None:

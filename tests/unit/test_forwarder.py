@@ -303,6 +303,18 @@ def test_a_drain_refuses_new_requests_and_answers_when_the_last_one_is_done() ->
         assert ask(door, "POST", CHAT, chat("hello")).status == 200
 
 
+def test_an_ai_that_was_drained_and_is_stopped_is_not_said_to_be_draining() -> None:
+    with rig() as made:
+        door = made.door()
+        made.tell(op="drain", n=7)
+        made.hear("drained", n=7)
+        made.tenant("stopped", "asked to stop")
+        made.facts()  # it has taken the word
+        answer = ask(door, "POST", CHAT, chat("hello"))
+        assert failing(answer) == (503, "ai_stopped")
+        assert answer.json["error"]["message"] == "the AI is stopped: asked to stop"
+
+
 # ---- quotas
 
 
