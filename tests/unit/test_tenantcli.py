@@ -127,6 +127,15 @@ def test_what_is_configured_is_kept_and_counts_from_its_next_start(desk: Desk, c
     assert desk.bench.ai.now is S.READY
 
 
+def test_two_who_configure_it_at_once_do_not_undo_each_other(desk: Desk) -> None:
+    answers: list[Any] = []
+    desk.verbs.configure({"name": NAME, "model": "/persist/models/m.gguf"}, answers.append)  # the disk is asked about it first
+    desk.verbs.configure({"name": NAME, "autostart": False}, answers.append)
+    desk.bench.timers.advance(1)
+    assert read_config(desk.bench.ai.config) == Config(False, "/persist/models/m.gguf")
+    assert [(told["autostart"], told["model"]) for told in answers] == [(False, None), (False, "/persist/models/m.gguf")]
+
+
 def test_a_model_that_is_none_is_refused_and_nothing_changes(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.bench.ops["ai_model"] = Answer(value={"why": "/persist/x: it is no GGUF file"})
     assert "it is no GGUF file. Nothing was changed" in said(capsys, "configure", "ai", "--model", "/persist/x", status=1)
