@@ -15,6 +15,7 @@ from attrs import asdict, define, evolve, field
 
 from bay0 import servers
 from bay0.errors import RefusedError
+from bay0.machines import boot
 from bay0.machines.server import E, S
 from bay0.umbilicalplaces import IMAGE
 
@@ -98,12 +99,15 @@ class TenantVerbs:
 
     def stop(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Let the requests in flight end, then stop it."""
-        self.spine.need_servers().restarts = False
+        self._instance(params)
+        self.spine.need_servers().no_start("it was asked to stop")
         self._act(E.STOP, params, reply)
 
     def restart(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Stop it if it runs, then start it."""
         instance = self._instance(params)
+        if self.spine.boot.now in boot.LEAVES:
+            raise RefusedError("the spine is going down: nothing is started again. Nothing was changed")
         runs = instance.now not in (S.STOPPED, S.FAILED, S.WAITING)
         self.spine.need_servers().restarts = runs
         self._act(E.STOP if runs else E.START, params, reply)

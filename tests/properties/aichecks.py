@@ -33,12 +33,13 @@ class AiChecks:
     may_be: dict[str, list[Any]] = field(factory=lambda: {name: [value] for name, value in FIELDS.items()})
     started: bool = False  # in this boot
     stopped: bool = False  # an operator was told so, and nobody has asked for it since
+    asked: bool = False  # somebody asks for it to be started
     tries: int = 0  # as the database has it
     known: Instance | None = None  # whose attempts are compared with the database's
     at_boot: list[Any] = field(factory=list)
 
     def booted(self) -> None:
-        self.started = self.stopped = False
+        self.started = self.stopped = self.asked = False
         self.known = None
         self.at_boot = list(self.may_be["autostart"])
 
@@ -63,7 +64,7 @@ class AiChecks:
         hold(asked or step.attempts <= LIMIT, f"{NAME} is started for the {step.attempts}. time, and {LIMIT} are allowed")
         hold(row.promised, f"{NAME} is started without a promise")
         hold(step.desired == "running", f"{NAME} is started and wanted {step.desired}")
-        hold(world.state_of_boot not in boot.LEAVES, f"{NAME} is started ({step.event}) while the spine goes down")
+        hold(self.asked or world.state_of_boot not in boot.LEAVES, f"{NAME} is started ({step.event}) while the spine goes down")
         hold(asked or not self.stopped, f"an operator was told that {NAME} is being stopped, and it is started by {step.event}")
         if step.event == E.AUTOSTART.value:
             hold(world.state_of_boot is boot.S.COMPLETE, f"{NAME} starts with the spine before init is complete")
@@ -72,7 +73,10 @@ class AiChecks:
     def accepted(self, step: Step) -> None:
         if step.dest == S.STARTING.value:
             self.started = True
-            self.stopped = False
+            self.stopped = self.asked = False
+
+    def asked_to_start(self) -> None:
+        self.asked, self.stopped = True, False
 
     # ---- what operators are told
 
@@ -80,7 +84,9 @@ class AiChecks:
         if asked.method == "tenant.configure":
             for name in FIELDS.keys() & asked.params.keys():
                 self.may_be[name].append(asked.params[name])
-        elif asked.method in ("tenant.start", "tenant.restart"):
+        elif asked.method == "tenant.start":
+            self.asked_to_start()
+        elif asked.method == "tenant.restart":
             self.stopped = False
 
     def answered(self, asked: Asked, told: dict[str, Any]) -> None:

@@ -267,6 +267,8 @@ class Life(RuleBasedStateMachine):
     @on
     @rule(lever=st.sampled_from(LEVERS), seconds=st.sampled_from((0.0, 0.4, 2.0)))
     def governor_acts(self, lever: str, seconds: float) -> None:
+        if lever == "START":
+            self.world.checks.ai.asked_to_start()
         self.world.send(AI, ServerEvent[lever])
         self.world.run(seconds)
 
