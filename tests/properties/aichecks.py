@@ -33,13 +33,15 @@ class AiChecks:
     may_be: dict[str, list[Any]] = field(factory=lambda: {name: [value] for name, value in FIELDS.items()})
     started: bool = False  # in this boot
     stopped: bool = False  # an operator was told so, and nobody has asked for it since
-    asked: bool = False  # somebody asks for it to be started
+    starts: int = 0  # asked for in this boot, and not begun yet
+    restarts: int = 0  # ... and not ended by a start yet
     tries: int = 0  # as the database has it
     known: Instance | None = None  # whose attempts are compared with the database's
     at_boot: list[Any] = field(factory=list)
 
     def booted(self) -> None:
-        self.started = self.stopped = self.asked = False
+        self.started = self.stopped = False
+        self.starts = self.restarts = 0
         self.known = None
         self.at_boot = list(self.may_be["autostart"])
 
@@ -64,7 +66,8 @@ class AiChecks:
         hold(asked or step.attempts <= LIMIT, f"{NAME} is started for the {step.attempts}. time, and {LIMIT} are allowed")
         hold(row.promised, f"{NAME} is started without a promise")
         hold(step.desired == "running", f"{NAME} is started and wanted {step.desired}")
-        hold(self.asked or world.state_of_boot not in boot.LEAVES, f"{NAME} is started ({step.event}) while the spine goes down")
+        hold(not asked or self.starts or self.restarts, f"nobody has asked for it, and {NAME} is started")
+        hold(self.starts or world.state_of_boot not in boot.LEAVES, f"{NAME} is started ({step.event}) while the spine goes down")
         hold(asked or not self.stopped, f"an operator was told that {NAME} is being stopped, and it is started by {step.event}")
         if step.event == E.AUTOSTART.value:
             hold(world.state_of_boot is boot.S.COMPLETE, f"{NAME} starts with the spine before init is complete")
@@ -73,10 +76,12 @@ class AiChecks:
     def accepted(self, step: Step) -> None:
         if step.dest == S.STARTING.value:
             self.started = True
-            self.stopped = self.asked = False
+            self.stopped = False
+            if step.event == E.START.value:
+                self.starts, self.restarts = (self.starts - 1, self.restarts) if self.starts else (0, 0)
 
     def asked_to_start(self) -> None:
-        self.asked, self.stopped = True, False
+        self.starts, self.stopped = self.starts + 1, False
 
     # ---- what operators are told
 
@@ -87,12 +92,13 @@ class AiChecks:
         elif asked.method == "tenant.start":
             self.asked_to_start()
         elif asked.method == "tenant.restart":
-            self.stopped = False
+            self.restarts, self.stopped = self.restarts + 1, False
 
     def answered(self, asked: Asked, told: dict[str, Any]) -> None:
         if asked.method == "tenant.stop":
             others = [each for each in self.world.asked if each is not asked and not each.answers and each.method in ("tenant.start", "tenant.restart")]
-            self.stopped = not others and asked.boot_id == self.world.boot_id
+            if not others:
+                self.stopped, self.starts, self.restarts = True, 0, 0
         for name in FIELDS.keys() & told.keys():
             hold(told[name] in self.may_be[name], f"{NAME} is said to have {name} = {told[name]}; what was asked for is one of {self.may_be[name]}")
         if asked.method != "tenant.configure":
