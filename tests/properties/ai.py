@@ -133,7 +133,7 @@ class Forwarded(SimUmbilical):
         """Answer after `takes_s` if a forwarder is there and the server `able`; else at the bound, with a no."""
         over: list[bool] = []
 
-        def answer(ok: bool, why: str) -> None:  # noqa: FBT001 - as the umbilical's
+        def answer(ok: bool, why: str) -> None:
             if not over:
                 over.append(True)
                 self._open.remove(question)
@@ -141,13 +141,13 @@ class Forwarded(SimUmbilical):
 
         question = (takes_s, able, answer)
         self._open.append(question)
-        self.later(bound_s, functools.partial(answer, False, "was not done in time"))  # noqa: FBT003
+        self.later(bound_s, functools.partial(answer, False, "was not done in time"))
         self.later(takes_s, functools.partial(self._try, question))
 
     def _try(self, question: Any) -> None:
         _, able, answer = question
         if not self.ai.away and able():
-            answer(True, "")  # noqa: FBT003
+            answer(True, "")
 
     def ask_again(self) -> None:
         for question in self._open:
@@ -156,7 +156,7 @@ class Forwarded(SimUmbilical):
     def warm(self, done: Done) -> None:
         ai, bound = self.ai, self.ai.world.spine.bounds.umbilical_warm
         if ai.cold:
-            self.later(WARM_S, lambda: done(False, "no token", {}))  # noqa: FBT003
+            self.later(WARM_S, lambda: done(False, "no token", {}))
         else:
             self._ask(bound, WARM_S, lambda: ai.lives, done, first_token_s=WARM_S)
 

@@ -96,7 +96,8 @@ class AiChecks:
 
     def answered(self, asked: Asked, told: dict[str, Any]) -> None:
         if asked.method == "tenant.stop":
-            others = [each for each in self.world.asked if each is not asked and not each.answers and each.method in ("tenant.start", "tenant.restart")]
+            begins = ("tenant.start", "tenant.restart")
+            others = [each for each in self.world.asked if each is not asked and not each.answers and each.method in begins]
             if not others:
                 self.stopped, self.starts, self.restarts = True, 0, 0
         for name in FIELDS.keys() & told.keys():
@@ -129,7 +130,8 @@ class AiChecks:
         config = servers.read_config(instance.config)
         hold(config is not None, f"{NAME} has a configuration that makes no sense: {instance.config}")
         self._configured(instance.config)
-        hold(instance.now not in HAS_CONTAINER or not self.stopped, f"an operator was told that {NAME} is being stopped, and it is {instance.now.value}")
+        over = instance.now not in HAS_CONTAINER or not self.stopped
+        hold(over, f"an operator was told that {NAME} is being stopped, and it is {instance.now.value}")
         wanted = {S.READY: "running", S.PAUSED: "paused"}.get(instance.now)
         hold(wanted is None or instance.desired == wanted, f"{NAME} is {instance.now.value} and wanted {instance.desired}")
         return wanted

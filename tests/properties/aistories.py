@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ai import AI, CONTAINER
-from checks import hold
+from broken import hold
 from podman import AI_IMAGE, Vice
 from stories import Story
 from world import PLAY, WORK, World

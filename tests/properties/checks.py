@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aichecks import AiChecks
 from attrs import asdict, define, field
-from broken import Broken, hold
+from broken import hold
 
 from bay0 import containers, manifest, names, personas, reconcile
 from bay0.machines import MACHINES, boot, persona, server, storage, tenant
@@ -400,6 +400,8 @@ class Checks:
         for name, row in image.machines.items():
             newest = last.get(name)
             if newest is not None:
+                kept = {name: (row[name], newest[name]) for name in ("attempts", "desired")}
+                hold(all(one == other for one, other in kept.values()), f"{name} is stored with, and its last journal row has: {kept}")
                 hold(
                     (row["state"], row["seq"], row["boot_id"]) == (newest["dest"], newest["seq"], newest["boot_id"]),
                     f"{name} is stored as {row['state']} (seq {row['seq']}), its last journal row leads to {newest['dest']} (seq {newest['seq']})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from checks import hold
+from broken import hold
 from podman import Vice
 from world import IDLE, MANIFESTS, PLAY, WORK, World
 

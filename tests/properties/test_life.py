@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from ai import AI, LEVERS, TROUBLES
 from attrs import evolve
-from checks import Broken
+from broken import Broken
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule

@@ -12,7 +12,7 @@ import pytest
 import stories
 from attrs import evolve
 from bench import Bench
-from checks import Broken
+from broken import Broken
 from conftest import Size
 from kernel import SimWatch
 from scenario import LIFE, live, recover
