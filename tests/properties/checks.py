@@ -157,6 +157,8 @@ class Checks:
             hold(row.promised, f"{step.machine} is started without a promise")
             hold(step.desired != "stopped", f"{step.machine} is started and wanted stopped")
             config = personas.read_config(self.world.spine.engine.instances[step.machine].config)
+            late = step.event == persona.E.AUTOSTART.value and self.world.state_of_boot in boot.LEAVES
+            hold(not late, f"{step.machine} is started with the spine while that goes down")
             limit = 1 + (config.manifest.retries if config is not None else 0)
             automatic = step.event != persona.E.AUTOSTART.value or (config is not None and config.manifest.autostart)
             hold(automatic, f"{step.machine} is started by the boot, and its manifest does not say so")
