@@ -63,7 +63,8 @@ class Ai:
         ops("ai_model", lambda path: {"why": f"{path}: it is damaged"} if self.spoilt else {"size": 1 << 28})
         setattr_(bay0.umbilicalport, "Umbilical", self._umbilical)
         setattr_(bay0.servers.kernelview, "look", self._look)
-        setattr_(bay0.servers, "Ends", lambda _reactor: self)
+        setattr_(bay0.servers.Ends, "watch", lambda _ends, pid, ended: self.watch(pid, ended))
+        setattr_(bay0.servers.Ends, "forget", lambda _ends: self.forget())
         # the governor sees a machine at ease: what it does is test_governor.py's, its levers are drawn
         setattr_(gauges, "PROC", os.path.join(self.world.folder, "proc"))
         setattr_(gauges, "is_guest", lambda: True)
