@@ -31,7 +31,7 @@ class Size:
     stride: int
 
 
-SIZES = {"ci": Size(double_stride=64, faults=4, lives=44, stride=9), "nightly": Size(double_stride=1, faults=6, lives=5000, stride=1)}
+SIZES = {"ci": Size(double_stride=64, faults=4, lives=42, stride=10), "nightly": Size(double_stride=1, faults=6, lives=5000, stride=1)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

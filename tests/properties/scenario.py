@@ -60,7 +60,6 @@ LIFE: Sequence[Act] = (
     _drain,
     wait(25),
     lambda w: w.podman.dies("p__play", 1),
-    lambda w: w.ask_ai("restart"),
     wait(5),
     lambda w: w.start(WORK),
     wait(3),

@@ -175,7 +175,7 @@ def what_waits_behind_a_commit_that_failed_counts_as_kept(patch: Patch) -> None:
     patch.setattr(StatePort, "_answer", lambda self, numbers, told: answer(self, numbers, Answer() if told.code == FAULT else told))
 
 
-@mutant
+@likely(stories.one_write_fails_near_a_promise)
 def a_failure_after_the_commit_is_told_as_a_failure_of_the_commit(patch: Patch) -> None:
     patch.setattr(worker, "contextlib", SimpleNamespace(suppress=lambda *_: contextlib.nullcontext()))  # around the pruning
 
