@@ -271,7 +271,7 @@ class BootStages:
         self._autostart()
 
     def _autostart(self) -> None:
-        if self._complete and self.known:  # a disk that came late is reconciled late
+        if self._complete and self.known and self._stopping is None:  # a disk that came late is reconciled late
             self.personas.autostart()
             if server.NAME in self._engine.instances:
                 self.reactor.call_later(SERVERS_AFTER_S, self._autostart_servers)
@@ -316,6 +316,7 @@ class BootStages:
     def _stop(self, instance: Instance, token: int) -> None:
         self.state.append_genesis([f"{self.state.boot['boot_id']} leaving: {instance.context.get('how')}"])
         self._stopping = (instance, token)
+        self.personas.no_autostart()
         for live in list(self._engine.of_kind("persona")):
             self._engine.send(live.name, persona.E.STOP, "the spine is going down")
         for live in list(self._engine.of_kind("server")):

@@ -152,6 +152,8 @@ class Spine:
         self.personas.stepped(instance, step)
         self.focus.stepped(instance, step)
         if self.servers is not None:
+            if self.boot.now in boot.LEAVES:
+                self.servers.no_start("the spine is going down")
             self.servers.stepped(instance, step)
         if self.governor is not None:
             self.governor.stepped(instance, step)

@@ -179,6 +179,10 @@ class Personas(ContainerPort):
                     self._waiting.add(instance.name)
         self.look_autostart()
 
+    def no_autostart(self) -> None:
+        """Start none of those that still wait: the spine is going down."""
+        self._waiting.clear()
+
     def look_autostart(self) -> None:
         """Start those that wait and are stopped; called after each step."""
         engine = self.engine
@@ -216,10 +220,12 @@ class Personas(ContainerPort):
         """Tell whether no persona has or owes a container."""
         return self.engine is None or all(i.now in (S.ABSENT, S.STOPPED, S.FAILED) for i in self.engine.of_kind("persona"))
 
-    def stepped(self, instance: Instance, _step: Step) -> None:
+    def stepped(self, instance: Instance, step: Step) -> None:
         """Follow the engine: start what waits for its rest, freeze again what was frozen before it had to be started anew."""
         if instance.definition.kind != "persona":
             return
+        if step.event == E.STOP.value:  # it is not wanted any more
+            self._waiting.discard(instance.name)
         if self._waiting:
             self.reactor.call_soon(self.look_autostart)
         if instance.now is S.RUNNING and instance.desired == "paused":

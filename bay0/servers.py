@@ -110,6 +110,7 @@ class Servers(ContainerPort):
         self._wanted: Envelope | None = None
         self._yields = False
         self._waiting = False  # to be started once it is at rest (autostart)
+        self._unwanted = ""  # why it does not start with the spine, though it could
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         return {Effect.RUN.name: self._run, Effect.WARM.name: self._warm, Effect.DRAIN.name: self._drain}
@@ -304,7 +305,9 @@ class Servers(ContainerPort):
         if instance is None or instance.now not in (S.STOPPED, S.CONVERGING, S.STUCK):
             return
         config = read_config(instance.config)
-        if config is not None and not config.autostart:
+        if self._unwanted:
+            self._is_unavailable(instance, self._unwanted, "`bay0 tenant start ai`")
+        elif config is not None and not config.autostart:
             self._is_unavailable(instance, "it is configured not to start with the spine", "`bay0 tenant start ai`")
         elif IMAGE in images:
             self._wait_for_rest(instance)
@@ -323,7 +326,13 @@ class Servers(ContainerPort):
         self.log.info("the ai is not started", why=why)
         self.announce(instance, why)
 
+    def no_start(self, why: str) -> None:
+        """Start it no more unless somebody asks for it: neither with the spine nor to end a restart."""
+        self.restarts, self._waiting, self._unwanted = False, False, why
+
     def _wait_for_rest(self, instance: Instance) -> None:
+        if self._unwanted:  # since its archive was asked about
+            return
         self._waiting = True
         self._look_autostart(instance)
 

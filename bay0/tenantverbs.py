@@ -6,14 +6,16 @@ answer says `settled: false` and the machine goes on by itself. A refusal has ch
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, evolve
+from attrs import asdict, define, evolve, field
 
 from bay0 import servers
 from bay0.errors import RefusedError
+from bay0.machines import boot
 from bay0.machines.server import E, S
 from bay0.umbilicalplaces import IMAGE
 
@@ -31,6 +33,7 @@ class TenantVerbs:
     """The methods, bound to a running spine."""
 
     spine: Spine
+    _changing: deque[Callable[[], None]] = field(factory=deque)  # whose turn it is, and who waits for theirs
 
     # ---- looking
 
@@ -96,12 +99,15 @@ class TenantVerbs:
 
     def stop(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Let the requests in flight end, then stop it."""
-        self.spine.need_servers().restarts = False
+        self._instance(params)
+        self.spine.need_servers().no_start("it was asked to stop")
         self._act(E.STOP, params, reply)
 
     def restart(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Stop it if it runs, then start it."""
         instance = self._instance(params)
+        if self.spine.boot.now in boot.LEAVES:
+            raise RefusedError("the spine is going down: nothing is started again. Nothing was changed")
         runs = instance.now not in (S.STOPPED, S.FAILED, S.WAITING)
         self.spine.need_servers().restarts = runs
         self._act(E.STOP if runs else E.START, params, reply)
@@ -132,23 +138,17 @@ class TenantVerbs:
     def configure(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Change what it is made of, for its next start. `model`: a path, or null for the image's own; `autostart`. Durable before the answer."""
         instance = self._instance(params)
-        config = servers.read_config(instance.config) or servers.Config()
-        if "autostart" in params:
-            if not isinstance(params["autostart"], bool):
-                raise TypeError("autostart must be true or false")
-            config = evolve(config, autostart=params["autostart"])
-        keep = partial(self._keep, instance, reply)
-        if "model" not in params:
-            keep(config)
-            return
-        model = params["model"]
+        changes = {name: params[name] for name in ("autostart", "model") if name in params}
+        if not isinstance(changes.get("autostart", False), bool):
+            raise TypeError("autostart must be true or false")
+        model = changes.get("model")
         if not (model is None or isinstance(model, str)):
             raise TypeError("model must be a path, or null")
-        config = evolve(config, model=model)
+        keep = partial(self._keep, instance, changes, reply)
         if model is None:
-            keep(config)
+            keep()
         else:
-            self._checked(model, partial(keep, config), reply)
+            self._checked(model, keep, reply)
 
     def _checked(self, model: str, then: Callable[[], None], reply: Reply) -> None:
         def looked(answer: Answer) -> None:
@@ -160,8 +160,19 @@ class TenantVerbs:
 
         self.spine.state.ask("ai_model", self.spine.bounds.open, looked, path=model)
 
-    def _keep(self, instance: Instance, reply: Reply, config: servers.Config) -> None:
-        def taken(result: Step | Exception | None) -> None:
-            reply(result if isinstance(result, Exception) else self._facts(instance))
+    def _keep(self, instance: Instance, changes: Mapping[str, Any], reply: Reply) -> None:
+        """Keep these changes, one caller's after the other's: each is a change to what the last one left."""
+        self._changing.append(partial(self._keep_now, instance, changes, reply))
+        if len(self._changing) == 1:
+            self._changing[0]()
 
+    def _keep_now(self, instance: Instance, changes: Mapping[str, Any], reply: Reply) -> None:
+        def taken(result: Step | Exception | None) -> None:
+            answer = result if isinstance(result, Exception) else self._facts(instance)
+            self._changing.popleft()
+            if self._changing:
+                self._changing[0]()
+            reply(answer)
+
+        config = evolve(servers.read_config(instance.config) or servers.Config(), **changes)
         self.spine.engine.send(instance.name, E.CONFIGURE, "", taken, config=config.text())

@@ -11,10 +11,12 @@ from collections import defaultdict
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from aichecks import AiChecks
 from attrs import asdict, define, field
+from broken import hold
 
 from bay0 import containers, manifest, names, personas, reconcile
-from bay0.machines import MACHINES, boot, persona, storage, tenant
+from bay0.machines import MACHINES, boot, persona, server, storage, tenant
 from bay0.machines.engine import Acceptance, Instance, Step
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, JournalRow
 
@@ -29,25 +31,11 @@ RESTS_S = 40.0  # longer than the longest back-off
 ANSWER_S = 12.0  # bounds.verb, and the commits before it
 IMAGE_ANSWER_S = 200.0  # podman's own bounds for work on images, behind what it is busy with
 SUSPEND_ANSWER_S = 60.0
+RESTS = {state.value for state in (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)}
 AT_REST = (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)
-PROMISES = ("create", "start", "reset", "remove")
+PROMISES = ("create", "start", "reset", "remove", "configure")
 COLUMNS = tuple(JournalRow._meta.sorted_field_names)
 TOUCHES = ("mount", "open", "migrate", "machines", "stage", "flush", "commit", "probe", "genesis")
-
-
-class Broken(AssertionError):  # noqa: N818 - an invariant, broken
-    """An invariant does not hold."""
-
-    seen = 0
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        Broken.seen += 1
-
-
-def hold(true: object, text: str) -> None:
-    if not true:
-        raise Broken(text)
 
 
 @define(eq=False)
@@ -122,6 +110,10 @@ class Checks:
     leaving: float | None = None
     complete: bool = False
     count: dict[str, int] = field(factory=lambda: defaultdict(int))
+    ai: AiChecks = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.ai = AiChecks(self.world)
 
     # ---- while it runs
 
@@ -134,6 +126,7 @@ class Checks:
         self.attempts = {}
         self.expected = {name: instance.now.value for name, instance in engine.instances.items()}
         self.began, self.leaving, self.complete = world.now, None, False
+        self.ai.booted()
         self.count["boots"] += 1
 
     def proposed(self, step: Step, row: Row) -> None:
@@ -150,6 +143,8 @@ class Checks:
         hold(known in (None, step.source), f"{step.machine} leaves {step.source}, it was in {known}")
         if step.kind == "persona":
             self._proposed_of_persona(step, row)
+        elif step.kind == "server":
+            self.ai.proposed(instance, step, row)
 
     def _proposed_of_persona(self, step: Step, row: Row) -> None:
         """Attempts are counted before the attempt, and nothing is wanted of what is at rest."""
@@ -162,6 +157,8 @@ class Checks:
             hold(row.promised, f"{step.machine} is started without a promise")
             hold(step.desired != "stopped", f"{step.machine} is started and wanted stopped")
             config = personas.read_config(self.world.spine.engine.instances[step.machine].config)
+            late = step.event == persona.E.AUTOSTART.value and self.world.state_of_boot in boot.LEAVES
+            hold(not late, f"{step.machine} is started with the spine while that goes down")
             limit = 1 + (config.manifest.retries if config is not None else 0)
             automatic = step.event != persona.E.AUTOSTART.value or (config is not None and config.manifest.autostart)
             hold(automatic, f"{step.machine} is started by the boot, and its manifest does not say so")
@@ -174,6 +171,8 @@ class Checks:
         if acceptance is not Acceptance.REFUSED:
             self.expected[step.machine] = step.dest
             self.attempts[step.machine] = step.attempts
+            if step.kind == "server":
+                self.ai.accepted(step)
         hold(not (row.promised and acceptance is Acceptance.VOLATILE), "a promise was accepted that nothing keeps")
         self.count["steps"] += 1
         self.count[acceptance.value] += 1
@@ -182,6 +181,7 @@ class Checks:
 
     def asked_for(self, asked: Asked) -> None:
         name = asked.params.get("name", "")
+        self.ai.asked_for(asked)
         if asked.method in ("nack.add", "nack.remove") and self.nacks.get(asked.params["digest"]) is not (asked.method == "nack.add"):
             self.nacks[asked.params["digest"]] = None
         if asked.method == "persona.create":
@@ -202,6 +202,8 @@ class Checks:
         if asked.method.startswith("nack."):
             self._nack_answered(asked, result)
             return
+        if asked.method.startswith("tenant."):
+            self.ai.answered(asked, result)
         verb = asked.method.rpartition(".")[2]
         if verb in PROMISES or verb == "focus":
             machine = "focus" if verb == "focus" else asked.params["name"]
@@ -261,6 +263,7 @@ class Checks:
             self.lossy.add(world.boot_id)
         self._in_time()
         self._personas_are_what_they_say()
+        self.ai.turned()
         for asked in world.asked:
             hold(asked.answers or world.now - asked.at < _bound(asked), f"{asked.method} {asked.params} got no answer in {_bound(asked):g} s")
         world.asked[:] = [asked for asked in world.asked if not asked.answers]
@@ -333,6 +336,7 @@ class Checks:
         self._promises_kept(image)
         if image is not None:
             self.journal_is_sound(image)
+        self.ai.after_cut(None if image is None else image.machines.get(server.NAME))
         stored = {} if image is None else image.machines
         for name, container in self.world.podman.containers.items():
             ours = names.from_podman(name)
@@ -398,6 +402,8 @@ class Checks:
         for name, row in image.machines.items():
             newest = last.get(name)
             if newest is not None:
+                kept = {name: (row[name], newest[name]) for name in ("attempts", "desired")}
+                hold(all(one == other for one, other in kept.values()), f"{name} is stored with, and its last journal row has: {kept}")
                 hold(
                     (row["state"], row["seq"], row["boot_id"]) == (newest["dest"], newest["seq"], newest["boot_id"]),
                     f"{name} is stored as {row['state']} (seq {row['seq']}), its last journal row leads to {newest['dest']} (seq {newest['seq']})",
@@ -415,16 +421,21 @@ class Checks:
             and (spine.stages.known or spine.state.stored is None)
             and not (self.world.podman.late or self.world.podman.under_way)
             and not self._haunted()
-            and all(self.world.now - live.since > containers.CALM_S + 1 for live in spine.personas._live.values())
+            and all(live.calm is None or live.calm.call is None for live in self._lives())
             and spine.state.healthy
             and not spine.state.memory
             and not self.world.disk.unplugged  # noticed by the next probe
             and not any(i.definition.spec(i.now).busy or i.pending for i in spine.engine.instances.values())
         )
 
+    def _lives(self) -> list[containers.Live]:
+        """Every container that bay0 has started and not ended."""
+        spine = self.world.spine
+        return [live for port in (spine.personas, spine.servers) if port is not None for live in port._live.values()]
+
     def _haunted(self) -> bool:
         world = self.world
-        alive = {i.name for i in world.spine.engine.of_kind("persona") if i.now not in AT_REST}
+        alive = {i.name for kind in reconcile.CONTAINED for i in world.spine.engine.of_kind(kind) if i.now.value not in RESTS}
         ours = {found.semantic for name in world.podman.containers if (found := names.from_podman(name)) is not None}
         return bool(ours - alive) or bool(world.kernel.living() - {c.id for c in world.podman.containers.values()})
 
@@ -497,6 +508,9 @@ class Checks:
     def _containers_are(self, live: dict[str, Instance]) -> None:
         world = self.world
         wanted = {i.name: i.now.value for i in live.values() if i.definition.kind == "persona" and i.now not in AT_REST}
+        for each in world.spine.engine.of_kind("server"):
+            state = self.ai.settled(each)
+            wanted.update({each.name: state} if state is not None else {})
         there = {}
         for name, container in world.podman.containers.items():
             ours = names.from_podman(name)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 SLOW_BY_NATURE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 BOTH = {"deadline": None, "report_multiple_bugs": False, "suppress_health_check": SLOW_BY_NATURE, "print_blob": True}
-settings.register_profile("ci", max_examples=100, stateful_step_count=25, derandomize=True, database=None, **BOTH)
+settings.register_profile("ci", max_examples=85, stateful_step_count=25, derandomize=True, database=None, **BOTH)
 settings.register_profile(
     "nightly", max_examples=6000, stateful_step_count=60, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink), **BOTH
 )
@@ -31,7 +31,7 @@ class Size:
     stride: int
 
 
-SIZES = {"ci": Size(double_stride=48, faults=4, lives=50, stride=8), "nightly": Size(double_stride=1, faults=6, lives=5000, stride=1)}
+SIZES = {"ci": Size(double_stride=64, faults=4, lives=42, stride=10), "nightly": Size(double_stride=1, faults=6, lives=5000, stride=1)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

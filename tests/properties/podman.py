@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from bay0.effects.spawn import Ending, Result
+from bay0.personas import GROUP
 
 if TYPE_CHECKING:
     from world import World
@@ -70,7 +71,8 @@ class Container:
 class Vice:
     """Waits for a command called `verb` ("" = any). `error`: a key of ERRORS, "garbage", "silent" or "hang". `at`: the moment at which it strikes.
 
-    `end`, of a hang: "term", "kill", "never" (nothing more happens), or "late": it does the rest `late_s` after it was given up.
+    `end`, of a hang: "term", "kill", "never" (nothing more happens), or "late": it does the rest `late_s` after it was given up. `about`: only
+    commands that name this container.
     """
 
     verb: str
@@ -79,6 +81,10 @@ class Vice:
     end: str = "term"
     late_s: float = 5.0
     lasting: bool = False
+    about: str = ""
+
+    def strikes(self, verb: str, named: list[str]) -> bool:
+        return self.verb in ("", verb) and (not self.about or self.about in named)
 
 
 def _argv(words: list[str]) -> tuple[str, dict[str, list[str]], list[str]]:
@@ -224,7 +230,7 @@ class Podman:
     def run(self, argv: list[str], deadline_s: float, done: Callable[[Result], None]) -> None:
         verb, options, names = _argv(list(argv))
         self.calls.append(f"{verb} {' '.join(names)}".strip())
-        vice = next((v for v in self.vices if v.verb in ("", verb)), None)
+        vice = next((v for v in self.vices if v.strikes(verb, [*names, *options.get("name", ())])), None)
         if vice is not None and not vice.lasting:
             self.vices.remove(vice)
         command = Command(self, verb, iter(()), deadline_s, done, vice, self.world.now)
@@ -344,7 +350,7 @@ class Podman:
             return _error(DAMAGES["layer"])
         sources = [part.removeprefix("source=") for mount in options.get("mount", ()) for part in mount.split(",") if part.startswith("source=")]
         for source in sources:
-            if not os.path.isdir(source):
+            if not os.path.exists(source):
                 return _error(f"statfs {source}: no such file or directory")
         if self._full:
             return _error(f"creating container storage: {FULL}")
@@ -375,7 +381,8 @@ class Podman:
             self.world.later(KNOWS_S, lambda: self._knows(made, status))
 
         self.world.kernel.begin(made.id, ended, made.parent)
-        self.world.homes.used(made.home)
+        if made.parent == GROUP:
+            self.world.homes.used(made.home)
 
     def _says(self, made: Container, status: int) -> None:
         """Its monitor writes down how it ended."""
@@ -519,6 +526,8 @@ class Podman:
         group = self.world.kernel.group(found.id) if found is not None else None
         if group is not None:
             group.on_end = None
+        if group is not None and found is not None and found.parent != GROUP:
+            self.world.ai.monitor_died()
 
     def mend(self) -> None:
         self.vices.clear()

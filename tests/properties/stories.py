@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from checks import hold
+from broken import hold
 from podman import Vice
 from world import IDLE, MANIFESTS, PLAY, WORK, World
 
@@ -116,6 +116,7 @@ def a_promise_to_a_wedged_disk(world: World, moment: float) -> None:
 def one_write_fails_near_a_promise(world: World, moment: float) -> None:
     world.boot()
     world.run(3)
+    world.be(IDLE)  # so that one of the promises is followed by a pruning
     world.disk.fail_once, world.disk.fail_skips = "full", int(moment / 0.3)
     world.start(WORK)
     world.run(1)
@@ -349,6 +350,17 @@ def it_goes_down_with_personas_that_do_not_listen(world: World, moment: float) -
     world.run(60)
 
 
+def it_goes_down_before_all_is_cleared(world: World, moment: float) -> None:
+    _lived_in(world, PLAY)
+    world.cut()
+    world.podman.vices.append(Vice("rm", "hang", lasting=True))
+    world.boot()
+    world.run(30 + moment)
+    world.podman.vices.clear()
+    world.stop()
+    world.run(60)
+
+
 def the_spine_is_not_well_and_a_container_ends(world: World, moment: float) -> None:
     _lived_in(world, WORK, PLAY)
     world.disk.readonly = True
@@ -375,7 +387,7 @@ PERSONA_STORIES: tuple[Story, ...] = (
     a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
     a_home_is_to_be_emptied, containers_by_hand, podman_fails_a_boot_without_personas,
-    it_goes_down_with_personas_that_do_not_listen, the_spine_is_not_well_and_a_container_ends,
+    it_goes_down_with_personas_that_do_not_listen, it_goes_down_before_all_is_cleared, the_spine_is_not_well_and_a_container_ends,
     *HANGS, *FAILS,
 )  # fmt: skip
 STORIES: tuple[Story, ...] = (

@@ -6,23 +6,25 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from ai import AI, LEVERS, TROUBLES
 from attrs import evolve
-from checks import Broken
+from broken import Broken
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from podman import DAMAGES, ERRORS, IMAGE, Vice
+from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from world import PERSONAS, World
 
 from bay0.machines import boot
 from bay0.machines.persona import E as PersonaEvent
+from bay0.machines.server import E as ServerEvent
 
 KEPT = st.sampled_from((0.0, 0.3, 0.7, 1.0))
 SEAMS = st.integers(1, 60)
 MANY_SEAMS = st.integers(1, 200)
 PERSONA = st.sampled_from(PERSONAS)
-CONTAINER = st.sampled_from(("p__work", "p__play", "p__idle"))
-BY_HAND = st.sampled_from(("p__work", "p__play", "p__nobody", "web", "p_x", "p__Bad", "p__work_"))
+CONTAINER = st.sampled_from(("p__work", "p__play", "p__idle", "sys__ai"))
+BY_HAND = st.sampled_from(("p__work", "p__play", "p__nobody", "web", "p_x", "p__Bad", "p__work_", "sys__ai"))
 COMMANDS = ("", "ps", "run", "rm", "rm", "pause", "unpause", "load", "system check")
 COUNT: Counter[str] = Counter()
 CALLED = {"start": "run", "stop": "rm", "pause": "pause", "resume": "unpause", "reset": "rm"}
@@ -34,6 +36,7 @@ VICES = st.builds(
     st.sampled_from(("term", "kill", "never", "late")),
     st.sampled_from((0.5, 5.0, 30.0, 100.0)),
     st.sampled_from((False, False, False, True)),
+    st.sampled_from(("", "", "", "sys__ai")),
 )
 on = precondition(lambda self: self.world.on)
 off = precondition(lambda self: not self.world.on)
@@ -245,15 +248,44 @@ class Life(RuleBasedStateMachine):
     def suspend(self) -> None:
         self.world.call("suspend", reason="lid")
 
+    # ---- the AI
+
+    @on
+    @rule(verb=st.sampled_from(("start", "stop", "restart")), seconds=st.sampled_from((0.0, 0.4, 2.0, 8.0)))
+    def ask_ai(self, verb: str, seconds: float) -> None:
+        self.world.ask_ai(verb)
+        self.world.run(seconds)
+
+    @on
+    @rule(autostart=st.sampled_from((None, True, False)), model=st.sampled_from((None, 0, 1, "own")))
+    def configure_ai(self, autostart: bool | None, model: int | str | None) -> None:
+        changes: dict[str, object] = {} if autostart is None else {"autostart": autostart}
+        if model is not None:
+            changes["model"] = None if model == "own" else self.world.ai.models[int(model)]
+        self.world.ask_ai("configure", **changes)
+
+    @on
+    @rule(lever=st.sampled_from(LEVERS), seconds=st.sampled_from((0.0, 0.4, 2.0)))
+    def governor_acts(self, lever: str, seconds: float) -> None:
+        if lever == "START":
+            self.world.checks.ai.asked_to_start()
+        self.world.send(AI, ServerEvent[lever])
+        self.world.run(seconds)
+
+    @rule(trouble=st.sampled_from(TROUBLES), there=st.booleans())
+    def ai_has_trouble(self, trouble: str, there: bool) -> None:
+        setattr(self.world.ai, trouble, there)
+        self.world.ai.answered_again()
+
     @on
     @rule(number=st.integers(1, 3), nacked=st.booleans())
     def nack(self, number: int, nacked: bool) -> None:
         self.world.nack(number, nacked=nacked)
 
     @on
-    @rule()
-    def remove_image(self) -> None:
-        self.world.call("image.remove", name=IMAGE)
+    @rule(name=st.sampled_from((IMAGE, AI_IMAGE)))
+    def remove_image(self, name: str) -> None:
+        self.world.call("image.remove", name=name)
 
     @on
     @rule(name=PERSONA)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from ai import LEVERS, TROUBLES
 from conftest import Size
-from podman import DAMAGES, ERRORS, Vice
+from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from test_life import CALLED, COMMANDS, Life
 from world import PERSONAS
 
@@ -19,7 +20,7 @@ from bay0.machines import boot
 
 ACTS_MAX = 25
 KEPT = (0.0, 0.3, 0.7, 1.0)
-CONTAINERS = ("p__work", "p__play", "p__idle")
+CONTAINERS = ("p__work", "p__play", "p__idle", "sys__ai")
 Acts = list[tuple[int, Callable[[], object]]]  # weight, act
 
 
@@ -27,7 +28,7 @@ def vice(dice: Random) -> Vice:
     error = dice.choice((*ERRORS, "garbage", "silent", "absent", *["hang"] * 9))
     return Vice(
         dice.choice(COMMANDS), error, dice.randint(-1, 5), dice.choice(("term", "kill", "never", "late")), dice.choice((0.5, 5.0, 30.0, 100.0)),
-        lasting=dice.random() < 0.15,
+        lasting=dice.random() < 0.15, about="sys__ai" if dice.random() < 0.2 else "",
     )  # fmt: skip
 
 
@@ -41,9 +42,19 @@ def of_people(life: Life, dice: Random) -> Acts:
         (2, lambda: life.begin_anew(name, dice.choice(("reset", "remove")), some)),
         (3, lambda: life.focus(name, some)),
         (1, lambda: life.converge(name)),
-        (1, life.remove_image),
+        (1, lambda: life.remove_image(dice.choice((IMAGE, AI_IMAGE)))),
         (1, lambda: life.create(name, *manifest, some, dice.choice(("", "/home/x"))) if life.world.state_of_boot is boot.S.COMPLETE else None),
         (1, lambda: life.ask_to_stop(dice.choice(("poweroff", "reboot")), dice.choice((0.0, 0.3, 60.0)))),
+    ]
+
+
+def of_ai(life: Life, dice: Random) -> Acts:
+    autostart, model = dice.choice((None, True, False)), dice.choice((None, 0, 1, "own"))
+    return [
+        (4, lambda: life.ask_ai(dice.choice(("start", "start", "stop", "restart")), dice.choice((0.0, 0.4, 2.0, 8.0)))),
+        (2, lambda: life.configure_ai(autostart, model)),
+        (2, lambda: life.governor_acts(dice.choice(LEVERS), dice.choice((0.0, 0.4, 2.0)))),
+        (2, lambda: life.ai_has_trouble(dice.choice(TROUBLES), dice.random() < 0.6)),
     ]
 
 
@@ -106,7 +117,7 @@ def one_life(seed: int) -> Counter[str]:
         life.deliver(dice.choice(("lived in", "lived in", "new")), dice.choice((0.001, 0.001, 0.15)))
         for _ in range(dice.randint(3, ACTS_MAX)):
             acts = of_podman(life, dice) + (of_the_disk(life, dice) if dice.random() < 0.5 else [])
-            for kind in (of_people, of_containers, of_time_and_power) if world.on else (of_power_off,):
+            for kind in (of_people, of_ai, of_containers, of_time_and_power) if world.on else (of_power_off,):
                 acts += kind(life, dice)
             dice.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
         life.end()

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import aistories
 import pytest
 import stories
 from attrs import evolve
 from bench import Bench
-from checks import Broken
+from broken import Broken
 from conftest import Size
 from kernel import SimWatch
 from scenario import LIFE, live, recover
@@ -27,13 +28,18 @@ from bay0.duties import BootStages
 from bay0.effects.podman import Outcome, Podman, Verdict
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.persona import PERSONA, E, S
+from bay0.machines.server import SERVER
+from bay0.machines.server import E as ServerE
+from bay0.machines.server import S as ServerS
 from bay0.machines.table import Row, Tries
 from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
+from bay0.servers import Servers
 from bay0.state import db, homes, nack, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
+from bay0.tenantverbs import TenantVerbs
 
 STRIDE = 4  # of the crash points of a life
 MOMENTS = (0.05, 0.3, 0.6, 1.4, 2.5)  # seconds; see stories.py
@@ -73,6 +79,7 @@ def hunts(first: list[Hunt]) -> Iterator[Hunt]:
     yield lambda world: (live(world), recover(world))
     yield from at_moments(*STORIES)
     yield from at_moments(*PERSONA_STORIES)
+    yield from at_moments(*aistories.AI_STORIES)
     yield from RECONCILES
     with World() as world:
         live(world)
@@ -168,7 +175,7 @@ def what_waits_behind_a_commit_that_failed_counts_as_kept(patch: Patch) -> None:
     patch.setattr(StatePort, "_answer", lambda self, numbers, told: answer(self, numbers, Answer() if told.code == FAULT else told))
 
 
-@mutant
+@likely(stories.one_write_fails_near_a_promise)
 def a_failure_after_the_commit_is_told_as_a_failure_of_the_commit(patch: Patch) -> None:
     patch.setattr(worker, "contextlib", SimpleNamespace(suppress=lambda *_: contextlib.nullcontext()))  # around the pruning
 
@@ -460,6 +467,100 @@ def a_boot_goes_on_with_what_was_wanted_before(patch: Patch) -> None:
         autostart(self)
 
     patch.setattr(Personas, "autostart", loyal)
+
+
+# ---- the AI
+
+
+def _cells(patch: Patch, *cells: tuple[ServerS, ServerE], **changes: Any) -> None:
+    for cell in cells:
+        patch.setitem(SERVER._by_cell, cell, evolve(SERVER._by_cell[cell], **changes))
+
+
+@likely(aistories.its_start_is_cut_short)
+def the_ai_is_said_to_be_gone_and_its_container_stays(patch: Patch) -> None:
+    def careless(self: Servers, instance: Any) -> Any:
+        self._unwatch(instance.name)
+        self._live.pop(instance.name, None)
+        return self._after_end(instance, reconcile.End("cleared"))
+        yield
+
+    patch.setattr(Servers, "_clear", careless)
+
+
+@likely(aistories.it_takes_each_boot_down)
+def attempts_of_the_ai_are_counted_when_they_have_failed(patch: Patch) -> None:
+    _cells(patch, (ServerS.STOPPED, ServerE.AUTOSTART), (ServerS.WAITING, ServerE.WAITED), tries=Tries.KEEP)
+    _cells(patch, (ServerS.CONVERGING, ServerE.RETRY), tries=Tries.COUNT)
+
+
+@likely(aistories.it_takes_each_boot_down)
+def a_failing_start_of_the_ai_forgets_its_attempts(patch: Patch) -> None:
+    _cells(patch, (ServerS.STARTING, ServerE.STARTED), tries=Tries.FORGET)
+
+
+@likely(aistories.it_is_configured_and_the_power_goes)
+def the_ai_is_configured_without_a_promise(patch: Patch) -> None:
+    _cells(patch, *((state, ServerE.CONFIGURE) for state in (ServerS.STOPPED, ServerS.READY, ServerS.PAUSED)), promised=False)
+
+
+@likely(aistories.it_is_configured_and_the_power_goes)
+def a_configuration_is_answered_before_it_is_durable(patch: Patch) -> None:
+    keep = TenantVerbs._keep
+
+    def hasty(self: TenantVerbs, instance: Any, changes: Any, reply: Any) -> None:
+        reply({**self._facts(instance), **changes})
+        keep(self, instance, changes, lambda _answer: None)
+
+    patch.setattr(TenantVerbs, "_keep", hasty)
+
+
+@likely(aistories.it_is_configured_and_the_power_goes)
+def a_configuration_is_a_change_to_what_was_there_when_it_was_asked_for(patch: Patch) -> None:
+    def at_once(self: TenantVerbs, instance: Any, changes: Any, reply: Any) -> None:
+        self._changing.append(lambda: None)
+        self._keep_now(instance, changes, reply)
+
+    patch.setattr(TenantVerbs, "_keep", at_once)
+
+
+@likely(aistories.a_restart_is_overtaken)
+def a_restart_is_remembered_for_ever(patch: Patch) -> None:
+    stepped = Servers.stepped
+
+    def loyal(self: Servers, instance: Any, step: Any) -> None:
+        wanted = self.restarts
+        stepped(self, instance, step)
+        self.restarts = self.restarts or wanted
+
+    patch.setattr(Servers, "stepped", loyal)
+
+
+@likely(aistories.a_restart_is_overtaken)
+def a_stop_of_the_ai_does_not_end_its_restart(patch: Patch) -> None:
+    _without(patch, Servers, "no_start")
+
+
+@likely(aistories.it_is_configured_and_the_power_goes)
+def the_ai_starts_with_the_spine_whatever_is_configured(patch: Patch) -> None:
+    def eager(self: Servers, _images: Any) -> None:
+        (ai,) = self.engine.of_kind("server") if self.engine is not None else ()
+        if ai.now is ServerS.STOPPED:
+            self._wait_for_rest(ai)
+
+    patch.setattr(Servers, "autostart", eager)
+
+
+@likely(aistories.it_ends_again_and_again)
+def the_end_of_the_ai_is_not_noticed(patch: Patch) -> None:
+    _without(patch, Servers, "_look")
+    _without(patch, Servers, "_monitor_ended")
+
+
+@likely(aistories.the_kernel_does_not_confirm_it)
+def the_envelope_of_the_ai_is_not_read_back(patch: Patch) -> None:
+    patch.setattr(Servers, "_compared", lambda *_: ("", 7))
+
 
 
 @pytest.mark.parametrize("fault", MUTANTS, ids=lambda fault: fault.__name__)

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
 import pytest
+from ai import AI, Ai
 from attrs import define, field
 from checks import Checks
 from disk import DEVICE, Crash, Disk, Files, PowerOff, WorkerDied
@@ -343,6 +344,7 @@ class World:
         self.kernel = Kernel(self, os.path.join(self.folder, "cgroup"))
         self.homes = Homes(os.path.join(self.disk.folder, "homes"))
         self.podman = Podman(self, os.path.join(self.disk.folder, "containers"), os.path.join(self.folder, "exits"))
+        self.ai = Ai(self)
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.patch = pytest.MonkeyPatch()
@@ -396,6 +398,7 @@ class World:
         setattr_(podman_argv, "EXITS", self.podman.exits)
         setattr_(bay0.personas, "write_config", lambda _files: None)
         self.kernel.install(self.patch)
+        self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))
         init = bay0.init
         setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self)))
         setattr_(init, "Spawner", lambda *_: SimSpawner(self))
@@ -538,6 +541,7 @@ class World:
         files = self.disk.after_cut(self.kept) if self.left_behind is None else self.left_behind
         self.podman.power_cut(self.kept)
         self.kernel.power_cut()
+        self.ai.power_cut()
         self.checks.lights_out(files)
         self.left_behind, self.crash_at, self.worker_dies_at = None, None, None
         self._stop_everything()
@@ -599,6 +603,7 @@ class World:
         disk.fail_once, disk.fail_skips, disk.latency_s = None, 0, 0.001
         self.stage_fault = None
         self.podman.mend()
+        self.ai.mend()
         self.kernel.freeze_lag_s = 0.01
         self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
         self.worker_dies_at = None
@@ -650,6 +655,9 @@ class World:
 
     def verb(self, verb: str, name: str, **params: Any) -> Asked:
         return self.call(f"persona.{verb}", name=name, **{"wait": False, **params})
+
+    def ask_ai(self, verb: str, **params: Any) -> Asked:
+        return self.call(f"tenant.{verb}", name=AI, **({} if verb == "configure" else {"wait": False}), **params)
 
     def frozen(self, container: str) -> bool:
         """What the kernel says."""

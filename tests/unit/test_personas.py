@@ -249,6 +249,15 @@ def test_what_is_marked_so_is_started_once_it_is_at_rest(bench: Bench) -> None:
     assert bench.engine.instances[WORK].attempts == 1
 
 
+def test_a_stop_while_it_waits_for_its_rest_is_a_stop(bench: Bench) -> None:
+    bench.persona(WORK, autostart=True)
+    bench.engine.send(WORK, E.CONVERGE)
+    bench.port.autostart()
+    bench.engine.send(WORK, E.STOP)
+    assert bench.wait(5) is S.STOPPED
+    assert bench.engine.instances[WORK].attempts == 0
+
+
 def test_one_that_took_the_machine_down_too_often_is_not_started_again(bench: Bench) -> None:
     one = bench.persona(autostart=True, retries=2)
     one.attempts = 3

@@ -13,12 +13,14 @@ from serverkit import Bench
 from bay0 import cli, client
 from bay0.bounds import Bounds
 from bay0.errors import RefusedError
+from bay0.machines import boot
 from bay0.machines.server import E, S
 from bay0.personaverbs import PersonaVerbs
 from bay0.servers import NAME, Config, read_config
 from bay0.state import paths
 from bay0.state.link import Answer
 from bay0.tenantverbs import TenantVerbs
+from bay0.umbilicalplaces import IMAGE
 
 SESSIONS = {"p://work": {"connections": 2, "requests": 5, "refused": 1, "bytes_in": 70, "bytes_out": 900, "in_flight": 0}}
 
@@ -31,7 +33,7 @@ class Desk:
         bench.umbilical.sessions = SESSIONS
         spine: Any = SimpleNamespace(
             engine=bench.engine, bounds=Bounds(), reactor=bench.timers, state=bench.state, stages=SimpleNamespace(known=True),
-            need_servers=lambda: bench.servers, umbilical=bench.umbilical, persona_verbs=None,
+            need_servers=lambda: bench.servers, umbilical=bench.umbilical, persona_verbs=None, boot=SimpleNamespace(now=boot.S.COMPLETE),
         )  # fmt: skip
         spine.persona_verbs = PersonaVerbs(spine)
         bench.engine.watchers.append(spine.persona_verbs.stepped)
@@ -117,6 +119,44 @@ def test_a_stop_drains_and_a_restart_starts_again(desk: Desk, capsys: pytest.Cap
     assert "sys://ai is stopped" in said(capsys, "stop", "ai")
 
 
+def test_a_stop_before_it_has_started_with_the_spine_is_a_stop(desk: Desk) -> None:
+    desk.call("stop", name=NAME)
+    desk.bench.servers.autostart({IMAGE})
+    desk.bench.timers.advance(3)
+    assert desk.bench.ai.now is S.STOPPED
+    assert desk.bench.servers.unavailable == "it was asked to stop"
+
+
+def test_a_stop_while_an_earlier_boots_is_cleared_is_a_stop(desk: Desk) -> None:
+    desk.bench.podman.held.add("remove")
+    desk.bench.podman.there["sys__ai"] = ("exited", 0)
+    desk.bench.engine.send(NAME, E.CONVERGE)
+    desk.bench.servers.autostart({IMAGE})
+    desk.call("stop", name=NAME, wait=False)
+    desk.bench.podman.held.clear()
+    desk.bench.podman.waiting_calls.pop()()
+    desk.bench.timers.advance(3)
+    assert desk.bench.ai.now is S.STOPPED
+
+
+def test_a_restart_that_the_end_of_the_spine_overtakes_starts_nothing(desk: Desk) -> None:
+    desk.bench.ready()
+    desk.verbs.restart({"name": NAME, "wait": False}, [].append)
+    desk.bench.servers.no_start("the spine is going down")
+    desk.bench.timers.advance(1)
+    desk.bench.umbilical.answer("drain")
+    desk.bench.timers.advance(3)
+    assert desk.bench.ai.now is S.STOPPED
+
+
+def test_a_restart_is_refused_once_the_spine_goes_down(desk: Desk) -> None:
+    desk.bench.ready()
+    desk.spine.boot.now = boot.S.STOPPING
+    with pytest.raises(RefusedError, match="the spine is going down"):
+        desk.call("restart", name=NAME)
+    assert desk.bench.ai.now is S.READY
+
+
 def test_what_is_configured_is_kept_and_counts_from_its_next_start(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.bench.ready()
     shown = said(capsys, "configure", "ai", "--model", "/persist/models/m.gguf", "--no-autostart")
@@ -125,6 +165,15 @@ def test_what_is_configured_is_kept_and_counts_from_its_next_start(desk: Desk, c
     said(capsys, "configure", "ai", "--default-model", "--autostart")
     assert read_config(desk.bench.ai.config) == Config()
     assert desk.bench.ai.now is S.READY
+
+
+def test_two_who_configure_it_at_once_do_not_undo_each_other(desk: Desk) -> None:
+    answers: list[Any] = []
+    desk.verbs.configure({"name": NAME, "model": "/persist/models/m.gguf"}, answers.append)  # the disk is asked about it first
+    desk.verbs.configure({"name": NAME, "autostart": False}, answers.append)
+    desk.bench.timers.advance(1)
+    assert read_config(desk.bench.ai.config) == Config(False, "/persist/models/m.gguf")
+    assert [(told["autostart"], told["model"]) for told in answers] == [(False, None), (False, "/persist/models/m.gguf")]
 
 
 def test_a_model_that_is_none_is_refused_and_nothing_changes(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
