@@ -10,6 +10,7 @@ ROOT = "/sys/fs/cgroup"
 INIT = "init"
 CONTROLLERS = ("cpu", "memory", "io", "pids")
 INIT_WEIGHT = 10000  # of the processors: PID 1 asks for little, and everybody waits for its turns
+SPINE_WEIGHT = 1000  # of the processors, for what PID 1 has others do: podman's next word must come while a persona burns all it can get
 TENANTS_WEIGHT = 20  # of the processors, all tenants together against 100 of all personas: a weight counts among siblings only
 SERVICES_WEIGHT = 1000  # of the disk, against 100 of personas: the state worker is a service
 PARENTS = ("commands", "services", "personas", "tenants")
@@ -152,6 +153,8 @@ def shield_pid1() -> list[str]:
     prefer(f"{ROOT}/services", SERVICES_WEIGHT)
     with contextlib.suppress(OSError):
         weigh(leaf, INIT_WEIGHT)
+        for parent in ("commands", "services"):
+            weigh(f"{ROOT}/{parent}", SPINE_WEIGHT)
     return [name for name in CONTROLLERS if name not in offered]
 
 

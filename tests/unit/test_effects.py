@@ -72,6 +72,7 @@ def test_pid_1_gets_a_leaf_and_hands_the_controllers_on(hierarchy: Path) -> None
     for parent in cgroup.PARENTS:
         assert (hierarchy / parent / "cgroup.subtree_control").read_text() == "+cpu +memory +io +pids"
     assert (hierarchy / "init" / "cpu.weight").read_text() == "10000", "no turn waits for a processor that a command has"
+    assert {(hierarchy / name / "cpu.weight").read_text() for name in ("commands", "services")} == {"1000"}, "and no command for a persona's"
 
 
 def test_controllers_that_the_kernel_lacks_are_named(hierarchy: Path) -> None:
