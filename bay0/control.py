@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ CLIENTS_MAX = 32
 QUEUE_MAX = 128  # who waits to be accepted, one a turn
 UNDER_WAY_MAX = 256  # requests of one client; more wait in its socket
 ACCEPT_AGAIN_S = 1.0
-FRAMES_A_TURN = 32  # so that one client's flood leaves turns to the others
-TURN_S = 0.01  # and all floods together: then each gets one frame a turn
+FRAMES_AT_ONCE = 32  # of one client, so that its flood leaves some of a turn to the others
+TURN_S = 0.01  # of a turn, for all clients together; who then still has frames waits for the next one
 LOOK_S = 1.0  # how often half frames are looked at, while there are any
 SAY_AGAIN_S = 10.0  # a flood of one kind is one line of the log
 FULL = f"all {CLIENTS_MAX} places are taken by requests that are under way; try again"
@@ -69,7 +70,7 @@ class _Client:
     open: bool = True
     closing: bool = False
     busy: bool = False  # whole frames wait in its inbox: nothing more is read from it
-    queued: bool = False  # it has a call in the reactor's queue
+    queued: bool = False  # it is in the server's queue
     owed: int = 0  # answers
     active: float = 0.0  # when it last sent or took something
     half: float | None = None  # since when there is half a frame
@@ -91,7 +92,9 @@ class ControlServer:
     _clients: set[_Client] = field(factory=set)
     _loading: dict[Sequence[str], list[Call]] = field(factory=dict)  # and who waits for them
     _looking: bool = False
-    _turn: tuple[int, float] = (-1, 0.0)  # which turn of the reactor, and when we began to work in it
+    _queue: deque[_Client] = field(factory=deque)  # who has whole frames, in the order in which they are served
+    _working: bool = False  # there will be a turn for them
+    _end: float = 0.0  # when that turn has given them its time
     _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
 
     def open(self) -> None:
@@ -185,13 +188,32 @@ class ControlServer:
             return
         client.active = self.reactor.clock()
         client.inbox += data
-        self._frames(client)
+        self._go_on(client)
+
+    def _work(self) -> None:
+        """Handle frames of one client after the other for `TURN_S`, at least one frame."""
+        self._working = False
+        self._end = self.reactor.clock() + TURN_S
+        while self._queue:
+            client = self._queue.popleft()
+            client.queued = False
+            if client.open:
+                self._frames(client)
+            if self.reactor.clock() > self._end:
+                break
+        self._work_soon()
+
+    def _work_soon(self) -> None:
+        if self._queue and not self._working:
+            self._working = True
+            self.reactor.call_soon(self._work)
 
     def _frames(self, client: _Client) -> None:
         """Handle some of what has come, at least one frame."""
-        for count in range(FRAMES_A_TURN):
+        for count in range(FRAMES_AT_ONCE):
             end = client.inbox.find(b"\n")
-            if end < 0 or client.closing or not client.open or client.owed >= UNDER_WAY_MAX or (count and self._late()):
+            spent = count and self.reactor.clock() > self._end
+            if end < 0 or client.closing or not client.open or client.owed >= UNDER_WAY_MAX or spent:
                 break
             line = bytes(client.inbox[:end])
             del client.inbox[: end + 1]
@@ -199,17 +221,12 @@ class ControlServer:
         if client.open:
             self._go_on(client)
 
-    def _late(self) -> bool:
-        """Tell whether this turn of the reactor has given the clients its time."""
-        if self._turn[0] != self.reactor.turns:
-            self._turn = (self.reactor.turns, self.reactor.clock())
-        return self.reactor.clock() - self._turn[1] > TURN_S
-
     def _go_on(self, client: _Client) -> None:
         client.busy = not client.closing and b"\n" in client.inbox
         if client.busy and client.owed < UNDER_WAY_MAX and not client.queued:
             client.queued = True
-            self.reactor.call_soon(lambda: self._next(client))
+            self._queue.append(client)
+            self._work_soon()
         elif not client.busy and not client.closing and len(client.inbox) > FRAME_MAX:
             self._too_long(client)
         half = bool(client.inbox) and not client.busy and not client.closing
@@ -219,11 +236,6 @@ class ControlServer:
             self.reactor.call_later(LOOK_S, self._look)
         if client.open:
             self._watch(client)
-
-    def _next(self, client: _Client) -> None:
-        client.queued = False
-        if client.open:
-            self._frames(client)
 
     def _look(self) -> None:
         """Cut off who has sent half a frame and does not send the rest."""

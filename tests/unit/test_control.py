@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -426,3 +427,22 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_nothing(server: Server) -> 
         server.turn()
     until(lambda: not server.control._clients, step=server.turn)
     assert set(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_crowd_takes_a_part_of_a_turn_and_each_has_its_turn_before_one_has_two(server: Server) -> None:
+    served: list[tuple[int, int]] = []  # the turn and the client
+
+    def heavy(params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
+        time.sleep(0.006)  # two of them are more than TURN_S
+        served.append((server.reactor.turns, params["who"]))
+        reply(None)
+
+    server.control.methods["heavy"] = heavy
+    crowd = [server.client() for _ in range(12)]
+    for who, client in enumerate(crowd):
+        client.send(*({"id": number, "method": "heavy", "params": {"who": who}} for number in range(3)))
+    until(lambda: len(served) == 36, step=server.turn)
+    turns = [turn for turn, _ in served]
+    assert max(turns.count(turn) for turn in turns) <= 2
+    order = [who for _, who in served]
+    assert max(order.index(who) for who in range(12)) < 24, "the last one is served before others have had all their frames"
