@@ -15,6 +15,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import harness
 import nbd
@@ -160,7 +161,12 @@ def test_while_a_persona_stops(first: Patient):
 
 def made(patient: Patient) -> None:
     """Create the persona, unless it is there."""
-    if "error" in patient.machine.ask("persona.show", name=NAME):
+
+    def known() -> dict[str, Any] | None:
+        found = patient.machine.ask("persona.show", name=NAME)
+        return None if "is not known in this boot" in found.get("error", {}).get("message", "") else found
+
+    if "error" in harness.until(known, SETTLE_S, "what is stored is known", every_s=1):
         patient.machine.out(CREATE)
 
 
@@ -170,7 +176,8 @@ def settles(patient: Patient) -> str:
     def look() -> str | None:
         if patient.machine.status()["storage"]["state"] in {"detached", "readonly"}:
             patient.machine.ask("storage.retry")
-        state: str = patient.machine.call("persona.show", name=NAME)["state"]
+        found = patient.machine.ask("persona.show", name=NAME)  # refused until what is stored is known
+        state: str = found.get("result", {}).get("state", "")
         return state if state in {"running", "stopped", "failed"} else None
 
     found: str = harness.until(look, SETTLE_S, "the persona rests", every_s=1)
