@@ -60,7 +60,8 @@ class PersonaVerbs:
     # ---- looking
 
     def list_all(self, _params: Mapping[str, Any], reply: Reply) -> None:
-        """Answer with every persona."""
+        """Answer with every persona; refused while that is not known, since an empty list would be a lie."""
+        self._need_known()
         found = sorted(self.spine.engine.of_kind("persona"), key=lambda instance: instance.name)
         reply([self._facts(instance) for instance in found if instance.now is not S.ABSENT])
 

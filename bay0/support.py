@@ -161,9 +161,11 @@ def collect(doctor: Callable[[], str]) -> Bundle:
     bundle = Bundle()
     status = ask("status")
     bundle.add("status.json", lambda: status)
-    found = [_shown(ask, each["name"]) for each in (bundle.add("personas.json", lambda: ask("persona.list")) or ())][:MACHINES_MAX]
+    listed = bundle.add("personas.json", lambda: ask("persona.list"))
+    found = [_shown(ask, each["name"]) for each in listed or ()][:MACHINES_MAX]
     bundle.secrets = secrets(found)
-    bundle.add("personas.json", lambda: [{**each, "manifest": mask_manifest(each.get("manifest"))} for each in found])
+    if listed is not None:
+        bundle.add("personas.json", lambda: [{**each, "manifest": mask_manifest(each.get("manifest"))} for each in found])
     bundle.add("boots.json", lambda: ask("boots", previous=5))
     bundle.add("machines.json", lambda: ask("machines"))
     bundle.add("governor.json", lambda: ask("governor"))

@@ -114,6 +114,8 @@ def test_the_numbers_of_its_steps_go_on_after_an_earlier_boot(desk: Desk) -> Non
 def test_nothing_is_created_before_what_is_stored_is_known(desk: Desk) -> None:
     desk.stages.known = False
     with pytest.raises(RefusedError, match="not known"):
+        desk.ask("persona.list")
+    with pytest.raises(RefusedError, match="not known"):
         desk.create()
 
 
