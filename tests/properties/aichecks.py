@@ -55,7 +55,7 @@ class AiChecks:
             self._starts(step, row, before)
         elif row.tries is Tries.KEEP:
             hold(step.attempts == before, f"{step.event} of {NAME} makes {before} attempts {step.attempts}")
-        hold(step.event != E.RETRY.value or instance.desired == "running", f"{NAME} is tried again, and wanted {instance.desired}")
+        hold(step.event != E.RETRY.value or instance.desired != "stopped", f"{NAME} is tried again, and wanted {instance.desired}")
         if step.dest == S.FAILED.value:
             hold(step.desired == "stopped", f"{NAME} has failed and is wanted {step.desired}")
 

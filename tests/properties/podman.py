@@ -365,6 +365,8 @@ class Podman:
         yield STEP_S
         if self.containers.get(name) is not made:
             return _error("no such container")
+        if not all(os.path.exists(source) for source in sources):  # taken away since: it slept, and was given up long ago
+            return _error("crun: mount: No such file or directory: OCI runtime attempted to invoke a command that was not found")
         self._begin(made)
         yield START_S
         if made.state == "created":
