@@ -61,9 +61,9 @@ class Keeper:
     _closed: bool = False
 
     def begin(self) -> None:
-        """Keep the spine's share of memory, then look, now and from then on."""
+        """Keep the spine's share of memory, then look, from the next turn on."""
         self.limit = reserve.kept(self.log)
-        self.poll()
+        self._again(0.0)
 
     def close(self) -> None:
         """Look no more: the spine is going down. What was written goes with the cgroups."""

@@ -132,6 +132,7 @@ class Govern:
 def govern(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Govern:
     made = Govern(monkeypatch, tmp_path)
     made.keeper.begin()
+    made.bench.timers.advance(0)
     return made
 
 
