@@ -39,7 +39,7 @@ def one_by_one(names: Sequence[str], later: Later, done: Callable[[None], None])
         later(partial(done, None))
         return
     steps = [*(partial(_ahead, name) for name in wanted), partial(_learn, known), *(partial(_load, name, known) for name in wanted)]
-    later(partial(_step, steps, later, done))
+    later(partial(_load_next, steps, later, done))
 
 
 def missing(names: Sequence[str]) -> bool:
@@ -47,13 +47,13 @@ def missing(names: Sequence[str]) -> bool:
     return any(name not in sys.modules for name in names)
 
 
-def _step(steps: Sequence[Callable[[], None]], later: Later, done: Callable[[None], None]) -> None:
+def _load_next(steps: Sequence[Callable[[], None]], later: Later, done: Callable[[None], None]) -> None:
     if not steps:
         done(None)
         return
     with contextlib.suppress(ImportError, OSError, ValueError):
         steps[0]()
-    later(partial(_step, steps[1:], later, done))
+    later(partial(_load_next, steps[1:], later, done))
 
 
 def _ahead(name: str) -> None:

@@ -18,7 +18,7 @@ import section
 
 MOMENTS = ("before the mount", "during the mount", "in reconcile", "in use", "persona starts", "persona stops", "powers off")
 WANTED_MS = 50.0
-LOADS = ("_load", "Spine._govern")  # modules that a boot does not pay for
+LOADS = ("_load_next",)  # modules that a boot does not pay for
 
 
 def cases(path: str) -> list[dict]:
