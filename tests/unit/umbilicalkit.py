@@ -73,7 +73,8 @@ def ask(path: str, method: str, target: str, body: Any = None, **headers: str) -
     connection = Unix(path)
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     try:
-        connection.request(method, target, data, {k.replace("_", "-"): v for k, v in headers.items()})
+        with contextlib.suppress(BrokenPipeError):  # turned away before it could ask: the answer is there all the same
+            connection.request(method, target, data, {k.replace("_", "-"): v for k, v in headers.items()})
         return said(connection.getresponse())
     finally:
         connection.close()
