@@ -165,6 +165,16 @@ class ContainerPort:
             ran = yield partial(self.podman.run, spec)
         return ran
 
+    def _discarded(self, spec: RunSpec, ran: Verdict) -> flow.Flow[Verdict]:
+        """Remove an image with damaged layers, which podman's own check may not see (a link file that a crash left empty), to be loaded anew.
+
+        Return what came of it: there is no image, or still the damage, since others use it.
+        """
+        self.log.warning("a damaged image is removed, to be loaded anew", image=spec.image, why=ran.why)
+        yield partial(self.podman.remove, [spec.name], 0)
+        removed: Verdict = yield partial(self.podman.image_remove, spec.image)
+        return evolve(ran, outcome=Outcome.NO_IMAGE) if removed.ok or removed.outcome is Outcome.NO_IMAGE else ran
+
     def _started(self, instance: Instance, container: str) -> Live:
         directory = f"{cgroup.ROOT}{self.group}/libpod-{container}"
         live = self._live[instance.name] = Live(container, directory, self.reactor.clock())

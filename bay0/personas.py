@@ -37,6 +37,7 @@ SLOTS_MAX = 32_000
 OOM_SCORE = 100  # above the spine's own processes (0); far below tenants, or a large persona would be ended before a small tenant
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
 SWEEP_AGAIN_S = 0.5  # of the trash
+DAMAGED = "; its image may be damaged: stop who uses it, `bay0 image remove {0}`, and load it again"
 
 
 @frozen
@@ -108,13 +109,15 @@ class Personas(ContainerPort):
         except RefusedError as error:
             return E.FAULT, f"its way to the AI could not be prepared: {error}"
         ran: Verdict = yield from self._made(spec)
-        archive = self.built_in().get(spec.image) if ran.outcome is Outcome.NO_IMAGE else None
-        if archive is not None:
+        archive = self.built_in().get(spec.image)
+        if ran.outcome is Outcome.STORAGE and archive is not None:
+            ran = yield from self._discarded(spec, ran)
+        if ran.outcome is Outcome.NO_IMAGE and archive is not None:
             yield partial(self.podman.image_load, archive)
             ran = yield partial(self.podman.run, spec)
         if not ran.ok:
             self.audit.soon_after(ran)
-            return E.FAULT, ran.why
+            return E.FAULT, ran.why + (DAMAGED.format(spec.image) if ran.outcome is Outcome.STORAGE else "")
         container = str(ran.value)
         self._calm_later(instance.name, self._started(instance, container))
         if config.manifest.ai:
@@ -182,6 +185,10 @@ class Personas(ContainerPort):
     def no_autostart(self) -> None:
         """Start none of those that still wait: the spine is going down."""
         self._waiting.clear()
+
+    def not_wanted(self, name: str) -> None:
+        """Do not start it with the spine any more: somebody has asked for it to stop, be it stopped already."""
+        self._waiting.discard(name)
 
     def look_autostart(self) -> None:
         """Start those that wait and are stopped; called after each step."""

@@ -119,6 +119,7 @@ class Servers(ContainerPort):
 
     def _run(self, instance: Instance) -> flow.Flow[Outcome_]:
         self._final.discard(instance.name)
+        self._unwanted = ""
         self.rows, self.unavailable, self.remedy, self.first_token_s = (), "", "", None
         config = read_config(instance.config)
         if config is None:
@@ -137,6 +138,10 @@ class Servers(ContainerPort):
         with contextlib.suppress(OSError):  # the envelope is read back, and this with it
             cgroup.weigh(f"{cgroup.ROOT}{self.group}", cgroup.TENANTS_WEIGHT)
         ran: Verdict = yield from self._made(spec)
+        if ran.outcome is Outcome.STORAGE:
+            archive: Answer = yield partial(self._ask, "ai_archive")
+            if archive.ok and archive.value is not None:
+                ran = yield from self._discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE:
             loaded = yield from self._load()
             if loaded:

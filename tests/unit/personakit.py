@@ -96,6 +96,9 @@ class Podman:
     def image_load(self, path: str, done: Callable[[Verdict], None]) -> None:
         self._answer("load", (path,), done, lambda: OK)
 
+    def image_remove(self, name: str, done: Callable[[Verdict], None]) -> None:
+        self._answer("untag", (name,), done, lambda: OK)
+
 
 @define(eq=False)
 class State:

@@ -40,6 +40,25 @@ def test_an_image_of_the_spine_is_loaded_when_it_is_first_needed(bench: Bench) -
     assert bench.podman.verbs() == ["run", "load", "run"]
 
 
+def test_a_damaged_image_of_the_spine_is_removed_and_loaded_anew(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("storage", "readlink /overlay/l: invalid argument")]
+    bench.running()
+    assert bench.podman.verbs() == ["run", "remove", "untag", "load", "run"]
+    assert bench.log.of("a damaged image is removed, to be loaded anew")
+
+
+def test_a_damaged_image_that_others_use_or_that_is_not_the_spines_is_left_and_what_helps_is_said(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("storage", "readlink /overlay/l: invalid argument")]
+    bench.podman.answers["untag"] = [verdict("refused", "image used by 01234")]
+    bench.persona()
+    assert bench.send(E.START) is S.FAILED
+    assert f"invalid argument; its image may be damaged: stop who uses it, `bay0 image remove {IMAGE}`, and load it again" in bench.why()
+    bench.persona(PLAY, image="localhost/mine:1")
+    bench.podman.answers["run"] = [verdict("storage")]
+    assert bench.send(E.START, PLAY) is S.FAILED
+    assert bench.podman.verbs().count("untag") == 1, "the second one's was not tried"
+
+
 def test_another_image_that_is_not_there_is_a_failure_with_its_reason(bench: Bench) -> None:
     bench.persona(image="localhost/mine:1")
     bench.podman.answers["run"] = [verdict("no_image", "localhost/mine:1: image not known")]

@@ -51,6 +51,15 @@ def test_without_its_image_it_is_loaded_from_the_archive_on_the_disk(bench: Benc
     assert ("load", ARCHIVE) in bench.podman.asked
 
 
+@pytest.mark.parametrize(("archive", "verbs"), [(ARCHIVE, ["run", "remove", "untag", "load", "run"]), (None, ["run"])])
+def test_a_damaged_image_is_loaded_anew_but_only_if_there_is_an_archive(bench: Bench, archive: str | None, verbs: list[str]) -> None:
+    bench.podman.answers["run"] = [verdict("storage")]
+    bench.ops["ai_archive"] = Answer(value=archive)
+    assert bench.go(E.START) is S.WARMING, "a second try, without an archive"
+    assert bench.podman.verbs()[: len(verbs)] == verbs
+    assert ("untag" in bench.podman.verbs()) is (archive is not None)
+
+
 def test_without_image_and_archive_it_has_failed_at_once_and_says_what_helps(bench: Bench) -> None:
     bench.podman.answers["run"] = [verdict("no_image")]
     assert bench.go(E.START, 5) is S.FAILED
