@@ -90,7 +90,7 @@ class ControlServer:
     served: int = 0
     _listener: socket.socket | None = None
     _clients: set[_Client] = field(factory=set)
-    _loading: dict[Sequence[str], list[Call]] = field(factory=dict)  # and who waits for them
+    _loading: dict[Sequence[str], deque[Call]] = field(factory=dict)  # and who waits for them
     _looking: bool = False
     _queue: deque[_Client] = field(factory=deque)  # who has whole frames, in the order in which they are served
     _working: bool = False  # there will be a turn for them
@@ -135,13 +135,14 @@ class ControlServer:
         self._watch(client)
 
     def _room(self) -> bool:
-        """Make room for one more if need be: who has been idle for longest gives way. Tell whether there is room."""
+        """Make room for one more if need be: who has been idle for longest gives way, or else who floods. Tell whether there is room."""
         if len(self._clients) < CLIENTS_MAX:
             return True
-        idle = [client for client in self._clients if not client.owed]
+        idle = [client for client in self._clients if not client.owed and (not client.queued or client.inbox.count(b"\n") > FRAMES_AT_ONCE)]
         if not idle:
             return False
-        self._cut(min(idle, key=lambda client: client.active), "it was idle and its place was needed")
+        victim = min(idle, key=lambda client: (client.queued, client.active))
+        self._cut(victim, f"it {'floods' if victim.queued else 'was idle'} and its place was needed")
         return True
 
     def _say(self, event: str, **keys: Any) -> None:
@@ -229,7 +230,7 @@ class ControlServer:
             self._work_soon()
         elif not client.busy and not client.closing and len(client.inbox) > FRAME_MAX:
             self._too_long(client)
-        half = bool(client.inbox) and not client.busy and not client.closing
+        half = bool(client.inbox) and not client.busy and not client.closing and client.owed < UNDER_WAY_MAX  # else the rest waits for us
         client.half = (self.reactor.clock() if client.half is None else client.half) if half else None
         if half and not self._looking:
             self._looking = True
@@ -304,14 +305,20 @@ class ControlServer:
         if modules in self._loading:
             self._loading[modules].append(go)
         elif late.missing(modules):
-            self._loading[modules] = [go]
+            self._loading[modules] = deque([go])
             late.one_by_one(modules, self.reactor.call_soon, lambda _none: self._go(modules))
         else:
             go()
 
     def _go(self, modules: Sequence[str]) -> None:
-        for go in self._loading.pop(modules):
-            go()
+        """Call those who waited, in their order, for `TURN_S` of a turn; who asks meanwhile comes after them."""
+        waiting, end = self._loading[modules], self.reactor.clock() + TURN_S
+        while waiting:
+            waiting.popleft()()
+            if waiting and self.reactor.clock() > end:
+                self.reactor.call_soon(partial(self._go, modules))
+                return
+        del self._loading[modules]
 
     def _perform(self, request: dict[str, Any], params: dict[str, Any], reply: Reply, answer: Callable[[str, Any], None]) -> None:
         try:

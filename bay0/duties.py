@@ -64,6 +64,7 @@ class BootStages:
     engine: Engine | None = None
     reconciled: bool = False
     _stopping: tuple[Instance, int] | None = None
+    _leaving: bool = False  # from then on nothing starts any more
     _polite: Timer | None = None
     _reconciling: tuple[Instance, int] | None = None
     _replayed: list[str] = field(factory=list)
@@ -271,7 +272,7 @@ class BootStages:
         self._autostart()
 
     def _autostart(self) -> None:
-        if self._complete and self.known and self._stopping is None:  # a disk that came late is reconciled late
+        if self._complete and self.known and not self._leaving:  # a disk that came late is reconciled late
             self.personas.autostart()
             if server.NAME in self._engine.instances:
                 self.reactor.call_later(SERVERS_AFTER_S, self._autostart_servers)
@@ -280,7 +281,7 @@ class BootStages:
         late.one_by_one(late.SERVERS, self.reactor.call_soon, self._servers_loaded)
 
     def _servers_loaded(self, _loaded: None) -> None:
-        if self.servers is not None and self._stopping is None:
+        if self.servers is not None and not self._leaving:
             self.servers().autostart(self.images)
 
     def look_converged(self) -> None:
@@ -315,12 +316,13 @@ class BootStages:
 
     def _stop(self, instance: Instance, token: int) -> None:
         self.state.append_genesis([f"{self.state.boot['boot_id']} leaving: {instance.context.get('how')}"])
-        self._stopping = (instance, token)
+        self._stopping, self._leaving = (instance, token), True
         self.personas.no_autostart()
         for live in list(self._engine.of_kind("persona")):
             self._engine.send(live.name, persona.E.STOP, "the spine is going down")
         for live in list(self._engine.of_kind("server")):
-            self._engine.send(live.name, server.E.STOP, "the spine is going down")
+            if live.now not in (server.S.STOPPED, server.S.STOPPING):  # which would take it for a word about what is wanted
+                self._engine.send(live.name, server.E.STOP, "the spine is going down")
         self._polite = self.reactor.call_later(self.bounds.polite_stop, self._stop_the_rest)
         self.look_stopped()
 

@@ -51,7 +51,7 @@ def _load_next(steps: Sequence[Callable[[], None]], later: Later, done: Callable
     if not steps:
         done(None)
         return
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    with contextlib.suppress(Exception):  # whatever is wrong with a module is for who needs it to hear, not for the reactor
         steps[0]()
     later(partial(_load_next, steps[1:], later, done))
 

@@ -146,6 +146,8 @@ class PersonaVerbs:
             else:
                 self.when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
 
+        if event is E.STOP:
+            self.spine.personas.not_wanted(instance.name)
         self.spine.engine.send(instance.name, event, "", taken)
 
     def _answer(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - the last argument is what was waited for

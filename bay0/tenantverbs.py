@@ -171,7 +171,7 @@ class TenantVerbs:
             answer = result if isinstance(result, Exception) else self._facts(instance)
             self._changing.popleft()
             if self._changing:
-                self._changing[0]()
+                self.spine.reactor.call_soon(self._changing[0])  # not at once: hundreds that are refused would nest
             reply(answer)
 
         config = evolve(servers.read_config(instance.config) or servers.Config(), **changes)

@@ -126,6 +126,9 @@ ROWS = (
     Row(S.DRAINING, E.TIMED_OUT, S.STOPPING, "its requests did not end in time"),
     Row(S.STOPPING, E.GONE, S.STOPPED, "it has ended, no container is left", tries=Tries.FORGET),
     Row(S.WAITING, E.STOP, S.STOPPED, "asked to stop; nothing runs", desired="stopped", tries=Tries.FORGET),
+    # it may have yielded, and would come back
+    Row(S.STOPPED, E.STOP, S.STOPPED, "asked to stop: it is not wanted any more", desired="stopped"),
+    Row(S.STOPPING, E.STOP, S.STOPPING, "asked to stop: it is not wanted any more", desired="stopped"),
     Row(S.FAILED, E.STOP, S.STOPPED, "asked to stop; nothing runs", desired="stopped"),
     Row(S.CONVERGING, E.STOP, S.CONVERGING, "asked to stop: it is not wanted any more", desired="stopped"),
     Row(S.STUCK, E.STOP, S.CONVERGING, "asked to stop: try again now", desired="stopped"),
@@ -166,7 +169,7 @@ IGNORED = {
     **cells([s for s in S if s not in (S.STOPPED, S.CONVERGING)], (E.GAVE_UP,), "it is not being tried"),
     **cells((*_STILL, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.ENDED,), "its end is known"),
     **cells([s for s in S if s is not S.STOPPED], (E.AUTOSTART,), "it is not at rest"),
-    **cells((S.STOPPED, S.DRAINING, S.STOPPING), (E.STOP,), "it is stopped or stopping"),
+    **cells((S.DRAINING,), (E.STOP,), "it is being stopped"),
     **cells((*_STILL, S.DRAINING, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.YIELD,), "it has or will soon have nothing to yield"),
     **cells((S.STARTING, S.WARMING, S.READY), (E.START,), "it is started already"),
     **cells((S.PAUSING, S.PAUSED), (E.PAUSE,), "it is paused already"),

@@ -446,3 +446,51 @@ def test_a_crowd_takes_a_part_of_a_turn_and_each_has_its_turn_before_one_has_two
     assert max(turns.count(turn) for turn in turns) <= 2
     order = [who for _, who in served]
     assert max(order.index(who) for who in range(12)) < 24, "the last one is served before others have had all their frames"
+
+
+def test_whoever_waits_to_be_served_is_not_idle_and_keeps_his_place(server: Server) -> None:
+    server.control.methods["heavy"] = lambda _params, reply: (time.sleep(0.006), reply("served"))[1]
+    crowd = [server.client() for _ in range(CLIENTS_MAX)]
+    for client in crowd:
+        client.send({"id": 7, "method": "heavy"})
+    server.turn()  # all are read
+    for _ in range(10):
+        Client(server)
+        server.turn()
+    until(lambda: all(client.look() for client in crowd), step=server.turn)
+
+
+def test_requests_that_waited_for_a_module_have_a_part_of_a_turn_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bay0.verdict", raising=False)
+    served: list[tuple[int, int]] = []
+
+    def work(params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
+        time.sleep(0.004)
+        served.append((server.reactor.turns, params["n"]))
+        reply(None)
+
+    server.control.methods["work"] = work
+    server.control.takes = {"work": ("bay0.tomllines", "bay0.no_such_module", "bay0.verdict")}
+    server.client().send(*({"id": n, "method": "work", "params": {"n": n}} for n in range(60)))
+    until(lambda: len(served) == 60, step=server.turn)
+    turns = [turn for turn, _ in served]
+    assert max(turns.count(turn) for turn in turns) <= 4
+    assert [n for _, n in served] == list(range(60))
+
+
+def test_a_module_that_is_broken_in_any_way_is_for_the_method_to_tell(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "broken_module.py").write_text("raise EOFError('marshal data too short')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    server.control.takes = {"echo": ("broken_module",)}
+    assert server.client().call("echo")["result"] == {}
+
+
+def test_half_a_frame_behind_all_that_may_be_under_way_is_ours_to_wait_for(server: Server) -> None:
+    server.control.frame_s = 0.1
+    client = server.client()
+    client.send(*({"id": number, "method": "later"} for number in range(control.UNDER_WAY_MAX))).send_bytes(b'{"id": 1, "met')
+    until(lambda: len(server.later) == control.UNDER_WAY_MAX, step=server.turn)
+    client.send_bytes(b'hod": "later"}\n')
+    end = time.monotonic() + 2 * control.LOOK_S
+    until(lambda: time.monotonic() > end, step=server.turn)
+    assert not client.cut_off

@@ -152,3 +152,13 @@ def test_while_it_warms_up_it_yields_where_it_would_be_frozen(govern: Govern) ->
     assert govern.bench.ai.now is S.WARMING
     govern.pressed("cpu", 100)
     assert (govern.bench.ai.now, govern.bench.ai.desired) == (S.STOPPED, "running")
+
+
+def test_whoever_stops_it_while_it_has_yielded_has_the_last_word(govern: Govern) -> None:
+    govern.pressed("memory", 14)
+    assert (govern.bench.ai.now, govern.bench.ai.desired) == (S.STOPPED, "running")
+    govern.bench.engine.send(NAME, E.STOP)
+    govern.bench.timers.advance(1)
+    assert govern.bench.ai.desired == "stopped"
+    govern.pressed("memory", 200, percent=0, uses=0)
+    assert govern.bench.ai.now is S.STOPPED

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kit import until
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
 
 from bay0.bounds import Bounds
@@ -315,3 +316,17 @@ def test_a_verb_sends_the_event_of_its_name(desk: Desk) -> None:
     desk.create()
     desk.ask("persona.start", name=WORK)
     assert desk.bench.journal.steps[-2].event == E.START.value
+
+
+def test_a_stop_that_comes_while_it_is_cleared_before_its_start_with_the_boot_is_a_stop(desk: Desk) -> None:
+    desk.create(autostart=True)
+    desk.bench.engine.send(WORK, E.CONVERGE)
+    desk.bench.port.autostart()
+    desk.bench.journal.hold = True
+    until(lambda: bool(desk.bench.journal.held), step=lambda: desk.bench.timers.advance(0.01))
+    answers: list[Any] = []
+    desk.verbs.act(E.STOP, {"name": WORK}, answers.append)  # it is ignored when its turn comes: nothing runs by then
+    desk.bench.journal.hold = False
+    desk.bench.journal.answer()
+    desk.bench.timers.advance(5)
+    assert desk.bench.engine.instances[WORK].now is S.STOPPED

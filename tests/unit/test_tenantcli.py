@@ -212,3 +212,17 @@ def test_its_log_is_printed_as_a_personas_is_and_there_may_be_none(
     assert said(capsys, "logs", "ai", "-n", "1") == "two\x1b[2J\n"
     first, second = said(capsys, "logs", "sys://ai", "--json").splitlines()
     assert (json.loads(first)["text"], json.loads(second)["stream"]) == ("one", "stderr")
+
+
+def test_hundreds_who_configure_at_once_are_each_told_and_nobody_is_nested_in_another(desk: Desk) -> None:
+    desk.bench.journal.hold = True
+    answers: list[Any] = []
+    desk.verbs.configure({"name": NAME, "autostart": False}, answers.append)
+    desk.verbs.start({"name": NAME, "wait": False}, lambda _answer: None)
+    for _ in range(250):  # each is refused at once when its turn comes: it is on its way by then
+        desk.verbs.configure({"name": NAME, "autostart": True}, answers.append)
+    desk.bench.journal.hold = False
+    while desk.bench.journal.held:
+        desk.bench.journal.answer()
+    desk.bench.timers.advance(30)
+    assert [isinstance(answer, RefusedError) for answer in answers] == [False] + [True] * 250
