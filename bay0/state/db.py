@@ -145,11 +145,28 @@ def log_version(path: str, *, verify: bool = False) -> int:
     return version
 
 
+def _forget_cached(path: str) -> None:
+    """Let what is read of a file come from the disk.
+
+    Of a write that failed the kernel keeps the page, clean, as if it had been written, and the next sync says nothing (fsync(2), notes on
+    errors). A log that looks whole in memory would have a hole on the disk, and what is acknowledged behind the hole be lost.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)  # what is still to be written is not dropped
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
 def open_database(path: str) -> int:
     """Open `path` and return its version. `StorageError`: newer (left untouched), damaged, full, unwritable, fault."""
     with translated():
         if not database.is_closed():
             database.close()
+        for suffix in ("", "-wal"):
+            _forget_cached(path + suffix)
         _refuse_newer(header_version(path))
         if log_version(path) > VERSION:
             _refuse_newer(log_version(path, verify=True))

@@ -323,6 +323,35 @@ def test_a_commit_that_went_through_survives_a_crash(opened: str, tmp_path: Path
     assert [row["n"] for row in db.journal()] == [1]
 
 
+def test_a_commit_after_a_write_that_failed_does_not_stand_behind_a_hole(
+    opened: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel shows a page whose write has failed as if it were written, until it is told to forget it."""
+    db.commit([step(1)], full=True)
+    on_disk = Path(f"{path}-wal").read_bytes()
+    db.commit([step(2)])  # the disk refuses it, and the worker that is told so ends
+    seen = str(tmp_path / "seen.db")
+    crash(path, seen)
+    hole = slice(len(on_disk), os.path.getsize(f"{seen}-wal"))
+
+    def forget(fd: int, _offset: int, _length: int, advice: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}") == f"{seen}-wal":
+            assert advice == os.POSIX_FADV_DONTNEED
+            Path(f"{seen}-wal").write_bytes(on_disk)
+
+    monkeypatch.setattr(os, "posix_fadvise", forget)
+    db.open_database(seen)
+    db.commit([step(3)], full=True)
+    cut = str(tmp_path / "cut.db")
+    crash(seen, cut)
+    if db.journal(machine="m")[-2]["n"] == 2:  # it still believes what was never written: there is a hole in the log
+        log = bytearray(Path(f"{cut}-wal").read_bytes())
+        log[hole] = bytes(len(log[hole]))
+        Path(f"{cut}-wal").write_bytes(log)
+    db.open_database(cut)
+    assert [row["n"] for row in db.journal(machine="m")] == [1, 3]
+
+
 def test_a_promised_commit_is_synchronous_and_the_next_one_is_not(opened: str) -> None:
     levels: list[int] = []
     db.commit([step(1)], full=True, seam=lambda _name: levels.append(int(db.database.pragma("synchronous"))))
