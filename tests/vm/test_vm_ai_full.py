@@ -239,13 +239,10 @@ def test_under_a_personas_memory_storm_the_ai_is_the_victim_each_time_and_comes_
             inside(machine, "plain", "killall -9 dd sh; true", 60)
             victims.append((persona(machine, "plain")["state"], persona(machine, "plain")["container"]) == ("running", front))
             print(f"storm {number + 1}: the AI yielded after {took:.0f} s")
-            if number + 1 < STORMS:
-                machine.sh("bay0 tenant start ai", VERB_S)  # the governor itself waits longer each time
+            if number:  # the first time the governor lets it come back, and waits longer each time
+                machine.sh("bay0 tenant start ai", VERB_S)
         print(f"the AI was the victim {sum(victims)} times of {STORMS}; personas may have {limit} MiB together")
         assert victims == [True] * STORMS
-        began = time.monotonic()
-        wait_state(machine, "ready", 900)
-        print(f"ready again {time.monotonic() - began:.0f} s after the last storm")
 
 
 def yielded(machine: Vm) -> bool:
