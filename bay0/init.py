@@ -84,12 +84,16 @@ def read_text(path: str) -> str:
         return ""
 
 
-def _disks() -> frozenset[str]:
-    """Return the names of the block devices that may hold something."""
+def _disks() -> frozenset[tuple[str, str]]:
+    """Return the block devices that may hold something: the name, and the number that the kernel gives to no other (`diskseq`, sysfs-block).
+
+    One that is unplugged and another that is plugged in between two looks may have the same name.
+    """
     try:
-        return frozenset(name for name in os.listdir(SYS_BLOCK) if not name.startswith(("loop", "ram", "zram")))
+        names = [name for name in os.listdir(SYS_BLOCK) if not name.startswith(("loop", "ram", "zram"))]
     except OSError:
         return frozenset()
+    return frozenset((name, read_text(f"{SYS_BLOCK}/{name}/diskseq")) for name in names)
 
 
 @define(eq=False, repr=False)
@@ -125,7 +129,7 @@ class Spine:
     tenant_verbs: TenantVerbs | None = None
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
-    _tried: frozenset[str] = frozenset()
+    _tried: frozenset[tuple[str, str]] = frozenset()
 
     def run(self) -> None:
         """Begin the boot and turn."""
@@ -222,7 +226,7 @@ class Spine:
             disks = _disks()
             came, self._tried = disks - self._tried, disks
             if came:
-                self.engine.send(health.name, storage.E.RETRY, f"{', '.join(sorted(came))} appeared")
+                self.engine.send(health.name, storage.E.RETRY, f"{', '.join(sorted(name for name, _number in came))} appeared")
             elif self.state.worth_retrying():
                 self.engine.send(health.name, storage.E.RETRY, "it may answer again")
             else:

@@ -57,7 +57,7 @@ class Machine:
         shield.unkillable = shield.ctrl_alt_del_is_a_signal = lambda: None  # type: ignore[assignment]
         socket.sethostname = lambda _name: None  # type: ignore[assignment]
         init.Bounds = lambda: self.bounds  # type: ignore[assignment,misc]
-        init._disks = lambda: frozenset({"vda"})  # type: ignore[assignment]
+        init._disks = lambda: frozenset({("vda", "1")})  # type: ignore[assignment]
         personas.write_config = lambda _files: None
 
     def _play_disk(self) -> None:

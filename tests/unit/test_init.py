@@ -19,7 +19,7 @@ from bay0 import init, log
 from bay0.bounds import Bounds
 from bay0.effects import modules, power
 from bay0.errors import RefusedError, StorageError
-from bay0.machines.boot import S
+from bay0.machines.boot import E, S
 from bay0.machines.storage import S as Health
 from bay0.state import device
 
@@ -131,6 +131,37 @@ def test_without_a_disk_the_boot_is_dirty_and_complete(tmp_path: Path) -> None:
     assert "reconciled" not in [line["event"] for line in machine.logged()], "nothing is swept by a boot that could not read"
     machine.leave(spine, "reboot")
     assert machine.powered == ["reboot"]
+
+
+@in_child
+def test_a_disk_that_takes_the_place_of_one_between_two_looks_is_taken(tmp_path: Path) -> None:
+    disks, read_text = init._disks, init.read_text
+    machine = Machine(tmp_path)
+    init._disks = disks
+    init.SYS_BLOCK = str(tmp_path / "block")  # type: ignore[misc]
+    init.LOOK_EVERY_S = 0.05  # type: ignore[misc]
+    number = tmp_path / "block" / "vda" / "diskseq"
+    number.parent.mkdir(parents=True)
+    number.write_text("9\n")
+
+    def find(_wanted: str | None) -> list[str]:  # in the worker
+        if not (tmp_path / "there").exists():
+            raise StorageError("no_device", "it has just been unplugged")
+        return ["/dev/vda"]
+
+    device.find = find
+    spine = machine.boot(begin=False)
+    init.read_text = read_text
+    spine.engine.send(spine.boot.name, E.BEGIN)
+    machine.complete(spine)
+    spine._look_for_disk()
+    (tmp_path / "there").touch()
+    for _ in range(20):
+        spine.reactor.turn(0.01)
+    assert spine.state.storage is not None
+    assert spine.state.storage.now is Health.DETACHED, "it is the one that was tried"
+    number.write_text("10\n")
+    machine.turn_until(spine, lambda: spine.state.storage is not None and spine.state.storage.now is Health.DURABLE, "the new one is taken")
 
 
 @in_child
