@@ -94,7 +94,7 @@ def _act(world: Any, step: Step, image: str) -> None:
     if asked is not None and isinstance(asked.answers[0], Exception):
         step.refused = str(asked.answers[0])
     if step.verb == "ps":
-        step.listed = sorted((c.name, c.state) for c in world.podman.containers.values())
+        step.listed = sorted((c.name, c.state) for c in world.podman.containers.values() if c.name in CONTAINERS)
 
 
 def request_of(step: Step, image: str) -> dict[str, Any]:
