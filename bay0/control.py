@@ -192,10 +192,10 @@ class ControlServer:
         self._go_on(client)
 
     def _work(self) -> None:
-        """Handle frames of one client after the other for `TURN_S`, at least one frame."""
+        """Handle frames of one client after the other for `TURN_S`, at least one frame; who has more comes behind them, in the next turn."""
         self._working = False
         self._end = self.reactor.clock() + TURN_S
-        while self._queue:
+        for _ in range(len(self._queue)):
             client = self._queue.popleft()
             client.queued = False
             if client.open:
