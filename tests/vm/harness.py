@@ -38,6 +38,11 @@ BOOT_S = 180  # to `init complete`: contract, not speed; a busy machine without 
 CALL_S = 90  # of one script in the guest
 END_S = 90  # from a request to power off to QEMU's end
 PODMAN = "CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf podman"
+# the manifest of a persona that does nothing, and ends at once
+NAP = """image = "localhost/alpine:3.23"
+command = ["/bin/sleep", "infinity"]
+stop_s = 0
+"""
 DATABASE = "/spine/state.db"  # inside the persist disk
 booted: list[str] = []  # the words of each VM this session started
 

@@ -10,16 +10,12 @@ from collections.abc import Iterator
 
 import harness
 import pytest
-from harness import Vm
+from harness import NAP, Vm
 
 pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 VERB_S = 200
 FILL_S = 500
-NAP = """image = "localhost/alpine:3.23"
-command = ["/bin/sleep", "infinity"]
-stop_s = 0
-"""
 LOUD = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "yes 'I have much to say, and nobody will stop me from saying it' | head -c 60000000; exec sleep infinity"]
 stop_s = 0

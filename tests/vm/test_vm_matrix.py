@@ -21,6 +21,7 @@ import harness
 import nbd
 import pytest
 import sick
+from harness import NAP
 from sick import FULL, MODES, NOTICED, UNPLUGGED, Patient
 
 pytestmark = pytest.mark.vm
@@ -35,12 +36,7 @@ END_S = 300  # stop, close, reboot(2) and the watchdog, each with its bound and 
 SETTLE_S = 240  # of a persona
 WAY_OUT = 'echo "exit 0" >"$BAY0_EXEC_STATUS"; bay0 poweroff'
 LIFE_S = 1500
-NAP = """image = "localhost/alpine:3.23"
-command = ["/bin/sleep", "infinity"]
-stop_s = 0
-"""
 NAME = "p://nap"
-CREATE = f"mkdir -p /tmp/nap; cat >/tmp/nap/persona.toml <<'END'\n{NAP}END\nbay0 persona create /tmp/nap"
 
 
 @pytest.fixture(scope="module", params=STORIES)
@@ -167,7 +163,7 @@ def made(patient: Patient) -> None:
         return None if "is not known in this boot" in found.get("error", {}).get("message", "") else found
 
     if "error" in harness.until(known, SETTLE_S, "what is stored is known", every_s=1):
-        patient.machine.out(CREATE)
+        patient.machine.create("nap", NAP)
 
 
 def settles(patient: Patient) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import alike
 import harness
 import pytest
-from harness import PODMAN, Result, Vm
+from harness import NAP, PODMAN, Result, Vm
 
 pytestmark = pytest.mark.vm
 
@@ -18,10 +18,6 @@ LIFE_S = 1800
 SETTLE_S = 180
 VERB_S = 150  # a verb's own bound is 5 s, with patience 5; and a machine that is busy
 HANG = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1000; done\n"
-NAP = """image = "localhost/alpine:3.23"
-command = ["/bin/sleep", "infinity"]
-stop_s = 0
-"""
 BURN = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "while :; do :; done"]
 cpus = 0.1
