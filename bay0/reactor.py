@@ -1,7 +1,7 @@
 """The loop of PID 1: one thread that waits nowhere but in its poll call, and handles one event at a time.
 
 Signals, child exits, timers, the control socket and the state worker's answers all become calls in one queue (docs/ARCHITECTURE.md, rule 5).
-The loop measures its own turns: one that blocks is a defect, and `bay0 status` and `bay0 turns` show it.
+A turn that has had its time leaves the rest of the queue to the next one, so that the watchdog and the console have theirs. The loop measures its own turns: one that blocks is a defect, and `bay0 status` and `bay0 turns` show it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bay0.turns import Turns, usage
 
 Call = Callable[[], None]
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+TURN_S = 0.01  # what is queued then waits for the next turn
 
 
 @define(eq=False, repr=False)
@@ -41,6 +42,7 @@ class Reactor:
 
     clock: Callable[[], float] = time.monotonic
     usage: Callable[[], tuple[float, int]] = usage
+    turn_s: float = TURN_S  # a turn begins no call after it; each makes at least one
     recent: Turns = field(factory=Turns)
     longest_turn_s: float = 0.0
     turns: int = 0
@@ -49,6 +51,7 @@ class Reactor:
     _timers: list[tuple[float, int, Timer]] = field(factory=list)
     _serial: Any = field(factory=itertools.count)
     _queue: deque[Call] = field(factory=deque)
+    _waiting: set[int] = field(factory=set)  # descriptors that were found ready, and whose call is queued
     _running: bool = False
 
     def call_soon(self, call: Call) -> None:
@@ -84,11 +87,13 @@ class Reactor:
         self._running = False
 
     def turn(self, at_most_s: float | None = None) -> None:
-        """Poll once, then handle everything that is due, one call after the other."""
+        """Poll once, then handle what is due, one call after the other, for `turn_s`."""
         ready = self._selector.select(self._wait(at_most_s))
         started, (worked, slept) = self.clock(), self.usage()
         for key, events in ready:
-            self._queue.append(partial(self._dispatch, key, events))
+            if key.fd not in self._waiting:
+                self._waiting.add(key.fd)
+                self._queue.append(partial(self._dispatch, key, events))
         while self._timers and self._timers[0][0] <= started:
             self._queue.append(partial(_fire, heapq.heappop(self._timers)[2]))
         about, most, now = None, 0.0, started
@@ -99,6 +104,8 @@ class Reactor:
             before, now = now, self.clock()
             if now - before > most:
                 about, most = real, now - before
+            if now - started >= self.turn_s:
+                break
         self.turns += 1
         for call in self.after_turn:
             call()
@@ -118,13 +125,10 @@ class Reactor:
         return due if at_most_s is None else min(due, at_most_s)
 
     def _dispatch(self, key: selectors.SelectorKey, events: int) -> None:
-        # an earlier call of this turn may have closed it, and a new descriptor may have its number
-        if self._selector.get_map().get(key.fd) is key or self._same(key):
-            key.data(events)
-
-    def _same(self, key: selectors.SelectorKey) -> bool:
-        current = self._selector.get_map().get(key.fd)
-        return current is not None and current.data is key.data
+        self._waiting.discard(key.fd)
+        current = self._selector.get_map().get(key.fd)  # it may have been closed since, and a new descriptor may have its number
+        if current is not None and current.data is key.data and (wanted := events & current.events):
+            key.data(wanted)
 
 
 def _behind(call: Call) -> Callable[..., object] | None:

@@ -40,7 +40,7 @@ from bay0.effects.spawn import Ending, Result
 from bay0.errors import Bay0Error, SpawnError
 from bay0.machines import boot, persona, storage
 from bay0.machines import tenant as tenants
-from bay0.reactor import Reactor
+from bay0.reactor import TURN_S, Reactor
 from bay0.state import db, homes, paths, worker
 from bay0.state.schema import MIGRATIONS, VERSION, database
 
@@ -324,6 +324,7 @@ class World:
         self.boots = 0
         self.boot_id = ""
         self.began = self.clock_moved = 0.0
+        self.turn_s = TURN_S  # 0.0: a host so slow that a turn has time for one call
         self.rolled_back: Files | None = None  # the database as a program too old for it found it
         self.on = False
         self.spine: Any = None
@@ -400,7 +401,7 @@ class World:
         self.kernel.install(self.patch)
         self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))
         init = bay0.init
-        setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self)))
+        setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self), turn_s=self.turn_s))
         setattr_(init, "Spawner", lambda *_: SimSpawner(self))
         setattr_(init, "ControlServer", lambda *_, **_k: SimControl())
         setattr_(init, "CgroupWatch", lambda *_: SimWatch(self.kernel))

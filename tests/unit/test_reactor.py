@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 from kit import Timers
@@ -183,6 +184,55 @@ def test_a_timer_that_renews_itself_at_once_does_not_starve_the_rest() -> None:
     again()
     reactor.turn(0)
     assert len(count) == 2, "once a turn"
+
+
+def test_a_turn_that_has_had_its_time_leaves_the_rest_to_the_next_in_its_order() -> None:
+    clock = Timers()
+    reactor = Reactor(clock=clock.clock)
+    seen: list[int] = []
+
+    def slow(number: int) -> None:
+        clock.now += 0.006
+        seen.append(number)
+
+    for number in range(5):
+        reactor.call_soon(lambda number=number: slow(number))
+    reactor.turn(0)
+    assert seen == [0, 1]
+    reactor.call_soon(lambda: slow(5))
+    for _ in range(2):
+        reactor.turn(0)
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert reactor.longest_turn_s == pytest.approx(0.012)
+
+
+def test_a_descriptor_whose_call_waits_for_the_next_turn_is_called_once(reactor: Reactor) -> None:
+    reactor.turn_s = 0.0
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    seen: list[bytes] = []
+    reactor.watch(read, READ, lambda _ready: seen.append(os.read(read, 10)))
+    reactor.call_soon(lambda: None)
+    os.write(write, b"hello")
+    for _ in range(3):  # it is ready at each poll until it is read
+        reactor.turn(0)
+    os.write(write, b"again")
+    for _ in range(2):
+        reactor.turn(0)
+    assert seen == [b"hello", b"again"]
+
+
+def test_a_descriptor_that_is_not_watched_for_reading_any_more_is_not_called_for_it(reactor: Reactor) -> None:
+    reactor.turn_s = 0.0
+    ours, theirs = socket.socketpair()
+    seen: list[int] = []
+    called = seen.append
+    reactor.watch(ours.fileno(), READ | WRITE, called)
+    reactor.call_soon(lambda: reactor.watch(ours.fileno(), WRITE, called))
+    theirs.send(b"x")
+    for _ in range(2):
+        reactor.turn(0)
+    assert seen == [WRITE]
 
 
 def test_the_longest_turn_is_measured() -> None:
