@@ -6,9 +6,10 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -24,6 +25,7 @@ from bay0.machines.engine import Engine, Instance
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
+    from bay0.effects.modules import Wanted
     from bay0.effects.podman import Container, Verdict
     from bay0.effects.service import Services, ServiceSpec
     from bay0.effects.shield import Watchdog
@@ -39,6 +41,7 @@ HOSTNAME = "spine"
 POWER_AGAIN_S = 1.0
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
+DEVICES_A_TURN = 10
 SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
 
 
@@ -70,6 +73,7 @@ class BootStages:
     _replayed: list[str] = field(factory=list)
     _seqs: dict[str, int] = field(factory=dict)
     _asked: set[str] = field(factory=set)
+    _newest: str = ""  # the kernel's last word on devices when they were last asked
     _known: bool = False
     _complete: bool = False
     _power_tries: int = 0
@@ -134,31 +138,49 @@ class BootStages:
         self._verdict(instance, token, failures)
 
     def _load(self, instance: Instance, token: int) -> None:
-        """Load drivers, disks last: if theirs hang, the stage's own deadline lets the boot go on, and the disk may come later."""
-        names = modules.wanted()
+        flow.run(self._drivers_loaded(), partial(self._verdict, instance, token))
+
+    def _drivers_loaded(self) -> flow.Flow[list[str]]:
+        """Load drivers, disks last: if theirs hang, the stage's own deadline lets the boot go on, and the disk may come later. Return what failed."""
+        names: Wanted = yield from self._drivers()
         self._asked = {*names.first, *names.disks}
+        yield partial(self._modprobe, "modprobe", names.first)
+        found = False
+        with contextlib.suppress(OSError):
+            found = self.watchdog.open()
+        self.log.info("watchdog armed" if found else "no hardware watchdog", device=self.watchdog.path)
+        result: Result = yield partial(self._modprobe, "modprobe-disks", ("virtio_blk", *names.disks))
+        # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
+        failures = [] if result.ending is Ending.EXITED else [result.reason()]
+        return failures + _network()  # a driver may have brought an interface
 
-        def loaded(result: Result) -> None:
-            # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
-            failures = [] if result.ending is Ending.EXITED else [result.reason()]
-            self._verdict(instance, token, failures + _network())  # a driver may have brought an interface
+    def _drivers(self) -> flow.Flow[Wanted]:
+        """Ask the devices for their drivers, some of them in a turn."""
+        devices = modules.aliases()
+        found: list[str] = []
+        while some := tuple(islice(devices, DEVICES_A_TURN)):
+            found += some
+            yield self._next_turn
+        return modules.wanted(found)
 
-        def armed(_result: Result) -> None:
-            found = False
-            with contextlib.suppress(OSError):
-                found = self.watchdog.open()
-            self.log.info("watchdog armed" if found else "no hardware watchdog", device=self.watchdog.path)
-            self.spawner.run("modprobe-disks", ["modprobe", "-a", "-q", "virtio_blk", *names.disks], self.bounds.modprobe, loaded)
+    def _next_turn(self, resume: Callable[[None], None]) -> None:
+        self.reactor.call_soon(partial(resume, None))
 
-        self.spawner.run("modprobe", ["modprobe", "-a", "-q", *names.first], self.bounds.modprobe, armed)
+    def _modprobe(self, name: str, names: Iterable[str], done: Callable[[Result], None]) -> None:
+        self.spawner.run(name, ["modprobe", "-a", "-q", *names], self.bounds.modprobe, done)
 
     def load_new(self) -> None:
         """Load drivers of what has shown up since: a USB stick's reader, a card. Their disks are noticed like any other."""
-        names = modules.wanted()
+        newest = modules.newest()
+        if not newest or newest != self._newest:
+            self._newest = newest
+            flow.run(self._drivers(), self._load_also)
+
+    def _load_also(self, names: Wanted) -> None:
         new = [name for name in (*names.first, *names.disks) if name not in self._asked]
         self._asked.update(new)
         if new:
-            self.spawner.run("modprobe-new", ["modprobe", "-a", "-q", *new], self.bounds.modprobe, lambda _result: None)
+            self._modprobe("modprobe-new", new, lambda _result: None)
 
     def _attach(self, _instance: Instance, _token: int) -> None:
         if self.state.storage is not None:  # the answer comes back as a ripple of the storage machine
@@ -209,7 +231,7 @@ class BootStages:
     def _know_personas(self, resume: Callable[[None], None]) -> None:
         """Make their machine, in a turn of its own."""
         self._engine.know(MACHINES["persona"])
-        self.reactor.call_soon(partial(resume, None))
+        self._next_turn(resume)
 
     def _listed(self, *, first: bool = False) -> flow.Flow[Verdict]:
         """List the containers, and have a look at the images: the first does not open the layers, which may be damaged all the same."""

@@ -1,7 +1,8 @@
 """The loop of PID 1: one thread that waits nowhere but in its poll call, and handles one event at a time.
 
 Signals, child exits, timers, the control socket and the state worker's answers all become calls in one queue (docs/ARCHITECTURE.md, rule 5).
-A turn that has had its time leaves the rest of the queue to the next one, so that the watchdog and the console have theirs. The loop measures its own turns: one that blocks is a defect, and `bay0 status` and `bay0 turns` show it.
+A turn that has had its time leaves the rest of the queue to the next one, so that the watchdog and the console have theirs. The loop
+measures its own turns: one that blocks is a defect, and `bay0 status` and `bay0 turns` show it.
 """
 
 from __future__ import annotations

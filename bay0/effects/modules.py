@@ -8,11 +8,13 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
 ALWAYS = ("ext4", "overlay", "fuse", "tun", "loop")
 MODALIASES = "/sys/bus/*/devices/*/modalias"
+UEVENTS = "/sys/kernel/uevent_seqnum"  # linux/kernel/ksysfs.c
 # PCI class 01 and USB class 08 are mass storage; virtio 2 and 8 are block and SCSI (linux/virtio_ids.h)
 # and these would carry the spine's network, which it must not have: PCI class 02, virtio 1, USB communication class
 _NETWORK = re.compile(r"^pci:.*bc02|^virtio:d00000001|^usb:.*ic02")
@@ -32,17 +34,28 @@ class Wanted:
     disks: tuple[str, ...]
 
 
-def wanted(pattern: str = MODALIASES) -> Wanted:
-    """Return our own modules and each device's alias, once and sorted; those of disks apart, network cards left out."""
-    aliases = set()
+def newest(path: str = UEVENTS) -> str:
+    """Return the number of the kernel's last word on devices: while it is the same, there is no new one. "" where the kernel does not say."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def aliases(pattern: str = MODALIASES) -> Iterator[str]:
+    """Read one device's alias at a time: a machine has a hundred, and a turn of PID 1 is too short for all of them."""
     for path in glob.iglob(pattern):
         try:
             with open(path, encoding="ascii", errors="replace") as file:
-                alias = file.read().strip()
+                yield file.read().strip()
         except OSError:
             continue
-        if alias and os.sep not in alias and not _NETWORK.search(alias) and not _FLOPPY.search(alias):
-            aliases.add(alias)
-    disks = {alias for alias in aliases if _STORAGE.search(alias)}
-    behind = {name for pattern, names in _BEHIND if any(map(pattern.search, aliases)) for name in names}
-    return Wanted((*ALWAYS, *sorted(aliases - disks)), (*sorted(disks), *sorted(behind)))
+
+
+def wanted(found: Iterable[str]) -> Wanted:
+    """Return our own modules and each of the `aliases`, once and sorted; those of disks apart, network cards left out."""
+    asked = {alias for alias in found if alias and os.sep not in alias and not _NETWORK.search(alias) and not _FLOPPY.search(alias)}
+    disks = {alias for alias in asked if _STORAGE.search(alias)}
+    behind = {name for pattern, names in _BEHIND if any(map(pattern.search, asked)) for name in names}
+    return Wanted((*ALWAYS, *sorted(asked - disks)), (*sorted(disks), *sorted(behind)))

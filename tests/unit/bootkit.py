@@ -52,7 +52,8 @@ class Machine:
     def _play_kernel(self) -> None:
         spawn.ENVIRONMENT["PATH"] = f"{self.top}/bin:/usr/bin:/bin"
         mounts.mount_kernel_filesystems = list  # type: ignore[assignment]  # this process ends with the test
-        modules.wanted = lambda: modules.Wanted((), ())  # type: ignore[assignment]
+        modules.aliases = lambda: iter(())  # type: ignore[assignment]
+        modules.wanted = lambda _found: modules.Wanted((), ())  # type: ignore[assignment]
         net.violations = list  # type: ignore[assignment]
         shield.unkillable = shield.ctrl_alt_del_is_a_signal = lambda: None  # type: ignore[assignment]
         socket.sethostname = lambda _name: None  # type: ignore[assignment]

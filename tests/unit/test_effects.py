@@ -333,7 +333,7 @@ def test_drivers_of_network_cards_are_never_asked_for(tmp_path: Path) -> None:
     for number, alias in enumerate(("pci:v00008086d0000100Esv0sd0bc02sc00i00", "virtio:d00000001v00001AF4", "virtio:d00000003v00001AF4")):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "modalias").write_text(alias + "\n")
-    assert modules.wanted(f"{tmp_path}/*/modalias").first == (*modules.ALWAYS, "virtio:d00000003v00001AF4")
+    assert modules.wanted(modules.aliases(f"{tmp_path}/*/modalias")).first == (*modules.ALWAYS, "virtio:d00000003v00001AF4")
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_drivers_of_network_cards_are_never_asked_for(tmp_path: Path) -> None:
 def test_a_controller_whose_disks_show_up_late_has_their_drivers_asked_for_with_it(tmp_path: Path, alias: str, behind: set[str]) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "modalias").write_text(alias + "\n")
-    wanted = modules.wanted(f"{tmp_path}/*/modalias")
+    wanted = modules.wanted(modules.aliases(f"{tmp_path}/*/modalias"))
     assert set(wanted.disks) - {alias} == behind
     assert not behind & set(wanted.first), "disks come last"
 

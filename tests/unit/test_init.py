@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +46,47 @@ def test_a_boot_goes_through_its_stages_to_the_end_and_leaves_when_asked(tmp_pat
 def test_drivers_of_what_shows_up_after_the_boot_are_loaded_once(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     (tmp_path / "bin" / "modprobe").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/loaded\n')
-    modules.wanted = lambda: modules.Wanted(("pci:old",), ("usb:ic08old",))  # type: ignore[assignment]
+    modules.wanted = lambda _found: modules.Wanted(("pci:old",), ("usb:ic08old",))  # type: ignore[assignment]
     spine = machine.complete(machine.boot())
     before = (tmp_path / "loaded").read_text()
-    modules.wanted = lambda: modules.Wanted(("pci:old", "hid:new"), ("usb:ic08old", "scsi:new"))  # type: ignore[assignment]
+    modules.wanted = lambda _found: modules.Wanted(("pci:old", "hid:new"), ("usb:ic08old", "scsi:new"))  # type: ignore[assignment]
     spine.stages.load_new()
     machine.turn_until(spine, lambda: (tmp_path / "loaded").read_text() != before, "the new drivers")
+    modules.newest = lambda: ""  # type: ignore[assignment]  # a kernel that does not say is asked each time
     spine.stages.load_new()
     for _ in range(10):
         spine.reactor.turn(0.05)
     assert (tmp_path / "loaded").read_text() == before + "-a -q hid:new scsi:new\n"
+
+
+@in_child
+def test_devices_are_asked_again_only_when_the_kernel_has_said_something_of_one(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    walks: list[str] = []
+    said = ["7"]
+    modules.newest = lambda: said[0]  # type: ignore[assignment]
+    modules.aliases = lambda: iter(walks.append(said[0]) or ())  # type: ignore[assignment,func-returns-value]
+    for said[0] in ("7", "7", "8", "8", "", ""):
+        spine.stages.load_new()
+    assert walks == ["7", "8", "", ""], "a kernel that does not say is asked each time"
+
+
+@in_child
+def test_no_turn_asks_all_devices_of_a_large_machine(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    in_turns: Counter[int] = Counter()
+
+    def devices() -> Iterator[str]:
+        for number in range(300):
+            in_turns[spine.reactor.turns] += 1
+            yield f"pci:{number}"
+
+    modules.aliases, modules.newest = devices, lambda: ""  # type: ignore[assignment]
+    spine.stages.load_new()
+    machine.turn_until(spine, lambda: sum(in_turns.values()) == 300, "the end of the walk")
+    assert max(in_turns.values()) <= 20
 
 
 @in_child

@@ -179,7 +179,7 @@ def test_drivers_are_asked_for_by_what_the_devices_say_they_are_and_disks_come_l
     for name, alias in aliases.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "modalias").write_text(alias + "\n")
-    asked = modules.wanted(str(tmp_path / "*" / "modalias"))
+    asked = modules.wanted(modules.aliases(str(tmp_path / "*" / "modalias")))
     assert asked.first == (*modules.ALWAYS, aliases["watchdog"], aliases["rng"])
     assert asked.disks == (aliases["nvme"], aliases["disk"])
 
