@@ -1,7 +1,6 @@
 """PID 1 or the command line? Then one call."""
 
 import contextlib
-import gc
 import os
 import sys
 import time
@@ -22,37 +21,31 @@ def main() -> int:
 
 def _be_pid1(entered: float) -> None:
     """Start PID 1; even a program that cannot be loaded ends in the last resort, not in a kernel panic."""
-    gc.disable()  # what imports make stays: looking through it again and again is a tenth of the start-up
     try:
-        from bay0 import lazy
+        from bay0 import garbage, lazy, precompiled
 
-        for name in lazy.UNUSED_BY_PID1:
-            lazy.load(name)
-        from bay0 import precompiled
-
-        with precompiled.used():
-            from bay0.init import init
+        with garbage.staying():  # looking through what imports make, again and again, is a tenth of the start-up
+            for name in lazy.UNUSED_BY_PID1:
+                lazy.load(name)
+            with precompiled.used():
+                from bay0.init import init
     except BaseException as error:
         from bay0.effects import power
 
         power.last_resort(error, "reboot", _say, PANIC_SYNC_S)
     else:
-        gc.freeze()
-        gc.enable()
         init(entered)
 
 
 def _be_forwarder() -> int:
     """Be the umbilical's forwarder, a service process of PID 1: hidden, because only PID 1 has the socket that it wants as descriptor 3."""
-    gc.disable()
-    from bay0 import lazy, precompiled
+    from bay0 import garbage, lazy, precompiled
 
-    for name in lazy.UNUSED_BY_PID1:
-        lazy.load(name)
-    with precompiled.used(precompiled.FORWARDER):
-        from bay0 import forwarder
-    gc.freeze()
-    gc.enable()
+    with garbage.staying():
+        for name in lazy.UNUSED_BY_PID1:
+            lazy.load(name)
+        with precompiled.used(precompiled.FORWARDER):
+            from bay0 import forwarder
     return forwarder.main()
 
 

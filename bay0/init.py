@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 import bay0
-from bay0 import cmdline, fence, late, log, nackverbs, precompiled
+from bay0 import cmdline, fence, garbage, late, log, nackverbs
 from bay0.bounds import Bounds
 from bay0.containers import Places
 from bay0.continuity import Continuity
@@ -238,7 +237,7 @@ class Spine:
     def need_servers(self) -> Servers:
         """Return the effect port of servers; a boot that has none loads nothing for them."""
         if self.servers is None:
-            with precompiled.used(precompiled.LATE):
+            with late.loading():
                 from bay0.servers import make  # noqa: PLC0415 - late: see above
             self.servers = make(self)
         return self.servers
@@ -246,7 +245,7 @@ class Spine:
     def need_umbilical(self) -> Umbilical:
         """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it."""
         if self.umbilical is None:
-            with precompiled.used(precompiled.LATE):
+            with late.loading():
                 from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
             self.umbilical = Umbilical(
                 self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience
@@ -257,7 +256,7 @@ class Spine:
     def tenant_verb(self, verb: str, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
         """Answer a method of `bay0 tenant`; what it takes is loaded with the first one."""
         if self.tenant_verbs is None:
-            with precompiled.used(precompiled.LATE):
+            with late.loading():
                 from bay0.tenantverbs import TenantVerbs  # noqa: PLC0415 - late: see above
             self.tenant_verbs = TenantVerbs(self)
         getattr(self.tenant_verbs, verb)(params, reply)
@@ -321,11 +320,9 @@ def _state_worker() -> int:
     """Be the state worker, in a fork. Its imports (peewee, SQLite) happen there, never in PID 1; it goes first at the disk."""
     cgroup.prefer(f"{cgroup.ROOT}/services/state", cgroup.SERVICES_WEIGHT)
     shield.first_at_the_disk()
-    gc.disable()  # as in __main__: what imports make stays
-    from bay0.state import worker  # noqa: PLC0415 - see the docstring
+    with garbage.staying():
+        from bay0.state import worker  # noqa: PLC0415 - see the docstring
 
-    gc.freeze()
-    gc.enable()
     fence.lift()
     return worker.main()
 

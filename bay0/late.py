@@ -10,10 +10,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from bay0 import precompiled
+from bay0 import garbage, precompiled
 
 MANIFESTS = ("bay0.manifestrules", "bay0.manifest")  # what a stored persona is read with
 SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.servers")
@@ -40,6 +40,13 @@ def one_by_one(names: Sequence[str], later: Later, done: Callable[[None], None])
         return
     steps = [*(partial(_ahead, name) for name in wanted), partial(_learn, known), *(partial(_load, name, known) for name in wanted)]
     later(partial(_load_next, steps, later, done))
+
+
+@contextlib.contextmanager
+def loading(known: precompiled.Known | None = None) -> Iterator[None]:
+    """Import what a boot did not, with what attrs would compile from `known` or else from the file, and for good."""
+    with garbage.staying(), precompiled.used(precompiled.LATE, known):
+        yield
 
 
 def missing(names: Sequence[str]) -> bool:
@@ -73,5 +80,5 @@ def _learn(known: precompiled.Known) -> None:
 
 
 def _load(name: str, known: precompiled.Known) -> None:
-    with precompiled.used(known=known):
+    with loading(known):
         importlib.import_module(name)

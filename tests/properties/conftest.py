@@ -6,6 +6,8 @@ and a failing example is printed as a program.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from attrs import frozen
 from hypothesis import HealthCheck, Phase, settings
@@ -44,6 +46,7 @@ def _profile(config: pytest.Config) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(_profile(config))
+    gc.freeze = lambda: None  # a world is garbage when its test is over, whatever its PID 1 thought
 
 
 def pytest_report_header(config: pytest.Config) -> str:

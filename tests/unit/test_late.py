@@ -42,6 +42,23 @@ def test_one_that_cannot_be_loaded_does_not_keep_the_others_back() -> None:
     assert not late.missing(("bay0.reactor",))
 
 
+def test_what_is_made_to_stay_is_not_looked_through_again() -> None:
+    code = """
+import contextlib, gc
+from bay0 import garbage
+with garbage.staying():
+    machines = [[] for _ in range(5000)]
+    assert gc.get_count()[0] >= 5000, "nothing was collected meanwhile"
+assert gc.isenabled() and gc.get_freeze_count() > 5000
+assert not any(each is machines for each in gc.get_objects())
+with contextlib.suppress(KeyError), garbage.staying():
+    raise KeyError
+assert gc.isenabled()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_loaded_late_asks_for_nothing_else_in_its_turn_and_for_nothing_that_pid_1_puts_off() -> None:
     code = """
 import importlib, sys
