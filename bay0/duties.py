@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import flow, focus, late, names, net, reconcile
+from bay0 import flow, focus, garbage, late, names, net, reconcile
 from bay0.effects import cgroup, modules, mounts, power, shield
 from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
@@ -70,7 +70,8 @@ class BootStages:
     _leaving: bool = False  # from then on nothing starts any more
     _polite: Timer | None = None
     _reconciling: tuple[Instance, int] | None = None
-    _replayed: list[str] = field(factory=list)
+    _converged: int = 0  # machines that this boot made converge
+    _owing: list[str] = field(factory=list)  # those of them that reconcile waits for
     _seqs: dict[str, int] = field(factory=dict)
     _asked: set[str] = field(factory=set)
     _newest: str = ""  # the kernel's last word on devices when they were last asked
@@ -199,7 +200,7 @@ class BootStages:
         if self.reconciled or self.state.stored is None:
             return
         self.reconciled = True
-        self._replayed, self._known = [], False
+        self._converged, self._owing, self._known = 0, [], False
         self._seqs = {str(row["name"]): int(row["seq"]) for row in self.state.stored}
         flow.run(self._containers(), self._replay)
 
@@ -230,7 +231,8 @@ class BootStages:
 
     def _know_personas(self, resume: Callable[[None], None]) -> None:
         """Make their machine, in a turn of its own."""
-        self._engine.know(MACHINES["persona"])
+        with garbage.staying():
+            self._engine.know(MACHINES["persona"])
         self._next_turn(resume)
 
     def _listed(self, *, first: bool = False) -> flow.Flow[Verdict]:
@@ -269,17 +271,19 @@ class BootStages:
 
     def _replay_some(self, left: deque[reconcile.Replay], containers: int) -> None:
         """Go on with a few; the next turns with the others, so that a thousand of them do not hold the reactor."""
-        for replay in [left.popleft() for _ in range(min(len(left), REPLAYS_A_TURN))]:
-            instance = self._engine.adopt(replay.definition, replay.stored)
-            if replay.converge:
-                self._replayed.append(instance.name)
-                self._engine.send(instance.name, replay.definition.event("CONVERGE"))
+        with garbage.staying():
+            for replay in [left.popleft() for _ in range(min(len(left), REPLAYS_A_TURN))]:
+                instance = self._engine.adopt(replay.definition, replay.stored)
+                if replay.converge:
+                    self._converged += 1
+                    self._owing.append(instance.name)
+                    self._engine.send(instance.name, replay.definition.event("CONVERGE"))
         if left:
             self.reactor.call_soon(partial(self._replay_some, left, containers))
             return
         self._known = True
         self.state.stored = []  # each is a machine now
-        self.log.info("reconciled", stored=len(self._seqs), converged=len(self._replayed), containers=containers)
+        self.log.info("reconciled", stored=len(self._seqs), converged=self._converged, containers=containers)
         self.look_converged()
         self._autostart()
 
@@ -307,13 +311,18 @@ class BootStages:
             self.servers().autostart(self.images)
 
     def look_converged(self) -> None:
-        """Report the reconcile as done once every machine it replayed is converged; called after each step."""
+        """Report the reconcile as done once every machine it replayed has converged; called after each step, so it must not look at all of them."""
         if self._reconciling is None or not self._known:
             return
-        live = [self._engine.instances[name] for name in self._replayed if name in self._engine.instances]
-        if all(i.definition.spec(i.now).converged for i in live):
+        while self._owing and self._has_converged(self._owing[-1]):
+            self._owing.pop()
+        if not self._owing:
             (instance, token), self._reconciling = self._reconciling, None
             self._report(instance, token, E.DONE)
+
+    def _has_converged(self, name: str) -> bool:
+        instance = self._engine.instances.get(name)
+        return instance is None or (instance.pending is None and bool(instance.definition.spec(instance.now).converged))
 
     def stored_seq(self, name: str) -> int:
         """Return the number of the last step that the database had of a machine; 0 if it had none."""
