@@ -44,6 +44,12 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the script makes beside the disk: one that is killed cannot take it away."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("scratch")))
+
+
 @pytest.fixture
 def uki(tmp_path: Path) -> Path:
     parts = {".osrel": b"ID=x", ".cmdline": b"quiet", ".initrd": os.urandom(3 * MIB), ".linux": diskkit.kernel()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
 import harness
 import pytest
 
@@ -14,8 +17,12 @@ def _needs() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("disks"))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A place for disks, which all together would fill one. Those of a module that failed stay, to be looked into."""
+    failed, made = request.session.testsfailed, tmp_path_factory.mktemp("disks")
+    yield str(made)
+    if request.session.testsfailed == failed:
+        shutil.rmtree(made)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
