@@ -26,6 +26,10 @@ test        command:strace                strace
 test        command:expect                expect
 test        command:shellcheck            shellcheck
 test        command:dot                   graphviz
+test        command:curl                  curl
+test        command:zsh                   zsh
+test        command:fish                  fish
+test        command:modinfo               kmod
 full        command:podman                podman
 full        command:crun                  crun
 full        file:/usr/lib/podman/netavark netavark

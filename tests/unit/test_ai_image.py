@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from kit import not_built
 
 TOP = Path(__file__).parents[2]
 SERVE, LIB = TOP / "services/ai/serve.py", TOP / "scripts/lib"
@@ -275,8 +276,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not ARCHIVE.exists() or os.getuid():
-        pytest.skip("needs build/spine-ai.tar (scripts/mkai.sh) and root, for a chroot")
+    if os.getuid():
+        pytest.skip("needs root, for a chroot")
+    if not ARCHIVE.exists():
+        not_built("needs build/spine-ai.tar (scripts/mkai.sh)")
     top = tmp_path_factory.mktemp("ai")
     with tarfile.open(ARCHIVE) as tar:
         (described,) = json.load(tar.extractfile("manifest.json"))
@@ -299,6 +302,7 @@ def server(root: Path) -> Iterator[Server]:
     started.process.wait()
 
 
+@pytest.mark.built
 def test_the_image_has_no_shell_no_setuid_file_and_nothing_that_others_may_write(root: Path) -> None:
     files = [path for path in root.rglob("*") if not path.is_symlink() and not path.is_relative_to(root / "proc")]
     assert not [path for path in files if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
@@ -307,6 +311,7 @@ def test_the_image_has_no_shell_no_setuid_file_and_nothing_that_others_may_write
     assert programs == {"serve"}
 
 
+@pytest.mark.built
 def test_the_real_server_answers_with_tokens_that_the_model_made(server: Server) -> None:
     body = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 12, "temperature": 0}
     for _ in range(2):  # the second time nothing is remembered of the first
@@ -319,6 +324,7 @@ def test_the_real_server_answers_with_tokens_that_the_model_made(server: Server)
         assert answer["model"] == "SmolLM2-135M-Instruct"
 
 
+@pytest.mark.built
 def test_it_streams(server: Server) -> None:
     status, text = server.ask("POST", "/v1/completions", {"prompt": "One, two, three,", "max_tokens": 6, "stream": True})
     events = [line for line in text.splitlines() if line.startswith("data: ")]
@@ -327,12 +333,14 @@ def test_it_streams(server: Server) -> None:
     assert events[-1] == "data: [DONE]"
 
 
+@pytest.mark.built
 def test_slots_and_metrics_are_off_and_the_socket_is_for_owner_and_group(server: Server) -> None:
     assert [server.ask("GET", path)[0] for path in ("/slots", "/metrics")] == [501, 501]
     assert server.ask("POST", "/props", {})[0] == 501
     assert stat.S_IMODE(server.socket.stat().st_mode) == 0o770
 
 
+@pytest.mark.built
 def test_term_ends_the_real_server_at_once_and_the_next_one_removes_its_socket(root: Path, server: Server) -> None:
     server.process.terminate()
     assert server.process.wait(10) == signal.SIGTERM
@@ -343,6 +351,7 @@ def test_term_ends_the_real_server_at_once_and_the_next_one_removes_its_socket(r
     assert again.process.wait(10) == signal.SIGTERM
 
 
+@pytest.mark.built
 def test_a_model_that_is_cut_off_is_told_in_one_line(root: Path) -> None:
     own = root / "model/own.gguf"
     with (root / "model/default.gguf").open("rb") as whole:

@@ -14,10 +14,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from kit import not_built
 
 ASK = Path(__file__).parents[2] / "personas/ask/ask"
 BUSYBOX = sorted((Path(__file__).parents[2] / "build/cache").glob("alpine-*/root/bin/busybox"))
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+pytestmark = [pytest.mark.host, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
 
 
 class Spine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -57,13 +58,13 @@ def spine(tmp_path: Path) -> Iterator[Spine]:
         server.shutdown()
 
 
-@pytest.fixture(params=["host", "busybox"])
+@pytest.fixture(params=["host", pytest.param("busybox", marks=pytest.mark.built)])
 def tools(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give a PATH with the host's sh, awk, sed and tr, or with Alpine's busybox, which runs them in the persona."""
     if request.param == "host":
         return os.environ["PATH"]
     if not BUSYBOX:
-        pytest.skip("Alpine is not unpacked in build/cache")
+        not_built("Alpine is not unpacked in build/cache")
     tools = tmp_path / "bin"
     tools.mkdir()
     root = BUSYBOX[-1].parents[1]
