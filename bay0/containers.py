@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import define, evolve, field, frozen
 
-from bay0 import flow, late, names, reconcile
+from bay0 import flow, names, reconcile
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, exit_status
 
@@ -149,13 +149,6 @@ class ContainerPort:
             self.engine.send(name, definition.event(event) if isinstance(event, str) else event, why)
 
     # ---- a container begins
-
-    def _way_loaded(self, resume: Callable[[None], None]) -> None:
-        """Load what the way to the AI takes, before `umbilical` needs it."""
-        if late.missing(late.UMBILICAL):
-            late.one_by_one(late.UMBILICAL, self.reactor.call_soon, resume)
-        else:
-            resume(None)
 
     def _made(self, spec: RunSpec) -> flow.Flow[Verdict]:
         """Have podman make and start a container; one of an earlier try that we were not told of is removed first."""

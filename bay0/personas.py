@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from bay0 import flow, names, reconcile
+from bay0 import flow, late, names, reconcile
 from bay0.audit import Audit
 from bay0.clearing import Clearing
 from bay0.containers import LOG_SIZE, ContainerPort, Outcome_
@@ -103,7 +103,7 @@ class Personas(ContainerPort):
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
         if config.manifest.ai:
-            yield self._way_loaded
+            yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
         try:
             spec = self._spec(instance, name, config)
         except RefusedError as error:

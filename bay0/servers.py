@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from attrs import asdict, evolve, frozen
 
-from bay0 import envelope, flow, names, reconcile
+from bay0 import envelope, flow, late, names, reconcile
 from bay0.containers import LOG_SIZE, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup, kernelview
 from bay0.effects.pidfd import Ends
@@ -130,7 +130,7 @@ class Servers(ContainerPort):
         if wrong:
             self.remedy = DEFAULT_MODEL
             return self._last(instance, f"its model cannot be used: {wrong}")
-        yield self._way_loaded
+        yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
         try:
             spec = self._spec(instance, config)
         except RefusedError as error:
