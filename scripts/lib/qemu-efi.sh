@@ -49,7 +49,8 @@ qemu_firmware() {
 
 # qemu_efi_disk: where the firmware looks first.
 qemu_efi_disk() {
-    QEMU+=(-drive "file=${efi//,/,,},format=raw,if=none,id=disk")
+    QEMU+=(-drive "file=${efi//,/,,},format=raw,if=none,id=disk,$ON_ERROR")
+    warn_of_growth "$efi"
     case ${bus:-virtio} in
         virtio) QEMU+=(-device virtio-blk-pci,drive=disk,bootindex=1) ;;
         usb) QEMU+=(-device qemu-xhci -device usb-storage,drive=disk,removable=on,bootindex=1) ;;

@@ -31,11 +31,24 @@ qemu_machine() {
     QEMU+=(-device i6300esb -action watchdog=reset)
 }
 
+# ON_ERROR: a write that fails here fails in the guest too. QEMU's default for a full host is to stop the whole guest, without a word.
+ON_ERROR="werror=report"
+
 # qemu_disk PATH|none: the persist disk as /dev/vda.
 qemu_disk() {
     [ "$1" != none ] || return 0
     local file="${1//,/,,}"
-    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist" -device virtio-blk-pci,drive=persist,id=disk)
+    QEMU+=(-drive "file=$file,format=raw,if=none,id=persist,$ON_ERROR" -device virtio-blk-pci,drive=persist,id=disk)
+    warn_of_growth "$1"
+}
+
+# warn_of_growth PATH: a sparse disk takes its room while the spine runs.
+warn_of_growth() {
+    [ -f "$1" ] || return 0
+    local more free
+    more=$((($(stat -c '%s - %b * %B' "$1")) >> 20))
+    free="$(df -Pm "$1" | awk 'NR == 2 { print $4 }')"
+    [ "$more" -le "$free" ] || note "$1 may take $more MB more and $free MB are free there: if they run out, the spine's disk fails"
 }
 
 # start_direct: QEMU itself loads kernel and image; the persist disk is a file of its own.

@@ -34,6 +34,7 @@ TOOLS = ("qemu-system-x86_64", "nbdkit", "debugfs", "e2fsck", "dumpe2fs")
 ENVIRONMENT = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
 COMPLETE = r"bay0: init complete .*\n"
 LIFE_S = 600  # of one VM, whatever happens
+ROOM_MB = 3000  # a module's disks, the AI's and its images among them
 BOOT_S = 180  # to `init complete`: contract, not speed; a busy machine without KVM is slow
 CALL_S = 90  # of one script in the guest
 END_S = 90  # from a request to power off to QEMU's end
@@ -57,7 +58,11 @@ def missing() -> str | None:
         if not os.path.isfile(image):
             return f"{os.path.relpath(image, TOP)} is missing: build it with scripts/mkspine.sh"
     absent = [tool for tool in TOOLS if shutil.which(tool, path=ENVIRONMENT["PATH"]) is None]
-    return f"host tools are missing: {', '.join(absent)}; scripts/test.sh installs them" if absent else None
+    if absent:
+        return f"host tools are missing: {', '.join(absent)}; scripts/test.sh installs them"
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free >> 20
+    return f"{free} MB are free in {place}, the disks of the VMs take up to {ROOM_MB}: make room there, or set TMPDIR" if free < ROOM_MB else None
 
 
 def until(look: Callable[[], Any], bound_s: float, what: str, every_s: float = 0.3) -> Any:

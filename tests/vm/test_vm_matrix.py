@@ -52,7 +52,7 @@ def image(modes: tuple[str, str], folder: str) -> str:
 @pytest.fixture(scope="module")
 def first(modes: tuple[str, str], image: str) -> Iterator[Patient]:
     """A boot whose disk is sick from the kernel's start on. Earlier the firmware would wait for it."""
-    with nbd.disk(image) as disk, harness.vm(disk.uri, qemu=sick.QEMU, life_s=LIFE_S) as machine:
+    with nbd.disk(image) as disk, harness.vm(disk.uri, life_s=LIFE_S) as machine:
         patient = Patient(machine, disk, modes[0])
         machine.wait_console("stage0: ")
         if modes[0] != FULL:
@@ -68,7 +68,7 @@ def second(first: Patient, modes: tuple[str, str], image: str) -> Iterator[Patie
         first.machine.sh(sick.FILL)
     first.machine.pull_the_plug()
     first.disk.close()
-    with nbd.disk(image) as disk, harness.vm(disk.uri, qemu=sick.QEMU, life_s=LIFE_S) as machine:
+    with nbd.disk(image) as disk, harness.vm(disk.uri, life_s=LIFE_S) as machine:
         patient = Patient(machine, disk, modes[1], first.promised)
         patient.fall_sick_at_a_write()
         machine.wait_console("stage0: ")
