@@ -25,7 +25,7 @@ _compile: Any = compile  # the real one, whoever stands in for it
 def read(path: str = PATH) -> Known:
     """Return what is in `path`: nothing, if that is not there or cannot be read."""
     with contextlib.suppress(OSError, ValueError, EOFError, TypeError), open(path, "rb") as file:
-        return dict(marshal.load(file))  # noqa: S302 - from our own image, as are the modules
+        return dict(marshal.loads(file.read()))  # noqa: S302 - from our own image, as are the modules; load(file) reads number by number
     return {}
 
 

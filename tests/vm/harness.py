@@ -34,6 +34,7 @@ TOOLS = ("qemu-system-x86_64", "nbdkit", "debugfs", "e2fsck", "dumpe2fs")
 ENVIRONMENT = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
 COMPLETE = r"bay0: init complete .*\n"
 LIFE_S = 600  # of one VM, whatever happens
+MORE = os.environ.get("SPINE_QEMU", "").split()  # further words for QEMU: `-icount shift=2` is a processor that no load of the host slows
 ROOM_MB = 3000  # a module's disks, the AI's and its images among them
 BOOT_S = 180  # to `init complete`: contract, not speed; a busy machine without KVM is slow
 CALL_S = 90  # of one script in the guest
@@ -365,7 +366,7 @@ def vm(
         argv = [BOOT, *(direct if efi is None else efi), "--timeout", str(life_s)]
         if append:
             argv += ["--append", append]
-        extras = [*_extras(work), *qemu]
+        extras = [*_extras(work), *qemu, *MORE]
         if not console:
             with open(AGENT, encoding="utf-8") as file:
                 argv += ["--log", f"{work}/console", "--exec", file.read() if agent else ":"]
