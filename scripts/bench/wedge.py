@@ -3,9 +3,11 @@
 
 Makes the table of wedge cases out of FILE, which the matrix of tests/vm/test_vm_matrix.py has written:
 
-    SPINE_RECORD=FILE pytest -q -s tests/vm/test_vm_matrix.py      # -m "not full": the sample; every case takes more than an hour without KVM
+    SPINE_QEMU="-icount shift=2" SPINE_RECORD=FILE pytest -q -s tests/vm/test_vm_matrix.py
     scripts/bench/wedge.py FILE --write                            # rewrites its section of docs/BENCHMARKS.md
 
+With `-m "not full"` it is the sample; every case takes about an hour without KVM. `-icount` makes the times those of a processor of 250 million
+instructions a second, whatever else the host does; without it they are by the wall's clock.
 A case that ran twice is there as it ran last. Needs Python 3.11, nothing else.
 """
 
