@@ -7,6 +7,7 @@ all of them. A removal that did not go well is followed by a second listing, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -70,10 +71,10 @@ class Clearing:
         wanted, self._wanted = self._wanted, {}
 
         def told(results: dict[str, Cleared]) -> None:
+            for name, call in wanted.items():  # a thousand of them are more than a turn
+                self.reactor.call_soon(partial(call, results[name]))
             self._busy = False
             self._begin_soon()
-            for name, call in wanted.items():
-                call(results[name])
 
         flow.run(self._round(list(wanted)), told)
 

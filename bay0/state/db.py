@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from peewee import EXCLUDED, DatabaseError, OperationalError, fn
+from peewee import DatabaseError, OperationalError, fn
 
 from bay0.errors import StorageError
 from bay0.state.schema import (
@@ -36,6 +36,13 @@ Seam = Callable[[str], None]
 PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
 EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
+# Built once: a step is the one thing that is written all the time, and making its SQL anew took longer than SQLite does.
+PUT_JOURNAL = f"INSERT OR IGNORE INTO journal ({', '.join(JOURNAL_FIELDS)}) VALUES ({', '.join('?' * len(JOURNAL_FIELDS))})"  # noqa: S608 - our schema's names
+MACHINE_FIELDS = ("name", "kind", "state", "seq", "attempts", "desired", "boot_id", "config")
+# A step may be written out after a later one of the same boot was: it must not turn the machine back. One without a config leaves it as it is.
+PUT_MACHINE = f"""INSERT INTO machine ({', '.join(MACHINE_FIELDS)}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ifnull(?8, ''))
+ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in MACHINE_FIELDS[2:-1])}, config = ifnull(?8, config)
+WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our schema's names
 MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 HEADER = 100  # bytes of a SQLite header
@@ -272,21 +279,10 @@ def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) ->
 
 
 def _put(step: Row) -> int:
-    cursor = database.execute_sql(
-        f"INSERT OR IGNORE INTO journal ({', '.join(JOURNAL_FIELDS)}) VALUES ({', '.join('?' * len(JOURNAL_FIELDS))})",  # noqa: S608 - names from our own schema
-        [step[name] for name in JOURNAL_FIELDS],
-    )
+    cursor = database.execute_sql(PUT_JOURNAL, [step[name] for name in JOURNAL_FIELDS])
     if cursor.rowcount < 1:
         return 0
-    latest = {"state": step["dest"], **{name: step[name] for name in ("seq", "attempts", "desired", "boot_id")}}
-    if step["config"] is not None:
-        latest["config"] = step["config"]
-    MachineRow.insert(name=step["machine"], kind=step["kind"], **latest).on_conflict(
-        conflict_target=[MachineRow.name],
-        update={getattr(MachineRow, name): value for name, value in latest.items()},
-        # a step may be written out after a later one of the same boot was: it must not turn the machine back
-        where=(MachineRow.boot_id != EXCLUDED.boot_id) | (MachineRow.seq < EXCLUDED.seq),
-    ).execute()
+    database.execute_sql(PUT_MACHINE, [step["machine"], step["kind"], step["dest"], *(step[name] for name in MACHINE_FIELDS[3:])])
     return 1
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bay0.machines.table import MachineDef, Row
     from bay0.reactor import Reactor, Timer
 
-CHUNK = 100  # steps in one packet, unless they are so large that fewer fit
+CHUNK = 20  # steps in one packet, unless they are so large that fewer fit; their answer is one call of the reactor's
 CHUNK_BYTES = 100_000
 STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
