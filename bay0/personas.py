@@ -104,6 +104,7 @@ class Personas(ContainerPort):
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
         if config.manifest.ai:
             yield self._way_loaded
+        yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
         except RefusedError as error:

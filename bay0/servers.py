@@ -131,6 +131,7 @@ class Servers(ContainerPort):
             self.remedy = DEFAULT_MODEL
             return self._last(instance, f"its model cannot be used: {wrong}")
         yield self._way_loaded
+        yield flow.at_once  # the next start may have its directory already
         try:
             spec = self._spec(instance, config)
         except RefusedError as error:
