@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -98,7 +99,7 @@ class Umbilical:
         if UMBILICAL not in self.services.specs:
             argv = self.argv or _program()
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
-            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=self._link.lend, limits=limits)
+            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=partial(self._link.lend, self.bounds.umbilical_hello), limits=limits)
         if UMBILICAL not in self.engine.instances:
             self.engine.add(UMBILICAL, MACHINES["tenant"], seq=self.stored_seq(UMBILICAL))
         self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
