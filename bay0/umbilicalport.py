@@ -149,6 +149,7 @@ class Umbilical:
         except OSError as error:
             if listener is not None:
                 listener.close()
+            _remove(path)
             raise RefusedError(f"the AI's socket {path} cannot be made: {error}") from error
         self._doors[name] = _Door(name, path, listener)
 
@@ -169,8 +170,7 @@ class Umbilical:
         if door is None:
             return
         door.listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(door.path)
+        _remove(door.path)
         self._link.send({"op": "revoke", "name": name})
 
     def tenant(self, state: str, why: str = "", group: str = "", retry_s: float = 5.0) -> None:
@@ -260,6 +260,13 @@ def _program() -> tuple[str, ...]:
     """Return how to start this program as the forwarder. Frozen without PyInstaller's hooks, it has no `sys.frozen`: its name tells."""
     interpreted = os.path.basename(sys.executable).startswith("python")
     return (sys.executable, "-m", "bay0", FORWARDER) if interpreted else (sys.executable, FORWARDER)
+
+
+def _remove(path: str) -> None:
+    """Remove a door's socket, and its directory if it is empty then: who still has that mounted must not find the next door in it."""
+    for remove, each in ((os.unlink, path), (os.rmdir, os.path.dirname(path))):
+        with contextlib.suppress(OSError):
+            remove(each)
 
 
 def _make_directory(path: str) -> None:
