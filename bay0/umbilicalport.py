@@ -37,7 +37,7 @@ from bay0.umbilicalquota import Bucket
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
     from bay0.effects.service import Services
-    from bay0.machines.engine import Engine
+    from bay0.machines.engine import Engine, Instance
     from bay0.reactor import Reactor, Timer
 
 DOORS_MAX = 64
@@ -87,6 +87,7 @@ class Umbilical:
     _beating: Timer | None = None
     _logged: Bucket = field(factory=lambda: Bucket(DECISIONS_A_SECOND, DECISIONS_AT_ONCE))
     _unlogged: int = 0
+    _leaving: bool = False  # the spine goes down
 
     def __attrs_post_init__(self) -> None:
         self._link = Link(self.reactor, self._hello, self._word, self._hangs)
@@ -102,9 +103,22 @@ class Umbilical:
             self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=partial(self._link.lend, self.bounds.umbilical_hello), limits=limits)
         if UMBILICAL not in self.engine.instances:
             self.engine.add(UMBILICAL, MACHINES["tenant"], seq=self.stored_seq(UMBILICAL))
-        self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
+        self._want()
         if self._beating is None:
             self._beating = self.reactor.call_later(BEAT_S * self.patience, self._beat)
+
+    def _want(self) -> None:
+        if not self._leaving:  # or the spine would wait for it to end again
+            self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
+
+    def stepped(self, instance: Instance, *, leaving: bool) -> None:
+        """Follow the engine: a forwarder that is wanted is started again when it has been stopped.
+
+        An earlier boot had one, too; what is left of its machine was perhaps on its way to rest when this boot wanted it, and heard nothing.
+        """
+        self._leaving = leaving
+        if instance.name == UMBILICAL and instance.now is tenant.S.STOPPED and UMBILICAL in self.services.specs:
+            self._want()
 
     def prepare_tenant(self) -> str:
         """Make the directory where the AI's server will listen, empty, and return it; `RefusedError` if that cannot be done.
