@@ -116,7 +116,8 @@ def a_promise_to_a_wedged_disk(world: World, moment: float) -> None:
 def one_write_fails_near_a_promise(world: World, moment: float) -> None:
     world.boot()
     world.run(3)
-    world.be(IDLE)  # so that one of the promises is followed by a pruning
+    for name in (WORK, PLAY, IDLE):
+        world.be(name)  # so that one of the promises is followed by a pruning
     world.disk.fail_once, world.disk.fail_skips = "full", int(moment / 0.3)
     world.start(WORK)
     world.run(1)
