@@ -97,7 +97,7 @@ class GrantChecks:
 
     def _knows(self, forwarder: Forwarder, console: Listener | None, theirs: dict[str, Listener | None]) -> None:
         world = self.world
-        inode = {name: os.fstat(door.fileno()).st_ino for name, door in ((CONSOLE_NAME, console), *theirs.items()) if door is not None}
+        inode = {name: door.inode for name, door in ((CONSOLE_NAME, console), *theirs.items()) if door is not None}
         pending = [i.name for i in world.spine.engine.of_kind("persona") if i.pending]
         for name, given in forwarder.doors.items():
             hold(name in pending or inode.get(name) == given.inode, f"the forwarder has a door of {name} that is closed")

@@ -35,16 +35,17 @@ KILLED, LEFT = 9, 256  # wait statuses
 
 
 class Listener(socket.socket):
-    """A socket that PID 1 makes. `path`: where it is, as the kernel knows it."""
+    """A socket that PID 1 makes. `path`: where it is, as the kernel knows it; `inode`: which one it is."""
 
     path = ""
+    inode = 0
     grants: Grants
 
     def bind(self, address: Any) -> None:
         if self.grants.closed:
             raise OSError(errno.ENOSPC, "No space left on device")
         super().bind(address)
-        self.path = address
+        self.path, self.inode = address, os.fstat(self.fileno()).st_ino
 
 
 class Mounted:

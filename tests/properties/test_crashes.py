@@ -93,7 +93,7 @@ def test_at_whatever_moment_it_happens_to_the_ai_all_is_well_in_the_end(story: S
 
 @pytest.mark.parametrize("story", GRANT_STORIES, ids=lambda story: story.__name__)
 def test_at_whatever_moment_it_happens_to_a_way_to_the_ai_all_is_well_in_the_end(story: Story, size: Size) -> None:
-    for count, moment in enumerate(MOMENTS[:: 2 * size.stride]):
+    for count, moment in enumerate(MOMENTS[:: 3 * size.stride]):
         with World() as world:
             story(world, moment)
             world.cut(KEPT[count % 3])
