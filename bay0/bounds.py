@@ -37,6 +37,7 @@ class Bounds:
     validate_umbilical: float = 8.0  # the forwarder has 5 for its part
     validate_check: float = 5.0  # each of the others
     umbilical: float = 5.0  # what the forwarder is asked and can say at once; one that misses it hangs, and is ended
+    umbilical_hello: float = 30.0  # from its start until the forwarder speaks; one that misses it hangs, too
     umbilical_warm: float = 120.0  # until the AI's server has loaded its model and made a token
     umbilical_drain: float = 30.0  # what is in flight may take so long to end
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database

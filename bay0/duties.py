@@ -352,7 +352,8 @@ class BootStages:
         for live in list(self._engine.of_kind("persona")):
             self._engine.send(live.name, persona.E.STOP, "the spine is going down")
         for live in list(self._engine.of_kind("server")):
-            if live.now not in (server.S.STOPPED, server.S.STOPPING):  # which would take it for a word about what is wanted
+            coming = live.now.value if live.pending is None else live.pending.dest
+            if coming not in (server.S.STOPPED.value, server.S.STOPPING.value):  # which would take it for a word about what is wanted
                 self._engine.send(live.name, server.E.STOP, "the spine is going down")
         self._polite = self.reactor.call_later(self.bounds.polite_stop, self._stop_the_rest)
         self.look_stopped()

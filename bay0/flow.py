@@ -35,6 +35,11 @@ def run(flow: Flow[T], done: Callable[[T], None]) -> None:
     resume()
 
 
+def at_once(resume: Resume) -> None:
+    """Wait for nothing: driven `as_long_as`, a flow goes on behind it only while that is so. For what must not be done once it is not."""
+    resume(None)
+
+
 def as_long_as(true: Callable[[], bool], flow: Flow[T]) -> Flow[T | None]:
     """Drive `flow`, but start none of its waits once `true()` is false; then it returns None."""
     value = None

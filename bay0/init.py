@@ -158,6 +158,8 @@ class Spine:
             if self.boot.now in boot.LEAVES:
                 self.servers.no_start("the spine is going down")
             self.servers.stepped(instance, step)
+        if self.umbilical is not None:
+            self.umbilical.stepped(instance, leaving=self.boot.now in boot.LEAVES)
         if self.governor is not None:
             self.governor.stepped(instance, step)
             if self.boot.now in boot.LEAVES:
@@ -247,9 +249,7 @@ class Spine:
         if self.umbilical is None:
             with late.loading():
                 from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
-            self.umbilical = Umbilical(
-                self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience
-            )  # fmt: skip
+            self.umbilical = Umbilical(self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience)
             self.need_servers().announce_all()
         return self.umbilical
 

@@ -104,6 +104,7 @@ class Personas(ContainerPort):
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
         if config.manifest.ai:
             yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
+        yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
         except RefusedError as error:

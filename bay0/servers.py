@@ -131,6 +131,7 @@ class Servers(ContainerPort):
             self.remedy = DEFAULT_MODEL
             return self._last(instance, f"its model cannot be used: {wrong}")
         yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
+        yield flow.at_once  # the next start may have its directory already
         try:
             spec = self._spec(instance, config)
         except RefusedError as error:

@@ -50,13 +50,18 @@ class Link:
     _outbox: deque[tuple[bytes, Descriptor | None]] = field(factory=deque)
     _questions: dict[int, _Question] = field(factory=dict)
     _numbers: Any = field(factory=lambda: itertools.count(1))
+    _greeting: Timer | None = None  # until it has said hello
 
-    def lend(self) -> socket.socket:
-        """Make a channel for a forwarder that is being started, and return its end. `OSError` if there is no descriptor left."""
+    def lend(self, bound_s: float) -> socket.socket:
+        """Make a channel for a forwarder that is being started, and return its end. `OSError` if there is no descriptor left.
+
+        One that has not said hello in `bound_s` hangs.
+        """
         self.hang_up()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._channel = ours
+        self._greeting = self.reactor.call_later(bound_s, lambda: self._hangs(f"it has not said hello in {bound_s:g} s"))
         self._watch()
         return theirs
 
@@ -64,12 +69,18 @@ class Link:
         """Forget the forwarder; harmless if there is none."""
         self.there = False
         self._outbox.clear()
+        self._greeted()
         if self._channel is not None:
             self.reactor.unwatch(self._channel.fileno())
             self._channel.close()
             self._channel = None
         for question in self._questions.values():
             question.sent = False
+
+    def _greeted(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
 
     def send(self, message: dict[str, Any], descriptor: Descriptor | None = None) -> None:
         """Tell it, if it is there. `descriptor` is asked for one when the message's turn comes; None then drops the message."""
@@ -159,6 +170,7 @@ class Link:
         op = message["op"]
         if op == "hello":
             self.there = True
+            self._greeted()
             self.on_hello(message)
             for question in list(self._questions.values()):
                 self._put(question)

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -36,7 +37,7 @@ from bay0.umbilicalquota import Bucket
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
     from bay0.effects.service import Services
-    from bay0.machines.engine import Engine
+    from bay0.machines.engine import Engine, Instance
     from bay0.reactor import Reactor, Timer
 
 DOORS_MAX = 64
@@ -86,6 +87,7 @@ class Umbilical:
     _beating: Timer | None = None
     _logged: Bucket = field(factory=lambda: Bucket(DECISIONS_A_SECOND, DECISIONS_AT_ONCE))
     _unlogged: int = 0
+    _leaving: bool = False  # the spine goes down
 
     def __attrs_post_init__(self) -> None:
         self._link = Link(self.reactor, self._hello, self._word, self._hangs)
@@ -98,12 +100,25 @@ class Umbilical:
         if UMBILICAL not in self.services.specs:
             argv = self.argv or _program()
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
-            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=self._link.lend, limits=limits)
+            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=partial(self._link.lend, self.bounds.umbilical_hello), limits=limits)
         if UMBILICAL not in self.engine.instances:
             self.engine.add(UMBILICAL, MACHINES["tenant"], seq=self.stored_seq(UMBILICAL))
-        self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
+        self._want()
         if self._beating is None:
             self._beating = self.reactor.call_later(BEAT_S * self.patience, self._beat)
+
+    def _want(self) -> None:
+        if not self._leaving:  # or the spine would wait for it to end again
+            self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
+
+    def stepped(self, instance: Instance, *, leaving: bool) -> None:
+        """Follow the engine: a forwarder that is wanted is started again when it has been stopped.
+
+        An earlier boot had one, too; what is left of its machine was perhaps on its way to rest when this boot wanted it, and heard nothing.
+        """
+        self._leaving = leaving
+        if instance.name == UMBILICAL and instance.now is tenant.S.STOPPED and UMBILICAL in self.services.specs:
+            self._want()
 
     def prepare_tenant(self) -> str:
         """Make the directory where the AI's server will listen, empty, and return it; `RefusedError` if that cannot be done.
@@ -148,6 +163,7 @@ class Umbilical:
         except OSError as error:
             if listener is not None:
                 listener.close()
+            _remove(path)
             raise RefusedError(f"the AI's socket {path} cannot be made: {error}") from error
         self._doors[name] = _Door(name, path, listener)
 
@@ -168,8 +184,7 @@ class Umbilical:
         if door is None:
             return
         door.listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(door.path)
+        _remove(door.path)
         self._link.send({"op": "revoke", "name": name})
 
     def tenant(self, state: str, why: str = "", group: str = "", retry_s: float = 5.0) -> None:
@@ -259,6 +274,13 @@ def _program() -> tuple[str, ...]:
     """Return how to start this program as the forwarder. Frozen without PyInstaller's hooks, it has no `sys.frozen`: its name tells."""
     interpreted = os.path.basename(sys.executable).startswith("python")
     return (sys.executable, "-m", "bay0", FORWARDER) if interpreted else (sys.executable, FORWARDER)
+
+
+def _remove(path: str) -> None:
+    """Remove a door's socket, and its directory if it is empty then: who still has that mounted must not find the next door in it."""
+    for remove, each in ((os.unlink, path), (os.rmdir, os.path.dirname(path))):
+        with contextlib.suppress(OSError):
+            remove(each)
 
 
 def _make_directory(path: str) -> None:

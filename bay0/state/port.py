@@ -375,7 +375,8 @@ class StatePort:
     def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         if self._in_flight:  # their answers come first: what was refused must not be written after all
             yield self.link.waiting("hello", self.bounds.commit)
-        numbers = list(self.memory)
+        promised = {n for n, waiter in self._waiters.items() if waiter.promised}  # never sent, and refused in a moment
+        numbers = [n for n in self.memory if n not in promised]
         steps = self._rows(numbers[: self._that_fit(numbers)])
         if steps and self._current:  # else the database may be an older program's, or lack this boot
             yield self.link.waiting("stage", self.bounds.commit, steps=steps)

@@ -85,6 +85,19 @@ def a_restart_is_overtaken(world: World, moment: float) -> None:
     world.run(60)
 
 
+def it_is_started_as_the_spine_goes_down(world: World, moment: float) -> None:
+    """The promise of its start is on its way to the disk; a persona takes its time."""
+    _ready(world, PLAY)
+    world.ask_ai("stop")
+    world.run(3)
+    world.disk.latency_s, world.podman.full = 0.15, True
+    world.ask_ai("configure", model=None)
+    world.ask_ai("start")
+    world.run(moment / 10)
+    world.stop()
+    world.run(60)
+
+
 def it_is_configured_and_the_power_goes(world: World, moment: float) -> None:
     _ready(world)
     world.disk.latency_s = 0.15
@@ -121,11 +134,11 @@ def nothing_of_it_moves_a_persona(world: World, moment: float) -> None:
     _ready(world, WORK, PLAY)
     world.settle()
     before = len([step for step in world.checks.steps.values() if step.kind == "persona"])
-    for vice in ("cold", "wrong", "closed"):
-        setattr(world.ai, vice, True)
+    for owner, vice in ((world.ai, "cold"), (world.ai, "wrong"), (world.grants, "closed")):
+        setattr(owner, vice, True)
         world.ask_ai("restart")
         world.run(10 * moment)
-        world.ai.mend()
+        setattr(owner, vice, False)
     for verb, error in (("rm", "conmon"), ("run", "internal"), ("rm", "internal"), ("run", "hang"), ("rm", "hang")):
         world.podman.vices.append(Vice(verb, error, at=int(10 * moment) % 3, end="kill", about=CONTAINER))
         world.ask_ai("restart")
@@ -173,6 +186,7 @@ def its_image_is_gone(world: World, moment: float) -> None:
 
 AI_STORIES: tuple[Story, ...] = (
     its_start_is_cut_short, it_takes_each_boot_down, it_ends_again_and_again, verbs_follow_each_other, a_restart_is_overtaken,
-    it_is_configured_and_the_power_goes, the_governor_has_it, its_container_ends_as_something_is_asked, nothing_of_it_moves_a_persona,
-    no_forwarder_answers, its_image_is_gone, the_kernel_does_not_confirm_it,
+    it_is_started_as_the_spine_goes_down, it_is_configured_and_the_power_goes, the_governor_has_it,
+    its_container_ends_as_something_is_asked, nothing_of_it_moves_a_persona, no_forwarder_answers, its_image_is_gone,
+    the_kernel_does_not_confirm_it,
 )  # fmt: skip

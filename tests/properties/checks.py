@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from aichecks import AiChecks
 from attrs import asdict, define, field
 from broken import hold
+from grantchecks import GrantChecks
+from podman import options_of
 
 from bay0 import containers, manifest, names, personas, reconcile
 from bay0.machines import MACHINES, boot, persona, server, storage, tenant
@@ -111,9 +113,10 @@ class Checks:
     complete: bool = False
     count: dict[str, int] = field(factory=lambda: defaultdict(int))
     ai: AiChecks = field(init=False)
+    grants: GrantChecks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ai = AiChecks(self.world)
+        self.ai, self.grants = AiChecks(self.world), GrantChecks(self.world)
 
     # ---- while it runs
 
@@ -127,6 +130,7 @@ class Checks:
         self.expected = {name: instance.now.value for name, instance in engine.instances.items()}
         self.began, self.leaving, self.complete = world.now, None, False
         self.ai.booted()
+        self.grants.booted()
         self.count["boots"] += 1
 
     def proposed(self, step: Step, row: Row) -> None:
@@ -141,6 +145,7 @@ class Checks:
             self.attempts.pop(step.machine, None)
         known = self.expected.get(step.machine)
         hold(known in (None, step.source), f"{step.machine} leaves {step.source}, it was in {known}")
+        self.grants.proposed(step)
         if step.kind == "persona":
             self._proposed_of_persona(step, row)
         elif step.kind == "server":
@@ -230,6 +235,8 @@ class Checks:
             hold(self.world.spine.state.stored is not None and stages.reconciled, "containers are removed in a boot that could not read its database")
             strangers = [name for name in argv[argv.index("--") + 1 :] if names.from_podman(name) is None]
             hold(not strangers, f"{strangers} are not ours to remove")
+        elif argv[1] == "run":
+            self.grants.podman_runs(options_of(argv))
 
     def effect(self, instance: Instance, effect: Enum, token: int) -> None:
         verdict = self.verdicts.get((self.world.boot_id, token))
@@ -264,6 +271,7 @@ class Checks:
         self._in_time()
         self._personas_are_what_they_say()
         self.ai.turned()
+        self.grants.turned()
         for asked in world.asked:
             hold(asked.answers or world.now - asked.at < _bound(asked), f"{asked.method} {asked.params} got no answer in {_bound(asked):g} s")
         world.asked[:] = [asked for asked in world.asked if not asked.answers]
@@ -499,6 +507,7 @@ class Checks:
         busy = [i.name for i in live.values() if i.definition.spec(i.now).busy is not None or i.pending is not None]
         hold(not busy, f"{busy} are still busy")
         self._containers_are(live)
+        self.grants.settled()
         processes = sorted(p.name for p in world.processes)
         tenants = sorted(i.name for i in live.values() if i.definition.kind == "tenant" and i.now is tenant.S.RUNNING)
         hold(processes == tenants, f"processes {processes}, running are {tenants}")

@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from grants import Mounted
 
 from bay0.effects.spawn import Ending, Result
 from bay0.personas import GROUP
+from bay0.umbilicalplaces import IN_PERSONA
 
 if TYPE_CHECKING:
     from world import World
@@ -65,6 +67,7 @@ class Container:
     external: bool = False  # only its name is taken: the list does not show it
     deaf: bool = False  # ignores TERM
     parent: str = "/personas"
+    door: Mounted | None = None  # what it has at /run/ai
 
 
 @frozen
@@ -98,6 +101,10 @@ def _argv(words: list[str]) -> tuple[str, dict[str, list[str]], list[str]]:
         key, _, value = rest.pop(0).partition("=")
         options.setdefault(key[2:], []).append(value)
     return verb, options, rest[1:]
+
+
+def options_of(words: list[str]) -> dict[str, list[str]]:
+    return _argv(words)[1]
 
 
 @define(eq=False)
@@ -348,7 +355,8 @@ class Podman:
             return _error(f"{image}: image not known")
         if self.damage == "layer":
             return _error(DAMAGES["layer"])
-        sources = [part.removeprefix("source=") for mount in options.get("mount", ()) for part in mount.split(",") if part.startswith("source=")]
+        mounts = [dict(part.partition("=")[::2] for part in mount.split(",")) for mount in options.get("mount", ())]
+        sources = [mount["source"] for mount in mounts]
         for source in sources:
             if not os.path.exists(source):
                 return _error(f"statfs {source}: no such file or directory")
@@ -359,7 +367,8 @@ class Podman:
             return _error(f'the container name "{name}" is already in use: that name is already in use')
         labels = dict(each.split("=", 1) for each in options.get("label", ()))
         self._write()
-        made = command.made = self._make(name, labels, image, sources[0] if sources else "")
+        home, way = ([m["source"] for m in mounts if (m["destination"] == IN_PERSONA) is ours] for ours in (False, True))
+        made = command.made = self._make(name, labels, image, home[0] if home else "")
         made.parent = options["cgroup-parent"][0]
         made.excused = command.told
         yield STEP_S
@@ -367,6 +376,7 @@ class Podman:
             return _error("no such container")
         if not all(os.path.exists(source) for source in sources):  # taken away since: it slept, and was given up long ago
             return _error("crun: mount: No such file or directory: OCI runtime attempted to invoke a command that was not found")
+        made.door = Mounted(way[0]) if way and made.parent == GROUP else None
         self._begin(made)
         yield START_S
         if made.state == "created":

@@ -116,12 +116,27 @@ def a_promise_to_a_wedged_disk(world: World, moment: float) -> None:
 def one_write_fails_near_a_promise(world: World, moment: float) -> None:
     world.boot()
     world.run(3)
-    world.be(IDLE)  # so that one of the promises is followed by a pruning
+    for name in (WORK, PLAY, IDLE):
+        world.be(name)  # so that one of the promises is followed by a pruning
     world.disk.fail_once, world.disk.fail_skips = "full", int(moment / 0.3)
     world.start(WORK)
     world.run(1)
     world.start(PLAY)
     world.run(1)
+
+
+def a_promise_is_asked_for_as_the_disk_is_closed(world: World, moment: float) -> None:
+    """Who is told that nothing was changed finds nothing changed."""
+    world.boot()
+    world.run(3)
+    world.be(IDLE)
+    world.ask_ai("stop")
+    world.run(3)
+    world.disk.latency_s = 0.15
+    world.stop()
+    world.run(moment / 2)
+    world.verb("start", IDLE)
+    world.run(60)
 
 
 def podman_gives_no_answer(world: World, moment: float) -> None:
@@ -393,5 +408,6 @@ PERSONA_STORIES: tuple[Story, ...] = (
 STORIES: tuple[Story, ...] = (
     stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,
-    a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, podman_gives_no_answer, a_cut_while_personas_run,
+    a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, a_promise_is_asked_for_as_the_disk_is_closed,
+    podman_gives_no_answer, a_cut_while_personas_run,
 )  # fmt: skip

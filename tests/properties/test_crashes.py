@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from aistories import AI_STORIES
 from conftest import Size
+from grantstories import GRANT_STORIES
 from scenario import LIFE, live, recover
 from stories import MOMENTS, PERSONA_STORIES, STORIES, Story
 from world import World
@@ -84,6 +85,15 @@ def test_at_whatever_moment_it_happens_to_a_persona_all_is_well_in_the_end(story
 @pytest.mark.parametrize("story", AI_STORIES, ids=lambda story: story.__name__)
 def test_at_whatever_moment_it_happens_to_the_ai_all_is_well_in_the_end(story: Story, size: Size) -> None:
     for count, moment in enumerate(MOMENTS[:: 2 * size.stride]):
+        with World() as world:
+            story(world, moment)
+            world.cut(KEPT[count % 3])
+            _fine(world)
+
+
+@pytest.mark.parametrize("story", GRANT_STORIES, ids=lambda story: story.__name__)
+def test_at_whatever_moment_it_happens_to_a_way_to_the_ai_all_is_well_in_the_end(story: Story, size: Size) -> None:
+    for count, moment in enumerate(MOMENTS[:: 3 * size.stride]):
         with World() as world:
             story(world, moment)
             world.cut(KEPT[count % 3])

@@ -9,6 +9,7 @@ import pytest
 from ai import AI, LEVERS, TROUBLES
 from attrs import evolve
 from broken import Broken
+from grants import WAYS
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -154,7 +155,7 @@ class Life(RuleBasedStateMachine):
         self.world.stage_fault = stage
 
     @on
-    @rule(index=st.integers(0, 1))
+    @rule(index=st.integers(0, 2))
     def tenant_dies(self, index: int) -> None:
         self.world.end_process(index)
 
@@ -209,10 +210,10 @@ class Life(RuleBasedStateMachine):
     @complete
     @rule(
         name=PERSONA, restart=st.sampled_from(("no", "on-failure", "always")), retries=st.integers(0, 2), autostart=st.booleans(),
-        home=st.sampled_from(("", "/home/x")),
+        home=st.sampled_from(("", "/home/x")), ai=st.booleans(),
     )  # fmt: skip
-    def create(self, name: str, restart: str, retries: int, autostart: bool, home: str) -> None:
-        wire = {"image": IMAGE, "restart": restart, "retries": retries, "autostart": autostart, "home": home}
+    def create(self, name: str, restart: str, retries: int, autostart: bool, *, home: str, ai: bool) -> None:
+        wire = {"image": IMAGE, "restart": restart, "retries": retries, "autostart": autostart, "home": home, "ai": ai}
         self.world.call("persona.create", name=name, manifest=wire)
 
     @complete
@@ -275,7 +276,24 @@ class Life(RuleBasedStateMachine):
     @rule(trouble=st.sampled_from(TROUBLES), there=st.booleans())
     def ai_has_trouble(self, trouble: str, there: bool) -> None:
         setattr(self.world.ai, trouble, there)
-        self.world.ai.answered_again()
+
+    # ---- the way to it
+
+    @on
+    @rule(name=PERSONA, ai=st.booleans(), seconds=st.sampled_from((0.0, 0.4, 2.0)))
+    def grant_anew(self, name: str, ai: bool, seconds: float) -> None:
+        self.world.begin_with(name, ai=ai)
+        self.world.run(seconds)
+
+    @on
+    @rule(how=st.sampled_from(("dies", "lies")), seconds=st.sampled_from((0.0, 0.1, 1.0)))
+    def forwarder_ends(self, how: str, seconds: float) -> None:
+        getattr(self.world.grants, how)()
+        self.world.run(seconds)
+
+    @rule(vice=st.sampled_from(WAYS), there=st.booleans())
+    def way_has_trouble(self, vice: str, there: bool) -> None:
+        setattr(self.world.grants, vice, there)
 
     @on
     @rule(number=st.integers(1, 3), nacked=st.booleans())

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 from ai import LEVERS, TROUBLES
 from conftest import Size
+from grants import WAYS
 from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from test_life import CALLED, COMMANDS, Life
 from world import PERSONAS
@@ -36,6 +37,7 @@ def vice(dice: Random) -> Vice:
 def of_people(life: Life, dice: Random) -> Acts:
     name, some = dice.choice(PERSONAS), dice.random() < 0.5
     manifest = (dice.choice(("no", "on-failure", "always")), dice.randint(0, 2))
+    home, ai = dice.choice(("", "/home/x")), dice.random() < 0.5
     return [
         (4, lambda: life.world.start(name)),
         (3, lambda: life.ask(name, dice.choice(("start", "stop", "pause", "resume", "remove")), some)),
@@ -44,7 +46,7 @@ def of_people(life: Life, dice: Random) -> Acts:
         (3, lambda: life.focus(name, some)),
         (1, lambda: life.converge(name)),
         (1, lambda: life.remove_image(dice.choice((IMAGE, AI_IMAGE)))),
-        (1, lambda: life.create(name, *manifest, some, dice.choice(("", "/home/x"))) if life.world.state_of_boot is boot.S.COMPLETE else None),
+        (1, lambda: life.create(name, *manifest, some, home=home, ai=ai) if life.world.state_of_boot is boot.S.COMPLETE else None),
         (1, lambda: life.ask_to_stop(dice.choice(("poweroff", "reboot")), dice.choice((0.0, 0.3, 60.0)))),
     ]
 
@@ -56,6 +58,14 @@ def of_ai(life: Life, dice: Random) -> Acts:
         (2, lambda: life.configure_ai(autostart, model)),
         (2, lambda: life.governor_acts(dice.choice(LEVERS), dice.choice((0.0, 0.4, 2.0)))),
         (2, lambda: life.ai_has_trouble(dice.choice(TROUBLES), dice.random() < 0.6)),
+    ]
+
+
+def of_ways(life: Life, dice: Random) -> Acts:
+    return [
+        (3, lambda: life.grant_anew(dice.choice(PERSONAS), dice.random() < 0.6, dice.choice((0.0, 0.4, 2.0)))),
+        (2, lambda: life.forwarder_ends(dice.choice(("dies", "lies")), dice.choice((0.0, 0.1, 1.0)))),
+        (2, lambda: life.way_has_trouble(dice.choice(WAYS), dice.random() < 0.5)),
     ]
 
 
@@ -119,7 +129,7 @@ def one_life(seed: int) -> Counter[str]:
         life.deliver(dice.choice(("lived in", "lived in", "new")), dice.choice((0.001, 0.001, 0.15)))
         for _ in range(dice.randint(3, ACTS_MAX)):
             acts = of_podman(life, dice) + (of_the_disk(life, dice) if dice.random() < 0.5 else [])
-            for kind in (of_people, of_ai, of_containers, of_time_and_power) if world.on else (of_power_off,):
+            for kind in (of_people, of_ai, of_ways, of_containers, of_time_and_power) if world.on else (of_power_off,):
                 acts += kind(life, dice)
             dice.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
         life.end()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import aistories
+import grantstories
 import pytest
 import stories
 from attrs import evolve
@@ -21,7 +23,7 @@ from test_enumeration import ONCE, SMALL, UNKNOWN, is_over, prepare
 from test_enumeration import recover as recovered
 from world import World
 
-from bay0 import flow, nackverbs, names, reconcile
+from bay0 import flow, nackverbs, names, reconcile, umbilicalport
 from bay0.audit import Audit
 from bay0.clearing import Cleared, Clearing
 from bay0.duties import BootStages
@@ -40,6 +42,8 @@ from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
 from bay0.tenantverbs import TenantVerbs
+from bay0.umbilicallink import Link
+from bay0.umbilicalport import Umbilical
 
 STRIDE = 4  # of the crash points of a life
 MOMENTS = (0.05, 0.3, 0.6, 1.4, 2.5)  # seconds; see stories.py
@@ -80,6 +84,7 @@ def hunts(first: list[Hunt]) -> Iterator[Hunt]:
     yield from at_moments(*STORIES)
     yield from at_moments(*PERSONA_STORIES)
     yield from at_moments(*aistories.AI_STORIES)
+    yield from at_moments(*grantstories.GRANT_STORIES)
     yield from RECONCILES
     with World() as world:
         live(world)
@@ -560,6 +565,88 @@ def the_end_of_the_ai_is_not_noticed(patch: Patch) -> None:
 @likely(aistories.the_kernel_does_not_confirm_it)
 def the_envelope_of_the_ai_is_not_read_back(patch: Patch) -> None:
     patch.setattr(Servers, "_compared", lambda *_: ("", 7))
+
+
+# ---- the ways to the AI
+
+
+@likely(grantstories.a_manifest_is_edited)
+def a_door_is_not_closed_at_a_stop(patch: Patch) -> None:
+    _without(patch, Personas, "_leaves")
+
+
+@likely(grantstories.a_manifest_is_edited)
+def one_that_was_not_granted_the_ai_gets_a_door(patch: Patch) -> None:
+    spec = Personas._spec
+
+    def generous(self: Personas, instance: Any, name: Any, config: Any) -> Any:
+        return spec(self, instance, name, evolve(config, manifest=evolve(config.manifest, ai=True)))
+
+    patch.setattr(Personas, "_spec", generous)
+
+
+@likely(grantstories.a_manifest_is_edited)
+def two_personas_share_a_door(patch: Patch) -> None:
+    prepare = Umbilical.prepare
+
+    def thrifty(self: Umbilical, name: str) -> str:
+        other = next((door for each, door in self._doors.items() if each not in ("console", name)), None)
+        if other is not None:
+            self._doors[name] = evolve(other, name=name)
+        return prepare(self, name) if other is None else other.path.rpartition("/")[0]
+
+    patch.setattr(Umbilical, "prepare", thrifty)
+
+
+@likely(grantstories.a_forwarder_ends_as_doors_open_and_close)
+def doors_are_not_handed_to_the_next_forwarder(patch: Patch) -> None:
+    hello = Umbilical._hello
+
+    def forgetful(self: Umbilical, message: Any) -> None:
+        first, doors = not self.pid, self._doors
+        self._doors = doors if first else {}
+        hello(self, message)
+        self._doors = doors
+
+    patch.setattr(Umbilical, "_hello", forgetful)
+
+
+@likely(grantstories.a_forwarder_ends_as_doors_open_and_close)
+def the_forwarder_does_not_hear_of_a_door_that_is_closed(patch: Patch) -> None:
+    send = Link.send
+    patch.setattr(Link, "send", lambda self, message, *rest: None if message["op"] == "revoke" else send(self, message, *rest))
+
+
+@likely(grantstories.a_start_is_overtaken)
+def a_start_that_was_overtaken_opens_a_door(patch: Patch) -> None:
+    as_long_as = flow.as_long_as
+
+    def heedless(sequence: Any) -> Any:
+        value = None
+        while True:
+            try:
+                waitable = sequence.send(value)
+            except StopIteration as end:
+                return end.value
+            value = None if waitable is flow.at_once else (yield waitable)
+
+    patch.setattr(flow, "as_long_as", lambda true, sequence: as_long_as(true, heedless(sequence)))
+
+
+@likely(grantstories.a_boot_finds_the_forwarder_of_an_earlier_one)
+def a_forwarder_whose_machine_was_on_its_way_to_rest_is_not_started(patch: Patch) -> None:
+    _without(patch, Umbilical, "stepped")
+
+
+@likely(grantstories.a_forwarder_hangs)
+def a_forwarder_that_never_speaks_is_waited_for(patch: Patch) -> None:
+    lend = Link.lend
+    patch.setattr(Link, "lend", lambda self, _bound_s: lend(self, 1e6))
+
+
+@likely(grantstories.one_that_outlives_its_container_does_not_find_the_next_door)
+def the_next_door_is_in_the_old_directory(patch: Patch) -> None:
+    patch.setattr(umbilicalport, "_remove", lambda path: os.path.exists(path) and os.unlink(path))
 
 
 

@@ -25,6 +25,7 @@ from ai import AI, Ai
 from attrs import define, field
 from checks import Checks
 from disk import DEVICE, Crash, Disk, Files, PowerOff, WorkerDied
+from grants import Grants
 from houses import Homes
 from kernel import Kernel, SimWatch
 from podman import ARCHIVE, IMAGE, Podman
@@ -51,8 +52,8 @@ TURNS_MAX = 20_000  # in one call of `run`: more is a loop that time does not en
 CONSOLE, EXEC = "sys://console", "sys://exec"
 WORK, PLAY, IDLE = PERSONAS = ("p://work", "p://play", "p://idle")
 MANIFESTS: dict[str, dict[str, Any]] = {
-    WORK: {"image": IMAGE, "home": "/home/work", "restart": "on-failure", "retries": 2, "stop_s": 1},
-    PLAY: {"image": IMAGE, "home": "/root", "restart": "always", "retries": 1, "stop_s": 3, "autostart": True},
+    WORK: {"image": IMAGE, "home": "/home/work", "restart": "on-failure", "retries": 2, "stop_s": 1, "ai": True},
+    PLAY: {"image": IMAGE, "home": "/root", "restart": "always", "retries": 1, "stop_s": 3, "autostart": True, "ai": True},
     IDLE: {"image": IMAGE},
 }
 WORKER_OPS = (
@@ -279,12 +280,14 @@ class SimSpawner:
         result = Result(Ending.TIMED_OUT if hangs else Ending.EXITED, -15 if hangs else 0, "", "", 0, 0.0)
         self.world.spine.reactor.call_later(deadline_s if hangs else 0.01, lambda: done(result))
 
-    def start(self, name: str, _argv: Any, on_exit: Callable[[int], None], **_options: Any) -> SimProcess:
+    def start(self, name: str, _argv: Any, on_exit: Callable[[int], None], keep: int | None = None, **_options: Any) -> SimProcess:
         if self.world.spawn_fails:
             raise SpawnError("posix_spawn: Resource temporarily unavailable")
         self.world.seam("before start")
         process = SimProcess(self.world, name, on_exit)
         self.world.processes.append(process)
+        if keep is not None:
+            self.world.grants.process_starts(process, keep)
         return process
 
 
@@ -346,6 +349,7 @@ class World:
         self.homes = Homes(os.path.join(self.disk.folder, "homes"))
         self.podman = Podman(self, os.path.join(self.disk.folder, "containers"), os.path.join(self.folder, "exits"))
         self.ai = Ai(self)
+        self.grants = Grants(self)
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.patch = pytest.MonkeyPatch()
@@ -400,6 +404,7 @@ class World:
         setattr_(bay0.personas, "write_config", lambda _files: None)
         self.kernel.install(self.patch)
         self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))
+        self.grants.install(setattr_)
         init = bay0.init
         setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self), turn_s=self.turn_s))
         setattr_(init, "Spawner", lambda *_: SimSpawner(self))
@@ -564,6 +569,7 @@ class World:
         for end in (link._current, link._abandoned) if link is not None else ():
             if end is not None:
                 end.peer.close()
+        self.grants.power_cut()
         if self.spine is not None:
             self.spine.reactor._selector.real.close()
         self.spine = None
@@ -575,6 +581,7 @@ class World:
         for each in self.workers:
             if each.alive:
                 each.pump()
+        self.grants.pump()
 
     # ---- what happens to the disk
 
@@ -605,6 +612,7 @@ class World:
         self.stage_fault = None
         self.podman.mend()
         self.ai.mend()
+        self.grants.closed = self.grants.deaf = False
         self.kernel.freeze_lag_s = 0.01
         self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
         self.worker_dies_at = None
@@ -652,6 +660,16 @@ class World:
     def start(self, name: str) -> Asked:
         """An operator starts a persona that is there or is made for it."""
         self.be(name)
+        return self.verb("start", name)
+
+    def begin_with(self, name: str, **changes: Any) -> Asked:
+        """An operator edits a manifest: the persona is stopped, removed, made anew with `changes`, and started."""
+        self.verb("stop", name)
+        for _ in range(40):
+            if self.on and self.state_of(name) not in (None, persona.S.ABSENT):
+                self.run(0.1)
+                self.verb("remove", name)
+        self.be(name, **changes)
         return self.verb("start", name)
 
     def verb(self, verb: str, name: str, **params: Any) -> Asked:
@@ -731,4 +749,6 @@ class World:
         while self.on and self.now < end:
             self.run(5)
             if self.on and self.checks.well():
-                return
+                self.run(1)  # what a disk that came late brings is begun a moment later
+                if self.on and self.checks.well():
+                    return

@@ -113,7 +113,7 @@ def test_the_first_door_starts_the_forwarder_and_a_granted_persona_is_answered(r
     line = spine.log.of("umbilical decision")[0]
     assert (line["name"], line["verdict"], line["status"], line["pid"]) == ("p://work", "served", 200, os.getpid())
     spine.umbilical.revoke("p://work")
-    assert not os.path.exists(door)
+    assert not os.path.exists(directory)
     spine.until(lambda: "p://work" not in spine.answer(spine.umbilical.facts)[2], "its door is closed")
     spine.umbilical.revoke("p://work")
 
@@ -129,6 +129,17 @@ def test_a_door_that_was_prepared_lets_nobody_in_before_it_is_granted(run: str) 
     spine.umbilical.grant("p://work", 0, "/personas/libpod-aa")
     spine.until(waits.done, "it is told")
     assert waits.result().code == "not_you"
+
+
+@in_child
+def test_who_still_has_an_old_door_mounted_does_not_find_the_next_one(run: str) -> None:
+    spine = Spine(run)
+    mounted = os.open(spine.umbilical.prepare("p://work"), os.O_PATH)
+    assert os.path.exists(f"/proc/self/fd/{mounted}/ai.sock")
+    spine.umbilical.revoke("p://work")
+    directory = spine.umbilical.prepare("p://work")
+    assert os.listdir(directory) == ["ai.sock"]
+    assert not os.path.exists(f"/proc/self/fd/{mounted}/ai.sock")
 
 
 @in_child
@@ -237,7 +248,7 @@ class Played:
         self.words: list[Any] = []
         self.hung: list[str] = []
         self.link = Link(self.clock.reactor, self.hellos.append, self._word, self.hung.append)
-        self.peer = self.link.lend()
+        self.peer = self.link.lend(30)
         self.peer.settimeout(5)
 
     def _word(self, message: dict[str, Any]) -> None:
@@ -298,6 +309,20 @@ def test_a_question_that_may_take_its_time_ends_nobody(played: Played) -> None:
     played.link.ask("drain", 10, lambda *answer: answers.append(answer), hangs=False)
     played.clock.wait(11)
     assert (answers[0][0], played.hung) == (False, [])
+
+
+def test_a_forwarder_that_never_says_hello_is_ended_and_one_that_did_is_not() -> None:
+    with descriptors_kept():
+        silent = Played()
+        silent.clock.wait(31)
+        assert (silent.hung, silent.link.there) == (["it has not said hello in 30 s"], False)
+        silent.peer.close()
+        silent.peer = silent.link.lend(30)
+        silent.say(op="hello", pid=5, uid=990)
+        silent.clock.wait(31)
+        assert (len(silent.hung), silent.link.there) == (1, True)
+        silent.close()
+        silent.clock.reactor._selector.close()
 
 
 def test_without_a_forwarder_a_question_is_answered_within_its_bound(played: Played) -> None:
