@@ -180,6 +180,11 @@ def a_failure_after_the_commit_is_told_as_a_failure_of_the_commit(patch: Patch) 
     patch.setattr(worker, "contextlib", SimpleNamespace(suppress=lambda *_: contextlib.nullcontext()))  # around the pruning
 
 
+@likely(stories.a_sync_fails_and_memory_shows_what_was_lost)
+def a_new_worker_believes_the_cache(patch: Patch) -> None:
+    _without(patch, db, "_forget_cached")
+
+
 @mutant
 def a_migration_and_its_version_are_two_transactions(patch: Patch) -> None:
     def split(seam: Any = db.no_seam) -> int:
