@@ -38,6 +38,7 @@ EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
+NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
 HEADER = 100  # bytes of a SQLite header
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
@@ -252,7 +253,23 @@ def forced() -> Iterator[None]:
     try:
         yield
     finally:
-        database.execute_sql("PRAGMA synchronous=NORMAL")
+        with contextlib.suppress(DatabaseError):  # what became of the transaction is known; to sync too much is no harm
+            database.execute_sql("PRAGMA synchronous=NORMAL")
+
+
+@contextlib.contextmanager
+def transaction() -> Iterator[None]:
+    """All or nothing. `StorageError("unsure")`: it was written, then its sync failed, and which of the two a later worker finds is open."""
+    written = False
+    try:
+        with database.atomic("IMMEDIATE"):
+            yield
+            written = True
+    except DatabaseError as error:
+        code, why = _meaning(_cause(error))
+        if written and code not in NOT_TAKEN:
+            raise StorageError("unsure", why) from error
+        raise
 
 
 def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) -> int:
@@ -263,7 +280,7 @@ def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) ->
     new = 0
     with translated(), forced() if full else contextlib.nullcontext():
         seam("before begin")
-        with database.atomic("IMMEDIATE"):
+        with transaction():
             for step in sorted(steps, key=lambda row: (row["boot_id"], row["n"])):
                 new += _put(step)
                 seam("between rows")

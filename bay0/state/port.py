@@ -16,7 +16,7 @@ from bay0 import flow
 from bay0.errors import RefusedError, SpawnError
 from bay0.machines.engine import Acceptance, Engine, Instance, Step
 from bay0.machines.storage import E, Effect, S
-from bay0.state.link import FAULT, GONE, TIMED_OUT, Answer, Launch, WorkerLink
+from bay0.state.link import FAULT, GONE, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -29,7 +29,7 @@ STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
 LAZY_FLUSH_S = 1.0
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
-_EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
+_EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, UNSURE: E.FAULT, GONE: E.FAULT}
 _MEND_THEMSELVES = ("full", "unwritable", "busy", "unmountable")
 
 
@@ -201,7 +201,7 @@ class StatePort:
             return Acceptance.DURABLE
         if not row.promised:
             return Acceptance.VOLATILE
-        if answer.code in (TIMED_OUT, GONE):
+        if answer.code in OPEN_ENDED:
             return Acceptance.UNKNOWN
         self._forget([step.n])
         return Acceptance.REFUSED

@@ -19,7 +19,7 @@ import pytest
 
 from bay0.bounds import Bounds
 from bay0.errors import StorageError
-from bay0.state import db, schema
+from bay0.state import db, nack, schema
 
 
 @pytest.fixture
@@ -350,6 +350,25 @@ def test_a_commit_after_a_write_that_failed_does_not_stand_behind_a_hole(
         Path(f"{cut}-wal").write_bytes(log)
     db.open_database(cut)
     assert [row["n"] for row in db.journal(machine="m")] == [1, 3]
+
+
+@pytest.mark.parametrize(("text", "code"), [("disk I/O error", "unsure"), ("database or disk is full", "full")])
+def test_of_a_commit_that_failed_when_it_had_been_written_nobody_is_told_that_it_was_not_kept(
+    opened: str, monkeypatch: pytest.MonkeyPatch, text: str, code: str
+) -> None:
+    commit = db.database.commit
+
+    def failing() -> None:
+        commit()
+        raise peewee.OperationalError(text)
+
+    monkeypatch.setattr(db.database, "commit", failing)
+    with pytest.raises(StorageError) as error:
+        db.commit([step(1)], full=True)
+    assert error.value.code == code
+    with pytest.raises(StorageError) as error:
+        nack.put("sha256:" + 64 * "a", "", 1, "b1")
+    assert error.value.code == code
 
 
 def test_a_promised_commit_is_synchronous_and_the_next_one_is_not(opened: str) -> None:

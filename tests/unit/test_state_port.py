@@ -239,6 +239,16 @@ def test_a_promise_the_worker_died_over_is_unknown_too(healthy: Bench) -> None:
     assert healthy.effects == ["one end"]
 
 
+def test_a_promise_whose_sync_failed_is_unknown_too_since_it_may_be_there(healthy: Bench) -> None:
+    healthy.send(E.STORE)
+    healthy.serve(failing={"commit": "unsure"})
+    assert healthy.one.now is S.ENDING
+    assert healthy.effects == ["one end"]
+    assert "did not say whether it kept this" in str(healthy.answers[0])
+    assert "one" in [step.machine for step in healthy.port.memory.values()], "it is written again, under its number"
+    assert healthy.worker.killed
+
+
 def test_a_promise_the_disk_declined_changes_nothing_and_is_not_kept_for_later(healthy: Bench) -> None:
     healthy.send(E.STORE)
     healthy.serve(failing={"commit": "full"})
