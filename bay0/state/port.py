@@ -27,6 +27,7 @@ CHUNK = 100  # steps in one packet, unless they are so large that fewer fit
 CHUNK_BYTES = 100_000
 STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
+UNSYNCED_MAX = 200  # steps committed without a sync; then one is made
 LAZY_FLUSH_S = 1.0
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
 _EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, UNSURE: E.FAULT, GONE: E.FAULT}
@@ -61,6 +62,7 @@ class StatePort:
     dirty: str | None = None
     stored: list[dict[str, Any]] | None = None
     memory: dict[int, Step] = field(factory=dict)
+    unsynced: dict[int, Step] = field(factory=dict)  # committed, and the next worker may find that the disk could not write them after all
     lost: int = 0
     room: dict[str, int] | None = None  # on the disk at the last probe, see the worker
     found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
@@ -161,12 +163,12 @@ class StatePort:
         if not sent:
             return
         self._in_flight.update(sent)
-        full = any(self._waiters[n].promised for n in sent if n in self._waiters)
+        full = len(self.unsynced) >= UNSYNCED_MAX or any(self._waiters[n].promised for n in sent if n in self._waiters)
 
         def answered(answer: Answer) -> None:
             self._in_flight.clear()
             if answer.ok:
-                self._forget(sent)
+                self._committed(sent, full=full)
             self._answer(sent, answer)
             if answer.ok and self.healthy:
                 self._send_some()
@@ -191,6 +193,11 @@ class StatePort:
 
     def _rows(self, numbers: list[int]) -> list[dict[str, Any]]:
         return [asdict(self.memory[n]) for n in numbers if n in self.memory]
+
+    def _committed(self, numbers: list[int], *, full: bool) -> None:
+        """Forget what is on the platter, and with it everything before it; hold on to what is not."""
+        self.unsynced = {} if full else self.unsynced | {n: self.memory[n] for n in numbers if n in self.memory}
+        self._forget(numbers)
 
     def _forget(self, numbers: list[int]) -> None:
         for n in numbers:
@@ -357,6 +364,8 @@ class StatePort:
         return None
 
     def _flush_memory(self) -> flow.Flow[Answer | None]:
+        """Write out what no sync has vouched for, in order; what is there is skipped."""
+        self.memory, self.unsynced = dict(sorted((self.unsynced | self.memory).items())), {}
         sent = list(self.memory)
         left = sent
         while left:

@@ -137,11 +137,13 @@ def _the_disk_keeps_promises_again(world: World, number: int) -> None:
 def a_sync_fails_and_memory_shows_what_was_lost(world: World, moment: float) -> None:
     _lived_in(world, PLAY)
     world.be(IDLE)
-    world.disk.sync_loses, world.disk.sync_skips = LOSES[int(10 * moment) % 4], int(moment)
+    world.disk.sync_loses, world.disk.sync_skips = LOSES[int(10 * moment) % 4], int(moment) % 3
     for verb in ("start", "stop", "start"):
         world.verb(verb, IDLE)
         world.run(0.3 + moment / 3)
-    world.nack(1)
+    for number in (1, 3):
+        world.nack(number)
+        world.run(moment / 3)
     _the_disk_keeps_promises_again(world, 2)
     hold(world.disk.sync_failures > 0, "no sync failed")
 

@@ -14,7 +14,7 @@ from bay0.machines.engine import Engine, Step
 from bay0.machines.storage import E as Storage
 from bay0.machines.storage import S as Health
 from bay0.state import link, port, worker
-from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, StatePort
+from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, UNSYNCED_MAX, StatePort
 
 BOOT = {"boot_id": "b1", "version": "0.1.0", "kernel": "6.18", "started_wall": 1}
 FINE: dict[str, Any] = {
@@ -349,6 +349,45 @@ def test_steps_taken_while_the_flush_is_under_way_are_not_lost(healthy: Bench) -
     healthy.serve()
     assert number in healthy.journaled()
     assert healthy.port.memory == {}
+
+
+def test_what_was_committed_without_a_sync_is_written_again_by_the_next_worker_in_its_place(healthy: Bench) -> None:
+    """The disk may have failed to write it after all, and later steps would stand in the journal behind a gap."""
+    healthy.serve()
+    before = healthy.one.seq
+    healthy.send(E.WORK)
+    healthy.serve()
+    number = healthy.one.committed.n if healthy.one.committed else 0
+    assert (healthy.one.seq, healthy.port.memory) == (before + 1, {})
+    healthy.worker.die()
+    healthy.clock.wait(1)
+    healthy.serve()
+    assert number in healthy.journaled("stage")
+    assert healthy.journaled("stage") == sorted(healthy.journaled("stage"))
+
+
+def test_what_a_sync_has_vouched_for_is_not_written_again(healthy: Bench) -> None:
+    healthy.clock.wait(LAZY_FLUSH_S + 0.1)
+    healthy.serve()
+    assert healthy.port.unsynced != {}, "storage's own step is no promise"
+    healthy.send(E.STORE)
+    healthy.serve()
+    promised = healthy.one.committed.n if healthy.one.committed else 0
+    healthy.worker.die()
+    healthy.clock.wait(1)
+    healthy.serve()
+    assert min(healthy.journaled("stage")) > promised
+
+
+def test_now_and_then_a_sync_vouches_for_what_nobody_was_promised(healthy: Bench) -> None:
+    for _ in range(UNSYNCED_MAX):
+        healthy.send(E.WORK)
+        healthy.serve()
+        healthy.send(E.CONVERGE)
+        healthy.serve()
+    commits = [request["full"] for request in healthy.worker.seen if request["op"] == "commit"]
+    assert any(commits)
+    assert len(healthy.port.unsynced) <= UNSYNCED_MAX
 
 
 def test_a_flush_that_fails_keeps_the_memory(healthy: Bench) -> None:
