@@ -33,8 +33,9 @@ from bay0.state.schema import (
 
 Row = dict[str, Any]
 Seam = Callable[[str], None]
-PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
-EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"), ("wal_autocheckpoint", "0"))
+EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "wal_autocheckpoint": 0}
+LOG_LONG = 4 << 20  # bytes
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
@@ -278,6 +279,7 @@ def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) ->
     Idempotent by (boot_id, n), so a commit whose answer was lost can simply be sent again. Returns how many were new.
     """
     new = 0
+    trim()
     with translated(), forced() if full else contextlib.nullcontext():
         seam("before begin")
         with transaction():
@@ -350,6 +352,17 @@ def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Se
             BootRow.ordinal.desc(), JournalRow.n.desc()
         ).limit(limit).dicts()
         return list(rows)[::-1]
+
+
+def trim() -> None:
+    """Move a long log into the database.
+
+    Before a commit, and not by SQLite in one: that would say nothing of a sync that failed, the only one to be told of what was not written
+    (wal_autocheckpoint; sqlite3WalDefaultHook), and what is promised next would stand behind the hole.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.getsize(f"{database.database}-wal") > LOG_LONG:
+            checkpoint()
 
 
 def checkpoint() -> bool:

@@ -27,6 +27,7 @@ def put(digest: str, why: str, at: int, boot_id: str) -> bool:
     """Add a digest; tell whether it is new. One that is there keeps its first reason. On the platter when it returns."""
     parse(digest)
     db.require_open()
+    db.trim()
     with db.translated(), db.forced(), db.transaction():
         row = {"digest": digest, "why": why, "at": at, "boot_id": boot_id}
         return bool(NackRow.insert(**row).on_conflict_ignore().as_rowcount().execute())
@@ -36,6 +37,7 @@ def drop(digest: str) -> bool:
     """Remove a digest; tell whether it was there. On the platter when it returns."""
     parse(digest)
     db.require_open()
+    db.trim()
     with db.translated(), db.forced(), db.transaction():
         return bool(NackRow.delete().where(NackRow.digest == digest).execute())
 

@@ -8,9 +8,10 @@ from typing import Any
 from broken import hold
 from pagecache import LOSES
 from podman import Vice
-from world import IDLE, MANIFESTS, PLAY, WORK, World
+from world import IDLE, LOG_LONG, MANIFESTS, PLAY, WORK, World
 
 from bay0.machines import persona
+from bay0.state import db
 
 WORK_CONTAINER = "p__work"
 Story = Callable[[World, float], None]
@@ -157,6 +158,20 @@ def what_was_not_promised_is_lost_before_a_promise(world: World, moment: float) 
     world.disk.writeback(LOSES[int(10 * moment) % 4])
     if moment > 1.6:
         world.kill_worker()  # who might have been told
+    world.nack(1)
+    _the_disk_keeps_promises_again(world, 2)
+
+
+def what_was_lost_is_told_to_who_moves_a_long_log(world: World, moment: float) -> None:
+    _lived_in(world, PLAY, IDLE)
+    world.verb("stop", PLAY)
+    world.run(moment / 2)
+    world.disk.writeback(LOSES[int(10 * moment) % 3])
+    world.patch.setattr(db, "LOG_LONG", 0)
+    world.verb("stop", IDLE)
+    world.run(0.002)
+    world.patch.setattr(db, "LOG_LONG", LOG_LONG)
+    world.run(moment / 2)
     world.nack(1)
     _the_disk_keeps_promises_again(world, 2)
 
@@ -431,5 +446,5 @@ STORIES: tuple[Story, ...] = (
     stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,
     a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, a_sync_fails_and_memory_shows_what_was_lost,
-    what_was_not_promised_is_lost_before_a_promise, podman_gives_no_answer, a_cut_while_personas_run,
+    what_was_not_promised_is_lost_before_a_promise, what_was_lost_is_told_to_who_moves_a_long_log, podman_gives_no_answer, a_cut_while_personas_run,
 )  # fmt: skip

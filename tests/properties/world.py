@@ -46,6 +46,7 @@ from bay0.state.schema import MIGRATIONS, VERSION, database
 
 FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
 PRUNE_EVERY = 3  # commits; in life it is hundreds
+LOG_LONG = 800_000  # bytes; in life it is megabytes
 ALL = 1_000_000  # seams
 TURNS_MAX = 20_000  # in one call of `run`: more is a loop that time does not end
 CONSOLE, EXEC = "sys://console", "sys://exec"
@@ -309,6 +310,7 @@ class Asked:
     at: float
     boot_id: str
     answers: list[Any] = field(factory=list)
+    before: bool | None = None  # what was known of a digest when it was asked about
 
     @property
     def refused(self) -> bool:
@@ -382,6 +384,7 @@ class World:
         for module in (db, worker):
             setattr_(module, "VERSION", VERSION)
         setattr_(db, "MIGRATIONS", MIGRATIONS)
+        setattr_(db, "LOG_LONG", LOG_LONG)
         setattr_(db, "os", Calls(self.disk))
         setattr_(worker, "DATABASE", self.disk.path)
         setattr_(worker, "ALIVE", os.path.join(self.disk.folder, "alive"))
