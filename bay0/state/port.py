@@ -366,8 +366,7 @@ class StatePort:
     def _flush_memory(self) -> flow.Flow[Answer | None]:
         """Write out what no sync has vouched for, in order; what is there is skipped."""
         self.memory, self.unsynced = dict(sorted((self.unsynced | self.memory).items())), {}
-        sent = list(self.memory)
-        left = sent
+        left = sent = list(self.memory)
         while left:
             fit = self._that_fit(left)
             staged: Answer = yield self.link.waiting("stage", self.bounds.commit, steps=self._rows(left[:fit]))
@@ -384,6 +383,7 @@ class StatePort:
     def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         if self._in_flight:  # their answers come first: what was refused must not be written after all
             yield self.link.waiting("hello", self.bounds.commit)
+        self._answer(list(self._waiters), Answer(code=FAULT, why="storage is being closed"))
         numbers = list(self.memory)
         steps = self._rows(numbers[: self._that_fit(numbers)])
         if steps and self._current:  # else the database may be an older program's, or lack this boot

@@ -390,6 +390,19 @@ def test_now_and_then_a_sync_vouches_for_what_nobody_was_promised(healthy: Bench
     assert len(healthy.port.unsynced) <= UNSYNCED_MAX
 
 
+def test_a_promise_that_waits_as_storage_is_closed_is_refused_and_not_written_all_the_same(healthy: Bench) -> None:
+    two = healthy.engine.add("two", small())
+    close = lambda instance, _step: healthy.engine.send("storage:b1", Storage.CLOSE) if instance is healthy.one else None
+    healthy.engine.watchers.append(close)
+    healthy.send(E.WORK)
+    healthy.send(E.STORE, "two")
+    promised = two.pending.n if two.pending else 0
+    healthy.serve()
+    assert healthy.health is Health.CLOSED
+    assert "nothing was changed" in str(healthy.answers[-1])
+    assert promised not in healthy.journaled() + healthy.journaled("stage")
+
+
 def test_a_flush_that_fails_keeps_the_memory(healthy: Bench) -> None:
     healthy.wedge()
     kept = set(healthy.port.memory)
