@@ -6,7 +6,7 @@ Theory of operation: *commit, then memory, then effect* (docs/ARCHITECTURE.md, r
  3. The answer DURABLE or VOLATILE moves memory; `before_state_change` refuses a step that is not the committed one.
  4. Entering a busy state arms its deadline and starts its effect. The outcome comes back as an event carrying the step's number;
     an outcome with another number is late and dropped.
-A promised step whose commit timed out is UNKNOWN: it is taken in memory, its effect is not run, CONVERGE follows.
+A promised step whose commit timed out, or failed at its very end, is UNKNOWN: it is taken in memory, its effect is not run, CONVERGE follows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Acceptance(Enum):
 
     DURABLE = "durable"
     VOLATILE = "volatile"
-    UNKNOWN = "unknown"  # a promised step whose commit gave no answer
+    UNKNOWN = "unknown"  # a promised step whose commit gave no answer, or failed when it had been written
     REFUSED = "refused"  # a promised step that the disk definitely did not take
 
 
@@ -306,7 +306,7 @@ class Engine:
             n=step.n, after_ms=took, kept=accepted.value,
         )  # fmt: skip
         if accepted is Acceptance.UNKNOWN:
-            instance.queue.appendleft(Order(instance.definition.event(CONVERGE), "its commit timed out"))
+            instance.queue.appendleft(Order(instance.definition.event(CONVERGE), "nobody knows whether it was kept"))
             _answer(order, RefusedError("storage did not say whether it kept this; it is being converged to stopped"))
         else:
             self._enter(instance, step, row.dest)

@@ -33,8 +33,9 @@ from bay0.state.schema import (
 
 Row = dict[str, Any]
 Seam = Callable[[str], None]
-PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"))
-EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"), ("wal_autocheckpoint", "0"))
+EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "wal_autocheckpoint": 0}
+LOG_LONG = 4 << 20  # bytes
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 # Built once: a step is the one thing that is written all the time, and making its SQL anew took longer than SQLite does.
 PUT_JOURNAL = f"INSERT OR IGNORE INTO journal ({', '.join(JOURNAL_FIELDS)}) VALUES ({', '.join('?' * len(JOURNAL_FIELDS))})"  # noqa: S608 - our schema's names
@@ -45,6 +46,7 @@ ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name
 WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our schema's names
 MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
+NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
 HEADER = 100  # bytes of a SQLite header
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
@@ -259,7 +261,23 @@ def forced() -> Iterator[None]:
     try:
         yield
     finally:
-        database.execute_sql("PRAGMA synchronous=NORMAL")
+        with contextlib.suppress(DatabaseError):  # what became of the transaction is known; to sync too much is no harm
+            database.execute_sql("PRAGMA synchronous=NORMAL")
+
+
+@contextlib.contextmanager
+def transaction() -> Iterator[None]:
+    """All or nothing. `StorageError("unsure")`: it was written, then its sync failed, and which of the two a later worker finds is open."""
+    written = False
+    try:
+        with database.atomic("IMMEDIATE"):
+            yield
+            written = True
+    except DatabaseError as error:
+        code, why = _meaning(_cause(error))
+        if written and code not in NOT_TAKEN:
+            raise StorageError("unsure", why) from error
+        raise
 
 
 def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) -> int:
@@ -268,9 +286,10 @@ def commit(steps: Sequence[Row], *, full: bool = False, seam: Seam = no_seam) ->
     Idempotent by (boot_id, n), so a commit whose answer was lost can simply be sent again. Returns how many were new.
     """
     new = 0
+    trim()
     with translated(), forced() if full else contextlib.nullcontext():
         seam("before begin")
-        with database.atomic("IMMEDIATE"):
+        with transaction():
             for step in sorted(steps, key=lambda row: (row["boot_id"], row["n"])):
                 new += _put(step)
                 seam("between rows")
@@ -329,6 +348,17 @@ def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Se
             BootRow.ordinal.desc(), JournalRow.n.desc()
         ).limit(limit).dicts()
         return list(rows)[::-1]
+
+
+def trim() -> None:
+    """Move a long log into the database.
+
+    Before a commit, and not by SQLite in one: that would say nothing of a sync that failed, the only one to be told of what was not written
+    (wal_autocheckpoint; sqlite3WalDefaultHook), and what is promised next would stand behind the hole.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.getsize(f"{database.database}-wal") > LOG_LONG:
+            checkpoint()
 
 
 def checkpoint() -> bool:

@@ -28,7 +28,8 @@ BACK_OFF_S = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
 CALM_S = 60.0
 PACKET_MAX = 256 << 10
 REQUEST_MAX = 160 << 10  # bytes the worker reads at once (its PACKET_MAX; a test compares them)
-TIMED_OUT, GONE, FAULT = "timed_out", "gone", "fault"
+TIMED_OUT, GONE, FAULT, UNSURE = "timed_out", "gone", "fault", "unsure"
+OPEN_ENDED = (TIMED_OUT, GONE, UNSURE)  # whether it was done is not known
 
 
 class WorkerProcess(Protocol):

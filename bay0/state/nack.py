@@ -18,7 +18,7 @@ from typing import Any
 
 from bay0.digests import parse
 from bay0.state import db
-from bay0.state.schema import NackRow, database
+from bay0.state.schema import NackRow
 
 PAGE = 60  # rows in one answer: with every `why` as long as may be they fit into a packet
 
@@ -27,7 +27,8 @@ def put(digest: str, why: str, at: int, boot_id: str) -> bool:
     """Add a digest; tell whether it is new. One that is there keeps its first reason. On the platter when it returns."""
     parse(digest)
     db.require_open()
-    with db.translated(), db.forced(), database.atomic("IMMEDIATE"):
+    db.trim()
+    with db.translated(), db.forced(), db.transaction():
         row = {"digest": digest, "why": why, "at": at, "boot_id": boot_id}
         return bool(NackRow.insert(**row).on_conflict_ignore().as_rowcount().execute())
 
@@ -36,7 +37,8 @@ def drop(digest: str) -> bool:
     """Remove a digest; tell whether it was there. On the platter when it returns."""
     parse(digest)
     db.require_open()
-    with db.translated(), db.forced(), database.atomic("IMMEDIATE"):
+    db.trim()
+    with db.translated(), db.forced(), db.transaction():
         return bool(NackRow.delete().where(NackRow.digest == digest).execute())
 
 

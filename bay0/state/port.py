@@ -16,7 +16,7 @@ from bay0 import flow
 from bay0.errors import RefusedError, SpawnError
 from bay0.machines.engine import Acceptance, Engine, Instance, Step
 from bay0.machines.storage import E, Effect, S
-from bay0.state.link import FAULT, GONE, TIMED_OUT, Answer, Launch, WorkerLink
+from bay0.state.link import FAULT, GONE, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -27,9 +27,10 @@ CHUNK = 20  # steps in one packet, unless they are so large that fewer fit; thei
 CHUNK_BYTES = 100_000
 STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
+UNSYNCED_MAX = 200  # steps committed without a sync; then one is made
 LAZY_FLUSH_S = 1.0
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
-_EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, GONE: E.FAULT}
+_EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, UNSURE: E.FAULT, GONE: E.FAULT}
 _MEND_THEMSELVES = ("full", "unwritable", "busy", "unmountable")
 
 
@@ -61,6 +62,7 @@ class StatePort:
     dirty: str | None = None
     stored: list[dict[str, Any]] | None = None
     memory: dict[int, Step] = field(factory=dict)
+    unsynced: dict[int, Step] = field(factory=dict)  # committed, and the next worker may find that the disk could not write them after all
     lost: int = 0
     room: dict[str, int] | None = None  # on the disk at the last probe, see the worker
     found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
@@ -161,12 +163,12 @@ class StatePort:
         if not sent:
             return
         self._in_flight.update(sent)
-        full = any(self._waiters[n].promised for n in sent if n in self._waiters)
+        full = len(self.unsynced) >= UNSYNCED_MAX or any(self._waiters[n].promised for n in sent if n in self._waiters)
 
         def answered(answer: Answer) -> None:
             self._in_flight.clear()
             if answer.ok:
-                self._forget(sent)
+                self._committed(sent, full=full)
             self._answer(sent, answer)
             if answer.ok and self.healthy:
                 self._send_some()
@@ -192,6 +194,11 @@ class StatePort:
     def _rows(self, numbers: list[int]) -> list[dict[str, Any]]:
         return [asdict(self.memory[n]) for n in numbers if n in self.memory]
 
+    def _committed(self, numbers: list[int], *, full: bool) -> None:
+        """Forget what is on the platter, and with it everything before it; hold on to what is not."""
+        self.unsynced = {} if full else self.unsynced | {n: self.memory[n] for n in numbers if n in self.memory}
+        self._forget(numbers)
+
     def _forget(self, numbers: list[int]) -> None:
         for n in numbers:
             self.memory.pop(n, None)
@@ -201,7 +208,7 @@ class StatePort:
             return Acceptance.DURABLE
         if not row.promised:
             return Acceptance.VOLATILE
-        if answer.code in (TIMED_OUT, GONE):
+        if answer.code in OPEN_ENDED:
             return Acceptance.UNKNOWN
         self._forget([step.n])
         return Acceptance.REFUSED
@@ -357,8 +364,9 @@ class StatePort:
         return None
 
     def _flush_memory(self) -> flow.Flow[Answer | None]:
-        sent = list(self.memory)
-        left = sent
+        """Write out what no sync has vouched for, in order; what is there is skipped."""
+        self.memory, self.unsynced = dict(sorted((self.unsynced | self.memory).items())), {}
+        left = sent = list(self.memory)
         while left:
             fit = self._that_fit(left)
             staged: Answer = yield self.link.waiting("stage", self.bounds.commit, steps=self._rows(left[:fit]))
@@ -375,8 +383,8 @@ class StatePort:
     def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         if self._in_flight:  # their answers come first: what was refused must not be written after all
             yield self.link.waiting("hello", self.bounds.commit)
-        promised = {n for n, waiter in self._waiters.items() if waiter.promised}  # never sent, and refused in a moment
-        numbers = [n for n in self.memory if n not in promised]
+        self._answer(list(self._waiters), Answer(code=FAULT, why="storage is being closed"))
+        numbers = list(self.memory)
         steps = self._rows(numbers[: self._that_fit(numbers)])
         if steps and self._current:  # else the database may be an older program's, or lack this boot
             yield self.link.waiting("stage", self.bounds.commit, steps=steps)

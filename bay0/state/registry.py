@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bay0 import flow
 from bay0.digests import parse
 from bay0.errors import RefusedError
-from bay0.state.link import GONE, TIMED_OUT, Answer
+from bay0.state.link import OPEN_ENDED, Answer
 
 if TYPE_CHECKING:
     from bay0.state.port import StatePort
@@ -54,7 +54,7 @@ def write_nack_registry(
             if answer.value:
                 port.append_genesis([f"{port.boot['boot_id']} NACK {verb}: {digest} {why}".rstrip()])
             done(bool(answer.value))
-        elif answer.code in (TIMED_OUT, GONE):
+        elif answer.code in OPEN_ENDED:
             done(RefusedError("storage did not say whether it kept this; say it again when `bay0 storage` is durable, that does no harm"))
         else:
             done(RefusedError(f"the disk did not take it ({answer.why}); nothing was changed"))

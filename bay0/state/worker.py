@@ -56,7 +56,7 @@ def _commit(steps: list[dict[str, Any]], full: bool) -> int:  # noqa: FBT001 - a
     Such a worker is replaced; the steps come back in order, in the flush of the next one or before the close of this one.
     """
     if _failed:
-        raise StorageError(_failed[0].code, f"an earlier commit failed: {_failed[0]}")
+        raise StorageError("fault" if _failed[0].code == "unsure" else _failed[0].code, f"an earlier commit failed: {_failed[0]}")
     try:
         new = db.commit(steps, full=full)
     except StorageError as error:

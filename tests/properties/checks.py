@@ -187,6 +187,8 @@ class Checks:
     def asked_for(self, asked: Asked) -> None:
         name = asked.params.get("name", "")
         self.ai.asked_for(asked)
+        if asked.method.startswith("nack."):
+            asked.before = self.nacks.get(asked.params["digest"])
         if asked.method in ("nack.add", "nack.remove") and self.nacks.get(asked.params["digest"]) is not (asked.method == "nack.add"):
             self.nacks[asked.params["digest"]] = None
         if asked.method == "persona.create":
@@ -202,6 +204,8 @@ class Checks:
         hold(self.world.now - asked.at < _bound(asked), f"{asked.method} was answered after {self.world.now - asked.at:.1f} s")
         if isinstance(result, Exception):
             self.count["refusals"] += 1
+            if asked.method.startswith("nack.") and "nothing was changed" in str(result) and not self._others(asked):
+                self.nacks[asked.params["digest"]] = asked.before
             return
         self.count["answers"] += 1
         if asked.method.startswith("nack."):
@@ -222,11 +226,14 @@ class Checks:
             hold(not self.world.homes.left(name) or name in self.world.homes.kept, f"the home of {name} was told to be empty")
 
     def _nack_answered(self, asked: Asked, result: dict[str, Any]) -> None:
-        digest = asked.params["digest"]
-        others = [each for each in self.world.asked if each is not asked and not each.answers and each.params.get("digest") == digest]
-        if not others:  # else the last of them decides
-            self.nacks[digest] = result["nacked"]
+        if not self._others(asked):  # else the last of them decides
+            self.nacks[asked.params["digest"]] = result["nacked"]
             self.count["nacks"] += 1
+
+    def _others(self, asked: Asked) -> list[Asked]:
+        """Return who asks about the same digest and waits."""
+        digest = asked.params["digest"]
+        return [each for each in self.world.asked if each is not asked and not each.answers and each.params.get("digest") == digest]
 
     def podman_called(self, argv: list[str]) -> None:
         """Nothing is removed before the stored personas are known, and never anything of somebody else."""

@@ -3,6 +3,7 @@
 What survives a power cut is modelled by bytes: SQLite appends to its write-ahead log and syncs it only at a FULL commit or a checkpoint. `synced` is
 what was on the platter then; a cut keeps any prefix of what was written since, torn frames included (docs/ARCHITECTURE.md, facts, "Power cuts").
 Which statements sync is read from `PRAGMA synchronous` itself, so that code which turns syncing off is believed.
+What was written and could not be brought to the platter is shown all the same (pagecache.py).
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from typing import Any
 
 import peewee
 from attrs import define, field
+from pagecache import Files, PageCache
 
 from bay0.errors import StorageError
 from bay0.state.schema import database
 
 SUFFIXES = ("", "-wal", "-journal")
 WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")
+LOG = "-wal"
 DEVICE = "/dev/vda"
 FULL = 2  # PRAGMA synchronous
-Files = dict[str, bytes]
 
 
 class Crash(BaseException):
@@ -51,12 +53,15 @@ class Disk:
     damaged: bool = False
     fail_once: str | None = None
     fail_skips: int = 0  # writes that go well before that one
+    sync_loses: str | None = None  # the next sync fails, and does not write these (pagecache.LOSES)
+    sync_skips: int = 0  # syncs that go well before that one
+    sync_failures: int = 0  # how many there were
     latency_s: float = 0.001
     mounted: bool = False
     unplugged: bool = False  # pulled out while mounted: what is open on it is dead
     quiet: bool = False  # unwinding after a crash
     dying: BaseException | None = None  # what ended the process: nothing that it still tries on its way out happens
-    synced: Files = field(factory=dict)
+    pages: PageCache = field(factory=PageCache)
 
     @property
     def path(self) -> str:
@@ -83,12 +88,17 @@ class Disk:
                 os.unlink(self.path + suffix)
 
     def sync(self) -> None:
-        """Everything written is on the platter now."""
-        self.synced = self.read()
+        """Everything written is on the platter now, but for what could not be."""
+        self.pages.written(self.read())
+
+    def power_cut(self, files: Files) -> None:
+        """Memory is gone; these are left."""
+        self.write(files)
+        self.pages.power_cut(files)
 
     def after_cut(self, kept: float) -> Files:
         """Return the files after a power cut that let the fraction `kept` of the unsynced bytes through."""
-        now, old = self.read(), self.synced
+        now, old = self.pages.below(self.read()), self.pages.platter
         if now.get("", b"") != old.get("", b""):
             return now  # it is being created, or checkpointed: SQLite syncs those itself
         new, before = now.get("-wal", b""), old.get("-wal", b"")
@@ -115,6 +125,8 @@ class Disk:
 
         def watched_execute(sql: str, params: Any = None) -> Any:
             self._before(sql)
+            if "checkpoint" in sql:
+                self._flush()
             result = execute_sql(sql, params)
             if (sql.startswith("PRAGMA") and "=" in sql) or "checkpoint" in sql:
                 self._after(checkpointed="checkpoint" in sql)
@@ -126,6 +138,8 @@ class Disk:
             self._before("COMMIT")
             level = self._level()
             result = commit()
+            if level >= FULL:
+                self._flush()
             self._after(checkpointed=level >= FULL, level=level)
             self._seam("after COMMIT")
             return result
@@ -173,11 +187,63 @@ class Disk:
     def _after(self, *, checkpointed: bool, level: int | None = None) -> None:
         if self.quiet or self.wedged:  # what a wedged disk was told never reached it
             return
-        files = self.read()
+        files, old = self.read(), self.pages.platter
         if (self._level() if level is None else level) == 0:
-            self.synced = {**files, "-wal": self.synced.get("-wal", b"")[: len(files.get("-wal", b""))]}
-        elif checkpointed or files.get("") != self.synced.get(""):
-            self.synced = files
+            self.pages.platter = {**files, "-wal": old.get("-wal", b"")[: len(files.get("-wal", b""))]}
+        elif checkpointed or files.get("") != old.get(""):
+            self.pages.written(files)
+
+    # ---- syncs that fail
+
+    def _flush(self) -> None:
+        """Stand before a sync of the log: it may fail, or tell of a write that failed before."""
+        if self.quiet or self.wedged:
+            return
+        if self._sync_fails():
+            raise peewee.OperationalError("disk I/O error")
+
+    def _sync_fails(self) -> bool:
+        told, self.pages.untold = self.pages.untold, False
+        if self.sync_loses is None or self.sync_skips:
+            self.sync_skips = max(0, self.sync_skips - 1)
+            return told
+        loses, self.sync_loses = self.sync_loses, None
+        self.pages.fail(self.read(), LOG, loses)
+        self.sync_failures += 1
+        return True
+
+    def writeback(self, loses: str) -> None:
+        """The kernel writes the log by itself, as it does every few seconds, and fails: the next sync says so."""
+        if not self.wedged and self.dying is None and self.pages.fail(self.read(), LOG, loses):
+            self.pages.untold = True
+            self.sync_failures += 1
+
+    def fdatasync(self, fd: int) -> None:
+        """Stand in for the call on one of the database's files."""
+        name = self._name_of(fd)
+        if self.dying is not None:
+            raise self.dying
+        self._seam("before fdatasync")
+        if self.unplugged or not self.present or (not self.wedged and self._sync_fails()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if not self.wedged:
+            self.pages.write_one(self.read(), name)
+
+    def posix_fadvise(self, fd: int, offset: int, length: int, advice: int) -> None:
+        """Stand in for the call on one of the database's files."""
+        assert (offset, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        self._let_go(self._name_of(fd))
+
+    def _name_of(self, fd: int) -> str:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        assert path.startswith(self.path), f"{path} is not the database's"
+        return path.removeprefix(self.path)
+
+    def _let_go(self, name: str) -> None:
+        shown = self.pages.let_go(self.read(), name)
+        if shown is not None:
+            with open(self.path + name, "wb") as file:
+                file.write(shown)
 
     def plain_write(self) -> None:
         """Stand before a write that is not SQLite's."""
@@ -204,6 +270,9 @@ class Disk:
         if self.unplugged:
             self.lose_open_files()
             self.unplugged = False
+            for suffix in SUFFIXES:  # of a filesystem that is mounted anew nothing is in memory
+                self._let_go(suffix)
+            self.pages.untold = False
         self.mounted = True
         return DEVICE
 
@@ -231,6 +300,16 @@ class Disk:
             with open(target + suffix, "wb") as file:
                 file.write(data)
         return target
+
+
+@define(eq=False)
+class Calls:
+    """Stands in for `os` in `bay0.state.db`."""
+
+    disk: Disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.disk if name in ("fdatasync", "posix_fadvise") else os, name)
 
 
 def _common(one: bytes, other: bytes) -> int:

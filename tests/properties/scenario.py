@@ -25,6 +25,10 @@ def _stop_work(world: World) -> None:
     world.verb("stop", WORK)
 
 
+def _fail_a_sync(world: World) -> None:
+    world.disk.sync_loses = "first"
+
+
 def wait(seconds: float) -> Act:
     return lambda world: world.run(seconds)
 
@@ -45,6 +49,10 @@ LIFE: Sequence[Act] = (
     lambda w: w.verb("resume", WORK),
     lambda w: w.ask_ai("configure", model=w.ai.models[0]),
     wait(4),  # a probe
+    _fail_a_sync,
+    lambda w: w.nack(3),
+    wait(2),
+    lambda w: w.nack(4),
     lambda w: w.call("suspend", reason="lid"),
     wait(1),
     _wedge,

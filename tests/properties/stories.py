@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from broken import hold
+from pagecache import LOSES
 from podman import Vice
-from world import IDLE, MANIFESTS, PLAY, WORK, World
+from world import IDLE, LOG_LONG, MANIFESTS, PLAY, WORK, World
 
 from bay0.machines import persona
+from bay0.state import db
 
 WORK_CONTAINER = "p__work"
 Story = Callable[[World, float], None]
@@ -137,6 +139,56 @@ def a_promise_is_asked_for_as_the_disk_is_closed(world: World, moment: float) ->
     world.run(moment / 2)
     world.verb("start", IDLE)
     world.run(60)
+
+
+def _the_disk_keeps_promises_again(world: World, number: int) -> None:
+    """A new worker has the disk, and what it acknowledges is not behind a hole: the cut that follows every story looks."""
+    world.run(40)
+    asked = world.nack(number)
+    world.start(WORK)
+    world.run(3)
+    hold(bool(asked.answers) and not asked.refused, f"the disk is well, and was asked to keep a NACK: {asked.answers}")
+
+
+def a_sync_fails_and_memory_shows_what_was_lost(world: World, moment: float) -> None:
+    _lived_in(world, PLAY)
+    world.be(IDLE)
+    world.disk.sync_loses, world.disk.sync_skips = LOSES[int(10 * moment) % 4], int(moment) % 3
+    for verb in ("start", "stop", "start"):
+        world.verb(verb, IDLE)
+        world.run(0.3 + moment / 3)
+    for number in (1, 3):
+        world.nack(number)
+        world.run(moment / 3)
+    _the_disk_keeps_promises_again(world, 2)
+    hold(world.disk.sync_failures > 0, "no sync failed")
+
+
+def what_was_not_promised_is_lost_before_a_promise(world: World, moment: float) -> None:
+    _lived_in(world, PLAY, IDLE)
+    world.verb("stop", PLAY)
+    world.run(moment / 2)
+    world.verb("stop", IDLE)
+    world.run(moment / 2)
+    world.disk.writeback(LOSES[int(10 * moment) % 4])
+    if moment > 1.6:
+        world.kill_worker()  # who might have been told
+    world.nack(1)
+    _the_disk_keeps_promises_again(world, 2)
+
+
+def what_was_lost_is_told_to_who_moves_a_long_log(world: World, moment: float) -> None:
+    _lived_in(world, PLAY, IDLE)
+    world.verb("stop", PLAY)
+    world.run(moment / 2)
+    world.disk.writeback(LOSES[int(10 * moment) % 3])
+    world.patch.setattr(db, "LOG_LONG", 0)
+    world.verb("stop", IDLE)
+    world.run(0.002)
+    world.patch.setattr(db, "LOG_LONG", LOG_LONG)
+    world.run(moment / 2)
+    world.nack(1)
+    _the_disk_keeps_promises_again(world, 2)
 
 
 def podman_gives_no_answer(world: World, moment: float) -> None:
@@ -409,5 +461,6 @@ STORIES: tuple[Story, ...] = (
     stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,
     a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, a_promise_is_asked_for_as_the_disk_is_closed,
-    podman_gives_no_answer, a_cut_while_personas_run,
+    a_sync_fails_and_memory_shows_what_was_lost, what_was_not_promised_is_lost_before_a_promise,
+    what_was_lost_is_told_to_who_moves_a_long_log, podman_gives_no_answer, a_cut_while_personas_run,
 )  # fmt: skip

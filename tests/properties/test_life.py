@@ -13,6 +13,7 @@ from grants import WAYS
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from pagecache import LOSES
 from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from world import PERSONAS, World
 
@@ -125,6 +126,15 @@ class Life(RuleBasedStateMachine):
     @rule(how=st.sampled_from(("full", "readonly", "fault")), skips=st.integers(0, 9))
     def fail_one_write(self, how: str, skips: int) -> None:
         self.world.disk.fail_once, self.world.disk.fail_skips = how, skips
+
+    @rule(loses=st.sampled_from(LOSES), skips=st.integers(0, 5))
+    def fail_one_sync(self, loses: str, skips: int) -> None:
+        self.world.disk.sync_loses, self.world.disk.sync_skips = loses, skips
+
+    @on
+    @rule(loses=st.sampled_from(LOSES))
+    def kernel_fails_to_write(self, loses: str) -> None:
+        self.world.disk.writeback(loses)
 
     @rule(latency=st.sampled_from((0.001, 0.001, 0.15, 0.6, 3.0)))
     def slow_down(self, latency: float) -> None:

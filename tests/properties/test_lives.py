@@ -13,6 +13,7 @@ import pytest
 from ai import LEVERS, TROUBLES
 from conftest import Size
 from grants import WAYS
+from pagecache import LOSES
 from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from test_life import CALLED, COMMANDS, Life
 from world import PERSONAS
@@ -115,6 +116,8 @@ def of_the_disk(life: Life, dice: Random) -> Acts:
         (2, life.unwedge),
         (1, lambda: life.spoil(dice.choice(("full", "readonly", "damaged")), dice.random() < 0.4)),
         (1, lambda: life.fail_one_write(dice.choice(("full", "readonly", "fault")), dice.randint(0, 9))),
+        (1, lambda: life.fail_one_sync(dice.choice(LOSES), dice.randint(0, 5))),
+        (1, lambda: life.kernel_fails_to_write(dice.choice(LOSES)) if life.world.on else None),
         (1, lambda: life.slow_down(dice.choice((0.001, 0.001, 0.15, 0.6, 3.0)))),
         (1, lambda: life.plug(dice.random() < 0.7)),
     ]

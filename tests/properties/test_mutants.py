@@ -28,6 +28,7 @@ from bay0.audit import Audit
 from bay0.clearing import Cleared, Clearing
 from bay0.duties import BootStages
 from bay0.effects.podman import Outcome, Podman, Verdict
+from bay0.errors import StorageError
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.persona import PERSONA, E, S
 from bay0.machines.server import SERVER
@@ -183,6 +184,33 @@ def what_waits_behind_a_commit_that_failed_counts_as_kept(patch: Patch) -> None:
 @likely(stories.one_write_fails_near_a_promise)
 def a_failure_after_the_commit_is_told_as_a_failure_of_the_commit(patch: Patch) -> None:
     patch.setattr(worker, "contextlib", SimpleNamespace(suppress=lambda *_: contextlib.nullcontext()))  # around the pruning
+
+
+@likely(stories.a_sync_fails_and_memory_shows_what_was_lost, stories.what_was_not_promised_is_lost_before_a_promise)
+def a_new_worker_believes_the_cache(patch: Patch) -> None:
+    _without(patch, db, "_forget_cached")
+
+
+@likely(stories.a_sync_fails_and_memory_shows_what_was_lost)
+def of_a_commit_whose_sync_failed_it_is_said_that_nothing_was_changed(patch: Patch) -> None:
+    patch.setattr(db, "transaction", lambda: database.atomic("IMMEDIATE"))
+
+
+@likely(stories.what_was_not_promised_is_lost_before_a_promise)
+def what_was_committed_without_a_sync_is_forgotten(patch: Patch) -> None:
+    patch.setattr(StatePort, "_committed", lambda self, numbers, full: self._forget(numbers))
+
+
+@likely(stories.what_was_lost_is_told_to_who_moves_a_long_log)
+def who_moves_a_long_log_says_nothing_of_what_was_lost(patch: Patch) -> None:
+    """As SQLite does, when it moves it by itself."""
+    trim = db.trim
+
+    def silent() -> None:
+        with contextlib.suppress(StorageError):
+            trim()
+
+    patch.setattr(db, "trim", silent)
 
 
 @mutant

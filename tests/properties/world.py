@@ -24,7 +24,7 @@ import pytest
 from ai import AI, Ai
 from attrs import define, field
 from checks import Checks
-from disk import DEVICE, Crash, Disk, Files, PowerOff, WorkerDied
+from disk import DEVICE, Calls, Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
 from houses import Homes
 from kernel import Kernel, SimWatch
@@ -47,6 +47,7 @@ from bay0.state.schema import MIGRATIONS, VERSION, database
 
 FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
 PRUNE_EVERY = 3  # commits; in life it is hundreds
+LOG_LONG = 800_000  # bytes; in life it is megabytes
 ALL = 1_000_000  # seams
 TURNS_MAX = 20_000  # in one call of `run`: more is a loop that time does not end
 CONSOLE, EXEC = "sys://console", "sys://exec"
@@ -312,6 +313,7 @@ class Asked:
     at: float
     boot_id: str
     answers: list[Any] = field(factory=list)
+    before: bool | None = None  # what was known of a digest when it was asked about
 
     @property
     def refused(self) -> bool:
@@ -387,6 +389,8 @@ class World:
         for module in (db, worker):
             setattr_(module, "VERSION", VERSION)
         setattr_(db, "MIGRATIONS", MIGRATIONS)
+        setattr_(db, "LOG_LONG", LOG_LONG)
+        setattr_(db, "os", Calls(self.disk))
         setattr_(worker, "DATABASE", self.disk.path)
         setattr_(worker, "ALIVE", os.path.join(self.disk.folder, "alive"))
         setattr_(worker, "GENESIS", os.path.join(self.disk.folder, "genesis.log"))
@@ -543,7 +547,8 @@ class World:
         self.disk.dying = None
         for each in self.workers:
             if each.alive and each.busy is not None and each.stuck and self.half_done != 0:
-                self.left_behind = each.finish_half()
+                half = each.finish_half()
+                self.left_behind = None if half is None else self.disk.pages.below(half)
         files = self.disk.after_cut(self.kept) if self.left_behind is None else self.left_behind
         self.podman.power_cut(self.kept)
         self.kernel.power_cut()
@@ -551,8 +556,7 @@ class World:
         self.checks.lights_out(files)
         self.left_behind, self.crash_at, self.worker_dies_at = None, None, None
         self._stop_everything()
-        self.disk.write(files)
-        self.disk.sync()
+        self.disk.power_cut(files)
         self.disk.mounted = self.disk.unplugged = self.disk.wedged = False
         self.kept = 1.0
 
@@ -609,6 +613,7 @@ class World:
         disk = self.disk
         disk.full = disk.readonly = disk.damaged = False
         disk.fail_once, disk.fail_skips, disk.latency_s = None, 0, 0.001
+        disk.sync_loses, disk.sync_skips = None, 0
         self.stage_fault = None
         self.podman.mend()
         self.ai.mend()

@@ -198,7 +198,7 @@ def test_a_promise_whose_commit_is_unknown_is_taken_without_effect_and_converged
     assert made.journal.moves() == [("idle", "store", "working"), ("working", "converge", "ending")]
     made.journal.answer()
     assert one.now is S.ENDING
-    assert made.journal.steps[-1].why.endswith("its commit timed out")
+    assert made.journal.steps[-1].why.endswith("nobody knows whether it was kept")
 
 
 def test_converging_after_an_unknown_commit_comes_before_what_was_queued() -> None:

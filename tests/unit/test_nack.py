@@ -181,6 +181,12 @@ def test_a_write_without_an_answer_is_neither_a_yes_nor_a_no_and_wedges_storage(
     assert healthy.health.value == "wedged"
 
 
+def test_a_write_whose_sync_failed_is_neither_a_yes_nor_a_no(healthy: Bench) -> None:
+    write_nack_registry(healthy.port, healthy.answers.append, ONE)
+    healthy.serve(failing={"nack_put": "unsure"})
+    assert "did not say whether" in str(healthy.answers[0])
+
+
 def test_a_write_that_the_disk_refuses_is_a_no_and_storage_hears_of_it(healthy: Bench) -> None:
     write_nack_registry(healthy.port, healthy.answers.append, ONE, nacked=False)
     healthy.serve(failing={"nack_drop": "full"})

@@ -19,7 +19,7 @@ import pytest
 
 from bay0.bounds import Bounds
 from bay0.errors import StorageError
-from bay0.state import db, schema
+from bay0.state import db, nack, schema
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def crash(path: str, copy: str) -> None:
 
 def test_a_new_database_has_version_0_and_the_handoffs_pragmas(path: str) -> None:
     assert db.open_database(path) == 0
-    pragmas = {name: db.database.pragma(name) for name in ("locking_mode", "journal_mode", "synchronous", "foreign_keys")}
-    assert pragmas == {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+    pragmas = {name: db.database.pragma(name) for name in ("locking_mode", "journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")}
+    assert pragmas == {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "wal_autocheckpoint": 0}
 
 
 def test_there_is_no_shared_memory_file_and_nobody_else_gets_in(opened: str) -> None:
@@ -350,6 +350,61 @@ def test_a_commit_after_a_write_that_failed_does_not_stand_behind_a_hole(
         Path(f"{cut}-wal").write_bytes(log)
     db.open_database(cut)
     assert [row["n"] for row in db.journal(machine="m")] == [1, 3]
+
+
+@pytest.mark.parametrize(("text", "code"), [("disk I/O error", "unsure"), ("database or disk is full", "full")])
+def test_of_a_commit_that_failed_when_it_had_been_written_nobody_is_told_that_it_was_not_kept(
+    opened: str, monkeypatch: pytest.MonkeyPatch, text: str, code: str
+) -> None:
+    commit = db.database.commit
+
+    def failing() -> None:
+        commit()
+        raise peewee.OperationalError(text)
+
+    monkeypatch.setattr(db.database, "commit", failing)
+    with pytest.raises(StorageError) as error:
+        db.commit([step(1)], full=True)
+    assert error.value.code == code
+    with pytest.raises(StorageError) as error:
+        nack.put("sha256:" + 64 * "a", "", 1, "b1")
+    assert error.value.code == code
+
+
+def test_no_commit_syncs_the_log_without_saying_what_came_of_it(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite moves a long log into the database by itself, and keeps an error of that to itself."""
+    monkeypatch.setattr(db, "trim", lambda: None)
+    before = Path(opened).read_bytes()
+    for n in range(1, 400):
+        db.commit([step(n, config=20_000 * "x")])
+    assert os.path.getsize(f"{opened}-wal") > db.LOG_LONG
+    assert Path(opened).read_bytes() == before
+
+
+def test_a_long_log_is_moved_into_the_database_before_the_next_commit(opened: str) -> None:
+    sizes = []
+    for n in range(1, 400):
+        db.commit([step(n, config=20_000 * "x")])
+        sizes.append(os.path.getsize(f"{opened}-wal"))
+    assert max(sizes) < db.LOG_LONG + 200_000
+    assert sizes[-1] < max(sizes)
+
+
+def test_if_a_long_log_cannot_be_moved_nothing_is_committed_and_that_is_said(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.commit([step(1)])
+    monkeypatch.setattr(db, "LOG_LONG", 0)
+    execute_sql = db.database.execute_sql
+
+    def failing(sql: str, params: Any = None) -> Any:
+        if "checkpoint" in sql:
+            raise peewee.OperationalError("disk I/O error")
+        return execute_sql(sql, params)
+
+    monkeypatch.setattr(db.database, "execute_sql", failing)
+    with pytest.raises(StorageError, match="disk I/O error") as error:
+        db.commit([step(2)], full=True)
+    assert error.value.code == "fault", "it is certain that it was not kept"
+    assert [row["n"] for row in db.journal()] == [1]
 
 
 def test_a_promised_commit_is_synchronous_and_the_next_one_is_not(opened: str) -> None:

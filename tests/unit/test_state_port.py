@@ -14,7 +14,7 @@ from bay0.machines.engine import Engine, Step
 from bay0.machines.storage import E as Storage
 from bay0.machines.storage import S as Health
 from bay0.state import link, port, worker
-from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, StatePort
+from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, UNSYNCED_MAX, StatePort
 
 BOOT = {"boot_id": "b1", "version": "0.1.0", "kernel": "6.18", "started_wall": 1}
 FINE: dict[str, Any] = {
@@ -239,6 +239,16 @@ def test_a_promise_the_worker_died_over_is_unknown_too(healthy: Bench) -> None:
     assert healthy.effects == ["one end"]
 
 
+def test_a_promise_whose_sync_failed_is_unknown_too_since_it_may_be_there(healthy: Bench) -> None:
+    healthy.send(E.STORE)
+    healthy.serve(failing={"commit": "unsure"})
+    assert healthy.one.now is S.ENDING
+    assert healthy.effects == ["one end"]
+    assert "did not say whether it kept this" in str(healthy.answers[0])
+    assert "one" in [step.machine for step in healthy.port.memory.values()], "it is written again, under its number"
+    assert healthy.worker.killed
+
+
 def test_a_promise_the_disk_declined_changes_nothing_and_is_not_kept_for_later(healthy: Bench) -> None:
     healthy.send(E.STORE)
     healthy.serve(failing={"commit": "full"})
@@ -339,6 +349,58 @@ def test_steps_taken_while_the_flush_is_under_way_are_not_lost(healthy: Bench) -
     healthy.serve()
     assert number in healthy.journaled()
     assert healthy.port.memory == {}
+
+
+def test_what_was_committed_without_a_sync_is_written_again_by_the_next_worker_in_its_place(healthy: Bench) -> None:
+    """The disk may have failed to write it after all, and later steps would stand in the journal behind a gap."""
+    healthy.serve()
+    before = healthy.one.seq
+    healthy.send(E.WORK)
+    healthy.serve()
+    number = healthy.one.committed.n if healthy.one.committed else 0
+    assert (healthy.one.seq, healthy.port.memory) == (before + 1, {})
+    healthy.worker.die()
+    healthy.clock.wait(1)
+    healthy.serve()
+    assert number in healthy.journaled("stage")
+    assert healthy.journaled("stage") == sorted(healthy.journaled("stage"))
+
+
+def test_what_a_sync_has_vouched_for_is_not_written_again(healthy: Bench) -> None:
+    healthy.clock.wait(LAZY_FLUSH_S + 0.1)
+    healthy.serve()
+    assert healthy.port.unsynced != {}, "storage's own step is no promise"
+    healthy.send(E.STORE)
+    healthy.serve()
+    promised = healthy.one.committed.n if healthy.one.committed else 0
+    healthy.worker.die()
+    healthy.clock.wait(1)
+    healthy.serve()
+    assert min(healthy.journaled("stage")) > promised
+
+
+def test_now_and_then_a_sync_vouches_for_what_nobody_was_promised(healthy: Bench) -> None:
+    for _ in range(UNSYNCED_MAX):
+        healthy.send(E.WORK)
+        healthy.serve()
+        healthy.send(E.CONVERGE)
+        healthy.serve()
+    commits = [request["full"] for request in healthy.worker.seen if request["op"] == "commit"]
+    assert any(commits)
+    assert len(healthy.port.unsynced) <= UNSYNCED_MAX
+
+
+def test_a_promise_that_waits_as_storage_is_closed_is_refused_and_not_written_all_the_same(healthy: Bench) -> None:
+    two = healthy.engine.add("two", small())
+    close = lambda instance, _step: healthy.engine.send("storage:b1", Storage.CLOSE) if instance is healthy.one else None
+    healthy.engine.watchers.append(close)
+    healthy.send(E.WORK)
+    healthy.send(E.STORE, "two")
+    promised = two.pending.n if two.pending else 0
+    healthy.serve()
+    assert healthy.health is Health.CLOSED
+    assert "nothing was changed" in str(healthy.answers[-1])
+    assert promised not in healthy.journaled() + healthy.journaled("stage")
 
 
 def test_a_flush_that_fails_keeps_the_memory(healthy: Bench) -> None:
