@@ -21,7 +21,7 @@ from broken import hold
 from umbilical import WARM_S
 
 import bay0.umbilicalport
-from bay0 import containers, names
+from bay0 import names, personas, servers
 from bay0.forwarder import MESSAGE_MAX, RUNNING
 from bay0.umbilicalplaces import CONSOLE_NAME, SOCKET
 
@@ -103,15 +103,17 @@ class Grants:
         setattr_(port, "Umbilical", functools.partial(port.Umbilical, run=self.run))
         setattr_(port, "socket", SimpleNamespace(**{**vars(socket), "socket": self._socket}))
         setattr_(port, "mounts", SimpleNamespace(fresh_tmpfs=self._tmpfs))
-        setattr_(containers, "late", SimpleNamespace(UMBILICAL=(), missing=self._unloaded, one_by_one=self._load))
+        for user in (personas, servers):
+            setattr_(user, "late", SimpleNamespace(UMBILICAL=(), one_by_one=self._load))
         if os.geteuid():  # who is not root can give nothing to root
             setattr_(port, "_make_directory", lambda path: os.makedirs(path, exist_ok=True))
 
-    def _unloaded(self, _names: Any) -> bool:
-        return self.world.spine.umbilical is None  # each boot is a new program
-
-    def _load(self, _names: Any, _later: Any, done: Callable[[None], None]) -> None:
-        self.world.later(LOADS_S, lambda: done(None))
+    def _load(self, _names: Any, later: Callable[[Any], Any], done: Callable[[None], None]) -> None:
+        loaded = functools.partial(done, None)
+        if self.world.spine.umbilical is None:  # each boot is a new program
+            self.world.later(LOADS_S, loaded)
+        else:
+            later(loaded)
 
     def _socket(self, *kind: Any) -> Listener:
         made = Listener(*kind)

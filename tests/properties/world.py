@@ -425,7 +425,8 @@ class World:
         setattr_(duties.shield, "unkillable", lambda: None)
         setattr_(duties.shield, "ctrl_alt_del_is_a_signal", lambda: None)
         setattr_(duties.net, "violations", list)
-        setattr_(duties.modules, "wanted", lambda: Wanted((), ()))
+        setattr_(duties.modules, "aliases", lambda: iter(()))
+        setattr_(duties.modules, "wanted", lambda _found: Wanted((), ()))
         setattr_(duties, "socket", SimpleNamespace(sethostname=lambda _name: None))
 
     def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:
