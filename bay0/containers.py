@@ -33,6 +33,7 @@ STUCK_S = (2.0, 5.0, 10.0, 20.0)
 CALM_S = 60.0  # one that lived this long has not failed quickly
 LOOK_S = 0.05  # between two looks at a freeze, or at an end
 LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
+AT_WORK = ("running", "ready")  # states of one that is not to be frozen
 HAUNTED = "podman says it is gone, the kernel says it lives"
 Outcome_ = tuple[Enum, str]
 
@@ -176,9 +177,23 @@ class ContainerPort:
         return live
 
     def _look(self, name: str, live: Live) -> None:
-        """See whether a container that should run still has processes; the kernel's word, not podman's."""
-        if self._live.get(name) is live and not cgroup.populated(live.directory):
+        """See whether a container still has processes, and is as frozen as it is meant to be; the kernel's word, not podman's."""
+        instance = None if self.engine is None else self.engine.instances.get(name)
+        if self._live.get(name) is not live or instance is None:
+            return
+        now = instance.now.value
+        if not cgroup.populated(live.directory):
             self._send(name, "ENDED", f"container {live.container[:12]} has no process left")
+        elif now in AT_WORK and cgroup.frozen(live.directory):
+            self._send(name, "FROZEN", "cgroup.events says so")
+        elif now == "paused" and not cgroup.frozen(live.directory):
+            self._send(name, "THAWED", "cgroup.events says so")
+
+    def look_again(self, instance: Instance) -> None:
+        """Look at one that has come to rest with a container: what happened on the way there was not heard."""
+        live = self._live.get(instance.name)
+        if live is not None and instance.now.value in (*AT_WORK, "paused"):
+            self.reactor.call_soon(partial(self._look, instance.name, live))
 
     def _calm_later(self, name: str, live: Live) -> None:
         """Forget the attempts of one that lives for a while from now on."""

@@ -232,6 +232,7 @@ class Personas(ContainerPort):
         """Follow the engine: start what waits for its rest, freeze again what was frozen before it had to be started anew."""
         if instance.definition.kind != "persona":
             return
+        self.look_again(instance)
         if step.event == E.STOP.value:  # it is not wanted any more
             self._waiting.discard(instance.name)
         if self._waiting:

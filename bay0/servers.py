@@ -277,6 +277,7 @@ class Servers(ContainerPort):
         """Follow the engine: the umbilical hears of every state, and what waits for its rest is started."""
         if instance.definition.kind != "server":
             return
+        self.look_again(instance)
         self._yields = step.event == E.YIELD.value or (self._yields and instance.now not in (S.STOPPED, S.STARTING))
         self.announce(instance, step.why)
         if self.restarts and instance.now is S.STOPPED:

@@ -46,6 +46,8 @@ class E(Enum):
     PAUSED = "paused"
     RESUME = "resume"
     RESUMED = "resumed"
+    FROZEN = "frozen"
+    THAWED = "thawed"
     STOP = "stop"
     GONE = "gone"
     DONE = "done"
@@ -106,6 +108,8 @@ ROWS = (
     Row(S.PAUSED, E.RESUME, S.RESUMING, "asked to resume", desired="running"),
     Row(S.PAUSING, E.RESUME, S.RESUMING, "asked to resume at once", desired="running"),
     Row(S.RESUMING, E.RESUMED, S.RUNNING, "the kernel says it runs again"),
+    Row(S.RUNNING, E.FROZEN, S.RESUMING, "it was frozen, and not by us: thaw it"),
+    Row(S.PAUSED, E.THAWED, S.PAUSING, "it was thawed, and not by us: freeze it"),
     # a polite end
     *(Row(s, E.STOP, S.STOPPING, "asked to stop", desired="stopped") for s in (S.STARTING, *HAS_CONTAINER)),
     Row(S.STOPPING, E.GONE, S.STOPPED, "it has ended, no container is left", tries=Tries.FORGET),
@@ -146,6 +150,8 @@ IGNORED = {
     **cells([s for s in S if s is not S.RUNNING], (E.CALM,), "it does not run"),
     **cells([s for s in S if s is not S.PAUSING], (E.PAUSED,), "a late answer"),
     **cells([s for s in S if s is not S.RESUMING], (E.RESUMED,), "a late answer"),
+    **cells([s for s in S if s is not S.RUNNING], (E.FROZEN,), "it is not there to run"),
+    **cells([s for s in S if s is not S.PAUSED], (E.THAWED,), "it is not there to stand still"),
     **cells([s for s in S if s not in (S.STOPPING, S.CONVERGING)], (E.GONE,), "a late answer"),
     **cells([s for s in S if s is not S.CONVERGING], (E.RETRY, E.DONE), "a late answer"),
     **cells([s for s in S if s not in (S.WAITING, S.STUCK)], (E.WAITED,), "a late answer"),

@@ -52,6 +52,8 @@ class E(Enum):
     PAUSED = "paused"
     RESUME = "resume"
     RESUMED = "resumed"
+    FROZEN = "frozen"
+    THAWED = "thawed"
     STOP = "stop"
     YIELD = "yield"
     DRAINED = "drained"
@@ -118,6 +120,8 @@ ROWS = (
     Row(S.PAUSED, E.RESUME, S.RESUMING, "asked to resume", desired="running"),
     Row(S.PAUSING, E.RESUME, S.RESUMING, "asked to resume at once", desired="running"),
     Row(S.RESUMING, E.RESUMED, S.READY, "the kernel says it runs again"),
+    Row(S.READY, E.FROZEN, S.RESUMING, "it was frozen, and not by us: thaw it"),
+    Row(S.PAUSED, E.THAWED, S.PAUSING, "it was thawed, and not by us: freeze it"),
     # a polite end
     Row(S.READY, E.STOP, S.DRAINING, "asked to stop: requests in flight may end", desired="stopped"),
     *(Row(s, E.STOP, S.STOPPING, "asked to stop; nothing is being answered", desired="stopped") for s in _NOT_SERVING),
@@ -162,6 +166,8 @@ IGNORED = {
     **cells([s for s in S if s is not S.READY], (E.CALM,), "it does not serve"),
     **cells([s for s in S if s is not S.PAUSING], (E.PAUSED,), "a late answer"),
     **cells([s for s in S if s is not S.RESUMING], (E.RESUMED,), "a late answer"),
+    **cells([s for s in S if s is not S.READY], (E.FROZEN,), "it is not there to serve"),
+    **cells([s for s in S if s is not S.PAUSED], (E.THAWED,), "it is not there to stand still"),
     **cells([s for s in S if s is not S.DRAINING], (E.DRAINED,), "a late answer"),
     **cells([s for s in S if s not in (S.STOPPING, S.CONVERGING)], (E.GONE,), "a late answer"),
     **cells([s for s in S if s is not S.CONVERGING], (E.RETRY,), "a late answer"),

@@ -394,6 +394,20 @@ def containers_by_hand(world: World, moment: float) -> None:
     world.settle()
 
 
+def somebody_else_freezes_and_thaws(world: World, moment: float) -> None:
+    """By hand, or as a podman that was given up does when it comes late."""
+    _lived_in(world, WORK, PLAY)
+    containers = {name: world.podman.containers[name].id for name in (WORK_CONTAINER, "p__play")}
+    world.verb("pause", PLAY)
+    world.run(moment)
+    for name, frozen in ((WORK_CONTAINER, True), ("p__play", False)):
+        world.kernel.freeze(world.kernel.directory(containers[name]), frozen=frozen)
+    world.run(moment / 2)
+    world.verb("pause", WORK)
+    world.verb("resume", WORK)
+    world.settle()
+
+
 def podman_fails_a_boot_without_personas(world: World, moment: float) -> None:
     """Their database was moved aside, or somebody made them: what is under our names is removed all the same, if not at once."""
     for verb, error in (("ps", "internal"), ("rm", "internal"), ("ps", "hang"), ("rm", "hang")):
@@ -453,7 +467,7 @@ PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
-    a_home_is_to_be_emptied, containers_by_hand, podman_fails_a_boot_without_personas,
+    a_home_is_to_be_emptied, containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
     it_goes_down_with_personas_that_do_not_listen, it_goes_down_before_all_is_cleared, the_spine_is_not_well_and_a_container_ends,
     *HANGS, *FAILS,
 )  # fmt: skip

@@ -26,7 +26,9 @@ from world import World
 from bay0 import flow, nackverbs, names, reconcile, umbilicalport
 from bay0.audit import Audit
 from bay0.clearing import Cleared, Clearing
+from bay0.containers import ContainerPort
 from bay0.duties import BootStages
+from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, Podman, Verdict
 from bay0.errors import StorageError
 from bay0.machines.engine import Acceptance, Engine
@@ -469,6 +471,15 @@ def what_is_wanted_stopped_is_started_again(patch: Patch) -> None:
 def the_end_of_a_container_is_not_noticed(patch: Patch) -> None:
     patch.setattr(SimWatch, "add", lambda *_: False)
     _without(patch, Personas, "_look")
+
+
+@likely(stories.somebody_else_freezes_and_thaws)
+def a_freeze_of_somebody_else_is_not_noticed(patch: Patch) -> None:
+    def only_ends(self: ContainerPort, name: str, live: Any) -> None:
+        if self._live.get(name) is live and not cgroup.populated(live.directory):
+            self._send(name, "ENDED", "")
+
+    patch.setattr(ContainerPort, "_look", only_ends)
 
 
 @likely(stories.a_home_is_to_be_emptied)

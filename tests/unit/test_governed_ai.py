@@ -93,8 +93,9 @@ def test_when_others_wait_for_a_processor_it_is_slowed_and_then_frozen_and_the_u
 
 
 def test_frozen_it_comes_back_rung_by_rung_when_all_is_calm(govern: Govern) -> None:
+    govern.pressed("cpu", 68)
     govern.frozen(True)
-    govern.pressed("cpu", 90)
+    govern.pressed("cpu", 22)
     assert govern.bench.ai.now is S.PAUSED
     govern.frozen(False)
     govern.calm(80)
@@ -124,8 +125,9 @@ def test_when_memory_is_short_it_yields_at_once_and_is_started_again_when_there_
 
 
 def test_frozen_and_memory_short_it_yields_too(govern: Govern) -> None:
+    govern.pressed("cpu", 68)
     govern.frozen(True)
-    govern.pressed("cpu", 90)
+    govern.pressed("cpu", 22)
     assert govern.bench.ai.now is S.PAUSED
     govern.pressed("memory", 30, uses=0)
     assert govern.bench.ai.now is S.STOPPED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
 
@@ -121,9 +123,33 @@ def test_a_pause_that_the_kernel_never_confirms_ends_stopped(bench: Bench) -> No
 
 def test_a_pause_that_podman_says_is_there_already_is_believed_only_with_the_kernel(bench: Bench) -> None:
     path = bench.running()
-    bench.group(path).frozen = True
     bench.podman.answers["pause"] = [verdict("wrong_state")]
+    bench.group(path).frozen = True
     assert bench.send(E.PAUSE) is S.PAUSED
+
+
+def test_one_that_somebody_else_froze_is_thawed_and_one_that_somebody_else_thawed_is_frozen_again(bench: Bench) -> None:
+    path = bench.running()
+    bench.group(path).frozen = True  # by hand, or by a podman that was given up and came late
+    bench.watched[path]()
+    assert bench.wait(1) is S.RESUMING
+    assert bench.podman.asked[-1] == ("unpause", "p__work")
+    bench.group(path).frozen = False
+    assert bench.wait(1) is S.RUNNING
+    bench.send(E.PAUSE, seconds=0.5)
+    bench.group(path).frozen = True
+    assert bench.wait(1) is S.PAUSED
+    bench.group(path).frozen = False
+    bench.watched[path]()
+    assert bench.wait(1) is S.PAUSING
+    bench.group(path).frozen = True
+    assert bench.wait(1) is S.PAUSED
+
+
+def test_one_that_was_frozen_while_it_was_started_is_thawed_when_it_runs(bench: Bench) -> None:
+    bench.persona()
+    bench.cgroups[bench.path(f"{1:064x}")] = SimpleNamespace(populated=True, frozen=True)
+    assert bench.send(E.START, seconds=1) is S.RESUMING
 
 
 def test_what_is_frozen_is_thawed_before_it_is_told_to_stop(bench: Bench) -> None:

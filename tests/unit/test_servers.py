@@ -218,6 +218,16 @@ def test_frozen_it_says_so_and_comes_back_ready(bench: Bench) -> None:
     assert bench.go(E.RESUME) is S.READY
 
 
+def test_one_that_somebody_else_froze_is_thawed_and_those_who_ask_are_told_meanwhile(bench: Bench) -> None:
+    path = bench.ready()
+    bench.group(path).frozen = True
+    bench.watched[path]()
+    assert bench.now(1) is S.RESUMING
+    assert bench.umbilical.states()[-1] == "resuming"
+    bench.group(path).frozen = False
+    assert bench.now(1) is S.READY
+
+
 def test_a_restart_is_a_stop_and_a_start(bench: Bench) -> None:
     bench.ready()
     bench.servers.restarts = True
