@@ -15,7 +15,7 @@ from attrs import asdict, define, field
 
 from bay0 import focus, names, personas
 from bay0.errors import RefusedError
-from bay0.machines import MACHINES
+from bay0.machines import MACHINES, boot
 from bay0.machines.engine import Instance, Step
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E, S
@@ -146,6 +146,8 @@ class PersonaVerbs:
             else:
                 self.when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
 
+        if event is E.START and self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
+            raise RefusedError("the spine is going down: nothing is started any more")
         if event is E.STOP:
             self.spine.personas.not_wanted(instance.name)
         self.spine.engine.send(instance.name, event, "", taken)

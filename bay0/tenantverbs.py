@@ -95,6 +95,7 @@ class TenantVerbs:
 
     def start(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Start it, as often as that has failed."""
+        self._need_boot()
         self._act(E.START, params, reply)
 
     def stop(self, params: Mapping[str, Any], reply: Reply) -> None:
@@ -106,11 +107,14 @@ class TenantVerbs:
     def restart(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Stop it if it runs, then start it."""
         instance = self._instance(params)
-        if self.spine.boot.now in boot.LEAVES:
-            raise RefusedError("the spine is going down: nothing is started again. Nothing was changed")
+        self._need_boot()
         runs = instance.now not in (S.STOPPED, S.FAILED, S.WAITING)
         self.spine.need_servers().restarts = runs
         self._act(E.STOP if runs else E.START, params, reply)
+
+    def _need_boot(self) -> None:
+        if self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
+            raise RefusedError("the spine is going down: nothing is started any more")
 
     def _act(self, event: E, params: Mapping[str, Any], reply: Reply) -> None:
         instance, wait = self._instance(params), bool(params.get("wait", True))

@@ -137,7 +137,7 @@ def a_promise_is_asked_for_as_the_disk_is_closed(world: World, moment: float) ->
     world.disk.latency_s = 0.15
     world.stop()
     world.run(moment / 2)
-    world.verb("start", IDLE)
+    world.verb("remove", IDLE)
     world.run(60)
 
 

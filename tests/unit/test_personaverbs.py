@@ -12,6 +12,7 @@ from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
 from bay0.bounds import Bounds
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
 from bay0.machines import MACHINES
+from bay0.machines.boot import S as Boot
 from bay0.machines.engine import Acceptance
 from bay0.machines.persona import E, S
 from bay0.personaverbs import PersonaVerbs
@@ -27,9 +28,9 @@ class Desk:
         self.stages = SimpleNamespace(known=True, stored_seq=lambda _name: 0)
         spine: Any = SimpleNamespace(
             engine=bench.engine, personas=bench.port, focus=bench.focus, stages=self.stages, state=bench.state, bounds=Bounds(),
-            reactor=bench.timers, podman=bench.podman,
+            reactor=bench.timers, podman=bench.podman, boot=SimpleNamespace(now=Boot.COMPLETE),
         )  # fmt: skip
-        self.verbs = PersonaVerbs(spine)
+        self.spine, self.verbs = spine, PersonaVerbs(spine)
         bench.engine.watchers.append(self.verbs.stepped)
         self.methods = self.verbs.methods()
 
@@ -63,6 +64,17 @@ def desk(bench: Bench) -> Desk:
 
 def states(desk: Desk) -> dict[str, str]:
     return {each["name"]: each["state"] for each in desk.ask("persona.list")}
+
+
+def test_nothing_is_started_while_the_spine_goes_down_and_what_runs_may_still_be_stopped(desk: Desk) -> None:
+    desk.create()
+    desk.create(PLAY)
+    assert desk.ask("persona.start", name=WORK)["state"] == "running"
+    desk.spine.boot.now = Boot.STOPPING
+    with pytest.raises(RefusedError, match="going down"):
+        desk.ask("persona.start", name=PLAY)
+    assert desk.bench.engine.instances[PLAY].now is S.STOPPED
+    assert desk.ask("persona.stop", name=WORK)["state"] == "stopped"
 
 
 # ---- creating and looking

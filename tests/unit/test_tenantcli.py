@@ -157,6 +157,13 @@ def test_a_restart_is_refused_once_the_spine_goes_down(desk: Desk) -> None:
     assert desk.bench.ai.now is S.READY
 
 
+def test_a_start_is_refused_once_the_spine_goes_down(desk: Desk) -> None:
+    desk.spine.boot.now = boot.S.STOPPING
+    with pytest.raises(RefusedError, match="the spine is going down"):
+        desk.call("start", name=NAME)
+    assert desk.bench.ai.now is S.STOPPED
+
+
 def test_what_is_configured_is_kept_and_counts_from_its_next_start(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.bench.ready()
     shown = said(capsys, "configure", "ai", "--model", "/persist/models/m.gguf", "--no-autostart")
