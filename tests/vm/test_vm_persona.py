@@ -245,6 +245,14 @@ def test_a_paused_persona_burns_no_cpu_and_a_resumed_one_does_again(spine: Vm):
     harness.until(lambda: cpu_used(spine, directory) > frozen, 30, "it burns again")
 
 
+def test_one_that_is_paused_by_hand_runs_again_by_itself(spine: Vm):
+    directory, was = group(running(spine, "burn")), spine.show("burn")["seq"]
+    spine.out(f"{PODMAN} pause p__burn >/dev/null")
+    harness.until(lambda: spine.show("burn")["seq"] >= was + 2, SETTLE_S, "it is thawed")  # resuming, running
+    assert wait_state(spine, "burn", "running")["desired"] == "running"
+    assert "frozen 0" in spine.out(f"cat {directory}/cgroup.events")
+
+
 def test_a_container_that_is_removed_by_hand_is_noticed(spine: Vm):
     running(spine, "burn")
     spine.out(f"{PODMAN} rm -f --time 0 p__burn >/dev/null")
@@ -329,7 +337,7 @@ def test_power_off_does_not_wait_for_a_podman_that_hangs_and_the_next_boot_finds
             machine.out(hang)
             left = machine.quit()
         assert left.status == 0
-        assert "personas killed" in left.console
+        assert "containers killed" in left.console
         harness.check_clean(disk)
         harness.check_checkpointed(disk)
         assert harness.stored(disk).integrity == "ok"
