@@ -164,8 +164,8 @@ def test_power_off_saves_time_and_seed_before_the_disk_is_closed(spine: Vm, disk
 
 
 @pytest.mark.full
-def test_after_a_plug_was_pulled_the_next_boot_has_the_nack_a_later_time_and_no_credit_unasked(disk: str, tmp_path: Path):
-    late = f"sha256:{'d' * 64}"
+def test_after_a_plug_was_pulled_the_next_boot_has_the_nack_a_later_time_and_no_credit_unasked(folder: str):
+    disk, late = harness.make_disk(f"{folder}/pulled.img", "2G"), f"sha256:{'d' * 64}"
     with harness.vm(disk, qemu=RTC) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.wait_durable()
