@@ -184,7 +184,7 @@ class ContainerPort:
         now = instance.now.value
         if not cgroup.populated(live.directory):
             self._send(name, "ENDED", f"container {live.container[:12]} has no process left")
-        elif now in AT_WORK and cgroup.frozen(live.directory):
+        elif now in AT_WORK and cgroup.frozen(live.directory) and cgroup.told_to_freeze(live.directory):  # else all stand still together, on purpose
             self._send(name, "FROZEN", "cgroup.events says so")
         elif now == "paused" and not cgroup.frozen(live.directory):
             self._send(name, "THAWED", "cgroup.events says so")
@@ -212,7 +212,9 @@ class ContainerPort:
             return event("FAULT"), "it has no container of this boot"
         call = self.podman.pause if frozen else self.podman.unpause
         done: Verdict = yield partial(call, names.parse(instance.name).podman)
-        if not done.ok and done.outcome is not Outcome.WRONG_STATE:  # which it may be in already: the kernel knows
+        if done.outcome is Outcome.WRONG_STATE:  # podman goes by its own database, and knows nothing of what was done behind its back
+            cgroup.freeze(live.directory, frozen=frozen)
+        elif not done.ok:
             self.audit.soon_after(done)
             return event("FAULT"), done.why
         end = self.reactor.clock() + self.bounds.freeze
@@ -231,6 +233,7 @@ class ContainerPort:
         live = self._unwatch(instance.name)
         if live is not None and cgroup.frozen(live.directory):
             yield partial(self.podman.unpause, name)
+            cgroup.thaw(live.directory)  # podman refuses if it was not podman who froze it
         removed: Verdict = yield partial(self.podman.remove, [name], self._stop_s(instance))
         if (removed.ok or removed.outcome is Outcome.NO_CONTAINER) and not (yield from self._haunts(live)):
             self._live.pop(instance.name, None)

@@ -250,6 +250,7 @@ class Spine:
             with late.loading():
                 from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
             self.umbilical = Umbilical(self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience)
+            self.umbilical.stepped(self.boot, leaving=self.boot.now in boot.LEAVES)  # it may be made for a start that nobody has ended yet
             self.need_servers().announce_all()
         return self.umbilical
 

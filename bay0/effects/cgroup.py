@@ -70,10 +70,24 @@ def usage_us(directory: str) -> int:
         return 0
 
 
+def told_to_freeze(directory: str) -> bool:
+    """Tell whether the group itself was told to freeze: it may also stand still with one above it, which is not said in this file."""
+    try:
+        with open(f"{directory}/cgroup.freeze", encoding="ascii") as control:
+            return control.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def freeze(directory: str, *, frozen: bool) -> None:
+    """Freeze the group, or thaw it; see `frozen`."""
+    with contextlib.suppress(OSError), open(f"{directory}/cgroup.freeze", "w", encoding="ascii") as control:
+        control.write(str(int(frozen)))
+
+
 def thaw(directory: str) -> None:
     """Unfreeze the group: one that was killed while frozen stays so, and would hang the next process put there."""
-    with contextlib.suppress(OSError), open(f"{directory}/cgroup.freeze", "w", encoding="ascii") as control:
-        control.write("0")
+    freeze(directory, frozen=False)
 
 
 def kill(directory: str) -> None:

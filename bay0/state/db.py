@@ -356,7 +356,7 @@ def trim() -> None:
     Before a commit, and not by SQLite in one: that would say nothing of a sync that failed, the only one to be told of what was not written
     (wal_autocheckpoint; sqlite3WalDefaultHook), and what is promised next would stand behind the hole.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with translated(), contextlib.suppress(FileNotFoundError):
         if os.path.getsize(f"{database.database}-wal") > LOG_LONG:
             checkpoint()
 

@@ -163,7 +163,7 @@ class WorkerLink:
         if len(request) > REQUEST_MAX:  # the kernel or the worker would cut it, and a healthy worker would look wedged
             self.reactor.call_soon(lambda: done(Answer(code=FAULT, why=f"the request {op} is too large")))
             return
-        timer = self.reactor.call_later(bound_s, lambda: self._missed(worker, op, bound_s))
+        timer = self.reactor.call_later(bound_s, lambda: self._missed(worker, number, op, bound_s))
         worker.calls[number] = _Call(done, timer, op, self.reactor.clock())
         worker.outbox.append(request)
         if len(worker.outbox) == 1:
@@ -250,8 +250,10 @@ class WorkerLink:
         call.done(Answer(code=error["code"], why=error["message"]) if error else Answer(value=reply["ok"]))
         return True
 
-    def _missed(self, worker: _Worker, op: str, bound_s: float) -> None:
-        if worker is not self._current:
+    def _missed(self, worker: _Worker, number: int, op: str, bound_s: float) -> None:
+        while worker is self._current and number in worker.calls and self._receive(worker):
+            pass  # answers wait in the socket, one a turn: then it is we who are late, and the worker is well
+        if worker is not self._current or number not in worker.calls:
             return
         why = f"{op} gave no answer in {bound_s:g} s"
         self.log.warning("persist timeout", op=op, bound_s=bound_s)

@@ -191,6 +191,16 @@ def one_is_started_as_the_spine_goes_down(world: World, moment: float) -> None:
     world.run(60)
 
 
+def the_first_who_wants_it_is_started_as_the_spine_goes_down(world: World, moment: float) -> None:
+    """The word to stop is on its way to a slow disk when the way to the AI is made."""
+    _without_ai(world)
+    world.disk.latency_s = 0.15
+    world.ask_ai("start")
+    world.run(moment / 4)
+    world.stop()
+    world.run(60)
+
+
 def the_ai_comes_and_goes(world: World, moment: float) -> None:
     """Doors stay, whatever it does; who speaks there hears how it is."""
     _granted(world, WORK, PLAY)
@@ -206,5 +216,5 @@ GRANT_STORIES: tuple[Story, ...] = (
     a_manifest_is_edited, a_start_is_overtaken, a_forwarder_ends_as_doors_open_and_close, a_forwarder_hangs, no_forwarder_stays,
     a_boot_finds_the_forwarder_of_an_earlier_one, no_socket_can_be_made, there_are_too_many_doors,
     one_that_outlives_its_container_does_not_find_the_next_door, a_container_ends_as_its_door_opens, the_spine_goes_down_as_doors_open,
-    one_is_started_as_the_spine_goes_down, the_ai_comes_and_goes,
+    one_is_started_as_the_spine_goes_down, the_first_who_wants_it_is_started_as_the_spine_goes_down, the_ai_comes_and_goes,
 )  # fmt: skip

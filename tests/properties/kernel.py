@@ -48,7 +48,7 @@ class Kernel:
         self._parents()
         patch.setattr(cgroup, "ROOT", self.root)
         patch.setattr(cgroup, "kill", self.kill)
-        patch.setattr(cgroup, "thaw", lambda directory: self.freeze(directory, frozen=False))
+        patch.setattr(cgroup, "freeze", self.freeze)
         patch.setattr(cgroup, "remove", self.remove)
 
     def power_cut(self) -> None:
@@ -72,6 +72,7 @@ class Kernel:
         directory = self.directory(container)
         os.makedirs(directory)
         self.groups[directory] = Group(directory, on_end)
+        self._told(directory, frozen=False)
         self._write(directory, "populated 1\nfrozen 0\n")
 
     def group(self, container: str) -> Group | None:
@@ -103,6 +104,7 @@ class Kernel:
         if found is None:
             return
         found.asked_frozen = frozen
+        self._told(directory, frozen=frozen)
         self._later(self.freeze_lag_s, lambda: self._frozen(found))
 
     def _frozen(self, found: Group) -> None:
@@ -126,6 +128,11 @@ class Kernel:
         self.watches.pop(directory, None)
         shutil.rmtree(directory, ignore_errors=True)
         return True
+
+    def _told(self, directory: str, *, frozen: bool) -> None:
+        if os.path.isdir(directory):
+            with open(f"{directory}/cgroup.freeze", "w", encoding="ascii") as control:
+                control.write(f"{int(frozen)}\n")
 
     def _write(self, directory: str, text: str) -> None:
         with open(f"{directory}/cgroup.events", "w", encoding="ascii") as events:

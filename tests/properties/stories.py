@@ -400,12 +400,15 @@ def somebody_else_freezes_and_thaws(world: World, moment: float) -> None:
     containers = {name: world.podman.containers[name].id for name in (WORK_CONTAINER, "p__play")}
     world.verb("pause", PLAY)
     world.run(moment)
+    paused = world.state_of(PLAY) is persona.S.PAUSED
     for name, frozen in ((WORK_CONTAINER, True), ("p__play", False)):
         world.kernel.freeze(world.kernel.directory(containers[name]), frozen=frozen)
     world.run(moment / 2)
     world.verb("pause", WORK)
     world.verb("resume", WORK)
     world.settle()
+    ended = [name for name, container in containers.items() if not world.kernel.lives(container) and (paused or name == WORK_CONTAINER)]
+    hold(not ended, f"only frozen or thawed, and ended for it: {ended}")
 
 
 def podman_fails_a_boot_without_personas(world: World, moment: float) -> None:

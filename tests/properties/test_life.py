@@ -24,6 +24,7 @@ from bay0.machines.server import E as ServerEvent
 KEPT = st.sampled_from((0.0, 0.3, 0.7, 1.0))
 SEAMS = st.integers(1, 60)
 MANY_SEAMS = st.integers(1, 200)
+SLOW_S = 10.0  # of a freeze: longer than any of its bounds
 PERSONA = st.sampled_from(PERSONAS)
 CONTAINER = st.sampled_from(("p__work", "p__play", "p__idle", "sys__ai"))
 BY_HAND = st.sampled_from(("p__work", "p__play", "p__nobody", "web", "p_x", "p__Bad", "p__work_", "sys__ai"))
@@ -214,6 +215,13 @@ class Life(RuleBasedStateMachine):
     @rule(name=BY_HAND, runs=st.booleans())
     def container_by_hand(self, name: str, runs: bool) -> None:
         self.world.by_hand(name, runs=runs)
+
+    @on
+    @rule(name=CONTAINER, frozen=st.booleans())
+    def frozen_by_hand(self, name: str, frozen: bool) -> None:
+        found = self.world.podman.containers.get(name)
+        if found is not None and self.world.kernel.freeze_lag_s < SLOW_S:  # one that is told to freeze and never does is nobody's news
+            self.world.kernel.freeze(self.world.kernel.directory(found.id), frozen=frozen)
 
     # ---- people
 

@@ -76,6 +76,7 @@ def of_containers(life: Life, dice: Random) -> Acts:
         (2, lambda: life.container_ends(name, dice.choice((0, 1, 137)))),
         (1, lambda: life.container_vanishes(name)),
         (1, lambda: life.monitor_dies(name)),
+        (2, lambda: life.frozen_by_hand(name, dice.random() < 0.5)),
         (1, lambda: life.container_by_hand(dice.choice((*CONTAINERS, "p__nobody", "web")), dice.random() < 0.5)),
     ]
 

@@ -124,9 +124,12 @@ class Bench:
         self.cgroups: dict[str, SimpleNamespace] = {}
         self.exits: dict[str, int] = {}
         self.killed: list[str] = []
+        self.frozen_above: set[str] = set()  # groups that stand still with one above them
         self.watched: dict[str, Callable[[], None]] = {}
         monkeypatch.setattr(personas.cgroup, "populated", lambda path: self.group(path).populated)
         monkeypatch.setattr(personas.cgroup, "frozen", lambda path: self.group(path).frozen)
+        monkeypatch.setattr(personas.cgroup, "told_to_freeze", lambda path: self.group(path).frozen and path not in self.frozen_above)
+        monkeypatch.setattr(personas.cgroup, "freeze", lambda path, *, frozen: setattr(self.group(path), "frozen", frozen))
         monkeypatch.setattr(personas.cgroup, "kill", self.killed.append)
         monkeypatch.setattr(containers, "exit_status", self.exits.get)
         watch: Any = SimpleNamespace(add=self.watched.__setitem__, remove=lambda path: self.watched.pop(path, None))

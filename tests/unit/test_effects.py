@@ -52,6 +52,14 @@ def test_who_is_in_a_group_is_read_without_those_of_other_namespaces(hierarchy: 
     assert cgroup.pids(str(hierarchy)) == [12, 345]
 
 
+def test_a_group_is_frozen_and_thawed_and_says_whether_it_was_told_to(hierarchy: Path) -> None:
+    cgroup.freeze(str(hierarchy), frozen=True)
+    assert cgroup.told_to_freeze(str(hierarchy))
+    cgroup.thaw(str(hierarchy))
+    assert not cgroup.told_to_freeze(str(hierarchy))
+    assert not cgroup.told_to_freeze(str(hierarchy / "nowhere"))
+
+
 @pytest.mark.parametrize(("text", "populated"), [("populated 1\nfrozen 0\n", True), ("populated 0\nfrozen 0\n", False)])
 def test_whether_anybody_is_left_is_the_kernels_word(hierarchy: Path, text: str, populated: bool) -> None:
     (hierarchy / "cgroup.events").write_text(text)

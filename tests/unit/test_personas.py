@@ -146,6 +146,46 @@ def test_one_that_somebody_else_froze_is_thawed_and_one_that_somebody_else_thawe
     assert bench.wait(1) is S.PAUSED
 
 
+def test_what_was_frozen_or_thawed_behind_podmans_back_is_set_right_without_podman(bench: Bench) -> None:
+    path = bench.running()
+    bench.podman.answers["unpause"] = [verdict("wrong_state")]  # it goes by its own database: "is not paused, can't unpause"
+    bench.group(path).frozen = True
+    bench.watched[path]()
+    assert bench.wait(3) is S.RUNNING
+    assert not bench.group(path).frozen
+    bench.send(E.PAUSE, seconds=0.5)
+    bench.group(path).frozen = True
+    assert bench.wait(1) is S.PAUSED
+    bench.podman.answers["pause"] = [verdict("wrong_state")]
+    bench.group(path).frozen = False
+    bench.watched[path]()
+    assert bench.wait(3) is S.PAUSED
+    assert bench.group(path).frozen
+
+
+def test_when_all_of_them_are_frozen_together_from_above_they_stand_still_and_none_is_ended(bench: Bench) -> None:
+    path = bench.running()
+    bench.frozen_above.add(path)
+    bench.group(path).frozen = True  # `echo 1 >/sys/fs/cgroup/personas/cgroup.freeze`
+    bench.watched[path]()
+    assert bench.wait(5) is S.RUNNING
+    bench.group(path).frozen = False
+    bench.watched[path]()
+    assert bench.wait(5) is S.RUNNING
+    assert bench.podman.verbs() == ["run"]
+
+
+def test_what_was_frozen_behind_podmans_back_hears_that_it_is_to_stop(bench: Bench) -> None:
+    path = bench.running(stop_s=7)
+    bench.send(E.PAUSE, seconds=0.5)
+    bench.group(path).frozen = True
+    bench.podman.answers["unpause"] = [verdict("wrong_state")]
+    bench.podman.held.add("remove")
+    assert bench.send(E.STOP) is S.STOPPING
+    assert bench.podman.verbs()[-2:] == ["unpause", "remove"]
+    assert not bench.group(path).frozen
+
+
 def test_one_that_was_frozen_while_it_was_started_is_thawed_when_it_runs(bench: Bench) -> None:
     bench.persona()
     bench.cgroups[bench.path(f"{1:064x}")] = SimpleNamespace(populated=True, frozen=True)

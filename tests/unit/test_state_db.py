@@ -19,7 +19,7 @@ import pytest
 
 from bay0.bounds import Bounds
 from bay0.errors import StorageError
-from bay0.state import db, nack, schema
+from bay0.state import db, nack, schema, worker
 
 
 @pytest.fixture
@@ -405,6 +405,20 @@ def test_if_a_long_log_cannot_be_moved_nothing_is_committed_and_that_is_said(ope
         db.commit([step(2)], full=True)
     assert error.value.code == "fault", "it is certain that it was not kept"
     assert [row["n"] for row in db.journal()] == [1]
+
+
+def test_a_worker_that_cannot_look_at_its_log_commits_nothing_more(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a step that was refused behind the one that failed could be kept all the same."""
+    monkeypatch.setattr(worker, "_failed", [])
+
+    def failing(_path: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "getsize", failing)
+        assert worker.answer({"id": 1, "op": "commit", "steps": [step(1)], "full": True})["error"]["code"] == "unwritable"
+    assert "an earlier commit failed" in worker.answer({"id": 2, "op": "commit", "steps": [step(2)], "full": True})["error"]["message"]
+    assert db.journal() == []
 
 
 def test_a_promised_commit_is_synchronous_and_the_next_one_is_not(opened: str) -> None:

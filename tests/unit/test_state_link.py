@@ -77,6 +77,17 @@ def test_a_missed_bound_gives_the_worker_up_and_answers_everything_open(bench: B
     assert (bench.link.there, bench.link.left_behind) == (False, 1)
 
 
+def test_answers_that_are_there_are_heard_before_a_bound_is_called_missed(bench: Bench) -> None:
+    requests = [bench.ask("commit"), bench.ask("probe"), bench.ask("history")]
+    for request in requests:
+        bench.launcher.last.answer(request, request["op"])
+    bench.clock.now += 1.1  # our own turns were late, not the worker
+    bench.clock.wait()
+    assert [answer.value for answer in bench.answers] == ["commit", "probe", "history"]
+    assert bench.news == []
+    assert bench.link.there
+
+
 def test_a_worker_that_was_given_up_is_dead_only_when_it_has_really_ended(bench: Bench) -> None:
     bench.ask()
     bench.clock.wait(1.1)
