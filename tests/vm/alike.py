@@ -116,14 +116,16 @@ def live_really(machine: harness.Vm, steps: list[Step]) -> Iterator[Step]:
     """Send the same steps to a spine; each is followed by waiting for everybody to rest, then by a list."""
     lines = []
     for number, step in enumerate(steps):
-        requests = [request_of(step, REAL_IMAGE), *({"method": "persona.show", "params": {"name": name, "wait": True}} for name in NAMES)]
+        rests = 3 if step.verb in ("kill", "rm") else 1  # a pause before the next try may be longer than the bound of one answer
+        requests = [request_of(step, REAL_IMAGE), *({"method": "persona.show", "params": {"name": name, "wait": True}} for name in NAMES * rests)]
         for part, request in enumerate([*requests, {"method": "persona.list", "params": {}}]):
             lines.append(json.dumps({"jsonrpc": "2.0", "id": f"{number}.{part}", **request}))
     text = "\n".join(lines)
     output = machine.out(f"bay0 rpc --window 1 <<'END'\n{text}\nEND", LIFE_S)
     answers = {answer["id"]: answer for answer in map(json.loads, output.splitlines())}
+    lists = {name.partition(".")[0]: answer["result"] for name, answer in answers.items() if isinstance(answer.get("result"), list)}
     for number, step in enumerate(steps):
-        answer, listed = answers[f"{number}.0"], answers[f"{number}.{len(NAMES) + 1}"]["result"]
+        answer, listed = answers[f"{number}.0"], lists[str(number)]
         found = Step(step.verb, step.name, {each["name"]: (each["state"], each["desired"]) for each in listed if each["name"] in NAMES})
         if "error" in answer:
             found.refused = answer["error"]["message"]
