@@ -15,6 +15,8 @@ MS_NOATIME = 0x400
 FLAGS = MS_NOATIME | MS_NOSUID | MS_NODEV  # whoever writes the disk elsewhere must not gain rights or devices here
 SYS_BLOCK = "/sys/class/block"
 OPTIONS = "errors=remount-ro,journal_ioprio=0"  # a sync waits for ext4's journal thread: it goes before any persona's writes
+SYS_EXT4 = "/sys/fs/ext4"  # a directory for each that is in use
+RELEASED_S = 0.5
 SCHEDULER = "mq-deadline"
 IOPRIO = ("none", "real-time", "best-effort", "idle")
 APPEAR_S = 0.5  # how long a disk may take to show up when none is there
@@ -155,10 +157,28 @@ def _unmount_below() -> None:
 
 
 def unmount() -> None:
-    """Unmount what is nested below /persist, innermost first, then /persist; read-only is the second best."""
+    """Unmount what is nested below /persist, innermost first, then /persist; read-only is the second best.
+
+    Another mount namespace (of a container's process that is not quite gone) keeps the filesystem alive when it is unmounted here, and then it is not
+    clean. It is mounted once more, since read-only is a matter of the whole filesystem.
+    """
     _unmount_below()
-    if _mounted() is not None:
+    mounted = _mounted()
+    if mounted is not None:
         with contextlib.suppress(OSError):
             umount(ROOT)
+        if _mounted() is None and _lives(mounted[0]):
+            with contextlib.suppress(OSError):
+                mount(mounted[0], ROOT, "ext4", FLAGS, "")
     if _mounted() is not None:
         mount("none", ROOT, "", 0x20 | 0x1, "")  # MS_REMOUNT | MS_RDONLY: the filesystem is clean after it
+
+
+def _lives(device: str) -> bool:
+    """Tell whether the kernel has the filesystem still, `RELEASED_S` after it was unmounted (Documentation/ABI/testing/sysfs-fs-ext4)."""
+    end = time.monotonic() + RELEASED_S
+    while os.path.exists(f"{SYS_EXT4}/{os.path.basename(os.path.realpath(device))}"):
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.02)
+    return False

@@ -226,6 +226,8 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
+    monkeypatch.setattr(device, "SYS_EXT4", "/nowhere")  # this machine may have a vda of its own
+
     def install(*args: Any, **kwargs: Any) -> Kernel:
         played = Kernel(*args, **kwargs)
         monkeypatch.setattr(device, "mount", played.mount)
@@ -291,6 +293,30 @@ def test_what_cannot_be_unmounted_becomes_read_only(kernel: Callable[..., Kernel
     device.unmount()
     assert played.calls[-1] == f"mount none {paths.ROOT} 0x21"
     assert played.mounted == [("/dev/vda", paths.ROOT, "ro")]
+
+
+@pytest.fixture
+def sysfs(kernel: Callable[..., Kernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "vda").mkdir()
+    monkeypatch.setattr(device, "SYS_EXT4", str(tmp_path))
+    monkeypatch.setattr(device, "RELEASED_S", 0.1)
+    return tmp_path
+
+
+def test_what_somebody_elses_namespace_keeps_alive_becomes_read_only_for_all(kernel: Callable[..., Kernel], sysfs: Path) -> None:
+    played = kernel([("/dev/vda", paths.ROOT, "rw")])
+    device.unmount()
+    assert (sysfs / "vda").exists()
+    assert played.calls == [f"umount {paths.ROOT}", f"mount /dev/vda {paths.ROOT} 0x406", f"mount none {paths.ROOT} 0x21"]
+
+
+def test_what_the_kernel_lets_go_a_moment_later_stays_unmounted(
+    kernel: Callable[..., Kernel], sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = kernel([("/dev/vda", paths.ROOT, "rw")])
+    monkeypatch.setattr(device.time, "sleep", lambda _seconds: (sysfs / "vda").rmdir())
+    device.unmount()
+    assert played.calls == [f"umount {paths.ROOT}"]
 
 
 def test_without_a_mount_there_is_nothing_to_unmount(kernel: Callable[..., Kernel]) -> None:
