@@ -115,7 +115,7 @@ class Continuity:
     def _seed_renewed(self, answer: Answer) -> None:
         if answer.ok:
             self.log.info("entropy seed renewed", **answer.value)
-        else:
+        elif not self.state.in_the_way(answer):
             self.log.warning("entropy seed not renewed", why=answer.why)
 
     def woke(self) -> None:
@@ -132,7 +132,7 @@ class Continuity:
         def saved(answer: Answer) -> None:
             if answer.ok:
                 self.saved = seconds
-            elif answer.why != self._unsaved:  # not each minute
+            elif not self.state.in_the_way(answer) and answer.why != self._unsaved:  # not each minute
                 self.log.warning("time not saved", why=answer.why)
             self._unsaved = answer.why
 

@@ -36,6 +36,14 @@ EVENTS = {
     "podman's storage is beyond repair: set aside, images are to be loaded again": (
         "podman", "its storage was begun anew: {why}", "`bay0 image load FILE` for images of your own"
     ),
+    "podman's directories could not be made": (
+        "podman", "its directories could not be made: {why}", "mend that, then `bay0 reboot`"
+    ),
+    "set aside on /persist": (
+        "storage", "{path} was {found}: it is now {now}, and a new one is made", "look at it, then delete it"
+    ),
+    "left alone on /persist": ("storage", "{path} is {found}, and is not used", "put a file there, or delete it"),
+    "not written on /persist": ("storage", "{why}", "nothing is kept there until it is out of the way"),
     "umbilical failed": ("sys://umbilical", "the AI's forwarder could not begin: {why}", "`bay0 history sys://umbilical`, `bay0 log`"),
     "container not removed": ("podman", "{container} was not removed: {why}", "it is tried again; if it stays, `bay0 storage` and `bay0 log`"),
     "limits not written": ("governor", "{persona} is not restrained: {why}", "`bay0 governor`"),
@@ -43,6 +51,7 @@ EVENTS = {
     "memory is not reserved": ("governor", "personas have no limit together: {why}", "`bay0 governor`"),
     "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
 }  # fmt: skip
+EACH_PATH = ("set aside on /persist", "left alone on /persist")  # a finding for each, not the last with a count
 SAID_ELSEWHERE = ("step", "state db open/migrate failed")  # storage tells it
 
 
@@ -198,7 +207,7 @@ def _governor(governor: Facts | None) -> Iterator[Finding]:
 
 def _log(records: Iterable[Facts]) -> Iterator[Finding]:
     """Go through the log: what an event means, the last of a kind with its count; and errors that nobody explains."""
-    kinds: dict[str, list[Facts]] = {}
+    kinds: dict[tuple[str, str], list[Facts]] = {}
     errors: list[Facts] = []
     died = ""
     for record in records:
@@ -207,12 +216,13 @@ def _log(records: Iterable[Facts]) -> Iterator[Finding]:
             if str(record.get("machine", "")).startswith("boot:") and record.get("dest") == "died":
                 died = str(record.get("why"))
         elif event in EVENTS:
-            kinds.setdefault(event, []).append(record)
+            path = str(record.get("path")) if event in EACH_PATH else ""
+            kinds.setdefault((event, path), []).append(record)
         elif LEVELS.get(str(record.get("level")), 0) >= LEVELS["error"] and event not in SAID_ELSEWHERE:
             errors.append(record)
     if died:
         yield Finding("boot", f"the boot before this one did not leave as asked: {died}", "its personas were converged; `bay0 boot --previous 3`")
-    for event, there in kinds.items():
+    for (event, _path), there in kinds.items():
         component, sentence, help_ = EVENTS[event]
         values = {key: on_terminal(str(value)) for key, value in there[-1].items()}
         times = f" ({len(there)} times, this is the last)" if len(there) > 1 else ""

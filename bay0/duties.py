@@ -208,6 +208,8 @@ class BootStages:
         """Ask podman what there is. Its first call after a boot renews its own database, so it is made alone, with a long bound."""
         prepared: Answer = yield partial(self.state.ask, "containers_prepare", self.bounds.open)
         self.personas.configure()
+        if not prepared.ok:
+            self.log.error("podman's directories could not be made", why=prepared.why)
         if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
         yield partial(late.one_by_one, late.MANIFESTS, self.reactor.call_soon)  # else all in the turn that first asks for one

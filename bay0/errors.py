@@ -25,7 +25,8 @@ class StorageError(Bay0Error):
     """The state worker could not do what it was asked.
 
     `code` is what the storage machine acts on: ``no_device``, ``unmountable``, ``unwritable``, ``newer``, ``damaged``, ``full``,
-    ``busy``, ``fault``, ``unsure`` (a fault, and what was to be kept may be there).
+    ``busy``, ``misplaced`` (something else is where a file belongs), ``fault``, ``unsure`` (a fault, and what was
+    to be kept may be there).
     """
 
     def __init__(self, code: str, message: str) -> None:

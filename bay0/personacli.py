@@ -245,7 +245,11 @@ def print_log(name: Name, options: argparse.Namespace, what_next: Callable[[], s
     if options.lines < 0:
         raise UsageError("-n takes 0 or more lines")
     path = personalog.path(name.podman)
-    if not os.path.exists(path):
+    try:
+        found = personalog.is_there(path)
+    except OSError as error:
+        raise RefusedError(f"the log of {name.semantic} cannot be read: {error}") from error
+    if not found:
         way = what_next()
         if not options.follow:
             missing = f"no log of {name.semantic}: it was not started yet, or /persist is not there (`bay0 storage`); {way}"

@@ -15,6 +15,7 @@ from attrs import asdict, define, field
 
 from bay0 import focus, names, personas
 from bay0.errors import RefusedError
+from bay0.fence import below_persist
 from bay0.machines import MACHINES, boot
 from bay0.machines.engine import Instance, Step
 from bay0.machines.focus import E as FocusEvent
@@ -232,7 +233,21 @@ class PersonaVerbs:
         if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
             raise ValueError("path must be an absolute path")
         self._need_disk()
-        self.spine.podman.image_load(path, partial(_verdict, reply, lambda value: {"loaded": value}))
+        loaded = partial(_verdict, reply, lambda value: {"loaded": value})
+        load = partial(self.spine.podman.image_load, path, loaded)
+        if not below_persist(path):
+            load()
+            return
+        self.spine.state.keep_out_a_crowd()
+
+        def looked(answer: Answer) -> None:
+            why = answer.value if answer.ok else answer.why
+            if why:
+                reply(RefusedError(f"no archive can be loaded from there: {why}"))
+            else:
+                load()
+
+        self.spine.state.ask("image_archive", self.spine.bounds.read, looked, path=path)
 
     def image_list(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with podman's images, and with those of the spine that are loaded when they are first needed."""

@@ -125,7 +125,11 @@ class Servers(ContainerPort):
         if config is None:
             self.remedy = DEFAULT_MODEL
             return self._last(instance, "its stored configuration makes no sense to this program")
-        yield partial(self._ask, "containers_prepare")  # podman's directories, if the boot could not make them
+        own = names.parse(instance.name).podman
+        # podman's directories, if the boot could not make them, and the place of its log
+        prepared: Answer = yield partial(self._ask, "persona_prepare", name=own, home=False)
+        if not prepared.ok:
+            return E.FAULT, f"the place of its log could not be prepared: {prepared.why}"
         wrong = yield from self._look_at_model(config)
         if wrong:
             self.remedy = DEFAULT_MODEL

@@ -1,4 +1,4 @@
-"""What the AI tenant needs from /persist: its image's archive, and a model of one's own. Runs in the state worker."""
+"""Archives of images on /persist, and a model of one's own for the AI tenant. Runs in the state worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import stat
 import struct
 from typing import Any
 
-from bay0.state import paths
+from bay0.state import files, paths
 
 MAGIC = b"GGUF"  # then the version as a 32-bit number (ggml: docs/gguf.md)
 VERSIONS = range(2, 4)
@@ -18,12 +18,25 @@ _NOT_BELOW = {paths.SPINE: "is bay0's own", paths.CONTAINERS: "is podman's", pat
 
 
 def archive(path: str = paths.AI_ARCHIVE) -> str | None:
-    """Return the path of the image's archive if it is there."""
+    """Return the path of the image's archive if it is there; what is no file is said and not used."""
     try:
-        found = os.lstat(path)
-    except FileNotFoundError:
+        files.check(path)
+        found = files.look(path)
+    except files.MisplacedError as error:
+        files.leave(error)
         return None
-    return path if stat.S_ISREG(found.st_mode) and found.st_size > 0 else None
+    return path if found is not None and found.st_size > 0 else None
+
+
+def not_loadable(path: str) -> str:
+    """Say why the archive at `path` cannot be loaded, "" if it can: podman would wait for a FIFO to its bound."""
+    try:
+        os.close(files.open_file(path))
+    except files.MisplacedError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return ""
 
 
 def model(path: str) -> dict[str, Any]:
@@ -32,13 +45,13 @@ def model(path: str) -> dict[str, Any]:
     if wrong:
         return {"why": f"{path}: {wrong}"}
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_file(path)
+    except files.MisplacedError as error:
+        return {"why": f"{path}: it is no regular file, but {error.found}"}
     except OSError as error:
         return {"why": f"{path}: {error.strerror}"}
     try:
-        found, head = os.fstat(fd), b""
-        if stat.S_ISREG(found.st_mode):
-            head = os.pread(fd, _HEAD.size, 0)
+        found, head = os.fstat(fd), os.pread(fd, _HEAD.size, 0)
     finally:
         os.close(fd)
     wrong = _content(found, head)
@@ -55,8 +68,6 @@ def _place(path: str) -> str:
 
 
 def _content(found: os.stat_result, head: bytes) -> str:
-    if not stat.S_ISREG(found.st_mode):
-        return "it is no regular file"
     if not MODEL_MIN <= found.st_size <= MODEL_MAX:
         return f"{found.st_size} bytes; a model has from {MODEL_MIN} to {MODEL_MAX}"
     if len(head) < _HEAD.size or _HEAD.unpack(head)[0] != MAGIC:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from bay0.state import genesis
+from bay0.state import files, genesis
 
 
 def marker(path: str, text: str) -> bool:
     """Write `text` to the file at `path`, sync it, and tell whether the disk gives it back. `OSError` as it comes."""
     data = f"{text}\n".encode()
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = files.side_file(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
         os.write(fd, data)
         os.fsync(fd)

@@ -19,6 +19,7 @@ from typing import Any
 from peewee import DatabaseError, OperationalError, fn
 
 from bay0.errors import StorageError
+from bay0.state import files
 from bay0.state.schema import (
     JOURNAL_BOUNDED_KINDS,
     JOURNAL_KEEP_BOOTS,
@@ -48,6 +49,8 @@ MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
 HEADER = 100  # bytes of a SQLite header
+SUFFIXES = ("", "-wal", "-shm", "-journal")  # what SQLite opens
+MOVE_AWAY = "move it away, then `bay0 storage retry`; if the database is elsewhere, put it here"
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
 
@@ -85,6 +88,8 @@ def _meaning(error: BaseException) -> tuple[str, str]:
 
 def translate(error: OSError) -> StorageError:
     """Return what an operating system error means for storage."""
+    if isinstance(error, files.MisplacedError):
+        return StorageError("misplaced", str(error))
     codes = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EROFS: "unwritable", errno.EIO: "unwritable"}
     return StorageError(codes.get(error.errno or 0, "fault"), str(error))
 
@@ -99,7 +104,7 @@ def _refuse_newer(version: int) -> None:
 def header_version(path: str) -> int:
     """Return `user_version` from the file's header (sqlite.org/fileformat, offset 60) without opening the database; 0 if new."""
     try:
-        with open(path, "rb") as file:
+        with open(files.open_file(path), "rb") as file:
             header = file.read(HEADER)
     except FileNotFoundError:
         return 0
@@ -130,7 +135,8 @@ def log_version(path: str, *, verify: bool = False) -> int:
     the last one to close would copy the log into a database that must stay untouched.
     """
     version = seen = 0
-    with contextlib.suppress(FileNotFoundError), open(path + "-wal", "rb", buffering=0) as log:
+    wal = path + "-wal"
+    with contextlib.suppress(FileNotFoundError), open(files.open_file(wal), "rb", buffering=0) as log:
         start = log.read(WAL_HEADER)
         order = ">" if start[3:4] == b"\x83" else "<"
         total = _checksum(start[:24], order, (0, 0)) if len(start) == WAL_HEADER else (0, 0)
@@ -161,7 +167,7 @@ def _forget_cached(path: str) -> None:
     errors). A log that looks whole in memory would have a hole on the disk, and what is acknowledged behind the hole be lost.
     """
     with contextlib.suppress(FileNotFoundError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = files.open_file(path)
         try:
             os.fdatasync(fd)  # what is still to be written is not dropped
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -170,10 +176,15 @@ def _forget_cached(path: str) -> None:
 
 
 def open_database(path: str) -> int:
-    """Open `path` and return its version. `StorageError`: newer (left untouched), damaged, full, unwritable, fault."""
+    """Open `path` and return its version.
+
+    `StorageError`: newer or misplaced (both left untouched), damaged, full, unwritable, fault.
+    """
     with translated():
         if not database.is_closed():
             database.close()
+        for suffix in SUFFIXES:  # SQLite would wait for a FIFO
+            files.check(path + suffix, MOVE_AWAY)
         for suffix in ("", "-wal"):
             _forget_cached(path + suffix)
         _refuse_newer(header_version(path))

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from bay0.errors import StorageError
+from bay0.state import files
 from bay0.state.paths import FALLBACK_DEVICE, LABEL, ROOT, SPINE
 from bay0.syscalls import MS_NODEV, MS_NOSUID, ioprio_get, mount, umount
 
@@ -125,7 +126,7 @@ def _scheduler_of(device: str) -> str:
 
 def prepare() -> None:
     """Make the spine's own directory."""
-    os.makedirs(SPINE, mode=0o700, exist_ok=True)
+    files.directory(SPINE, 0o700, anew=False)
 
 
 def _mounted() -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 
+from bay0.state import files
 from bay0.state.paths import CONTAINERS, HOMES, LOGS, TRASH
 
 PODMAN_DIRECTORIES = ("storage", "libpod", "volumes", "tmp")
@@ -21,10 +22,9 @@ SWEEP_S = 0.3  # of one request
 def prepare_containers() -> dict[str, bool]:
     """Make podman's directories; tell whether it has ever put anything there, so that there may be containers."""
     used = os.path.isdir(f"{CONTAINERS}/storage") and bool(os.listdir(f"{CONTAINERS}/storage"))
-    os.makedirs(CONTAINERS, mode=0o711, exist_ok=True)
-    for name in PODMAN_DIRECTORIES:
-        os.makedirs(f"{CONTAINERS}/{name}", mode=0o711, exist_ok=True)
-    os.makedirs(LOGS, mode=0o700, exist_ok=True)
+    for path in (CONTAINERS, *(f"{CONTAINERS}/{name}" for name in PODMAN_DIRECTORIES)):
+        files.directory(path, 0o711, most=0o755, anew=True)
+    files.directory(LOGS, 0o700, anew=True)
     return {"used": used}
 
 
@@ -38,41 +38,46 @@ def set_containers_aside() -> bool:
 def prepare(name: str, *, home: bool) -> bool:
     """Make what the persona with the podman name `name` needs before it starts; podman's directories too, if the boot could not."""
     prepare_containers()
+    for suffix in ("", ".tmp"):  # conmon opens both, follows links and waits for a FIFO
+        files.clear(f"{LOGS}/{name}.log{suffix}")
     if home:
-        os.makedirs(HOMES, mode=0o711, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(f"{HOMES}/{name}", 0o700)
+        files.directory(HOMES, 0o711, most=0o755, anew=False)
+        files.kept_directory(f"{HOMES}/{name}", 0o700)  # a link to somebody else's is not given
     return True
 
 
 def empty(name: str) -> bool:
     """Take a home's contents away; tell whether there was one."""
     path = f"{HOMES}/{name}"
-    if not os.path.lexists(path):
+    if files.look(path) is None:
         return False
     _take_away(path)
     return True
 
 
 def _take_away(path: str) -> None:
-    os.makedirs(TRASH, mode=0o700, exist_ok=True)
-    if os.path.lexists(path):
+    files.directory(TRASH, 0o700, anew=True)
+    if files.look(path) is not None:
         os.rename(path, f"{TRASH}/{os.path.basename(path)}.{time.time_ns()}")
         for folder in (os.path.dirname(path), TRASH):  # what was told to be gone must not come back
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            files.sync_directory(folder)
+
+
+def _trash_is_there() -> bool:
+    """Tell whether there is a directory to sweep: through a link somebody's homes would be emptied."""
+    try:
+        return files.is_directory(TRASH)
+    except files.MisplacedError:
+        return False
 
 
 def sweep(seconds: float = SWEEP_S) -> bool:
     """Delete some of the trash, for about `seconds`; tell whether there is more."""
     end = time.monotonic() + seconds
-    if not os.path.isdir(TRASH):
+    if not _trash_is_there():
         return False
-    for folder, names, files in os.walk(TRASH, topdown=False):
-        for name in files:
+    for folder, names, leaves in os.walk(TRASH, topdown=False):
+        for name in leaves:
             os.unlink(f"{folder}/{name}")
             if time.monotonic() > end:
                 return True

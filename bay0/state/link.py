@@ -28,7 +28,7 @@ BACK_OFF_S = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
 CALM_S = 60.0
 PACKET_MAX = 256 << 10
 REQUEST_MAX = 160 << 10  # bytes the worker reads at once (its PACKET_MAX; a test compares them)
-TIMED_OUT, GONE, FAULT, UNSURE = "timed_out", "gone", "fault", "unsure"
+TIMED_OUT, GONE, FAULT, UNSURE, MISPLACED = "timed_out", "gone", "fault", "unsure", "misplaced"
 OPEN_ENDED = (TIMED_OUT, GONE, UNSURE)  # whether it was done is not known
 
 
@@ -241,6 +241,8 @@ class WorkerLink:
             self.reactor.unwatch(worker.peer.fileno())  # the reaper will say that it is gone
             return False
         reply = json.loads(packet)
+        for each in reply.get("misplaced", ()):
+            self.log.warning("set aside on /persist" if each["now"] else "left alone on /persist", **each)
         call = worker.calls.pop(reply["id"], None)
         if call is None:
             return True  # late: it was answered "timed out"

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from attrs import define, field, frozen
 
-from bay0.state import paths
+from bay0.state import files, paths
 
 POLL_S = 0.25
 PROMPT_POLLS = 4  # polls without news until a line that has no end yet, such as a prompt, is shown as it is
@@ -34,6 +34,12 @@ class Entry:
 def path(podman_name: str) -> str:
     """Return the file that holds the log of the container called `podman_name` (p__LABEL)."""
     return f"{paths.LOGS}/{podman_name}.log"
+
+
+def is_there(file: str) -> bool:
+    """Tell whether a persona has written. `MisplacedError` if something else is where its log belongs."""
+    files.check(file)
+    return files.look(file) is not None
 
 
 @define(eq=False, repr=False)
@@ -73,10 +79,10 @@ class Reader:
     def records(self) -> Iterator[str]:
         """Yield the whole records that have come since the last call. `FileNotFoundError` if there has never been a file."""
         if self._file is None:
-            self._file = open(self.path, "rb")  # noqa: SIM115 - it is kept until it is replaced
+            self._file = open(files.open_file(self.path), "rb")  # noqa: SIM115 - it is kept until it is replaced
         yield from self._read(self._file)
         try:
-            now = open(self.path, "rb")  # noqa: SIM115 - as above
+            now = open(files.open_file(self.path), "rb")  # noqa: SIM115 - as above
         except FileNotFoundError:  # the moment between the old file and the new one
             return
         if not os.path.sameopenfile(now.fileno(), self._file.fileno()):

@@ -16,7 +16,7 @@ from bay0 import flow
 from bay0.errors import RefusedError, SpawnError
 from bay0.machines.engine import Acceptance, Engine, Instance, Step
 from bay0.machines.storage import E, Effect, S
-from bay0.state.link import FAULT, GONE, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
+from bay0.state.link import FAULT, GONE, MISPLACED, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -74,6 +74,7 @@ class StatePort:
     _lazy: Timer | None = None
     _current: bool = False  # the database has been opened, migrated and read by the worker that is there
     _readonly_code: str | None = None
+    _misplaced: set[str] = field(factory=set)  # what was said of files that cannot be written
     _retry_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -119,6 +120,13 @@ class StatePort:
             self._judge(answer)
 
         self.ask(op, bound_s, answered, **arguments)
+
+    def in_the_way(self, answer: Answer) -> bool:
+        """Tell whether something else is in the place of a file: no trouble of the disk's. Said once."""
+        if answer.code == MISPLACED and answer.why not in self._misplaced:
+            self._misplaced.add(answer.why)
+            self.log.warning("not written on /persist", why=answer.why)
+        return answer.code == MISPLACED
 
     def append_genesis(self, lines: list[str]) -> None:
         """Append to the genesis log if the disk is healthy; a failure is the storage machine's business."""
@@ -232,7 +240,7 @@ class StatePort:
 
     def _judge(self, answer: Answer) -> None:
         """Tell the storage machine about an error; of a missed bound or a death it has heard already."""
-        if not answer.ok and answer.code not in (TIMED_OUT, GONE):
+        if not self.in_the_way(answer) and not answer.ok and answer.code not in (TIMED_OUT, GONE):
             self._note(answer)
             self._send(_event(answer), answer.why)
             self._distrust(_event(answer), answer.why)

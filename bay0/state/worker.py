@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.errors import StorageError
-from bay0.state import aifiles, checks, db, device, entropy, genesis, homes, nack, time
+from bay0.state import aifiles, checks, db, device, entropy, files, genesis, homes, nack, time
 from bay0.state.paths import DATABASE, GENESIS, MARKER, SEED, SPINE, TIME
 from bay0.state.schema import VERSION
 
@@ -25,6 +25,7 @@ ALIVE = f"{SPINE}/alive"
 PROBE_WIDTH = 79
 HISTORY_KINDS = ("boot", "storage")
 PRUNE_EVERY = 500  # commits
+NEWS_MAX = 20  # in one answer; the next has the rest
 HISTORY_STEPS = 60  # of each boot; six boots of them fit into a packet
 _staged: list[dict[str, Any]] = []
 _commits = itertools.count(1)
@@ -77,7 +78,7 @@ def _flush() -> int:
 def _probe(text: str) -> dict[str, int]:
     """Write and sync a few bytes, the only way to know that a disk still answers; return how much room there is (`_room`)."""
     with db.translated():
-        fd = os.open(ALIVE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = files.side_file(ALIVE, os.O_WRONLY | os.O_CREAT)
         try:
             os.write(fd, f"{text:<{PROBE_WIDTH}}\n".encode())  # of one length: it overwrites what an earlier boot wrote
             os.fdatasync(fd)
@@ -175,6 +176,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "containers_aside": lambda: homes.set_containers_aside(),
     "persona_prepare": lambda name, home: homes.prepare(name, home=home),
     "ai_archive": lambda: aifiles.archive(),
+    "image_archive": lambda path: aifiles.not_loadable(path),
     "ai_model": lambda path: aifiles.model(path),
     "home_empty": lambda name: homes.empty(name),
     "trash_sweep": lambda: homes.sweep(),
@@ -187,7 +189,15 @@ OPS: dict[str, Callable[..., Any]] = {
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Do one request; every failure becomes an answer."""
+    """Do one request; every failure becomes an answer. With it goes what was found in the way on the disk."""
+    reply = _done(request)
+    if files.news:
+        reply["misplaced"] = files.news[:NEWS_MAX]
+        del files.news[:NEWS_MAX]
+    return reply
+
+
+def _done(request: dict[str, Any]) -> dict[str, Any]:
     number = request.pop("id")
     try:
         return {"id": number, "ok": OPS[request.pop("op")](**request)}

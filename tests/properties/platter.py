@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 from attrs import define, field, frozen
 
 DATA = ("old", "half", "zeroes", "all")  # what a cut leaves of a file that was not synced
+
+
+FOLDER, FILES = "/disk", ("time", "seed")
+
+
+def _looked(kind: int) -> os.stat_result:
+    return os.stat_result((kind | 0o600, 1, 1, 1, 0, 0, 0, 0, 0, 0))
 
 
 class PowerCut(BaseException):
@@ -58,8 +66,8 @@ class Platter:
     last: str = ""
 
     # what the code under test takes from `os`
-    O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC = os.O_RDONLY, os.O_WRONLY, os.O_CREAT, os.O_TRUNC
-    O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY = os.O_CLOEXEC, os.O_NOFOLLOW, os.O_DIRECTORY
+    O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC = os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC
+    O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY = os.O_CLOEXEC, os.O_NOFOLLOW, os.O_NONBLOCK, os.O_DIRECTORY
     path, strerror = os.path, staticmethod(os.strerror)
 
     def _call(self, name: str, *, writes: bool = True) -> None:
@@ -83,10 +91,23 @@ class Platter:
                 raise FileNotFoundError(errno.ENOENT, "no such file", path)
             made = File()
             self._change(lambda names: names.__setitem__(path, made))
-        file = self.open_files[fd] = self.now[path]
-        if flags & os.O_TRUNC:
-            file.now = b""
+        self.open_files[fd] = self.now[path]
         return fd
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        self._call("ftruncate")
+        file = self.open_files[fd]
+        assert file is not None
+        file.now = file.now[:size]
+
+    def lstat(self, path: str) -> os.stat_result:
+        """Say what is there; to look changes nothing, and is no seam."""
+        if path not in self.now and os.path.splitext(path)[0] in (f"{FOLDER}/{name}" for name in FILES):
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        return _looked(stat.S_IFREG if path in self.now else stat.S_IFDIR)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return _looked(stat.S_IFREG if self.open_files[fd] is not None else stat.S_IFDIR)
 
     def _change(self, change: Callable[[dict[str, File]], None]) -> None:
         change(self.now)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from attrs import define, field
 from conftest import Size
-from platter import Cut, Platter, PowerCut
+from platter import FOLDER, Cut, Platter, PowerCut
 
 from bay0.bounds import Bounds
 from bay0.continuity import Continuity
 from bay0.state import entropy, files, time, worker
 
-TIME, SEED = "/disk/time", "/disk/seed"
+TIME, SEED = f"{FOLDER}/time", f"{FOLDER}/seed"
 BUILD = 1_760_000_000
 RTC = 5.0  # a machine without a battery begins in 1970
 Patch = pytest.MonkeyPatch
@@ -124,6 +124,9 @@ class Port:
 
     def ask(self, *arguments: Any, **more: Any) -> None:
         self.life.ask(*arguments, **more)
+
+    def in_the_way(self, _answer: Any) -> bool:
+        return False
 
 
 class Reactor:
@@ -278,7 +281,8 @@ def the_file_is_not_synced(patch: Patch) -> None:
 @mutant
 def it_is_written_in_place(patch: Patch) -> None:
     def in_place(path: str, data: bytes) -> None:
-        fd = files.os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = files.os.open(path, os.O_WRONLY | os.O_CREAT)
+        files.os.ftruncate(fd, 0)
         files.os.write(fd, data)
         files.os.fsync(fd)
         files.os.close(fd)

@@ -458,8 +458,8 @@ class PlayedWorker:
         self.seen += found
         return found
 
-    def answer(self, request: dict[str, Any], value: Any = None) -> None:
-        self.peer.send(json.dumps({"id": request["id"], "ok": value}).encode())
+    def answer(self, request: dict[str, Any], value: Any = None, **beside: Any) -> None:
+        self.peer.send(json.dumps({"id": request["id"], "ok": value, **beside}).encode())
 
     def fail(self, request: dict[str, Any], code: str, message: str = "because") -> None:
         self.peer.send(json.dumps({"id": request["id"], "error": {"code": code, "message": message}}).encode())

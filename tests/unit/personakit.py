@@ -110,6 +110,9 @@ class State:
     answers: dict[str, Answer] = field(factory=dict)  # by operation; `answer` for all others
     healthy: bool = True
 
+    def keep_out_a_crowd(self) -> None:
+        """There is none."""
+
     def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         self.asked.append((op, arguments))
         self.timers.call_later(0.01, lambda: done(self.answers.get(op, self.answer)))

@@ -156,12 +156,22 @@ def test_what_the_governor_sees_and_does_is_a_finding(differs: dict[str, Any], c
 
 @pytest.mark.parametrize("event", sorted(doctor.EVENTS))
 def test_what_only_the_log_remembers_is_a_finding_once_with_its_count(event: str) -> None:
-    keys = ("why", "containers", "machine", "state", "container", "persona", "method")
+    keys = ("why", "containers", "machine", "state", "container", "persona", "method", "path", "found", "now")
     record = {"event": event, "level": "error", **dict.fromkeys(keys, "the \x1b[2J cause")}
     found = only(findings(STATUS, log=[record, record]))
     assert "(2 times" in found.what
     assert "\x1b" not in found.what + found.help
     assert "?" not in found.what, "every key of the sentence is the record's"
+
+
+def test_each_path_on_the_disk_that_something_was_in_the_way_of_is_named() -> None:
+    def aside(path: object) -> dict[str, Any]:
+        return {"event": "set aside on /persist", "level": "warning", "path": path, "found": "a FIFO", "now": f"{path}.set-aside"}
+
+    names = [f"/persist/spine/{name}" for name in ("time", "seed", "genesis.log")]
+    found = findings(STATUS, log=[aside(name) for name in [*names, names[0], []]])  # the last is no record of ours
+    assert [[name for name in names if name in each.what] for each in found[:3]] == [[name] for name in names]
+    assert "(2 times" in found[0].what
 
 
 def test_errors_that_nobody_explains_are_counted_and_the_last_is_shown() -> None:

@@ -42,6 +42,13 @@ MAY_SLEEP = {
     "logview.py": "in the caller's own process",
     "state/personalog.py": "as above",
 }
+MAY_OPEN_IN_STATE = {
+    "state/files.py": "the one way to what is on the disk",
+    "state/device.py": "devices, /sys and /proc",
+    "state/entropy.py": "the kernel's random number generator",
+    "state/worker.py": "/proc",
+    "state/homes.py": "what lies in the trash",
+}
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")
 
@@ -165,6 +172,37 @@ def test_the_static_fence_bites(code: str) -> None:
 )
 def test_the_static_fence_lets_innocent_code_through(code: str) -> None:
     assert findings(code) == []
+
+
+# ---- how bay0/state/ opens what is on the disk
+
+
+def opened_directly(source: str) -> list[str]:
+    """Every open and every directory made that does not go through `files`, which waits for no FIFO and follows no link."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        through = node.args and isinstance(node.args[0], ast.Call) and ast.unparse(node.args[0].func).startswith("files.")
+        if called in ("os.open", "os.mkdir", "os.makedirs") or (called in ("open", "io.open") and not through):
+            found.append(f"{node.lineno}: {called}")
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("state/") and name not in MAY_OPEN_IN_STATE))
+def test_a_module_of_the_state_opens_files_on_the_disk_in_the_one_way_only(name: str) -> None:
+    assert opened_directly(MODULES[name]) == []
+
+
+@pytest.mark.parametrize("code", ["open(path)", "os.open(path, 0)", "os.makedirs(path)", "os.mkdir(path)", "open(os.path.join(a, b))"])
+def test_an_open_past_the_one_way_is_seen(code: str) -> None:
+    assert opened_directly(code) != []
+
+
+@pytest.mark.parametrize("code", ["open(files.open_file(path), 'rb')", "files.side_file(path)", "files.directory(path, 0o700, anew=True)"])
+def test_an_open_in_the_one_way_is_fine(code: str) -> None:
+    assert opened_directly(code) == []
 
 
 # ---- what PID 1 loads (in a fresh interpreter)

@@ -22,6 +22,7 @@ from bay0.bounds import Bounds
 from bay0.effects import modules, power
 from bay0.errors import RefusedError, StorageError
 from bay0.machines.boot import E, S
+from bay0.machines.storage import E as StorageEvent
 from bay0.machines.storage import S as Health
 from bay0.state import device
 
@@ -242,6 +243,52 @@ def test_a_database_that_cannot_be_used_makes_a_dirty_boot_and_is_left_as_it_is(
         assert base.read_bytes() == before
 
     inside()
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal"])
+def test_a_fifo_where_the_database_belongs_makes_a_dirty_boot_that_names_it(tmp_path: Path, name: str) -> None:
+    @in_child
+    def inside() -> None:
+        machine = Machine(tmp_path)
+        path = tmp_path / "persist" / "spine" / name
+        path.parent.mkdir()
+        os.mkfifo(path)
+        spine = machine.complete(machine.boot())
+        assert spine.state.storage is not None
+        assert spine.state.storage.now is Health.READONLY
+        assert f"{path} is a FIFO" in str(spine.state.dirty)
+        assert "bay0 storage retry" in str(spine.state.dirty)
+        path.unlink()
+        spine.engine.send(spine.state.storage.name, StorageEvent.RETRY)
+        machine.turn_until(spine, lambda: spine.state.storage is not None and spine.state.storage.now is Health.DURABLE, "it is mended")
+        assert spine.state.dirty is None
+        machine.leave(spine)
+
+    inside()
+
+
+@in_child
+def test_side_files_that_somebody_put_other_things_in_place_of_cost_nothing_and_are_named(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    folder = tmp_path / "persist" / "spine"
+    folder.mkdir()
+    os.mkfifo(folder / "time")
+    (folder / "seed").symlink_to("/dev/zero")
+    (folder / "genesis.log").mkdir()
+    (folder / "alive").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "persist" / "logs").symlink_to(tmp_path)
+    spine = machine.complete(machine.boot())
+    assert spine.state.dirty is None
+    spine.state.probe("x")
+    machine.turn_until(spine, lambda: (folder / "alive").is_file(), "the probe")
+    machine.leave(spine)
+    said = {line["path"] for line in machine.logged() if line["event"] == "set aside on /persist"}
+    assert said == {str(path) for path in (*(folder / name for name in ("time", "seed", "genesis.log", "alive")), folder.parent / "logs")}
+    assert not (tmp_path / "elsewhere").exists()
+    assert "init complete" in (folder / "genesis.log").read_text()
+    assert (folder / "time").is_file()
+    assert (folder / "seed").is_file()
+    assert [line["event"] for line in machine.logged() if line["event"] == "persist timeout"] == []
 
 
 @in_child

@@ -405,11 +405,10 @@ def test_the_seed_is_used_once_a_boot_however_often_storage_becomes_durable(disk
     assert spine.port.asked.count("seed_use") == spine.port.asked.count("seed_renew")  # type: ignore[attr-defined] == 1
 
 
-def test_the_end_renews_the_seed_even_if_the_time_cannot_be_kept(disk: Path, kernel: Kernel) -> None:
+def test_the_end_renews_the_seed_even_if_the_time_cannot_be_kept(disk: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     spine = Spine(disk).boot()
     before = entropy._read(worker.SEED).value
-    (disk / "time").unlink()
-    (disk / "time").mkdir()
+    monkeypatch.setattr(worker, "TIME", str(disk / "no-such-folder" / "time"))
     done = spine.off()
     assert done["seed"] == "new"
     assert len(done["failed"]) == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bay0 import cli, logview
-from bay0.state import paths, personalog
+from bay0.state import files, paths, personalog
 
 Captured = pytest.CaptureFixture[str]
 
@@ -138,15 +138,35 @@ def test_what_is_written_between_our_reading_and_the_replacement_is_not_lost(tmp
     reader = personalog.Reader(str(path))
     assert list(reader.records()) == [out("1")]
 
-    def at_the_worst_moment(name: str, mode: str) -> Any:
-        monkeypatch.delattr(personalog, "open")
+    open_file = files.open_file
+
+    def at_the_worst_moment(name: str) -> int:
+        monkeypatch.setattr(files, "open_file", open_file)
         adds(path, out("2"))()
         os.replace(path, f"{path}.old")
         adds(path, out("3"))()
-        return open(name, mode)
+        return open_file(name)
 
-    monkeypatch.setattr(personalog, "open", at_the_worst_moment, raising=False)
+    monkeypatch.setattr(files, "open_file", at_the_worst_moment)
     assert list(reader.records()) == [out("2"), out("3")]
+
+
+@pytest.mark.parametrize("words", [[], ["-f"]])
+@pytest.mark.parametrize("thing", ["FIFO", "directory", "link", "link to nothing"])
+def test_what_is_no_log_is_named_and_neither_waited_for_nor_read(tmp_path: Path, capsys: Captured, thing: str, words: list[str]) -> None:
+    path = tmp_path / "logs" / "p__work.log"
+    (tmp_path / "secret").write_text(f"{AT} stdout F secret\n")
+    make: dict[str, Callable[[], object]] = {
+        "FIFO": lambda: os.mkfifo(path),
+        "directory": path.mkdir,
+        "link": lambda: path.symlink_to(tmp_path / "secret"),
+        "link to nothing": lambda: path.symlink_to(tmp_path / "nothing"),
+    }
+    make[thing]()
+    assert cli.main(["persona", "logs", "work", *words]) == cli.REFUSED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"the log of p://work cannot be read: {path} is a {'symbolic link' if 'link' in thing else thing}" in err
 
 
 def test_following_goes_on_when_the_file_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

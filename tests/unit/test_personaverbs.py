@@ -316,6 +316,22 @@ def test_an_archive_is_named_by_its_whole_path(desk: Desk, path: Any) -> None:
     assert desk.bench.podman.asked == []
 
 
+def test_an_archive_on_the_disk_is_looked_at_before_podman_opens_it(desk: Desk) -> None:
+    state, podman = desk.bench.state, desk.bench.podman
+    state.answers["image_archive"] = Answer(value="/persist/images/x.tar is a FIFO, where a file belongs: move it away")
+    with pytest.raises(RefusedError, match="is a FIFO"):
+        desk.ask("image.load", path="/persist/images/x.tar")
+    state.answers["image_archive"] = Answer(code="timed_out", why="image_archive gave no answer in 1 s")
+    with pytest.raises(RefusedError, match="no answer"):
+        desk.ask("image.load", path="/persist/images/../images/x.tar")
+    assert podman.verbs() == []
+    state.answers["image_archive"] = Answer(value="")
+    for path in ("/persist/images/x.tar", "/tmp/x.tar"):
+        desk.ask("image.load", path=path)
+    assert podman.asked == [("load", "/persist/images/x.tar"), ("load", "/tmp/x.tar")]
+    assert [arguments for op, arguments in state.asked if op == "image_archive"][-1] == {"path": "/persist/images/x.tar"}
+
+
 def test_images_need_the_disk(desk: Desk) -> None:
     desk.bench.state.healthy = False
     for method, params in (("image.load", {"path": "/x.tar"}), ("image.list", {}), ("image.remove", {"name": IMAGE})):

@@ -578,6 +578,42 @@ def test_probes_and_genesis_lines_are_not_sent_to_a_disk_that_is_not_healthy(ben
     assert bench.launcher.workers == []
 
 
+def test_something_in_the_way_of_one_file_is_said_once_and_is_no_trouble_of_the_disks(healthy: Bench) -> None:
+    for _ in range(3):
+        healthy.port.append_genesis(["x"])
+        healthy.port.probe("x")
+        healthy.serve(failing={"genesis": "misplaced", "probe": "misplaced"})
+    assert healthy.health is Health.DURABLE
+    assert len(healthy.log.of("not written on /persist")) == 1, "the reason of both is the same here"
+    healthy.send(E.WORK)
+    healthy.serve()
+    assert healthy.one.committed is not None
+    assert healthy.journaled()[-1:] == [healthy.one.committed.n], "and steps are kept"
+
+
+def test_a_database_that_is_no_file_is_read_only_with_its_reason_and_no_worker_is_replaced(bench: Bench) -> None:
+    bench.engine.send("storage:b1", Storage.ATTACH)
+    bench.serve(failing={"open": "misplaced"})
+    assert bench.health is Health.READONLY
+    assert bench.storage.committed is not None
+    assert "cannot be written: because" in bench.storage.committed.why
+    assert len(bench.launcher.workers) == 1
+    bench.clock.wait(1000)
+    assert not bench.port.worth_retrying(), "it does not mend itself"
+
+
+def test_what_a_worker_found_in_the_way_is_logged_with_its_path(healthy: Bench) -> None:
+    healthy.port.probe("x")
+    healthy.clock.wait()
+    (request,) = healthy.worker.requests()
+    aside = {"path": "/persist/spine/alive", "found": "a FIFO", "now": "/persist/spine/alive.set-aside"}
+    left = {"path": "/persist/images/spine-ai.tar", "found": "a FIFO", "now": ""}
+    healthy.worker.answer(request, {"bytes": 9}, misplaced=[aside, left])
+    healthy.clock.wait()
+    assert healthy.log.of("set aside on /persist") == [aside]
+    assert healthy.log.of("left alone on /persist") == [left]
+
+
 def test_a_genesis_line_that_the_disk_refuses_is_storages_business(healthy: Bench) -> None:
     healthy.port.append_genesis(["x"])
     healthy.serve(failing={"genesis": "full"})
