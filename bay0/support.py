@@ -23,8 +23,9 @@ from bay0.logline import RUN_LOG
 
 ASK_S = 10.0  # for each question to PID 1
 ALL_S = 60.0
+SECRETS_S = 30.0  # of them for asking each persona what its secrets are
 PART_MAX = 1 << 20  # bytes of each part; of longer ones the end is kept
-MACHINES_MAX = 64
+MACHINES_MAX = 64  # that are shown
 ROWS = 50
 MASK = "***"
 SECRET_MIN = 6  # characters; shorter values are masked in manifests only, or every "true" would be
@@ -51,10 +52,15 @@ class Bundle:
     secrets: list[str] = field(factory=list)
     parts: dict[str, str] = field(factory=dict)
     missing: dict[str, str] = field(factory=dict)
+    unmasked: str = ""  # why not all secrets are known
     _began: float = field(factory=time.monotonic)
 
-    def add(self, name: str, make: Callable[[], Any]) -> Any:
-        """Make one part and return what was made; a failure is written down instead."""
+    def add(self, name: str, make: Callable[[], Any], *, quotes: bool = True) -> Any:
+        """Make one part and return what was made; a failure is written down instead. `quotes`: a secret may be in it."""
+        if quotes and self.unmasked:
+            self.parts.pop(name, None)
+            self.missing[name] = self.unmasked
+            return None
         if time.monotonic() - self._began > ALL_S:
             self.missing[name] = f"no time was left: {ALL_S:g} s for all"
             return None
@@ -85,11 +91,27 @@ class Bundle:
         return "\n".join(lines) + "\n"
 
     def masked(self, text: str) -> str:
-        """Return the text without any value that is secret."""
-        for secret in self.secrets:
-            for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-                text = text.replace(form, MASK)
-        return text
+        """Return the text without any value that is secret, in one pass however many they are. The longest counts."""
+        begins = _by_beginning(self.secrets)
+        kept: list[str] = []
+        start = at = 0
+        while begins and at < len(text):
+            forms = begins.get(text[at : at + SECRET_MIN], ())
+            found = next((form for form in forms if text.startswith(form, at)), "")
+            if found:
+                kept += (text[start:at], MASK)
+                start = at + len(found)
+            at += len(found) or 1
+        return "".join((*kept, text[start:]))
+
+
+def _by_beginning(secrets: Iterable[str]) -> dict[str, list[str]]:
+    """Return every form in which a secret may turn up, by its first characters, the longest first."""
+    found: dict[str, set[str]] = {}
+    for secret in secrets:
+        for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+            found.setdefault(form[:SECRET_MIN], set()).add(form)
+    return {begin: sorted(forms, key=len, reverse=True) for begin, forms in found.items()}
 
 
 def mask_manifest(wire: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -160,12 +182,15 @@ def collect(doctor: Callable[[], str]) -> Bundle:
 
     bundle = Bundle()
     status = ask("status")
-    bundle.add("status.json", lambda: status)
     listed = bundle.add("personas.json", lambda: ask("persona.list"))
-    found = [_shown(ask, each["name"]) for each in listed or ()][:MACHINES_MAX]
+    found = _all_shown(ask, listed or ())
     bundle.secrets = secrets(found)
+    if left := len(listed or ()) - len(found):
+        bundle.unmasked = f"it may quote a secret: {left} personas were not asked for theirs within {SECRETS_S:g} s"
     if listed is not None:
-        bundle.add("personas.json", lambda: [{**each, "manifest": mask_manifest(each.get("manifest"))} for each in found])
+        some = [{**each, "manifest": mask_manifest(each.get("manifest"))} for each in found[:MACHINES_MAX]]
+        bundle.add("personas.json", lambda: some)
+    bundle.add("status.json", lambda: status)
     bundle.add("boots.json", lambda: ask("boots", previous=5))
     bundle.add("machines.json", lambda: ask("machines"))
     bundle.add("governor.json", lambda: ask("governor"))
@@ -176,9 +201,21 @@ def collect(doctor: Callable[[], str]) -> Bundle:
     bundle.add("journal.json", lambda: {name: ask("history", machine=name, limit=ROWS) for name in names})
     for name, path in FILES.items():
         if os.path.exists(path):
-            bundle.add(name, partial(_log if name.endswith(".jsonl") else tail, path))
-    bundle.add("dmesg.txt", dmesg)
+            log = name.endswith(".jsonl")
+            bundle.add(name, partial(_log if log else tail, path), quotes=log)
+    bundle.add("dmesg.txt", dmesg, quotes=False)
     return bundle
+
+
+def _all_shown(ask: Callable[..., Any], listed: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ask for each persona's manifest, as long as there is time."""
+    end = time.monotonic() + SECRETS_S
+    shown: list[dict[str, Any]] = []
+    for each in listed:
+        if time.monotonic() >= end:
+            break
+        shown.append(_shown(ask, each["name"]))
+    return shown
 
 
 def _shown(ask: Callable[..., Any], name: str) -> dict[str, Any]:

@@ -324,6 +324,57 @@ def test_a_bundle_has_everything_but_secrets(spine: Spine, tmp_path: Path, capsy
     assert "without images.json: images are on /persist" in capsys.readouterr().out
 
 
+def many(spine: Spine, count: int) -> list[str]:
+    """Let there be so many personas, each with a secret of its own, all of them in the log and in a reason."""
+    secrets = [f"secret-of-number-{number}-" for number in range(count)]
+    spine.answers["persona.list"] = [{**PERSONA, "name": f"p://n{number}"} for number in range(count)]
+    spine.answers["persona.show"] = lambda params: {
+        **PERSONA,
+        "name": params["name"],
+        "manifest": {**WIRE, "environment": {"TOKEN": secrets[int(params["name"].removeprefix("p://n"))]}},
+    }
+    spine.answers["history"] = [{"why": f"podman said {secret}"} for secret in secrets]
+    with open(support.FILES["log.jsonl"], "a", encoding="utf-8") as log:
+        log.writelines(json.dumps({"event": "said", "why": secret, "level": "info"}) + "\n" for secret in secrets)
+    return secrets
+
+
+def test_the_secrets_of_all_personas_are_masked_however_many_there_are(spine: Spine) -> None:
+    many(spine, 300)
+    found = parts(support.collect(lambda: "it said secret-of-number-299-").archive())
+    assert [name for name, text in found.items() if "secret-of" in text] == []
+    assert found["log.jsonl"].count("***") == 300
+    assert found["doctor.txt"] == "it said ***"
+    assert len(json.loads(found["personas.json"])) == support.MACHINES_MAX, "so many are shown"
+
+
+def test_a_bundle_without_all_secrets_has_nothing_that_could_quote_one(
+    spine: Spine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(spine, 300)
+    monkeypatch.setattr(support, "SECRETS_S", 0.0)
+    bundle = support.collect(lambda: "it said secret-of-number-299-")
+    found = parts(bundle.archive())
+    assert [name for name, text in found.items() if "secret-of" in text] == []
+    assert "cmdline.txt" in found, "what is the kernel's is there"
+    assert "300 personas" in bundle.missing["log.jsonl"]
+
+
+def test_a_secret_that_begins_like_another_or_lies_in_it_is_masked_whole() -> None:
+    bundle = support.Bundle(secrets=["abcdef", "abcdefgh", "abcdefg-and-more", 'quo"te\\d', "d\u00fcrftig"])
+    for text, masked in [
+        ("abcdefgh", "***"),
+        ("abcdefg", "***g"),
+        ("xabcdefabcdefghx", "x******x"),
+        ("abcdefg-and-mor", "***g-and-mor"),
+        (json.dumps('a quo"te\\d word'), '"a *** word"'),
+        (json.dumps("d\u00fcrftig"), '"***"'),
+        ("abcde", "abcde"),
+        ("", ""),
+    ]:
+        assert bundle.masked(text) == masked
+
+
 def test_a_bundle_is_not_written_over_a_file(spine: Spine, tmp_path: Path) -> None:
     file = tmp_path / "mine"
     file.write_text("precious")
