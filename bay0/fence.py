@@ -1,7 +1,9 @@
-"""The run-time fence around /persist: an audit hook in PID 1 that refuses to open anything below it.
+"""The run-time fence around /persist: an audit hook in PID 1 that refuses to open, list or change anything below it.
 
-A file operation on a dead disk is unkillable (docs/ARCHITECTURE.md, facts), so in PID 1 it is a defect before it hangs. Static checks find what is
-written down, this finds what is computed. sys.addaudithook(3) hooks cannot be removed, so tests use it in a child.
+A file operation on a dead disk is unkillable (docs/ARCHITECTURE.md, facts), so in PID 1 it is a defect before it
+hangs. Static checks find what is written down, this finds what is computed, as far as Python tells: of stat, access,
+readlink and statvfs it tells no hook (tests/unit/test_fence.py has the list). The trace of a boot finds those too.
+sys.addaudithook(3) hooks cannot be removed, so tests use it in a child.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from bay0.state.paths import ROOT
 WATCHED = frozenset(
     {
         "open", "os.listdir", "os.scandir", "os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.symlink",
-        "os.chmod", "os.chown", "os.truncate", "os.utime", "os.walk", "os.getxattr", "os.setxattr", "sqlite3.connect",
+        "os.chmod", "os.chown", "os.truncate", "os.utime", "os.walk", "os.chdir", "os.getxattr", "os.setxattr", "os.listxattr",
+        "os.removexattr", "sqlite3.connect",
     }
 )  # fmt: skip
 
