@@ -62,7 +62,7 @@ def is_directory(path: str) -> bool:
 
 
 def _wrong(path: str, *, written: bool) -> str:
-    """Say what is in the way of a file, "" if nothing is. `written`: in place, so it may have one name only."""
+    """Say what is in the way of a file, "" if nothing is. `written`: in place, so it has one name only."""
     found = look(path)
     if found is None:
         return ""
@@ -113,7 +113,7 @@ def side_file(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
 
 
 def clear(path: str, *, written: bool = True) -> None:
-    """Set aside what is in the way of a file that conmon opens, or that is renamed to here (not `written`)."""
+    """Set aside what is in the way of a file that conmon opens, or (not `written`) is renamed to here."""
     wrong = _wrong(path, written=written)
     if wrong:
         _set_aside(path, wrong, FILE)
