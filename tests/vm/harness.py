@@ -431,6 +431,14 @@ def put(path: str, local: str, inner: str) -> None:
     assert "Allocated inode" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
+def prepare(path: str, commands: str) -> None:
+    """Put things into a disk image that no VM uses, by debugfs's own commands: FIFOs, links, devices."""
+    with open(f"{path}.commands", "w", encoding="utf-8") as file:
+        file.write(commands)
+    tool("debugfs", "-w", "-f", file.name, path)
+    os.unlink(file.name)
+
+
 def size_of(path: str, inner: str) -> int | None:
     """Return the size of a file in a disk image, None if it is not there."""
     found = re.search(r"Size: (\d+)", tool("debugfs", "-R", f"stat {inner}", path).stdout)

@@ -85,11 +85,18 @@ def newer(corrupt: Vm) -> Vm:
 
 
 @pytest.fixture(scope="module")
-def filled(newer: Vm) -> Vm:
-    """The same boot, its disk mended and then filled to the last block."""
-    mends(newer, f"rm {DB}")
-    newer.sh("dd if=/dev/zero of=/persist/big bs=64k; dd if=/dev/zero of=/persist/rest bs=512; sync")
+def fifo(newer: Vm) -> Vm:
+    """The same boot, with a FIFO in the database's place."""
+    newer.out(f"rm {DB}; mkfifo {DB}; bay0 storage retry")
     return newer
+
+
+@pytest.fixture(scope="module")
+def filled(fifo: Vm) -> Vm:
+    """The same boot, its disk mended and then filled to the last block."""
+    mends(fifo, f"rm {DB}")
+    fifo.sh("dd if=/dev/zero of=/persist/big bs=64k; dd if=/dev/zero of=/persist/rest bs=512; sync")
+    return fifo
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +141,14 @@ def test_a_newer_database_is_left_as_it_is_and_told_what_to_do(newer: Vm):
     mine, theirs = newer.out(f"sha256sum <{DB}; sha256sum </persist/spine/newer.db").splitlines()
     assert mine == theirs
     assert newer.sh(f"test -e {DB}-wal").status == 1
+
+
+def test_a_fifo_in_the_databases_place_is_named_by_storage_and_the_doctor_and_nothing_hangs(fifo: Vm):
+    said = f"{DB} is a FIFO, where a file belongs"
+    status = harness.until(lambda: (found := fifo.status()) and said in (found["dirty"] or "") and found, 60, said)
+    assert status["storage"]["state"] == "readonly"
+    assert status["storage"]["workers_left_behind"] == 0
+    assert said in fifo.sh("bay0 doctor").stdout
 
 
 def test_a_disk_that_fills_up_while_it_is_used_is_said_and_the_spine_goes_on(filled: Vm):

@@ -35,13 +35,34 @@ DEAF = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
 stop_s = 60
 """
+# somebody had the disk before: what is in the place of files that the worker opens, and of two logs that conmon opens
+PREPARED = """
+mkdir /spine
+mkdir /spine/genesis.log
+mknod /spine/time p
+mknod /spine/alive p
+symlink /spine/seed /dev/zero
+mkdir /logs
+mknod /logs/p__work.log p
+symlink /logs/p__say.log /persist/written
+mkdir /homes
+symlink /homes/p__thief /persist/homes/p__work
+"""
+SETUID = r"""
+# iconv shows a file; busybox would give such rights back by itself
+mkdir -p /usr/local/bin; echo secret >/root/only; chmod 600 /root/only; chmod 711 /root
+for place in /home/work /usr/local/bin; do cp /usr/bin/iconv $place/iconv; chmod 4755 $place/iconv; done
+chmod 711 /home/work
+"""
 # a mount namespace of its own, out of reach of who ends what is left: the disk stays in use when /persist is unmounted
 HOLD = "unshare -m sh -c 'echo $$ >/sys/fs/cgroup/cgroup.procs; exec setsid sleep 1000' >/dev/null 2>&1 & sleep 1"
 
 
 @pytest.fixture(scope="module")
 def disk(folder: str) -> str:
-    return harness.make_disk(f"{folder}/personas.img", "2G")
+    path = harness.make_disk(f"{folder}/personas.img", "2G")
+    harness.prepare(path, PREPARED)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +112,39 @@ def group(found: dict) -> str:
 
 def cpu_used(spine: Vm, directory: str) -> int:
     return int(spine.out(f"awk '$1 == \"usage_usec\" {{ print $2 }}' {directory}/cpu.stat"))
+
+
+# ---- a disk that somebody else has prepared
+
+
+def test_a_disk_with_other_things_in_the_place_of_files_boots_and_each_is_named(spine: Vm):
+    assert spine.status()["dirty"] is None
+    harness.until(lambda: spine.sh("test -f /persist/spine/alive").status == 0, SETTLE_S, "the first probe")
+    found = spine.sh("bay0 doctor")
+    for name in ("time", "alive", "seed", "genesis.log"):
+        assert f"/persist/spine/{name}.set-aside" in found.stdout, name
+    assert "gave no answer" not in spine.out("bay0 log")
+
+
+def test_a_log_that_is_a_pipe_hangs_no_start_and_one_that_is_a_link_is_not_written_through(spine: Vm):
+    running(spine, "work")
+    spine.create("say", SAY)
+    spine.act("start", "say", VERB_S)
+    wait_state(spine, "say", "stopped")
+    kinds = "stat -c %F /persist/logs/p__work.log /persist/logs/p__work.log.set-aside /persist/logs/p__say.log.set-aside"
+    assert spine.out(kinds).splitlines() == ["regular empty file", "fifo", "symbolic link"]
+    assert spine.sh("test -e /persist/written").status == 1
+    assert spine.out("stat -c %a /persist/logs") == "700"
+    assert "good morning" in spine.out("bay0 persona logs say")
+    spine.act("remove", "say", VERB_S)
+
+
+def test_a_home_that_is_a_link_to_another_personas_is_not_given(spine: Vm):
+    spine.create("thief", NAP + 'home = "/home/thief"\n')
+    spine.act("start", "thief", VERB_S)
+    found = wait_state(spine, "thief", "failed")
+    assert "/persist/homes/p__thief is a symbolic link, where a directory belongs" in found["why"]
+    spine.act("remove", "thief", VERB_S)
 
 
 # ---- making one, and what it may do
@@ -151,6 +205,29 @@ def test_a_shell_in_it_is_root_of_its_own_and_its_home_is_on_the_disk(spine: Vm)
     script = "id -u; head -n 1 /etc/os-release; echo hello >/home/work/letter; pwd"
     assert spine.out(f"bay0 persona shell work -- sh -c '{script}'").splitlines() == ["0", 'NAME="Alpine Linux"', "/home/work"]
     assert spine.out("stat -c '%u %s' /persist/homes/p__work/letter") == "0 6"
+
+
+@pytest.mark.full
+def test_a_setuid_file_in_an_image_or_a_home_gives_nobody_anything(spine: Vm):
+    running(spine, "work")
+    spine.out(f"cat >/tmp/setuid <<'END'\n{SETUID}END\n{PODMAN} exec -i p__work sh </tmp/setuid", VERB_S)
+    as_root = spine.out(f"{PODMAN} exec p__work /usr/local/bin/iconv /root/only", VERB_S)
+    assert as_root == "secret"
+    for place in ("/home/work", "/usr/local/bin"):
+        tried = spine.sh(f"{PODMAN} exec --user 1000:1000 p__work {place}/iconv /root/only", VERB_S)
+        assert tried.status != 0, place
+        assert "Permission denied" in tried.stderr, place
+    free = "cp /usr/bin/iconv /tmp; chmod 4755 /tmp/iconv; mkdir -m 711 /tmp/o; echo secret >/tmp/o/o; chmod 600 /tmp/o/o; exec sleep 100"
+    options = "-d --rm --network=none --name control"
+    spine.out(f"{PODMAN} run {options} localhost/alpine:3.23 sh -c '{free}' >/dev/null", VERB_S)
+    try:  # without no_new_privs such a file does give them: so the cases above show something
+        harness.until(
+            lambda: spine.sh(f"{PODMAN} exec --user 1000:1000 control /tmp/iconv /tmp/o/o", VERB_S).stdout.strip() == "secret",
+            SETTLE_S,
+            "the rights of a setuid file where they are not taken",
+        )
+    finally:
+        spine.sh(f"{PODMAN} rm -f -t 0 control", VERB_S)
 
 
 def test_its_history_and_its_picture_are_from_the_journal_and_the_table(spine: Vm):
