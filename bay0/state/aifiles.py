@@ -33,7 +33,7 @@ def not_loadable(path: str) -> str:
     try:
         os.close(files.open_file(path))
     except files.MisplacedError as error:
-        return str(error)
+        return f"{error.path} is {error.found}: name an archive that is a regular file, by its own path"
     except OSError as error:
         return f"{path}: {error.strerror}"
     return ""
