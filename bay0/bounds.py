@@ -40,6 +40,7 @@ class Bounds:
     umbilical_hello: float = 30.0  # from its start until the forwarder speaks; one that misses it hangs, too
     umbilical_warm: float = 120.0  # until the AI's server has loaded its model and made a token
     umbilical_drain: float = 30.0  # what is in flight may take so long to end
+    turn: float = 600.0  # in a queue of ours, before podman is called at all
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database
     podman_list: float = 10.0
     podman_run: float = 20.0

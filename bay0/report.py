@@ -29,11 +29,20 @@ def status(found: Mapping[str, Any]) -> str:
         storage(found),
         f"PID 1     {pid1['rss_kib'] / 1024:.1f} MiB RSS, {pid1['pss_kib'] / 1024:.1f} MiB PSS, longest turn {pid1['longest_turn_ms']} ms",
         f"children  {pid1['reaped']} reaped, {pid1['orphans']} of them orphans, {pid1['commands_left_behind']} commands left behind",
+        *podman(found.get("podman", {})),
         clock(found["continuity"]),
         f"watchdog  armed, {watchdog['timeout_s']} s, fed {watchdog['fed']} times" if watchdog["armed"] else "watchdog  none",
         machines(found["machines"]),
     ]
     return "\n".join(lines)
+
+
+def podman(found: Mapping[str, Any]) -> list[str]:
+    """Return the line about who waits for podman, if anybody does."""
+    if not found.get("waiting") and not found.get("starts_waiting"):
+        return []
+    starts = f"; {found['starts_waiting']} starts wait for their turn, each takes some {found['start_s']} s" if found["starts_waiting"] else ""
+    return [f"podman    {found['under_way']} calls under way, {found['waiting']} wait{starts}"]
 
 
 def clock(found: Mapping[str, Any]) -> str:

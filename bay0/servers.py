@@ -138,7 +138,7 @@ class Servers(ContainerPort):
             return E.FAULT, f"its socket's directory could not be made: {error}"
         with contextlib.suppress(OSError):  # the envelope is read back, and this with it
             cgroup.weigh(f"{cgroup.ROOT}{self.group}", cgroup.TENANTS_WEIGHT)
-        ran: Verdict = yield from self._made(spec)
+        ran: Verdict = yield from self._made(instance, spec)
         if ran.outcome is Outcome.STORAGE:
             archive: Answer = yield partial(self._ask, "ai_archive")
             if archive.ok and archive.value is not None:
@@ -147,7 +147,7 @@ class Servers(ContainerPort):
             loaded = yield from self._load()
             if loaded:
                 return self._last(instance, loaded)
-            ran = yield partial(self.podman.run, spec)
+            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
         if not ran.ok:
             self.audit.soon_after(ran)
             return self._last(instance, ran.why) if ran.outcome is Outcome.NO_IMAGE else (E.FAULT, ran.why)

@@ -2,7 +2,8 @@
 
 Calls wait in one queue. At most AT_ONCE are under way, those about the same container one after the other in the order they were asked for.
 A listing, and work on images, is about no container and waits for none. A boot's first listing (it renews podman's database) and a check of the
-storage (it would take a container half made for damage) run alone. A call's bound counts from its turn, not from when it was asked for.
+storage (it would take a container half made for damage) run alone. A call's bound counts from its turn, not from when it was asked for; who asks
+may be told of that (`Asker`), and one that is not wanted any more when its turn comes is not made.
 
 A podman that is killed while it makes a container may leave one running that it knows nothing of (`ghosts`).
 """
@@ -42,6 +43,22 @@ _GROUP = "libpod-"
 Done = Callable[[Verdict], None]
 
 
+def _nothing() -> None:
+    """Be told, and do nothing about it."""
+
+
+@frozen(eq=False)
+class Asker:
+    """For whom a call is made. `waits`: it has to wait for its turn; `begins`: its turn has come after all. `wanted` is asked then."""
+
+    wanted: Callable[[], bool]
+    waits: Callable[[], None] = _nothing
+    begins: Callable[[], None] = _nothing
+
+
+ANYBODY = Asker(lambda: True)
+
+
 @frozen(eq=False)
 class _Call:
     verb: Verb
@@ -50,6 +67,7 @@ class _Call:
     done: Done
     names: frozenset[str] = frozenset()
     alone: bool = False
+    asker: Asker = ANYBODY
 
 
 @define(eq=False, repr=False)
@@ -81,23 +99,23 @@ class Podman:
         deadline_s = self.bounds.podman_first if first else self.bounds.podman_list
         self._ask(_Call(Verb.LIST, podman_argv.list_all(), deadline_s, done, alone=first))
 
-    def run(self, spec: RunSpec, done: Done) -> None:
+    def run(self, spec: RunSpec, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Make a container and start it: its id. After anything but OK something of it may be there, even running."""
-        self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,))))
+        self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,)), asker=asker))
 
-    def pause(self, name: str, done: Done) -> None:
+    def pause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Freeze a container."""
-        self._ask(_Call(Verb.PAUSE, podman_argv.pause(name), self.bounds.podman_quick, done, frozenset((name,))))
+        self._ask(_Call(Verb.PAUSE, podman_argv.pause(name), self.bounds.podman_quick, done, frozenset((name,)), asker=asker))
 
-    def unpause(self, name: str, done: Done) -> None:
+    def unpause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Thaw a container."""
-        self._ask(_Call(Verb.UNPAUSE, podman_argv.unpause(name), self.bounds.podman_quick, done, frozenset((name,))))
+        self._ask(_Call(Verb.UNPAUSE, podman_argv.unpause(name), self.bounds.podman_quick, done, frozenset((name,)), asker=asker))
 
-    def remove(self, names: Sequence[str], stop_s: float, done: Done) -> None:
+    def remove(self, names: Sequence[str], stop_s: float, done: Done, *, asker: Asker = ANYBODY) -> None:
         """End and remove containers, whatever state they are in; absent ones are no error. TERM, then KILL after `stop_s` seconds."""
         rounds = -(-len(names) // STOPS_AT_ONCE)
         deadline_s = self.bounds.podman_remove + stop_s * rounds + self.bounds.podman_each * len(names)
-        self._ask(_Call(Verb.REMOVE, podman_argv.remove(names, stop_s), deadline_s, done, frozenset(names)))
+        self._ask(_Call(Verb.REMOVE, podman_argv.remove(names, stop_s), deadline_s, done, frozenset(names), asker=asker))
 
     # ---- images and storage
 
@@ -136,6 +154,8 @@ class Podman:
             return
         self._waiting.append(call)
         self._start_some()
+        if call not in self._under_way:
+            call.asker.waits()
 
     def _start_some(self) -> None:
         """Start what may start, in the order it was asked for; nothing passes a call that concerns the same container, or wants to be alone."""
@@ -143,6 +163,9 @@ class Podman:
         held: deque[_Call] = deque()
         while self._waiting and len(self._under_way) < AT_ONCE and not any(call.alone for call in self._under_way):
             call = self._waiting.popleft()
+            if not call.asker.wanted():
+                self.spawner.reactor.call_soon(partial(call.done, Verdict(Outcome.WITHDRAWN, "it was not wanted any more when its turn came")))
+                continue
             if call.alone and (held or self._under_way):
                 held.append(call)
                 break
@@ -155,6 +178,7 @@ class Podman:
 
     def _start(self, call: _Call) -> None:
         self._under_way.add(call)
+        call.asker.begins()
         argv = [self.program, *call.argv]
         capture = LIST_CAPTURE if call.verb in (Verb.LIST, Verb.IMAGES) else CAPTURE_LIMIT
 

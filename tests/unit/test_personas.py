@@ -102,6 +102,57 @@ def test_a_start_that_podman_does_not_answer_is_cleared_and_looked_for_again(ben
     assert bench.podman.verbs().count("list") == before + 1, "what it was asked may have happened after all"
 
 
+def test_of_many_starts_two_have_their_turn_and_the_others_wait_in_their_order(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    which = [f"p://n{number}" for number in range(5)]
+    for name in which:
+        bench.persona(name)
+        bench.send(E.START, name, seconds=0.1)
+    assert [spec.name for verb, spec in bench.podman.asked if verb == "run"] == ["p__n0", "p__n1"]
+    bench.podman.held.clear()
+    for go in bench.podman.waiting_calls:
+        go()
+    bench.timers.advance(3)
+    assert [spec.name for verb, spec in bench.podman.asked if verb == "run"] == [f"p__n{number}" for number in range(5)]
+    assert [bench.engine.instances[name].now for name in which] == [S.RUNNING] * 5
+
+
+def test_a_stop_before_its_turn_cancels_a_start_without_podman_and_the_next_one_begins_anew(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    for name in ("p://a", "p://b", WORK):
+        bench.persona(name)
+        bench.send(E.START, name, seconds=0.1)
+    asked = list(bench.podman.asked)
+    assert bench.send(E.STOP, seconds=0.1) is S.STOPPED
+    assert bench.why().endswith("its start had not begun: podman was not called")
+    assert bench.podman.asked == asked
+    assert bench.send(E.START, seconds=0.1) is S.STARTING
+    assert bench.port.line.waiting == 1
+
+
+def test_an_image_that_two_need_is_loaded_once(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("no_image"), verdict("no_image")]
+    for name in (WORK, PLAY):
+        bench.persona(name)
+        bench.engine.send(name, E.START)
+    bench.wait(3)
+    assert bench.podman.verbs() == ["run", "run", "load", "run", "run"]
+
+
+def test_a_start_that_is_overtaken_gives_its_turn_back(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    which = ["p://a", "p://b", "p://c", "p://d"]
+    for name in which:
+        bench.persona(name)
+        bench.send(E.START, name, seconds=0.1)
+    for name in which[:2]:
+        bench.engine.send(name, E.STOP)
+    for go in bench.podman.waiting_calls[:2]:
+        go()
+    bench.timers.advance(0.1)
+    assert [words[1].name for words in bench.podman.asked if words[0] == "run"] == ["p__a", "p__b", "p__c", "p__d"]
+
+
 # ---- freeze and thaw
 
 

@@ -17,7 +17,7 @@ from kit import Log, Timers
 
 from bay0.bounds import Bounds
 from bay0.effects import cgroup, podman, podman_argv, podman_words
-from bay0.effects.podman import AT_ONCE, WAITING_MAX, Container, Image, Outcome, Podman, RunSpec, StoragePaths, Verdict
+from bay0.effects.podman import AT_ONCE, WAITING_MAX, Asker, Container, Image, Outcome, Podman, RunSpec, StoragePaths, Verdict
 from bay0.effects.podman_words import WHY_MAX, Verb, classify, judge, parse_images, parse_list
 from bay0.effects.spawn import CAPTURE_LIMIT, Ending, Result
 from bay0.errors import PodmanError
@@ -563,6 +563,26 @@ def test_each_call_has_its_own_bound_environment_and_room_for_its_output() -> No
         bench.spawner.end(bench.running[0], exited(125, "Error: x\n"))
     assert len(bench.told) == len(wait)
     assert len(bench.log.of("podman: not done")) == len(wait)
+
+
+def test_a_call_that_is_not_wanted_any_more_when_its_turn_comes_is_not_made_and_still_answered() -> None:
+    bench, wanted = Bench(), {"c": True, "d": True}
+    for name in "abcd":
+        bench.podman.pause(name, bench.done(name), asker=Asker(lambda name=name: wanted.get(name, True)))  # type: ignore[misc]
+    wanted["c"] = False
+    bench.spawner.end("pause a", exited(0, stdout="a\n"))
+    assert bench.running == ["pause b", "pause d"]
+    assert ("c", Verdict(Outcome.WITHDRAWN, "it was not wanted any more when its turn came")) in bench.told
+
+
+def test_who_asks_is_told_whether_it_waits_and_when_its_turn_comes() -> None:
+    bench, told = Bench(), []
+    for name in "abc":
+        asker = Asker(lambda: True, lambda name=name: told.append(f"{name} waits"), lambda name=name: told.append(f"{name} begins"))  # type: ignore[misc]
+        bench.podman.pause(name, bench.done(name), asker=asker)
+    assert told == ["a begins", "b begins", "c waits"]
+    bench.spawner.end("pause a", exited(0, stdout="a\n"))
+    assert told == ["a begins", "b begins", "c waits", "c begins"]
 
 
 def test_a_queue_that_is_full_answers_at_once_but_not_within_the_call() -> None:
