@@ -35,6 +35,7 @@ LOOK_S = 0.05  # between two looks at a freeze, or at an end
 LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
 AT_WORK = ("running", "ready")  # states of one that is not to be frozen
 HAUNTED = "podman says it is gone, the kernel says it lives"
+ABOVE = "it is thawed, but stands still with all others: the group above it is frozen (1 in /sys/fs/cgroup{}/cgroup.freeze)"
 Outcome_ = tuple[Enum, str]
 
 
@@ -255,10 +256,16 @@ class ContainerPort:
             return event("FAULT"), done.why
         end = self.reactor.clock() + self.bounds.freeze
         while cgroup.frozen(live.directory) is not frozen:
+            if not frozen and self._above_frozen() and not cgroup.told_to_freeze(live.directory):
+                return event("RESUMED"), ABOVE.format(self.group)
             if self.reactor.clock() > end:
                 return event("FAULT"), f"{self.bounds.freeze:g} s after podman said so the kernel does not say frozen {int(frozen)}"
             yield self._pause(LOOK_S)
         return event("PAUSED" if frozen else "RESUMED"), "as cgroup.events says"
+
+    def _above_frozen(self) -> bool:
+        """Tell whether all of them stand still together, which is somebody's purpose and not ours to undo."""
+        return cgroup.told_to_freeze(f"{cgroup.ROOT}{self.group}")
 
     # ---- its end
 
@@ -340,6 +347,10 @@ class ContainerPort:
         """Return the id of the container that runs for `name`, if one does."""
         live = self._live.get(name)
         return live.container if live is not None else None
+
+    def lives(self) -> bool:
+        """Tell whether any container of ours has a process, as the kernel sees it."""
+        return any(cgroup.populated(live.directory) for live in self._live.values())
 
     def containers(self) -> set[str]:
         """Return the ids of all containers that run."""

@@ -305,6 +305,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
         words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, podman, personas,
         switch, stages, engine, instance, watchdog, control, continuity, ports,
     )  # fmt: skip
+    podman.damaged = personas.mending.noticed
     ports.ports["server"] = Lately(spine.need_servers)
     stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)

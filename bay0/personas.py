@@ -21,6 +21,7 @@ from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, config_files, write_c
 from bay0.errors import ManifestError, RefusedError
 from bay0.line import Line, Over
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
+from bay0.mending import Mending
 from bay0.umbilicalplaces import IN_PERSONA
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Personas(ContainerPort):
         self.clearing = Clearing(self.reactor, self.podman)
         self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
         self.audit.groups[GROUP] = self.containers
+        self.mending = Mending(self.reactor, self.bounds, self.log, self.podman, self.state, self.lives, self.audit.soon)
 
     def configure(self) -> None:
         """Tell podman where things are; /persist is mounted by now."""
@@ -122,6 +124,8 @@ class Personas(ContainerPort):
         config = read_config(instance.config)
         if config is None:
             return E.FAULT, "its stored configuration makes no sense to this program; remove it and create it again"
+        if self._above_frozen():  # podman would wait for its first process until its bound is over
+            return E.FAULT, f"nothing can begin: the group above is frozen (1 in /sys/fs/cgroup{GROUP}/cgroup.freeze)"
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"

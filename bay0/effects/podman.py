@@ -47,6 +47,10 @@ def _nothing() -> None:
     """Be told, and do nothing about it."""
 
 
+def _ignored(_why: str) -> None:
+    """Be told why, and do nothing about it."""
+
+
 @frozen(eq=False)
 class Asker:
     """For whom a call is made. `waits`: it has to wait for its turn; `begins`: its turn has come after all. `wanted` is asked then."""
@@ -79,6 +83,7 @@ class Podman:
     log: Any
     environment: Mapping[str, str] = field(factory=lambda: {"CONTAINERS_CONF": CONF, "CONTAINERS_STORAGE_CONF": STORAGE_CONF})
     program: str = PROGRAM
+    damaged: Callable[[str], None] = _ignored  # told why, when a call finds podman's storage damaged
     _waiting: deque[_Call] = field(factory=deque)
     _under_way: set[_Call] = field(factory=set)
 
@@ -131,15 +136,17 @@ class Podman:
         """Remove an image, or one of its names."""
         self._ask(_Call(Verb.UNTAG, podman_argv.image_remove(name), self.bounds.podman_quick, done))
 
-    def check(self, done: Done, *, repair: bool = False) -> None:
+    def check(self, done: Done, *, repair: bool = False, force: bool = True) -> None:
         """Look for damage in podman's storage. `repair`: if there is any, delete what is damaged; what was deleted is told as lines.
+
+        Without `force` no container is deleted.
 
         Never repaired without a look first: on a full disk podman takes everything for damaged, and would delete it.
         """
 
         def checked(verdict: Verdict) -> None:
             if repair and verdict.outcome is Outcome.STORAGE:
-                self._ask(_Call(Verb.REPAIR, podman_argv.check(repair=True), self.bounds.podman_check, done, alone=True))
+                self._ask(_Call(Verb.REPAIR, podman_argv.check(repair=True, force=force), self.bounds.podman_check, done, alone=True))
             else:
                 done(verdict)
 
@@ -194,6 +201,8 @@ class Podman:
             about = " ".join(sorted(call.names))[:200]
             say = self.log.info if verdict.outcome in HANDLED else self.log.warning
             say("podman: not done", verb=call.verb.value, about=about, outcome=verdict.outcome.value, why=verdict.why)
+        if verdict.outcome is Outcome.STORAGE and call.verb not in (Verb.CHECK, Verb.REPAIR):
+            self.damaged(verdict.why)
         self._start_some()
         call.done(verdict)
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
 
-from bay0 import containers
+from bay0 import containers, personas
 from bay0.errors import RefusedError
 from bay0.focus import config as focus_config
 from bay0.machines import MACHINES
@@ -224,6 +224,26 @@ def test_when_all_of_them_are_frozen_together_from_above_they_stand_still_and_no
     bench.watched[path]()
     assert bench.wait(5) is S.RUNNING
     assert bench.podman.verbs() == ["run"]
+
+
+def test_a_resume_under_a_group_that_is_frozen_from_above_says_so_and_ends_nobody(bench: Bench) -> None:
+    path = bench.running()
+    bench.send(E.PAUSE, seconds=0.5)
+    bench.group(path).frozen = True
+    assert bench.wait(1) is S.PAUSED
+    bench.group(path.rpartition("/")[0]).frozen = True
+    bench.frozen_above.add(path)  # podman's thaw is written, and it stands still all the same
+    assert bench.send(E.RESUME, seconds=20) is S.RUNNING
+    assert "the group above it is frozen (1 in /sys/fs/cgroup/personas/cgroup.freeze)" in bench.why()
+    assert "remove" not in bench.podman.verbs()
+
+
+def test_a_start_under_a_group_that_is_frozen_from_above_says_so_and_does_not_wait_for_podman(bench: Bench) -> None:
+    bench.group(f"{personas.cgroup.ROOT}/personas").frozen = True
+    bench.persona()
+    assert bench.send(E.START) is S.FAILED
+    assert "nothing can begin: the group above is frozen" in bench.why()
+    assert "run" not in bench.podman.verbs()
 
 
 def test_what_was_frozen_behind_podmans_back_hears_that_it_is_to_stop(bench: Bench) -> None:

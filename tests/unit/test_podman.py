@@ -115,6 +115,7 @@ def test_many_are_removed_by_one_call_with_whole_seconds_to_end_in() -> None:
 def test_only_a_repair_may_delete() -> None:
     assert podman_argv.check(repair=False) == ["system", "check"]
     assert podman_argv.check(repair=True) == ["system", "check", "--repair", "--force"]
+    assert podman_argv.check(repair=True, force=False) == ["system", "check", "--repair"], "no container goes, damaged or not"
 
 
 def test_everybodys_containers_are_listed_in_whatever_state() -> None:
@@ -583,6 +584,19 @@ def test_who_asks_is_told_whether_it_waits_and_when_its_turn_comes() -> None:
     assert told == ["a begins", "b begins", "c waits"]
     bench.spawner.end("pause a", exited(0, stdout="a\n"))
     assert told == ["a begins", "b begins", "c waits", "c begins"]
+
+
+def test_whoever_mends_the_storage_hears_of_damage_that_any_call_finds_but_a_look_for_it() -> None:
+    bench, heard = Bench(), []
+    bench.podman.damaged = heard.append
+    broken = exited(125, "Error: database disk image is malformed\n")
+    bench.podman.list(bench.done("list"))
+    bench.spawner.end("ps --all", broken)
+    bench.podman.pause("a", bench.done("pause"))
+    bench.spawner.end("pause a", exited(125, "Error: no such container\n"))
+    bench.podman.check(bench.done("check"))
+    bench.spawner.end("system check", broken)
+    assert heard == ["database disk image is malformed"]
 
 
 def test_a_queue_that_is_full_answers_at_once_but_not_within_the_call() -> None:
