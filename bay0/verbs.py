@@ -95,6 +95,7 @@ class Verbs:
                     "starts_waiting": spine.personas.line.waiting,
                     "start_s": round(spine.personas.line.pace_s, 1),
                 },
+                "speed": spine.speed.describe(),
                 "continuity": spine.continuity.describe(),
                 "watchdog": shield.describe(spine.watchdog),
                 "machines": [self._machine(name) for name in sorted(spine.engine.instances)],

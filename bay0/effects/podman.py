@@ -84,6 +84,7 @@ class Podman:
     environment: Mapping[str, str] = field(factory=lambda: {"CONTAINERS_CONF": CONF, "CONTAINERS_STORAGE_CONF": STORAGE_CONF})
     program: str = PROGRAM
     damaged: Callable[[str], None] = _ignored  # told why, when a call finds podman's storage damaged
+    overdue: Callable[[str], None] = _ignored  # told which call missed its bound
     _waiting: deque[_Call] = field(factory=deque)
     _under_way: set[_Call] = field(factory=set)
 
@@ -203,6 +204,8 @@ class Podman:
             say("podman: not done", verb=call.verb.value, about=about, outcome=verdict.outcome.value, why=verdict.why)
         if verdict.outcome is Outcome.STORAGE and call.verb not in (Verb.CHECK, Verb.REPAIR):
             self.damaged(verdict.why)
+        if verdict.outcome in (Outcome.TIMED_OUT, Outcome.ABANDONED):
+            self.overdue(f"podman {call.verb.value}: {verdict.why}")
         self._start_some()
         call.done(verdict)
 
