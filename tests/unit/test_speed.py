@@ -36,14 +36,6 @@ def test_at_boot_the_time_of_loading_says_how_much_patience_is_needed() -> None:
     found.booted(LOADED_MS * 5)
     assert found.describe() == {"boot_needs": 5.0, "needs": None, "patience": 5.0, "missed": 0}
     assert log.of("speed")
-    assert not log.of("this machine is slower than its bounds allow for")
-
-
-def test_a_machine_much_slower_than_its_patience_is_warned_of_at_boot_with_what_helps() -> None:
-    found, _, log = speed(1)
-    found.booted(LOADED_MS * 15)
-    (warning,) = log.of("this machine is slower than its bounds allow for")
-    assert "bay0.patience=15 " in str(warning)
 
 
 def test_a_bound_that_a_slow_machine_missed_is_told_from_one_that_a_disk_missed() -> None:
@@ -88,6 +80,6 @@ def test_status_and_doctor_say_it() -> None:
     assert "bay0.patience=12" in finding.help
     assert not list(doctor._speed(None))
     slow, _, _ = speed(1)
-    slow.booted(LOADED_MS * 10)
+    slow.booted(LOADED_MS * 20)
     (finding,) = doctor._speed(slow.describe())
-    assert "it needed a patience of 10.0 at boot, and has 5" in finding.what
+    assert "it needed a patience of 20.0 at boot, and has 5" in finding.what
