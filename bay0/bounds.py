@@ -38,8 +38,10 @@ class Bounds:
     validate_check: float = 5.0  # each of the others
     umbilical: float = 5.0  # what the forwarder is asked and can say at once; one that misses it hangs, and is ended
     umbilical_hello: float = 30.0  # from its start until the forwarder speaks; one that misses it hangs, too
-    umbilical_warm: float = 120.0  # until the AI's server has loaded its model and made a token
+    umbilical_still: float = 60.0  # that the AI's server may get nowhere while it loads its model and makes its first token
+    umbilical_warm: float = 1800.0  # for all of that, however it gets on
     umbilical_drain: float = 30.0  # what is in flight may take so long to end
+    turn: float = 600.0  # in a queue of ours, before podman is called at all
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database
     podman_list: float = 10.0
     podman_run: float = 20.0

@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from bay0 import flow, names, reconcile
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, exit_status
+from bay0.effects.podman import Asker, Outcome, exit_status
 
 if TYPE_CHECKING:
     from bay0.audit import Audit
@@ -35,6 +35,7 @@ LOOK_S = 0.05  # between two looks at a freeze, or at an end
 LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
 AT_WORK = ("running", "ready")  # states of one that is not to be frozen
 HAUNTED = "podman says it is gone, the kernel says it lives"
+ABOVE = "it is thawed, but stands still with all others: the group above it is frozen (1 in /sys/fs/cgroup{}/cgroup.freeze)"
 Outcome_ = tuple[Enum, str]
 
 
@@ -77,6 +78,7 @@ class ContainerPort:
     _live: dict[str, Live] = field(init=False, factory=dict)
     _ends: dict[str, reconcile.End] = field(init=False, factory=dict)
     _stuck: dict[str, int] = field(init=False, factory=dict)
+    _loading: dict[str, list[flow.Resume]] = field(init=False, factory=dict)  # archive -> who waits for its images
 
     group: ClassVar[str]
 
@@ -104,6 +106,10 @@ class ContainerPort:
 
     def _leaves(self, name: str) -> None:
         """Take back what it was given: its end is under way."""
+
+    def _cancelled(self, _name: str) -> bool:
+        """Take back a start that has not begun; False: it has, or there is none."""
+        return False
 
     # ---- the effect port
 
@@ -149,15 +155,46 @@ class ContainerPort:
             definition = self.engine.instances[name].definition
             self.engine.send(name, definition.event(event) if isinstance(event, str) else event, why)
 
+    def _asker(self, instance: Instance) -> Asker:
+        """Return for whom podman is called: what `instance` owes now. Its deadline does not run while podman is busy with others."""
+        token = instance.committed.n if instance.committed is not None else 0
+        waiting: list[bool] = []
+
+        def wanted() -> bool:
+            return instance.committed is not None and instance.committed.n == token
+
+        def waits() -> None:
+            if self.engine is not None:
+                waiting.append(True)
+                self.engine.waits(instance.name, token, self.bounds.turn)
+
+        def begins() -> None:
+            if waiting and self.engine is not None:
+                waiting.clear()
+                self.engine.begins(instance.name, token)
+
+        return Asker(wanted, waits, begins)
+
     # ---- a container begins
 
-    def _made(self, spec: RunSpec) -> flow.Flow[Verdict]:
+    def _made(self, instance: Instance, spec: RunSpec) -> flow.Flow[Verdict]:
         """Have podman make and start a container; one of an earlier try that we were not told of is removed first."""
-        ran: Verdict = yield partial(self.podman.run, spec)
+        ran: Verdict = yield partial(self.podman.run, spec, asker=self._asker(instance))
         if ran.outcome is Outcome.NAME_TAKEN:
-            yield partial(self.podman.remove, [spec.name], 0)
-            ran = yield partial(self.podman.run, spec)
+            yield partial(self.podman.remove, [spec.name], 0, asker=self._asker(instance))
+            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
         return ran
+
+    def _image_loaded(self, archive: str, resume: flow.Resume) -> None:
+        """Load an archive, or wait for the one that is doing so."""
+        waiting = self._loading.setdefault(archive, [])
+        waiting.append(resume)
+        if len(waiting) == 1:
+            self.podman.image_load(archive, partial(self._image_is_loaded, archive))
+
+    def _image_is_loaded(self, archive: str, loaded: Verdict) -> None:
+        for resume in self._loading.pop(archive):
+            resume(loaded)
 
     def _discarded(self, spec: RunSpec, ran: Verdict) -> flow.Flow[Verdict]:
         """Remove an image with damaged layers, which podman's own check may not see (a link file that a crash left empty), to be loaded anew.
@@ -211,7 +248,7 @@ class ContainerPort:
         if live is None:
             return event("FAULT"), "it has no container of this boot"
         call = self.podman.pause if frozen else self.podman.unpause
-        done: Verdict = yield partial(call, names.parse(instance.name).podman)
+        done: Verdict = yield partial(call, names.parse(instance.name).podman, asker=self._asker(instance))
         if done.outcome is Outcome.WRONG_STATE:  # podman goes by its own database, and knows nothing of what was done behind its back
             cgroup.freeze(live.directory, frozen=frozen)
         elif not done.ok:
@@ -219,10 +256,16 @@ class ContainerPort:
             return event("FAULT"), done.why
         end = self.reactor.clock() + self.bounds.freeze
         while cgroup.frozen(live.directory) is not frozen:
+            if not frozen and self._above_frozen() and not cgroup.told_to_freeze(live.directory):
+                return event("RESUMED"), ABOVE.format(self.group)
             if self.reactor.clock() > end:
                 return event("FAULT"), f"{self.bounds.freeze:g} s after podman said so the kernel does not say frozen {int(frozen)}"
             yield self._pause(LOOK_S)
         return event("PAUSED" if frozen else "RESUMED"), "as cgroup.events says"
+
+    def _above_frozen(self) -> bool:
+        """Tell whether all of them stand still together, which is somebody's purpose and not ours to undo."""
+        return cgroup.told_to_freeze(f"{cgroup.ROOT}{self.group}")
 
     # ---- its end
 
@@ -231,10 +274,12 @@ class ContainerPort:
         event = instance.definition.event
         name = names.parse(instance.name).podman
         live = self._unwatch(instance.name)
+        if self._cancelled(instance.name):
+            return event("GONE"), "its start had not begun: podman was not called"
         if live is not None and cgroup.frozen(live.directory):
-            yield partial(self.podman.unpause, name)
+            yield partial(self.podman.unpause, name, asker=self._asker(instance))
             cgroup.thaw(live.directory)  # podman refuses if it was not podman who froze it
-        removed: Verdict = yield partial(self.podman.remove, [name], self._stop_s(instance))
+        removed: Verdict = yield partial(self.podman.remove, [name], self._stop_s(instance), asker=self._asker(instance))
         if (removed.ok or removed.outcome is Outcome.NO_CONTAINER) and not (yield from self._haunts(live)):
             self._live.pop(instance.name, None)
             return event("GONE"), ""
@@ -253,7 +298,10 @@ class ContainerPort:
     def _clear(self, instance: Instance) -> flow.Flow[Outcome_]:
         live = self._unwatch(instance.name)
         end = yield from self._end(instance, live)
+        asker = self._asker(instance)
+        asker.waits()  # for a round, whose calls have bounds for as many as there are in it
         cleared: Cleared = yield partial(self.clearing.clear, names.parse(instance.name).podman)
+        asker.begins()
         if not cleared.gone or (yield from self._haunts(live)):  # STUCK ends its processes
             return instance.definition.event("FAULT"), HAUNTED if cleared.gone else cleared.why
         for known in (self._live, self._ends, self._stuck):
@@ -299,6 +347,10 @@ class ContainerPort:
         """Return the id of the container that runs for `name`, if one does."""
         live = self._live.get(name)
         return live.container if live is not None else None
+
+    def lives(self) -> bool:
+        """Tell whether any container of ours has a process, as the kernel sees it."""
+        return any(cgroup.populated(live.directory) for live in self._live.values())
 
     def containers(self) -> set[str]:
         """Return the ids of all containers that run."""

@@ -13,6 +13,7 @@ from attrs import asdict, frozen
 from bay0.logline import LEVELS
 from bay0.personareport import age, label, on_terminal
 from bay0.report import REMEDIES, room
+from bay0.speed import MARGIN, remedy
 
 Facts = Mapping[str, Any]
 SLOW_TURN_MS = 5000.0  # of PID 1; its watchdog has 30 s, and a host without KVM makes one second of a tenth
@@ -81,6 +82,7 @@ def findings(
         *_storage(status),
         *_boot(status, boots or {}),
         *_pid1(status),
+        *_speed(status.get("speed")),
         *(Finding("network", f"the spine must have none: {each}", "find out which module brought it: `bay0 log`", "error") for each in network),
         *_tenants(status),
         *_servers(status, servers),
@@ -137,6 +139,18 @@ def _pid1(status: Facts) -> Iterator[Finding]:
     if not status["watchdog"]["armed"]:
         help_ = "QEMU: `-device i6300esb`, as boot-qemu.sh has it"
         yield Finding("watchdog", "there is no hardware watchdog: a hang of PID 1 is seen by nobody", help_)
+
+
+def _speed(found: Facts | None) -> Iterator[Finding]:
+    if found is None:
+        return
+    patience = found["patience"]
+    if found["needs"] is not None and found["needs"] > patience:
+        what = f"{found['missed']} bounds were missed, and this machine is slow: it needed a patience of {found['needs']} and has {patience:g}"
+        yield Finding("speed", what, remedy(found["needs"]))
+    elif found["boot_needs"] > MARGIN * patience:
+        what = f"this machine is slow: it needed a patience of {found['boot_needs']} at boot, and has {patience:g}"
+        yield Finding("speed", what, remedy(found["boot_needs"]))
 
 
 def _tenants(status: Facts) -> Iterator[Finding]:

@@ -16,7 +16,6 @@ from attrs import define, field
 
 from bay0 import flow, focus, garbage, late, names, net, reconcile
 from bay0.effects import cgroup, modules, mounts, power, shield
-from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES, inhibit, persona, server, storage, tenant
@@ -63,7 +62,6 @@ class BootStages:
     ending: Callable[[str], int] = power.power_child
     at_once: Callable[[], None] = power.restart_at_once
     servers: Callable[[], Servers] | None = None  # made when they are first needed
-    images: frozenset[str] = frozenset()  # podman's, when this boot looked
     engine: Engine | None = None
     reconciled: bool = False
     _stopping: tuple[Instance, int] | None = None
@@ -214,16 +212,8 @@ class BootStages:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
         yield partial(late.one_by_one, late.MANIFESTS, self.reactor.call_soon)  # else all in the turn that first asks for one
         yield self._know_personas
-        podman = self.personas.podman
-        listed: Verdict = yield from self._listed(first=True)
-        if listed.outcome is Outcome.STORAGE:
-            self.log.warning("podman's storage is damaged: it repairs itself", why=listed.why)
-            yield partial(podman.check, repair=True)
-            listed = yield from self._listed()
-        if listed.outcome is Outcome.STORAGE:  # images and containers can be made anew; homes are elsewhere
-            self.log.error("podman's storage is beyond repair: set aside, images are to be loaded again", why=listed.why)
-            yield partial(self.state.ask, "containers_aside", self.bounds.open)
-            listed = yield from self._listed()
+        mending = self.personas.mending
+        listed: Verdict = yield from mending.climb((yield from mending.listed(first=True)))
         if not listed.ok:
             self.log.error("podman does not say what there is: personas are cleared one by one", why=listed.why)
             self.personas.audit.soon()
@@ -236,17 +226,6 @@ class BootStages:
         with garbage.staying():
             self._engine.know(MACHINES["persona"])
         self._next_turn(resume)
-
-    def _listed(self, *, first: bool = False) -> flow.Flow[Verdict]:
-        """List the containers, and have a look at the images: the first does not open the layers, which may be damaged all the same."""
-        podman = self.personas.podman
-        listed: Verdict = yield partial(podman.list, first=first)
-        if listed.ok:
-            images: Verdict = yield podman.image_list
-            if images.outcome is Outcome.STORAGE:
-                return images
-            self.images = frozenset(each.name for each in images.value or ()) if images.ok else frozenset()
-        return listed
 
     def _replay(self, containers: tuple[Container, ...]) -> None:
         """Take over what was stored; whatever owes anything goes through CONVERGE."""
@@ -310,7 +289,7 @@ class BootStages:
 
     def _servers_loaded(self, _loaded: None) -> None:
         if self.servers is not None and not self._leaving:
-            self.servers().autostart(self.images)
+            self.servers().autostart(self.personas.mending.images)
 
     def look_converged(self) -> None:
         """Report the reconcile as done once every machine it replayed has converged; called after each step, so it must not look at all of them."""

@@ -214,9 +214,10 @@ class Forwarder:
         self.say(op="warm" if probe.warm else "checked", n=probe.number, **result)
 
     def flight(self, request: bytes, sink: Sink, on_over: Callable[[], None], seconds: float | None = None) -> Flight:
-        """Make a flight to the server that bay0 named."""
+        """Make a flight to the server that bay0 named; with `seconds` it may be silent for all of them, as before its first token."""
         most = self.quota.seconds if seconds is None else seconds
-        return Flight(self.reactor, self.tenant_socket, self.tenant["group"], request, sink, min(self.quota.stall_s, most), most, on_over)
+        stall_s = min(self.quota.stall_s, most) if seconds is None else most
+        return Flight(self.reactor, self.tenant_socket, self.tenant["group"], request, sink, stall_s, most, on_over)
 
     # ---- doors
 

@@ -39,10 +39,12 @@ from bay0.focus import Focus
 from bay0.logline import LEVELS
 from bay0.machines import MACHINES, RIPPLES, boot, storage
 from bay0.machines.engine import Engine, Instance, Step
+from bay0.machines.table import TIMED_OUT
 from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
 from bay0.pid1 import Reaper, Signals, ignore_python_sigint
 from bay0.reactor import Reactor
+from bay0.speed import Speed
 from bay0.state import paths
 from bay0.state.port import StatePort
 from bay0.verbs import Verbs
@@ -120,6 +122,7 @@ class Spine:
     control: ControlServer
     continuity: Continuity
     ports: Duties
+    speed: Speed
     entered_ms: int = 0
     persona_verbs: PersonaVerbs | None = None
     governor: Keeper | None = None
@@ -150,6 +153,8 @@ class Spine:
             del self.steps[200:-100]  # the first of a boot and the last of a flapping disk
         if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.READONLY):
             self.state.dirty = step.why
+        if step.event == TIMED_OUT.lower() or (instance is self.state.storage and instance.now is storage.S.WEDGED):
+            self.speed.bound_missed(f"{instance.name}: {step.why}")
         self.stages.look_stopped()
         self.stages.look_converged()
         self.personas.stepped(instance, step)
@@ -303,8 +308,9 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     instance = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
     spine = Spine(
         words, bounds, boot_id, sinks, logger, reactor, reaper, Signals(reactor), spawner, state, services, podman, personas,
-        switch, stages, engine, instance, watchdog, control, continuity, ports,
+        switch, stages, engine, instance, watchdog, control, continuity, ports, Speed(reactor, logger, words.patience),
     )  # fmt: skip
+    podman.damaged, podman.overdue = personas.mending.noticed, spine.speed.bound_missed
     ports.ports["server"] = Lately(spine.need_servers)
     stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)
@@ -389,6 +395,7 @@ def init(entered: float) -> None:
         fence.forbid_persist()
         spine = build(words, sinks, logger, watchdog)
         spine.entered_ms = int(entered * 1000)
+        spine.speed.booted(loaded_ms)
         _take_signals(spine)
         spine.run()
         raise AssertionError("the reactor of PID 1 has stopped")

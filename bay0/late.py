@@ -16,7 +16,7 @@ from functools import partial
 from bay0 import garbage, precompiled
 
 MANIFESTS = ("bay0.manifestrules", "bay0.manifest")  # what a stored persona is read with
-SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.servers")
+SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.readings", "bay0.effects.gauges", "bay0.servers")
 UMBILICAL = (*SERVERS, "bay0.umbilicallink", "bay0.umbilicalquota", "bay0.umbilicalport")
 TENANT_VERBS = (*SERVERS, "bay0.tenantverbs")
 VALIDATION = ("bay0.verdict", "bay0.freezer", "bay0.effects.peers", "bay0.validate", "bay0.validation")

@@ -17,9 +17,11 @@ from bay0.audit import Audit
 from bay0.clearing import Clearing
 from bay0.containers import LOG_SIZE, ContainerPort, Outcome_
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, RunSpec, config_files, write_config
+from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, config_files, write_config
 from bay0.errors import ManifestError, RefusedError
+from bay0.line import Line, Over
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
+from bay0.mending import Mending
 from bay0.umbilicalplaces import IN_PERSONA
 
 if TYPE_CHECKING:
@@ -78,9 +80,11 @@ class Personas(ContainerPort):
         """Make what belongs to this port, and what servers share."""
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
+        self.line = Line(self.reactor.clock, self.reactor.call_soon, AT_ONCE)  # of starts
         self.clearing = Clearing(self.reactor, self.podman)
         self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
         self.audit.groups[GROUP] = self.containers
+        self.mending = Mending(self.reactor, self.bounds, self.log, self.podman, self.state, self.lives, self.audit.soon)
 
     def configure(self) -> None:
         """Tell podman where things are; /persist is mounted by now."""
@@ -95,10 +99,33 @@ class Personas(ContainerPort):
     # ---- a container is owed
 
     def _run(self, instance: Instance) -> flow.Flow[Outcome_]:
+        over: Over = yield partial(self._turn, instance)
+        try:
+            return (yield from self._begin_it(instance))
+        finally:  # also when it is overtaken: the flow is closed then
+            over()
+
+    def _turn(self, instance: Instance, resume: flow.Resume) -> None:
+        """Let it stand in line; its deadline begins with its turn."""
+        asker = self._asker(instance)
+
+        def begin(over: Over) -> None:
+            asker.begins()
+            resume(over)
+
+        if self.line.stand(instance.name, asker.wanted, begin):
+            asker.waits()
+
+    def _cancelled(self, name: str) -> bool:
+        return self.line.leave(name)
+
+    def _begin_it(self, instance: Instance) -> flow.Flow[Outcome_]:
         name = names.parse(instance.name)
         config = read_config(instance.config)
         if config is None:
             return E.FAULT, "its stored configuration makes no sense to this program; remove it and create it again"
+        if self._above_frozen():  # podman would wait for its first process until its bound is over
+            return E.FAULT, f"nothing can begin: the group above is frozen (1 in /sys/fs/cgroup{GROUP}/cgroup.freeze)"
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
@@ -109,13 +136,13 @@ class Personas(ContainerPort):
             spec = self._spec(instance, name, config)
         except RefusedError as error:
             return E.FAULT, f"its way to the AI could not be prepared: {error}"
-        ran: Verdict = yield from self._made(spec)
+        ran: Verdict = yield from self._made(instance, spec)
         archive = self.built_in().get(spec.image)
         if ran.outcome is Outcome.STORAGE and archive is not None:
             ran = yield from self._discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE and archive is not None:
-            yield partial(self.podman.image_load, archive)
-            ran = yield partial(self.podman.run, spec)
+            yield partial(self._image_loaded, archive)
+            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
         if not ran.ok:
             self.audit.soon_after(ran)
             return E.FAULT, ran.why + (DAMAGED.format(spec.image) if ran.outcome is Outcome.STORAGE else "")

@@ -149,9 +149,21 @@ class PersonaVerbs:
 
         if event is E.START and self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
             raise RefusedError("the spine is going down: nothing is started any more")
+        if event is E.START:
+            self._need_turn()
         if event is E.STOP:
             self.spine.personas.not_wanted(instance.name)
         self.spine.engine.send(instance.name, event, "", taken)
+
+    def _need_turn(self) -> None:
+        """Refuse a start whose turn would not come in its bound, at the pace at which they begin."""
+        line, bound = self.spine.personas.line, self.spine.bounds.turn
+        if line.wait_s() > bound:
+            raise RefusedError(
+                f"{line.waiting} starts wait for their turn, each of which takes some {line.pace_s:.1f} s: this one's would come "
+                f"in {line.wait_s() / 60:.0f} minutes, and a start may wait {bound / 60:.0f}. Nothing was changed; "
+                "ask again when fewer wait (`bay0 status`)"
+            )
 
     def _answer(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - the last argument is what was waited for
         reply({**self._facts(instance), "settled": settled})

@@ -29,11 +29,33 @@ def status(found: Mapping[str, Any]) -> str:
         storage(found),
         f"PID 1     {pid1['rss_kib'] / 1024:.1f} MiB RSS, {pid1['pss_kib'] / 1024:.1f} MiB PSS, longest turn {pid1['longest_turn_ms']} ms",
         f"children  {pid1['reaped']} reaped, {pid1['orphans']} of them orphans, {pid1['commands_left_behind']} commands left behind",
+        *speed(found.get("speed")),
+        *podman(found.get("podman", {})),
         clock(found["continuity"]),
         f"watchdog  armed, {watchdog['timeout_s']} s, fed {watchdog['fed']} times" if watchdog["armed"] else "watchdog  none",
         machines(found["machines"]),
     ]
     return "\n".join(lines)
+
+
+def speed(found: Mapping[str, Any] | None) -> list[str]:
+    """Return the line about how fast the machine is."""
+    if found is None:
+        return []
+    line = f"speed     at boot it needed a patience of {found['boot_needs']}, it has {found['patience']:g}"
+    if found["missed"]:
+        line += f"; {found['missed']} bounds missed"
+    if found["needs"] is not None:
+        line += f", it needed {found['needs']} then" + (": that is slowness, and no disk" if found["needs"] > found["patience"] else "")
+    return [line]
+
+
+def podman(found: Mapping[str, Any]) -> list[str]:
+    """Return the line about who waits for podman, if anybody does."""
+    if not found.get("waiting") and not found.get("starts_waiting"):
+        return []
+    starts = f"; {found['starts_waiting']} starts wait for their turn, each takes some {found['start_s']} s" if found["starts_waiting"] else ""
+    return [f"podman    {found['under_way']} calls under way, {found['waiting']} wait{starts}"]
 
 
 def clock(found: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
 from bay0 import envelope, flow, late, names, reconcile
 from bay0.containers import LOG_SIZE, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup, kernelview
+from bay0.effects.gauges import Progress
 from bay0.effects.pidfd import Ends
 from bay0.effects.podman import Outcome, RunSpec
 from bay0.envelope import Envelope
@@ -47,6 +48,7 @@ OOM_SCORE = 1000  # the most there is, nine tenths of the memory above personas 
 STOP_S = 2.0  # nothing is lost with it
 RETRIES = 5  # in a row, over boots too
 ENVELOPE_LOOK_S = 0.1
+PROGRESS_EVERY_S = 5.0
 WAYS = "build it with scripts/mkai.sh and put it on the disk with `scripts/mkpersist.sh --image build/spine-ai.tar`, or `bay0 image load FILE`"
 # what its server says by its exit status (services/ai): no other try would help
 HOPELESS = {
@@ -142,7 +144,7 @@ class Servers(ContainerPort):
             return E.FAULT, f"its socket's directory could not be made: {error}"
         with contextlib.suppress(OSError):  # the envelope is read back, and this with it
             cgroup.weigh(f"{cgroup.ROOT}{self.group}", cgroup.TENANTS_WEIGHT)
-        ran: Verdict = yield from self._made(spec)
+        ran: Verdict = yield from self._made(instance, spec)
         if ran.outcome is Outcome.STORAGE:
             archive: Answer = yield partial(self._ask, "ai_archive")
             if archive.ok and archive.value is not None:
@@ -151,7 +153,7 @@ class Servers(ContainerPort):
             loaded = yield from self._load()
             if loaded:
                 return self._last(instance, loaded)
-            ran = yield partial(self.podman.run, spec)
+            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
         if not ran.ok:
             self.audit.soon_after(ran)
             return self._last(instance, ran.why) if ran.outcome is Outcome.NO_IMAGE else (E.FAULT, ran.why)
@@ -242,15 +244,37 @@ class Servers(ContainerPort):
     # ---- serving
 
     def _warm(self, instance: Instance) -> flow.Flow[Outcome_]:
-        ok, why, value = yield flow.answered(self.umbilical().warm)
-        if not ok:
-            return E.FAULT, f"it made no first token: {why}"
-        self.first_token_s = value.get("first_token_s")
         live = self._live.get(instance.name)
         if live is None:
             return E.FAULT, "it has no container of this boot"
+        ok, why, value = yield partial(self._warmed, live)
+        if not ok:
+            return E.FAULT, f"it made no first token: {why}"
+        self.first_token_s = value.get("first_token_s")
         self._calm_later(instance.name, live)
         return E.WARM, f"first token after {self.first_token_s:.1f} s" if isinstance(self.first_token_s, float) else ""
+
+    def _warmed(self, live: Live, resume: flow.Resume) -> None:
+        """Wait for the umbilical's word as long as the server gets on: a large model on a slow machine takes what it takes."""
+        getting_on = Progress(live.directory, self.reactor.clock)
+        over: list[bool] = []
+
+        def end(*answer: Any) -> None:
+            if not over:
+                over.append(True)
+                resume(answer)
+
+        def look() -> None:
+            if over:
+                return
+            still_s = getting_on.still_s()
+            if still_s >= self.bounds.umbilical_still:
+                end(False, f"for {still_s:.0f} s it used no processor and its memory stayed as it was", {})
+            else:
+                self.reactor.call_later(PROGRESS_EVERY_S, look)
+
+        self.umbilical().warm(end)
+        look()
 
     def _drain(self, _instance: Instance) -> flow.Flow[Outcome_]:
         ok, why, _value = yield flow.answered(self.umbilical().drain)

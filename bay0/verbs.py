@@ -89,6 +89,13 @@ class Verbs:
                     "commands_left_behind": spine.spawner.abandoned,
                     "console_lines_dropped": spine.sinks.console.dropped,
                 },
+                "podman": {
+                    "under_way": spine.podman.under_way,
+                    "waiting": spine.podman.waiting,
+                    "starts_waiting": spine.personas.line.waiting,
+                    "start_s": round(spine.personas.line.pace_s, 1),
+                },
+                "speed": spine.speed.describe(),
                 "continuity": spine.continuity.describe(),
                 "watchdog": shield.describe(spine.watchdog),
                 "machines": [self._machine(name) for name in sorted(spine.engine.instances)],

@@ -13,6 +13,8 @@
 #   --timeout S      end QEMU after S seconds (default 120 with --exec, else never)
 #   --accel A        auto, kvm or tcg (default auto: KVM only where it really works)
 #   --mem MB         memory (default 1024)
+#   --patience N     multiply every bound of bay0 by N, 1 to 100 (default: measured, see OPERATIONS)
+#   --measure        print the patience that fits this machine now, and boot nothing
 #   --kernel F       default ./vmlinuz
 #   --image F        default ./build/spine.img
 #   --log FILE       with --exec, the serial console goes here (default build/console.log)
@@ -33,6 +35,8 @@ LIB="$(dirname "$0")/lib"
 . "$LIB/say.sh"
 # shellcheck source=lib/qemu.sh
 . "$LIB/qemu.sh"
+# shellcheck source=lib/speed.sh
+. "$LIB/speed.sh"
 # shellcheck source=lib/qemu-efi.sh
 . "$LIB/qemu-efi.sh"
 
@@ -43,6 +47,8 @@ append=""
 timeout=""
 gui=no
 accel=auto
+patience=""
+measure=no
 kernel="$TOP/vmlinuz"
 image="$TOP/build/spine.img"
 log="$TOP/build/console.log"
@@ -59,6 +65,8 @@ while [ $# -gt 0 ]; do
         --append) need_value "$@"; append="$2"; own+=("$1"); shift ;;
         --timeout) need_value "$@"; timeout="$2"; shift ;;
         --accel) need_value "$@"; accel="$2"; shift ;;
+        --patience) need_value "$@"; patience="$2"; own+=("$1"); shift ;;
+        --measure) measure=yes ;;
         --mem) need_value "$@"; mem="$2"; shift ;;
         --kernel) need_value "$@"; kernel="$2"; own+=("$1"); shift ;;
         --image) need_value "$@"; image="$2"; own+=("$1"); shift ;;
@@ -78,10 +86,13 @@ extra=("$@")
 
 [[ $timeout =~ ^[1-9][0-9]*$|^$ ]] || usage_error "--timeout takes whole seconds, not '$timeout'."
 [[ $mem =~ ^[1-9][0-9]*$ ]] || usage_error "--mem takes megabytes, not '$mem'."
+if [ -n "$patience" ]; then
+    [[ $patience =~ ^[1-9][0-9]?$|^100$ ]] || usage_error "--patience takes a whole number from 1 to 100, not '$patience'."
+fi
 need_command qemu-system-x86_64 "install Debian's qemu-system-x86, or let scripts/quickstart.sh do it."
 accel="$(choose_accel "$accel")"
 words="console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0"
-[ "$accel" = kvm ] || words+=" bay0.patience=5"
+if [ "$measure" = yes ]; then measured_patience "$accel"; exit 0; fi
 if [ -n "$efi" ]; then start_efi; else start_direct; fi
 [ "$gui" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
 

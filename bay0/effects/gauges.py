@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -17,6 +18,8 @@ from bay0.readings import PERCENT, Counted, Group, Pressure, Ticks, meminfo, pai
 PROC = "/proc"
 KINDS = ("cpu", "memory", "io")
 PAGE = 4096
+BUSY = 0.01  # of a processor; a server that waits for questions takes less
+MOVED = 1 << 20  # bytes
 VIRTUAL = "hypervisor"  # a processor flag that every x86 hypervisor sets for its guests
 ARM_GUEST = "/sys/hypervisor/type"
 
@@ -159,3 +162,30 @@ def restrain(directory: str, own: Limits, weight: float, cap: float) -> list[str
         except OSError as error:
             failures.append(f"{name}: {error}")
     return failures
+
+
+@define(eq=False, repr=False)
+class Progress:
+    """Whether a group gets anywhere: it uses a processor, or its memory grows or shrinks, as a file's that is being read does."""
+
+    directory: str
+    clock: Callable[[], float]
+    _used_us: int = 0
+    _bytes: int = 0
+    _looked: float = field(init=False)
+    _since: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin to count now."""
+        self._looked = self._since = self.clock()
+
+    def still_s(self) -> float:
+        """Look; return for how long it has been getting nowhere."""
+        now = self.clock()
+        used = pairs(read(f"{self.directory}/cpu.stat")).get("usage_usec", 0)
+        taken = read(f"{self.directory}/memory.current").strip()
+        memory = int(taken) if taken.isdecimal() else 0
+        if used - self._used_us > (now - self._looked) * 1e6 * BUSY or abs(memory - self._bytes) >= MOVED:
+            self._since = now
+        self._looked, self._used_us, self._bytes = now, used, memory
+        return now - self._since

@@ -2,7 +2,8 @@
 
 Calls wait in one queue. At most AT_ONCE are under way, those about the same container one after the other in the order they were asked for.
 A listing, and work on images, is about no container and waits for none. A boot's first listing (it renews podman's database) and a check of the
-storage (it would take a container half made for damage) run alone. A call's bound counts from its turn, not from when it was asked for.
+storage (it would take a container half made for damage) run alone. A call's bound counts from its turn, not from when it was asked for; who asks
+may be told of that (`Asker`), and one that is not wanted any more when its turn comes is not made.
 
 A podman that is killed while it makes a container may leave one running that it knows nothing of (`ghosts`).
 """
@@ -42,6 +43,26 @@ _GROUP = "libpod-"
 Done = Callable[[Verdict], None]
 
 
+def _nothing() -> None:
+    """Be told, and do nothing about it."""
+
+
+def _ignored(_why: str) -> None:
+    """Be told why, and do nothing about it."""
+
+
+@frozen(eq=False)
+class Asker:
+    """For whom a call is made. `waits`: it has to wait for its turn; `begins`: its turn has come after all. `wanted` is asked then."""
+
+    wanted: Callable[[], bool]
+    waits: Callable[[], None] = _nothing
+    begins: Callable[[], None] = _nothing
+
+
+ANYBODY = Asker(lambda: True)
+
+
 @frozen(eq=False)
 class _Call:
     verb: Verb
@@ -50,6 +71,7 @@ class _Call:
     done: Done
     names: frozenset[str] = frozenset()
     alone: bool = False
+    asker: Asker = ANYBODY
 
 
 @define(eq=False, repr=False)
@@ -61,6 +83,8 @@ class Podman:
     log: Any
     environment: Mapping[str, str] = field(factory=lambda: {"CONTAINERS_CONF": CONF, "CONTAINERS_STORAGE_CONF": STORAGE_CONF})
     program: str = PROGRAM
+    damaged: Callable[[str], None] = _ignored  # told why, when a call finds podman's storage damaged
+    overdue: Callable[[str], None] = _ignored  # told which call missed its bound
     _waiting: deque[_Call] = field(factory=deque)
     _under_way: set[_Call] = field(factory=set)
 
@@ -81,23 +105,23 @@ class Podman:
         deadline_s = self.bounds.podman_first if first else self.bounds.podman_list
         self._ask(_Call(Verb.LIST, podman_argv.list_all(), deadline_s, done, alone=first))
 
-    def run(self, spec: RunSpec, done: Done) -> None:
+    def run(self, spec: RunSpec, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Make a container and start it: its id. After anything but OK something of it may be there, even running."""
-        self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,))))
+        self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,)), asker=asker))
 
-    def pause(self, name: str, done: Done) -> None:
+    def pause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Freeze a container."""
-        self._ask(_Call(Verb.PAUSE, podman_argv.pause(name), self.bounds.podman_quick, done, frozenset((name,))))
+        self._ask(_Call(Verb.PAUSE, podman_argv.pause(name), self.bounds.podman_quick, done, frozenset((name,)), asker=asker))
 
-    def unpause(self, name: str, done: Done) -> None:
+    def unpause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Thaw a container."""
-        self._ask(_Call(Verb.UNPAUSE, podman_argv.unpause(name), self.bounds.podman_quick, done, frozenset((name,))))
+        self._ask(_Call(Verb.UNPAUSE, podman_argv.unpause(name), self.bounds.podman_quick, done, frozenset((name,)), asker=asker))
 
-    def remove(self, names: Sequence[str], stop_s: float, done: Done) -> None:
+    def remove(self, names: Sequence[str], stop_s: float, done: Done, *, asker: Asker = ANYBODY) -> None:
         """End and remove containers, whatever state they are in; absent ones are no error. TERM, then KILL after `stop_s` seconds."""
         rounds = -(-len(names) // STOPS_AT_ONCE)
         deadline_s = self.bounds.podman_remove + stop_s * rounds + self.bounds.podman_each * len(names)
-        self._ask(_Call(Verb.REMOVE, podman_argv.remove(names, stop_s), deadline_s, done, frozenset(names)))
+        self._ask(_Call(Verb.REMOVE, podman_argv.remove(names, stop_s), deadline_s, done, frozenset(names), asker=asker))
 
     # ---- images and storage
 
@@ -113,15 +137,17 @@ class Podman:
         """Remove an image, or one of its names."""
         self._ask(_Call(Verb.UNTAG, podman_argv.image_remove(name), self.bounds.podman_quick, done))
 
-    def check(self, done: Done, *, repair: bool = False) -> None:
+    def check(self, done: Done, *, repair: bool = False, force: bool = True) -> None:
         """Look for damage in podman's storage. `repair`: if there is any, delete what is damaged; what was deleted is told as lines.
+
+        Without `force` no container is deleted.
 
         Never repaired without a look first: on a full disk podman takes everything for damaged, and would delete it.
         """
 
         def checked(verdict: Verdict) -> None:
             if repair and verdict.outcome is Outcome.STORAGE:
-                self._ask(_Call(Verb.REPAIR, podman_argv.check(repair=True), self.bounds.podman_check, done, alone=True))
+                self._ask(_Call(Verb.REPAIR, podman_argv.check(repair=True, force=force), self.bounds.podman_check, done, alone=True))
             else:
                 done(verdict)
 
@@ -136,6 +162,8 @@ class Podman:
             return
         self._waiting.append(call)
         self._start_some()
+        if call not in self._under_way:
+            call.asker.waits()
 
     def _start_some(self) -> None:
         """Start what may start, in the order it was asked for; nothing passes a call that concerns the same container, or wants to be alone."""
@@ -143,6 +171,9 @@ class Podman:
         held: deque[_Call] = deque()
         while self._waiting and len(self._under_way) < AT_ONCE and not any(call.alone for call in self._under_way):
             call = self._waiting.popleft()
+            if not call.asker.wanted():
+                self.spawner.reactor.call_soon(partial(call.done, Verdict(Outcome.WITHDRAWN, "it was not wanted any more when its turn came")))
+                continue
             if call.alone and (held or self._under_way):
                 held.append(call)
                 break
@@ -155,6 +186,7 @@ class Podman:
 
     def _start(self, call: _Call) -> None:
         self._under_way.add(call)
+        call.asker.begins()
         argv = [self.program, *call.argv]
         capture = LIST_CAPTURE if call.verb in (Verb.LIST, Verb.IMAGES) else CAPTURE_LIMIT
 
@@ -170,6 +202,10 @@ class Podman:
             about = " ".join(sorted(call.names))[:200]
             say = self.log.info if verdict.outcome in HANDLED else self.log.warning
             say("podman: not done", verb=call.verb.value, about=about, outcome=verdict.outcome.value, why=verdict.why)
+        if verdict.outcome is Outcome.STORAGE and call.verb not in (Verb.CHECK, Verb.REPAIR):
+            self.damaged(verdict.why)
+        if verdict.outcome in (Outcome.TIMED_OUT, Outcome.ABANDONED):
+            self.overdue(f"podman {call.verb.value}: {verdict.why}")
         self._start_some()
         call.done(verdict)
 

@@ -148,9 +148,9 @@ def image_remove(name: str) -> list[str]:
     return ["image", "rm", "--", name]
 
 
-def check(*, repair: bool) -> list[str]:
-    """Look for damage in podman's storage. `repair` DELETES what is damaged, images and containers."""
-    return ["system", "check", *(("--repair", "--force") if repair else ())]
+def check(*, repair: bool, force: bool = True) -> list[str]:
+    """Look for damage in podman's storage. `repair` DELETES what is damaged: images, and with `force` containers too, be they running."""
+    return ["system", "check", *(("--repair",) if repair else ()), *(("--force",) if repair and force else ())]
 
 
 # ---- configuration

@@ -56,6 +56,7 @@ class Outcome(Enum):
     REFUSED = "refused"  # podman understood and says no; asking again does not help
     TIMED_OUT = "timed_out"  # it was ended: nobody knows what it did
     ABANDONED = "abandoned"  # as above, and it hangs in the kernel
+    WITHDRAWN = "withdrawn"  # it was not wanted any more when its turn came: podman was not called
     FAULT = "fault"  # anything else: nobody knows
 
 

@@ -4,7 +4,8 @@ Theory of operation: *commit, then memory, then effect* (docs/ARCHITECTURE.md, r
  1. An event is looked up in the table. No row: nothing happens (ignored) or the asker is told (refused).
  2. A row becomes a numbered `Step`, handed to the journal port. Until it answers, this machine takes no other step; others go on.
  3. The answer DURABLE or VOLATILE moves memory; `before_state_change` refuses a step that is not the committed one.
- 4. Entering a busy state arms its deadline and starts its effect. The outcome comes back as an event carrying the step's number;
+ 4. Entering a busy state arms its deadline and starts its effect (one that waits in a queue of ours first has it anew when its turn comes, see
+    `waits`). The outcome comes back as an event carrying the step's number;
     an outcome with another number is late and dropped.
 A promised step whose commit timed out, or failed at its very end, is UNKNOWN: it is taken in memory, its effect is not run, CONVERGE follows.
 """
@@ -245,6 +246,27 @@ class Engine:
         instance.queue.append(Order(event, why, token=token))
         self._advance(instance)
 
+    def waits(self, name: str, token: int, seconds: float) -> None:
+        """Say that the effect of step `token` stands in a queue of ours: it may for `seconds`, and has its own deadline when its turn comes."""
+        self._rearm(name, token, seconds, "its turn did not come")
+
+    def begins(self, name: str, token: int) -> None:
+        """Say that the turn of step `token`'s effect has come: the deadline that its state owns counts from now."""
+        instance = self.instances.get(name)
+        if instance is not None:
+            self._rearm(name, token, (instance.definition.spec(instance.now).deadline_s or 0.0) * self.patience, "no outcome")
+
+    def _rearm(self, name: str, token: int, seconds: float, what: str) -> None:
+        instance = self.instances.get(name)
+        if instance is None or instance.deadline is None or instance.committed is None or instance.committed.n != token:
+            return  # it has moved on
+        instance.deadline.cancel()
+        self._arm(instance, token, seconds, what)
+
+    def _arm(self, instance: Instance, token: int, seconds: float, what: str) -> None:
+        event = instance.definition.event(TIMED_OUT)
+        instance.deadline = self.timers.call_later(seconds, lambda: self.outcome(instance.name, token, event, f"{what} in {seconds:g} s"))
+
     def _advance(self, instance: Instance) -> None:
         while instance.queue and instance.pending is None:
             self._take(instance, instance.queue.popleft())
@@ -326,11 +348,7 @@ class Engine:
         spec = instance.definition.spec(state)
         if spec.busy is None or spec.deadline_s is None:
             return
-        event = instance.definition.event(TIMED_OUT)
-        bound = spec.deadline_s * self.patience
-        instance.deadline = self.timers.call_later(
-            bound, lambda: self.outcome(instance.name, step.n, event, f"no outcome in {bound:g} s")
-        )
+        self._arm(instance, step.n, spec.deadline_s * self.patience, "no outcome")
         self.effects.start(instance, spec.busy, step.n)
 
     def _tell(self, instance: Instance, step: Step, state: Enum) -> None:

@@ -84,7 +84,7 @@ class Effect(Enum):
 SPECS = (
     StateSpec(S.STOPPED, "no container, none wanted, or not now", converged=True),
     StateSpec(S.STARTING, "a container in its envelope is owed, its image loaded if need be", busy=Effect.RUN, deadline_s=240),
-    StateSpec(S.WARMING, "its model loads: a first token is owed", busy=Effect.WARM, deadline_s=150),
+    StateSpec(S.WARMING, "its model loads: a first token is owed, and progress meanwhile", busy=Effect.WARM, deadline_s=1860),
     StateSpec(S.READY, "it serves"),
     StateSpec(S.PAUSING, "its freeze is owed, seen in cgroup.events", busy=Effect.PAUSE, deadline_s=20),
     StateSpec(S.PAUSED, "it is frozen"),

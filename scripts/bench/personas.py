@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Measure a boot's reconcile of many personas beside the podman calls in it, and the verbs beside podman by hand, in a real spine.
 
-Usage: scripts/bench/personas.py [--counts 10,100,1000] [--write] [--json FILE]
+Usage: scripts/bench/personas.py [--counts 10,100,1000] [--at-once 10,50,150] [--write] [--json FILE]
 
 For each count a disk is filled with that many personas, all of them stored as running, as a power cut leaves them; a boot reconciles them.
 Then one persona is paused and resumed through bay0, and a container of nobody's by `podman` itself. Needs the built image and debugfs, no root.
+
+With --at-once only this: that many personas on a fresh disk are asked to start in one moment, and to stop, by `bay0 rpc --window 64`; in
+another boot podman alone makes as many containers with the same limits, two at a time, and removes them by one call each.
 """
 
 import argparse
@@ -48,6 +51,42 @@ echo "TIMES $((base - begin)) $((verbs - base)) $((end - hand))"
 grep -E '"podman-|"source": ?"reconciling"' boot.jsonl | cut -c1-400
 bay0 status --json | tr -d '\n' | sed 's/^/STATUS /'
 echo
+"""
+
+
+AT_ONCE = r"""
+set -e
+cd /tmp
+verb() { for i in $(seq COUNT); do
+    printf '{"jsonrpc":"2.0","id":%d,"method":"persona.%s","params":{"name":"p://n%d","wait":false}}\n' $i $1 $i; done; }
+for i in $(seq COUNT); do
+    printf '{"jsonrpc":"2.0","id":%d,"method":"persona.create","params":{"name":"p://n%d","manifest":MANIFEST}}\n' $i $i
+done | bay0 rpc --window 64 >/dev/null
+steps() { cat /run/bay0/log.jsonl.1 /run/bay0/log.jsonl 2>/dev/null | grep '"event": *"step"' | grep '"machine": *"p://n'; }
+until_all() { until [ $(steps | grep -c "\"dest\": *\"$1\"") -ge $2 ]; do sleep 2; done; }
+verb start >starts; verb stop >stops
+bay0 rpc --window 64 <starts >/dev/null
+until_all running COUNT
+bay0 rpc --window 64 <stops >/dev/null
+until_all stopped $((2 * COUNT))  # they were stopped when they had been created
+bay0 rpc --window 64 <starts >/dev/null
+until_all running $((COUNT + 1))
+bay0 rpc --window 64 <stops >/dev/null
+until_all stopped $((3 * COUNT))
+cat /run/bay0/log.jsonl.1 /run/bay0/log.jsonl 2>/dev/null | grep -E '"machine": *"p://n|"podman-' | cut -c1-400
+"""
+BY_HAND = r"""
+set -e
+export CONTAINERS_CONF=/run/containers/containers.conf CONTAINERS_STORAGE_CONF=/run/containers/storage.conf
+bay0 persona create work >/dev/null; bay0 persona start work >/dev/null; bay0 persona stop work >/dev/null  # its image is loaded
+bay0 persona remove work >/dev/null
+now() { date +%s%N; }
+begin=$(now)
+seq COUNT | xargs -P 2 -I{} podman run -d --name h{} --network none --memory 64m --pids-limit 64 --cap-drop all --cgroup-parent /personas \
+    localhost/alpine:3.23 sleep infinity >/dev/null
+made=$(now)
+seq COUNT | xargs -P 2 -I{} podman rm -f --time 0 h{} >/dev/null
+echo "HAND $(($made - $begin)) $(($(now) - $made))"
 """
 
 
@@ -122,6 +161,76 @@ def measure(count: int) -> dict[str, Any]:
         return figures(count, boot(disk, MEASURE.replace("ROUNDS", str(ROUNDS))))
 
 
+def at_once(count: int) -> dict[str, Any]:
+    """Start and stop so many at once, by bay0 on one fresh disk and by podman alone on another."""
+    os.makedirs(f"{TOP}/build", exist_ok=True)
+    found: dict[str, Any] = {"personas": count}
+    memory = 1024 + 8 * count
+    with tempfile.TemporaryDirectory(prefix="bench.", dir=f"{TOP}/build") as work:
+        for name, script in (("bay0", AT_ONCE), ("hand", BY_HAND)):
+            disk = f"{work}/{name}.img"
+            subprocess.run(["bash", f"{TOP}/scripts/mkpersist.sh", "--size", DISK, disk], check=True, capture_output=True)
+            text = script.replace("COUNT", str(count)).replace("MANIFEST", json.dumps(WORK))
+            output = boot(disk, text, memory)
+            found.update(flow_of(output) if name == "bay0" else hand_of(output))
+    return found
+
+
+def flow_of(output: str) -> dict[str, Any]:
+    """Read bay0's half out of the log: when the first and the last ran, when all had stopped, and what a stop of those that wait took."""
+    steps = [line for line in map(json.loads, filter(_is_json, output.splitlines())) if line["event"] == "step"]
+    rounds: list[list[dict[str, Any]]] = [[], []]
+    for step in steps:
+        rounds[step["n"] > _half(steps)].append(step)
+    first, second = rounds
+    began = min(step["t_ms"] for step in first if step["dest"] == "starting")
+    ran = sorted(step["t_ms"] for step in first if step["dest"] == "running")
+    stop = min(step["t_ms"] for step in first if step["by"] == "stop")
+    again = min(step["t_ms"] for step in second if step["by"] == "stop")
+    cancelled = sorted(step["t_ms"] for step in second if step["dest"] == "stopped" and "podman was not called" in step["why"])
+    return {
+        "first_ms": ran[0] - began, "all_ms": ran[-1] - began, "timed_out": sum(step["by"] == "timed_out" for step in steps),
+        "stop_ms": max(step["t_ms"] for step in first if step["dest"] == "stopped") - stop,
+        "cancelled": len(cancelled), "cancelled_ms": cancelled[-1] - again if cancelled else 0,
+        "overtaken_ms": max(step["t_ms"] for step in second if step["dest"] == "stopped") - again,
+    }  # fmt: skip
+
+
+def _half(steps: list[dict[str, Any]]) -> int:
+    """Return the number of the last step before the second round of starts."""
+    starts = [step["n"] for step in steps if step["by"] == "start"]
+    return int(sorted(starts)[len(starts) // 2]) - 1
+
+
+def _is_json(line: str) -> bool:
+    return line.startswith("{") and line.endswith("}")
+
+
+def hand_of(output: str) -> dict[str, Any]:
+    """Read podman's half."""
+    made, removed = map(int, re.search(r"HAND (\d+) (\d+)", output).groups())  # type: ignore[union-attr]
+    return {"hand_all_ms": made / 1e6, "hand_stop_ms": removed / 1e6}
+
+
+def table_at_once(rows: list[dict[str, Any]]) -> str:
+    """Return the other section of docs/BENCHMARKS.md."""
+    heads = (
+        "at once", "first runs, s", "all run, s", "podman alone, s", "all / alone", "all stopped, s", "podman alone, s", "stop / alone",
+        "a stop amid the starts: cancelled", "these after, s", "all after, s", "timed out",
+    )  # fmt: skip
+    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    lines = [f"{today}, {os.cpu_count()} cores, the host's load at the end {os.getloadavg()[0]:.1f}; two boots for each row.", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in rows:
+        s = {key: value / 1000 for key, value in row.items() if key.endswith("_ms")}
+        lines.append(
+            f"| {row['personas']} | {s['first_ms']:.0f} | {s['all_ms']:.0f} | {s['hand_all_ms']:.0f} | {s['all_ms'] / s['hand_all_ms']:.2f} "
+            f"| {s['stop_ms']:.0f} | {s['hand_stop_ms']:.0f} | {s['stop_ms'] / s['hand_stop_ms']:.2f} "
+            f"| {row['cancelled']} | {s['cancelled_ms']:.1f} | {s['overtaken_ms']:.0f} | {row['timed_out']} |"
+        )
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the section of docs/BENCHMARKS.md."""
     load = os.getloadavg()[0]
@@ -145,19 +254,21 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="10,100,1000", help="numbers of personas (default 10,100,1000)")
+    parser.add_argument("--at-once", metavar="COUNTS", help="measure so many starts and stops in one moment instead")
     parser.add_argument("--write", action="store_true", help="rewrite the section of docs/BENCHMARKS.md")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args()
     rows = []
-    for count in map(int, chosen.counts.split(",")):
+    one, made, name = (at_once, table_at_once, "at-once") if chosen.at_once else (measure, table, "personas")
+    for count in map(int, (chosen.at_once or chosen.counts).split(",")):
         print(f"personas.py: {count} personas ...", file=sys.stderr)
-        rows.append(measure(count))
-    print(table(rows))
+        rows.append(one(count))
+    print(made(rows))
     if chosen.json:
         with open(chosen.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
     if chosen.write:
-        write("personas", table(rows))
+        write(name, made(rows))
     return 0
 
 

@@ -26,7 +26,7 @@ judge_words() {
     [ "$with_exec" = no ] || [[ " $found " == *" bay0.exec "* ]] ||
         die "--exec needs the word bay0.exec, and the UKI on $efi has not got it: scripts/package-efi.sh --append bay0.exec, then flash again."
     [ "$accel" = kvm ] || [[ $found == *bay0.patience=* ]] ||
-        note "without KVM bounds are soon missed: scripts/package-efi.sh --append bay0.patience=5 makes a UKI for it"
+        note "without KVM bounds are soon missed: scripts/package-efi.sh --append bay0.patience=$(measured_patience "$accel") makes a UKI for it"
 }
 
 # qemu_firmware: OVMF with variables of its own, forgotten afterwards. Enforcing Secure Boot takes the build

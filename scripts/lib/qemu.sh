@@ -51,6 +51,14 @@ warn_of_growth() {
     [ "$more" -le "$free" ] || note "$1 may take $more MB more and $free MB are free there: if they run out, the spine's disk fails"
 }
 
+# choose_patience: how many times longer bay0 waits than on the machine its bounds are for, see speed.sh.
+choose_patience() {
+    # of a guest whose clock counts its own instructions no slowness of ours is to be seen
+    [[ -n $patience || " ${extra[*]} " != *" -icount "* ]] || patience=5
+    [ -n "$patience" ] || [[ $append == *bay0.patience=* ]] || patience="$(measured_patience "$accel")"
+    [ -z "$patience" ] || [ "$patience" = 1 ] || words+=" bay0.patience=$patience"
+}
+
 # start_direct: QEMU itself loads kernel and image; the persist disk is a file of its own.
 start_direct() {
     [ -z "$secure_boot$bus" ] || usage_error "--secure-boot and --bus belong to --efi."
@@ -64,6 +72,7 @@ start_direct() {
     [[ $persist == none || $persist == *:* ]] || [ -e "$persist" ] ||
         die "there is no persist disk at $persist: make one with scripts/mkpersist.sh $persist"
     [ "$with_exec" = no ] || words+=" bay0.exec"
+    choose_patience
     qemu_machine "$accel"
     qemu_disk "$persist"
     QEMU+=(-kernel "$kernel" -initrd "$image" -append "$words${append:+ $append}")
@@ -85,7 +94,7 @@ boot_console() {
     QEMU+=(-chardev stdio,id=console,mux=on,signal=off -serial chardev:console -mon chardev=console
         "${extra[@]}")
     [ -z "$timeout" ] || run=(timeout --foreground --kill-after=5 "$timeout")
-    note "booting ($accel); Ctrl-A X ends QEMU, \`bay0 poweroff\` turns the spine off"
+    note "booting ($accel, patience ${patience:-as given}); Ctrl-A X ends QEMU, \`bay0 poweroff\` turns the spine off"
     local status=0
     "${run[@]}" "${QEMU[@]}" || status=$?
     [ "$status" -ne 124 ] || { echo "$PROG: time ran out after $timeout seconds; QEMU was ended." >&2; exit 124; }

@@ -228,6 +228,8 @@ class Podman:
     fresh: bool = True  # no call was made in this boot
     count: Any = None
     ids: Iterator[int] = field(factory=lambda: itertools.count(1))
+    load_s: float = START_S  # an image's loading
+    step_s: float = STEP_S  # a half of a freeze or a thaw
 
     def __attrs_post_init__(self) -> None:
         self.count = Counter()
@@ -405,7 +407,7 @@ class Podman:
         made.state, made.exit_code, made.blind = "exited", status, False
 
     def _pause(self, _command: Command, _options: Any, names: list[str]) -> Any:
-        yield STEP_S
+        yield self.step_s
         found = self.containers.get(names[0])
         if found is None or found.external:
             return _error(f'no container with name or ID "{names[0]}" found: no such container')
@@ -416,20 +418,20 @@ class Podman:
         if self._full:
             return _error(f"writing container {found.id} state: {FULL}")
         self.world.kernel.freeze(self.world.kernel.directory(found.id), frozen=True)
-        yield STEP_S
+        yield self.step_s
         if found.state == "running":
             found.state = "paused"
         return 0, f"{names[0]}\n", ""
 
     def _unpause(self, _command: Command, _options: Any, names: list[str]) -> Any:
-        yield STEP_S
+        yield self.step_s
         found = self.containers.get(names[0])
         if found is None or found.external:
             return _error(f'no container with name or ID "{names[0]}" found: no such container')
         if found.state != "paused":
             return _error(f'"{found.id}" is not paused, can\'t unpause: container state improper')
         self.world.kernel.freeze(self.world.kernel.directory(found.id), frozen=False)
-        yield STEP_S
+        yield self.step_s
         if found.state == "paused":
             found.state = "running"
         return 0, f"{names[0]}\n", ""
@@ -461,7 +463,7 @@ class Podman:
         return 0, "".join(f"{name}\n" for name in removed), ""
 
     def _load(self, _command: Command, options: dict[str, list[str]], _names: Any) -> Any:
-        yield START_S
+        yield self.load_s
         loaded = {ARCHIVE: IMAGE, AI_ARCHIVE: AI_IMAGE}.get(options["input"][0])
         if loaded is None:
             return _error(f"faccessat {options['input'][0]}: no such file or directory")

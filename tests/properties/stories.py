@@ -7,7 +7,7 @@ from typing import Any
 
 from broken import hold
 from pagecache import LOSES
-from podman import Vice
+from podman import IMAGE, Vice
 from world import IDLE, LOG_LONG, MANIFESTS, PLAY, WORK, World
 
 from bay0.machines import persona
@@ -466,13 +466,50 @@ FAILS = [
     podman_fails_at("reset", "rm", "internal"), podman_fails_at("reset", "ps", "garbage"), podman_fails_at("stop", "rm", "silent"),
     podman_fails_at("pause", "pause", "internal"), podman_fails_at("pause", "pause", "silent"), podman_fails_at("stop", "", "absent"),
 ]  # fmt: skip
+def starts_wait_for_their_turn_and_some_are_taken_back(world: World, moment: float) -> None:
+    world.podman.images.discard(IMAGE)
+    world.boot()
+    world.run(3)
+    for name in (WORK, IDLE, PLAY):
+        world.be(name)
+        world.start(name)
+    world.run(moment)
+    for name in (PLAY, WORK):
+        world.verb("stop", name)
+    world.run(moment / 3)
+    world.start(PLAY)
+    world.run(moment)
+    world.verb("reset", IDLE)
+
+
+def storage_is_damaged_while_it_runs(world: World, moment: float) -> None:
+    """What can be repaired is, and the persona that runs does not notice. What cannot be waits for its end, and is set aside then."""
+    _lived_in(world, WORK)
+    container = world.podman.containers[WORK_CONTAINER].id
+    world.be(IDLE)
+    for damage in ("mendable", "beyond"):
+        world.run(moment)
+        world.podman.damage = damage
+        world.start(IDLE)
+        world.run(60)
+        hold(world.kernel.lives(container), f"podman's storage was damaged ({damage}), and a persona that ran was ended for it")
+        hold((world.podman.damage is None) == (damage == "mendable"), f"a minute later the storage is {world.podman.damage or 'well'}")
+    world.verb("stop", WORK)
+    world.run(60)
+    hold(world.podman.damage is None, "nobody runs any more, and podman's storage is still damaged")
+    hold(world.state_of(WORK) is persona.S.STOPPED, f"the persona is {world.state_of(WORK)}")
+    world.start(IDLE)
+    world.run(10)
+    hold(world.state_of(IDLE) is persona.S.RUNNING, f"mended, and a persona is {world.state_of(IDLE)}")
+
+
 PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
     a_home_is_to_be_emptied, containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
     it_goes_down_with_personas_that_do_not_listen, it_goes_down_before_all_is_cleared, the_spine_is_not_well_and_a_container_ends,
-    *HANGS, *FAILS,
+    starts_wait_for_their_turn_and_some_are_taken_back, storage_is_damaged_while_it_runs, *HANGS, *FAILS,
 )  # fmt: skip
 STORIES: tuple[Story, ...] = (
     stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,

@@ -31,12 +31,14 @@ from bay0.duties import BootStages
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, Podman, Verdict
 from bay0.errors import StorageError
+from bay0.line import Line
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.persona import PERSONA, E, S
 from bay0.machines.server import SERVER
 from bay0.machines.server import E as ServerE
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import Row, Tries
+from bay0.mending import Mending
 from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
 from bay0.servers import Servers
@@ -480,6 +482,26 @@ def a_freeze_of_somebody_else_is_not_noticed(patch: Patch) -> None:
             self._send(name, "ENDED", "")
 
     patch.setattr(ContainerPort, "_look", only_ends)
+
+
+@likely(stories.starts_wait_for_their_turn_and_some_are_taken_back)
+def a_start_that_has_begun_is_taken_back_without_podman(patch: Patch) -> None:
+    patch.setattr(Personas, "_cancelled", lambda _self, _name: True)
+
+
+@likely(stories.starts_wait_for_their_turn_and_some_are_taken_back)
+def a_turn_is_never_given_back(patch: Patch) -> None:
+    patch.setattr(Line, "_over", lambda *_: None)
+
+
+@likely(stories.storage_is_damaged_while_it_runs)
+def podmans_storage_is_mended_at_a_boot_only(patch: Patch) -> None:
+    patch.setattr(Mending, "noticed", lambda *_: None)
+
+
+@likely(stories.storage_is_damaged_while_it_runs)
+def podmans_storage_is_set_aside_under_those_who_run(patch: Patch) -> None:
+    patch.setattr(ContainerPort, "lives", lambda _self: False)
 
 
 @likely(stories.a_home_is_to_be_emptied)

@@ -69,7 +69,7 @@ class Podman:
 
         self._answer("list", (), done, listing)
 
-    def run(self, spec: Any, done: Callable[[Verdict], None]) -> None:
+    def run(self, spec: Any, done: Callable[[Verdict], None], **_asker: Any) -> None:
         def ran() -> Verdict:
             self.made += 1
             self.there[spec.name] = ("running", 0)
@@ -78,13 +78,13 @@ class Podman:
 
         self._answer("run", (spec,), done, ran)
 
-    def pause(self, name: str, done: Callable[[Verdict], None]) -> None:
+    def pause(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
         self._answer("pause", (name,), done, lambda: OK)
 
-    def unpause(self, name: str, done: Callable[[Verdict], None]) -> None:
+    def unpause(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
         self._answer("unpause", (name,), done, lambda: OK)
 
-    def remove(self, names: list[str], stop_s: float, done: Callable[[Verdict], None]) -> None:
+    def remove(self, names: list[str], stop_s: float, done: Callable[[Verdict], None], **_asker: Any) -> None:
         def removed() -> Verdict:
             for name in names:
                 self.there.pop(name, None)

@@ -11,6 +11,7 @@ from kit import Timers
 from personakit import Bench as PersonaBench
 
 from bay0 import envelope, servers
+from bay0.effects import gauges
 from bay0.effects.kernelview import View
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
@@ -76,6 +77,9 @@ class Bench(PersonaBench):
         self.servers.ends = SimpleNamespace(watch=lambda pid, call: self.monitors.append((pid, call)), forget=self.monitors.clear)  # type: ignore[assignment]
         self.wrong: dict[str, str] = {}
         monkeypatch.setattr(servers.kernelview, "look", self._look)
+        self.gets_on = True  # its server computes
+        self._really = gauges.read
+        monkeypatch.setattr(gauges, "read", self._read)
         self.engine.watchers.append(self.servers.stepped)
         self.ai = self.engine.add(NAME, MACHINES["server"])
 
@@ -86,6 +90,10 @@ class Bench(PersonaBench):
         asked = envelope.wanted(self.servers._wanted)  # type: ignore[arg-type]
         group = directory[directory.index("/tenants") :]
         return View({**asked, "cgroup": group, "processor weight": "20", **self.wrong}, 7, 6)
+
+    def _read(self, path: str, *size: int) -> str:
+        computes = f"usage_usec {int(self.timers.now * 1e5)}\n" if path.endswith("cpu.stat") and self.gets_on else ""
+        return self._really(path, *size) or computes
 
     @staticmethod
     def path(container: str) -> str:

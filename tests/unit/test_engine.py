@@ -115,6 +115,41 @@ def test_patience_stretches_deadlines() -> None:
     assert one.now is S.ENDING
 
 
+def test_what_waits_in_a_queue_has_a_bound_for_that_and_its_own_deadline_from_its_turn_on() -> None:
+    made, one = bench()
+    made.engine.send("one", E.WORK)
+    deadline_s = one.definition.spec(S.WORKING).deadline_s or 0
+    made.engine.waits("one", made.effects.token, 100.0)
+    made.timers.advance(99)
+    assert one.now is S.WORKING, "its own deadline does not run while it waits"
+    made.engine.begins("one", made.effects.token)
+    made.timers.advance(deadline_s - 0.1)
+    assert one.now is S.WORKING
+    made.timers.advance(0.2)
+    assert one.now is not S.WORKING
+    assert made.journal.steps[-1].why.endswith(f"no outcome in {deadline_s:g} s")
+
+
+def test_a_turn_that_does_not_come_in_its_bound_is_an_event_too() -> None:
+    made, one = bench()
+    made.engine.send("one", E.WORK)
+    made.engine.waits("one", made.effects.token, 100.0)
+    made.timers.advance(101)
+    assert one.now is not S.WORKING
+    assert made.journal.steps[-1].why.endswith("its turn did not come in 100 s")
+
+
+def test_a_turn_of_one_that_has_moved_on_moves_no_deadline() -> None:
+    made, one = bench()
+    made.engine.send("one", E.WORK)
+    late = made.effects.token
+    made.engine.send("one", E.CONVERGE)
+    before = one.deadline
+    for act in (lambda: made.engine.waits("one", late, 100.0), lambda: made.engine.begins("one", late), lambda: made.engine.begins("none", late)):
+        act()
+    assert one.deadline is before
+
+
 def test_a_deadline_ends_with_its_state() -> None:
     made, one = bench()
     made.engine.send("one", E.WORK)

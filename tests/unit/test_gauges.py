@@ -171,3 +171,39 @@ def test_where_memory_is_unknown_or_nothing_can_be_written_that_is_said(tmp_path
     assert len(failures) == 2
     (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemAvailable: 500 kB\n")
     assert reserve.keep()[0] is None
+
+
+@pytest.mark.parametrize(
+    ("after", "gets_on"),
+    [
+        (("usage_usec 1000", 4096), False),
+        (("usage_usec 90000", 4096), False),  # of 10 s: as one that waits for questions
+        (("usage_usec 300000", 4096), True),
+        (("usage_usec 1000", 4096 + (2 << 20)), True),
+        (("", "x"), False),
+    ],
+)
+def test_a_group_gets_on_when_it_computes_or_its_memory_moves(tmp_path: Path, after: tuple[str, object], gets_on: bool) -> None:
+    now = [0.0]
+
+    def write(stat: str, memory: object) -> None:
+        (tmp_path / "cpu.stat").write_text(f"{stat}\nuser_usec 0\n")
+        (tmp_path / "memory.current").write_text(f"{memory}\n")
+
+    write("usage_usec 1000", 4096)
+    found = gauges.Progress(str(tmp_path), lambda: now[0])
+    now[0] = 1.0
+    found.still_s()
+    since = 1.0 - found.still_s()
+    write(*after)
+    now[0] = 11.0
+    assert found.still_s() == (0.0 if gets_on else 11.0 - since)
+    now[0] = 21.0
+    assert found.still_s() == (10.0 if gets_on else 21.0 - since)
+
+
+def test_a_group_that_is_gone_gets_nowhere(tmp_path: Path) -> None:
+    now = [0.0]
+    found = gauges.Progress(f"{tmp_path}/none", lambda: now[0])
+    now[0] = 30.0
+    assert found.still_s() == 30.0

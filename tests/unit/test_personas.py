@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
 
-from bay0 import containers
+from bay0 import containers, personas
 from bay0.errors import RefusedError
 from bay0.focus import config as focus_config
 from bay0.machines import MACHINES
@@ -102,6 +102,57 @@ def test_a_start_that_podman_does_not_answer_is_cleared_and_looked_for_again(ben
     assert bench.podman.verbs().count("list") == before + 1, "what it was asked may have happened after all"
 
 
+def test_of_many_starts_two_have_their_turn_and_the_others_wait_in_their_order(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    which = [f"p://n{number}" for number in range(5)]
+    for name in which:
+        bench.persona(name)
+        bench.send(E.START, name, seconds=0.1)
+    assert [spec.name for verb, spec in bench.podman.asked if verb == "run"] == ["p__n0", "p__n1"]
+    bench.podman.held.clear()
+    for go in bench.podman.waiting_calls:
+        go()
+    bench.timers.advance(3)
+    assert [spec.name for verb, spec in bench.podman.asked if verb == "run"] == [f"p__n{number}" for number in range(5)]
+    assert [bench.engine.instances[name].now for name in which] == [S.RUNNING] * 5
+
+
+def test_a_stop_before_its_turn_cancels_a_start_without_podman_and_the_next_one_begins_anew(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    for name in ("p://a", "p://b", WORK):
+        bench.persona(name)
+        bench.send(E.START, name, seconds=0.1)
+    asked = list(bench.podman.asked)
+    assert bench.send(E.STOP, seconds=0.1) is S.STOPPED
+    assert bench.why().endswith("its start had not begun: podman was not called")
+    assert bench.podman.asked == asked
+    assert bench.send(E.START, seconds=0.1) is S.STARTING
+    assert bench.port.line.waiting == 1
+
+
+def test_an_image_that_two_need_is_loaded_once(bench: Bench) -> None:
+    bench.podman.answers["run"] = [verdict("no_image"), verdict("no_image")]
+    for name in (WORK, PLAY):
+        bench.persona(name)
+        bench.engine.send(name, E.START)
+    bench.wait(3)
+    assert bench.podman.verbs() == ["run", "run", "load", "run", "run"]
+
+
+def test_a_start_that_is_overtaken_gives_its_turn_back(bench: Bench) -> None:
+    bench.podman.held.add("run")
+    which = ["p://a", "p://b", "p://c", "p://d"]
+    for name in which:
+        bench.persona(name)
+        bench.send(E.START, name, seconds=0.1)
+    for name in which[:2]:
+        bench.engine.send(name, E.STOP)
+    for go in bench.podman.waiting_calls[:2]:
+        go()
+    bench.timers.advance(0.1)
+    assert [words[1].name for words in bench.podman.asked if words[0] == "run"] == ["p__a", "p__b", "p__c", "p__d"]
+
+
 # ---- freeze and thaw
 
 
@@ -173,6 +224,26 @@ def test_when_all_of_them_are_frozen_together_from_above_they_stand_still_and_no
     bench.watched[path]()
     assert bench.wait(5) is S.RUNNING
     assert bench.podman.verbs() == ["run"]
+
+
+def test_a_resume_under_a_group_that_is_frozen_from_above_says_so_and_ends_nobody(bench: Bench) -> None:
+    path = bench.running()
+    bench.send(E.PAUSE, seconds=0.5)
+    bench.group(path).frozen = True
+    assert bench.wait(1) is S.PAUSED
+    bench.group(path.rpartition("/")[0]).frozen = True
+    bench.frozen_above.add(path)  # podman's thaw is written, and it stands still all the same
+    assert bench.send(E.RESUME, seconds=20) is S.RUNNING
+    assert "the group above it is frozen (1 in /sys/fs/cgroup/personas/cgroup.freeze)" in bench.why()
+    assert "remove" not in bench.podman.verbs()
+
+
+def test_a_start_under_a_group_that_is_frozen_from_above_says_so_and_does_not_wait_for_podman(bench: Bench) -> None:
+    bench.group(f"{personas.cgroup.ROOT}/personas").frozen = True
+    bench.persona()
+    assert bench.send(E.START) is S.FAILED
+    assert "nothing can begin: the group above is frozen" in bench.why()
+    assert "run" not in bench.podman.verbs()
 
 
 def test_what_was_frozen_behind_podmans_back_hears_that_it_is_to_stop(bench: Bench) -> None:

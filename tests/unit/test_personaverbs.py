@@ -77,6 +77,21 @@ def test_nothing_is_started_while_the_spine_goes_down_and_what_runs_may_still_be
     assert desk.ask("persona.stop", name=WORK)["state"] == "stopped"
 
 
+def test_a_start_whose_turn_would_not_come_in_its_bound_is_refused_with_how_long_it_would_take(desk: Desk) -> None:
+    desk.create()
+    line = desk.bench.port.line
+    line.pace_s = 30.0
+    for number in range(100):
+        line.stand(str(number), lambda: True, lambda _turn: None)
+    with pytest.raises(RefusedError, match=r"98 starts wait for their turn.*in 24 minutes, and a start may wait 10\. Nothing was changed"):
+        desk.ask("persona.start", name=WORK)
+    assert states(desk) == {WORK: "stopped"}
+    line.pace_s = 5.0
+    desk.call("persona.start", name=WORK, wait=False)
+    desk.bench.timers.advance(1)
+    assert states(desk) == {WORK: "starting"}
+
+
 # ---- creating and looking
 
 

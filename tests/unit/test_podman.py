@@ -17,7 +17,7 @@ from kit import Log, Timers
 
 from bay0.bounds import Bounds
 from bay0.effects import cgroup, podman, podman_argv, podman_words
-from bay0.effects.podman import AT_ONCE, WAITING_MAX, Container, Image, Outcome, Podman, RunSpec, StoragePaths, Verdict
+from bay0.effects.podman import AT_ONCE, WAITING_MAX, Asker, Container, Image, Outcome, Podman, RunSpec, StoragePaths, Verdict
 from bay0.effects.podman_words import WHY_MAX, Verb, classify, judge, parse_images, parse_list
 from bay0.effects.spawn import CAPTURE_LIMIT, Ending, Result
 from bay0.errors import PodmanError
@@ -115,6 +115,7 @@ def test_many_are_removed_by_one_call_with_whole_seconds_to_end_in() -> None:
 def test_only_a_repair_may_delete() -> None:
     assert podman_argv.check(repair=False) == ["system", "check"]
     assert podman_argv.check(repair=True) == ["system", "check", "--repair", "--force"]
+    assert podman_argv.check(repair=True, force=False) == ["system", "check", "--repair"], "no container goes, damaged or not"
 
 
 def test_everybodys_containers_are_listed_in_whatever_state() -> None:
@@ -563,6 +564,39 @@ def test_each_call_has_its_own_bound_environment_and_room_for_its_output() -> No
         bench.spawner.end(bench.running[0], exited(125, "Error: x\n"))
     assert len(bench.told) == len(wait)
     assert len(bench.log.of("podman: not done")) == len(wait)
+
+
+def test_a_call_that_is_not_wanted_any_more_when_its_turn_comes_is_not_made_and_still_answered() -> None:
+    bench, wanted = Bench(), {"c": True, "d": True}
+    for name in "abcd":
+        bench.podman.pause(name, bench.done(name), asker=Asker(lambda name=name: wanted.get(name, True)))  # type: ignore[misc]
+    wanted["c"] = False
+    bench.spawner.end("pause a", exited(0, stdout="a\n"))
+    assert bench.running == ["pause b", "pause d"]
+    assert ("c", Verdict(Outcome.WITHDRAWN, "it was not wanted any more when its turn came")) in bench.told
+
+
+def test_who_asks_is_told_whether_it_waits_and_when_its_turn_comes() -> None:
+    bench, told = Bench(), []
+    for name in "abc":
+        asker = Asker(lambda: True, lambda name=name: told.append(f"{name} waits"), lambda name=name: told.append(f"{name} begins"))  # type: ignore[misc]
+        bench.podman.pause(name, bench.done(name), asker=asker)
+    assert told == ["a begins", "b begins", "c waits"]
+    bench.spawner.end("pause a", exited(0, stdout="a\n"))
+    assert told == ["a begins", "b begins", "c waits", "c begins"]
+
+
+def test_whoever_mends_the_storage_hears_of_damage_that_any_call_finds_but_a_look_for_it() -> None:
+    bench, heard = Bench(), []
+    bench.podman.damaged = heard.append
+    broken = exited(125, "Error: database disk image is malformed\n")
+    bench.podman.list(bench.done("list"))
+    bench.spawner.end("ps --all", broken)
+    bench.podman.pause("a", bench.done("pause"))
+    bench.spawner.end("pause a", exited(125, "Error: no such container\n"))
+    bench.podman.check(bench.done("check"))
+    bench.spawner.end("system check", broken)
+    assert heard == ["database disk image is malformed"]
 
 
 def test_a_queue_that_is_full_answers_at_once_but_not_within_the_call() -> None:

@@ -7,6 +7,7 @@ from personakit import verdict
 from serverkit import Bench
 
 from bay0 import servers
+from bay0.bounds import Bounds
 from bay0.machines.server import E, S
 from bay0.servers import HOPELESS, IMAGE, NAME, RETRIES, UID, Config, cpus_of, memory_for, read_config
 from bay0.state.link import Answer
@@ -180,6 +181,24 @@ def test_without_a_first_token_it_is_tried_again(bench: Bench) -> None:
     bench.umbilical.answer("warm", ok=False, why="no answer in 120 s")
     assert bench.now(1) is S.WAITING
     assert "no answer in 120 s" in bench.why()
+
+
+def test_a_warm_up_lasts_as_long_as_its_server_gets_on(bench: Bench) -> None:
+    """Ten times the time for which it may stand still: a large model on a slow machine."""
+    assert bench.go(E.START) is S.WARMING
+    assert bench.now(Bounds().umbilical_still * 10) is S.WARMING
+    bench.umbilical.answer("warm", first_token_s=1.5)
+    assert bench.now(1) is S.READY
+
+
+def test_a_server_that_stands_still_while_it_warms_up_is_not_waited_for_and_its_late_word_is_none(bench: Bench) -> None:
+    bench.gets_on = False
+    assert bench.go(E.START) is S.WARMING
+    bench.now(Bounds().umbilical_still + 10)
+    assert any("it used no processor and its memory stayed as it was" in step.why for step in bench.journal.steps)
+    moves = len(bench.journal.steps)
+    bench.umbilical.answer("warm", first_token_s=1.5)
+    assert not [step for step in bench.journal.steps[moves:] if step.dest == "ready"]
 
 
 def test_asked_to_stop_it_drains_first(bench: Bench) -> None:

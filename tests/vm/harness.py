@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -66,15 +67,29 @@ def missing() -> str | None:
     return f"{free} MB are free in {place}, the disks of the VMs take up to {ROOM_MB}: make room there, or set TMPDIR" if free < ROOM_MB else None
 
 
+@functools.cache
+def patience() -> int:
+    """Return the patience of this session's VMs: as boot-qemu.sh measures it, once, and without KVM never less than it always was."""
+    if "-icount" in MORE:
+        return 5
+    measured = int(tool("bash", BOOT, "--measure").stdout)
+    return measured if measured == 1 else max(5, measured)
+
+
+def slow(seconds: float) -> float:
+    """Return a bound for this machine: all are meant for a patience of 5, and a slower machine needs more."""
+    return seconds * max(1.0, patience() / 5)
+
+
 def until(look: Callable[[], Any], bound_s: float, what: str, every_s: float = 0.3) -> Any:
     """Return the first true value of `look` within `bound_s`, else fail with `what`."""
-    end = time.monotonic() + bound_s
+    end = time.monotonic() + slow(bound_s)
     while True:
         value = look()
         if value:
             return value
         if time.monotonic() > end:
-            raise VmError(f"not within {bound_s:g} s: {what}")
+            raise VmError(f"not within {slow(bound_s):g} s: {what}")
         time.sleep(every_s)
 
 
@@ -182,7 +197,7 @@ class Vm:
     def sh(self, script: str, bound_s: float = CALL_S) -> Result:
         """Run a bash script in the guest, as root, and return what came of it."""
         number = self.send(script)
-        end = time.monotonic() + bound_s
+        end = time.monotonic() + slow(bound_s)
         while True:
             words = self._line(end, script).split(" ")
             if words[0] == str(number):
@@ -205,7 +220,7 @@ class Vm:
         number = next(self._ids)
         request = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         self._connect().sendall(f"{number} rpc {request}\n".encode())
-        end = time.monotonic() + bound_s
+        end = time.monotonic() + slow(bound_s)
         while True:
             word, _, rest = self._line(end, method).partition(" ")
             if word == str(number):
@@ -268,9 +283,9 @@ class Vm:
     def wait(self, bound_s: float = END_S) -> Result:
         """Wait until boot-qemu.sh has ended by itself."""
         try:
-            status = self.process.wait(bound_s)
+            status = self.process.wait(slow(bound_s))
         except subprocess.TimeoutExpired:
-            raise VmError(self._tail(f"the VM did not end within {bound_s:g} s")) from None
+            raise VmError(self._tail(f"the VM did not end within {slow(bound_s):g} s")) from None
         return Result(status, self.read("stdout"), self.read("stderr"), self.console)
 
     def quit(self, status: int = 0, bound_s: float = END_S) -> Result:
@@ -363,7 +378,9 @@ def vm(
     """
     with tempfile.TemporaryDirectory(prefix="vm") as work:
         direct = ("--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist)
-        argv = [BOOT, *(direct if efi is None else efi), "--timeout", str(life_s)]
+        argv = [BOOT, *(direct if efi is None else efi), "--timeout", str(int(slow(life_s)))]
+        if efi is None:
+            argv += ["--patience", str(patience())]
         if append:
             argv += ["--append", append]
         extras = [*_extras(work), *qemu, *MORE]
@@ -391,8 +408,8 @@ def run(command: str, persist: str = "none", append: str = "", qemu: Sequence[st
     booted.append(f"--persist {os.path.basename(persist)} --exec ... {append}")
     with tempfile.TemporaryDirectory(prefix="vm") as work:
         argv = ["bash", BOOT, "--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist, "--log", f"{work}/console"]
-        argv += ["--timeout", str(bound_s), *(("--append", append) if append else ()), "--exec", command, *(("--", *qemu) if qemu else ())]
-        done = tool(*argv, check=False, bound_s=bound_s + 30)
+        argv += ["--timeout", str(int(slow(bound_s))), "--patience", str(patience()), *(("--append", append) if append else ())]
+        done = tool(*argv, "--exec", command, *(("--", *qemu) if qemu else ()), check=False, bound_s=slow(bound_s) + 30)
         with open(f"{work}/console", encoding="utf-8", errors="replace") as file:
             return Result(done.returncode, done.stdout, done.stderr, file.read().replace("\r", ""))
 

@@ -211,7 +211,7 @@ def test_a_death_in_the_middle_of_a_request_is_an_error_within_a_second_and_all_
     print(f"{victim}: the client ended with status {status} after {took_s:.2f} s")
     text = spine.out("cat /tmp/answer")
     assert status != 0 or '"error"' in text, text[-500:]
-    assert took_s < ERROR_S
+    assert took_s < harness.slow(ERROR_S)
     wait_state(spine, "ready", READY_S)
     done = inside(spine, "ask", f"{CURL} http://ai/v1/models")
     assert (done.status, "SmolLM2" in done.stdout) == (0, True), done.stdout + done.stderr
