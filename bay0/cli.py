@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import bay0
@@ -18,6 +19,7 @@ from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, pers
 from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 from bay0.verdict import COMPONENTS
+from bay0.wire import FRAME_MAX
 
 OVERDUE = 124  # as timeout(1) has it
 DEADLINE_MAX_S = 3600.0
@@ -134,11 +136,10 @@ def _rpc(options: argparse.Namespace) -> int:
     """Send requests, one JSON object a line, from stdin; print the answers as they come."""
     if options.each:
         return _conversation()
-    requests = [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
+    requests = _requests()
     with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
-        for start in range(0, len(requests), options.window):
-            window = requests[start : start + options.window]
+        while window := list(islice(requests, options.window)):
             client.send(peer, window)
             for _ in filter(_is_answered, window):
                 print(json.dumps(client.take(answers)), flush=True)
@@ -149,12 +150,18 @@ def _conversation() -> int:
     """Answer each request before the next is read, until stdin ends."""
     with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
-        for line in iter(sys.stdin.buffer.readline, b""):
-            if line.strip():
-                client.send(peer, [line.rstrip(b"\n")])
-                if _is_answered(line):
-                    print(json.dumps(client.take(answers)), flush=True)
+        for line in _requests():
+            client.send(peer, [line])
+            if _is_answered(line):
+                print(json.dumps(client.take(answers)), flush=True)
     return 0
+
+
+def _requests() -> Iterator[bytes]:
+    """Yield the lines of stdin as they come, without those that are empty. One that is too long for a frame is cut: bay0 refuses it and hangs up."""
+    while line := sys.stdin.buffer.readline(2 * FRAME_MAX):
+        if line.strip():
+            yield line.rstrip(b"\r\n")
 
 
 def _is_answered(line: bytes) -> bool:
