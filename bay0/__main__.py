@@ -1,7 +1,6 @@
 """PID 1 or the command line? Then one call."""
 
-import contextlib
-import os
+import _signal as signals  # type: ignore[import-not-found]  # built into the interpreter: nothing is read before Ctrl-C is harmless
 import sys
 import time
 
@@ -10,6 +9,9 @@ PANIC_SYNC_S = 3.0
 
 def main() -> int:
     """Choose by pid. Imports are late: the command line does not pay for the engine."""
+    _end_silently()
+    import os
+
     if os.getpid() == 1:
         _be_pid1(time.monotonic())
     if sys.argv[1:] == ["--umbilical-forwarder"]:
@@ -17,6 +19,16 @@ def main() -> int:
     from bay0.cli import main as cli
 
     return cli(sys.argv[1:])
+
+
+def _end_silently() -> None:
+    """Let Ctrl-C end this program as it ends any other, not by a Python exception wherever it happens to be. The kernel spares PID 1.
+
+    /usr/bin/bay0 holds Ctrl-C back until now, because the interpreter's own start would print a traceback.
+    """
+    if signals.getsignal(signals.SIGINT) is not signals.SIG_IGN:  # as a shell's background job has it, and should keep it
+        signals.signal(signals.SIGINT, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_UNBLOCK, (signals.SIGINT,))
 
 
 def _be_pid1(entered: float) -> None:
@@ -50,6 +62,8 @@ def _be_forwarder() -> int:
 
 
 def _say(line: str) -> None:
+    import contextlib
+
     with contextlib.suppress(OSError), open("/dev/console", "w", encoding="utf-8") as console:
         console.write(f"{line}\n")
 

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bay0.clikit import DONE
@@ -50,7 +50,7 @@ def ask(options: argparse.Namespace) -> int:
     """Ask, and print the answer."""
     if not 1 <= options.max_tokens <= TOKENS_MAX:
         raise UsageError(f"--max-tokens takes 1 to {TOKENS_MAX}")
-    question = " ".join(options.question) or ("" if sys.stdin.isatty() else sys.stdin.read(QUESTION_MAX + 1))
+    question = _question(options.question)
     if not question.strip():
         raise UsageError('say what to ask: bay0 ask "what is a state machine?"')
     if len(question) > QUESTION_MAX:
@@ -76,6 +76,15 @@ def ask(options: argparse.Namespace) -> int:
     if not texts:
         raise RefusedError(f"it gave an empty answer; {SHOW}")
     return DONE
+
+
+def _question(words: Sequence[str]) -> str:
+    try:
+        question = " ".join(words) or ("" if sys.stdin.isatty() else sys.stdin.read(QUESTION_MAX + 1))
+        question.encode()  # what was no text to begin with is half a character here
+    except UnicodeError as error:
+        raise UsageError("the question is not UTF-8 text") from error
+    return question
 
 
 def _harmless(text: str) -> str:

@@ -1,6 +1,7 @@
 """The command line: thin clients of the control socket, and a few verbs that need no spine.
 
 Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers; 4 accepted, but not settled within its bound (bay0 goes on).
+130: ended by Ctrl-C; 141: nobody reads its output any more.
 `bay0 run` and `bay0 persona shell` give their command's own, `bay0 --validate` its verdict: 0 GREEN, 1 YELLOW, 2 RED.
 """
 
@@ -8,16 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import bay0
-from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, tenantcli
+from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, streams, tenantcli
 from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 from bay0.verdict import COMPONENTS
+from bay0.wire import FRAME_MAX
 
 OVERDUE = 124  # as timeout(1) has it
 DEADLINE_MAX_S = 3600.0
@@ -134,11 +136,10 @@ def _rpc(options: argparse.Namespace) -> int:
     """Send requests, one JSON object a line, from stdin; print the answers as they come."""
     if options.each:
         return _conversation()
-    requests = [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
+    requests = _requests()
     with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
-        for start in range(0, len(requests), options.window):
-            window = requests[start : start + options.window]
+        while window := list(islice(requests, options.window)):
             client.send(peer, window)
             for _ in filter(_is_answered, window):
                 print(json.dumps(client.take(answers)), flush=True)
@@ -149,12 +150,18 @@ def _conversation() -> int:
     """Answer each request before the next is read, until stdin ends."""
     with client.connect(timeout_s=RPC_TIMEOUT_S) as peer:
         answers = client.lines(peer)
-        for line in iter(sys.stdin.buffer.readline, b""):
-            if line.strip():
-                client.send(peer, [line.rstrip(b"\n")])
-                if _is_answered(line):
-                    print(json.dumps(client.take(answers)), flush=True)
+        for line in _requests():
+            client.send(peer, [line])
+            if _is_answered(line):
+                print(json.dumps(client.take(answers)), flush=True)
     return 0
+
+
+def _requests() -> Iterator[bytes]:
+    """Yield the lines of stdin as they come, without those that are empty. One that is too long for a frame is cut: bay0 refuses it and hangs up."""
+    while line := sys.stdin.buffer.readline(2 * FRAME_MAX):
+        if line.strip():
+            yield line.rstrip(b"\r\n")
 
 
 def _is_answered(line: bytes) -> bool:
@@ -266,25 +273,31 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
 
 def main(words: Sequence[str]) -> int:
     """Run one verb and return the exit status."""
+    streams.ensure()
+    try:
+        status = _verb(words)
+    except SystemExit as end:  # argparse has printed help, or how it is used
+        raise SystemExit(streams.finish(int(end.code or 0))) from None
+    return streams.finish(status)
+
+
+def _verb(words: Sequence[str]) -> int:
     options = _parse(words)
     try:
         status: int = options.call(options)
-        sys.stdout.flush()
     except UsageError as error:
-        print(f"bay0: {error}", file=sys.stderr)
+        streams.say(str(error))
         return USAGE
     except NoSpineError as error:
-        print(f"bay0: {error}", file=sys.stderr)
+        streams.say(str(error))
         return NO_SPINE
     except Bay0Error as error:
-        print(f"bay0: {error}", file=sys.stderr)
+        streams.say(str(error))
         return REFUSED
-    except BrokenPipeError:  # whoever read our output has enough; the interpreter must not stumble over it at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return REFUSED
+    except BrokenPipeError:  # whoever read our output has enough
+        return streams.NO_READER
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        print(f"bay0: {error}", file=sys.stderr)
-        return REFUSED
+        return streams.complain(error)
     return status

@@ -129,7 +129,7 @@ def load(text: str, source: str) -> Manifest:
 
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also by itself: a number of thousands of digits
         raise ManifestError(f"{source}:{line_of_error(str(error), text)}: syntax: this is not TOML: {error}") from None
     lines = Lines(text)
     try:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bay0 import client, logview, picture
+from bay0 import client, inputs, logview, picture
 from bay0 import personareport as report
 from bay0.clikit import DONE, NO_SPINE, REFUSED, UNSETTLED, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, RefusedError, UsageError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLES = "/usr/share/spine-personas"
 MANIFEST = "persona.toml"
+MANIFEST_MAX = 64 << 10  # bytes; twice what PID 1 takes, for comments
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
 LOAD_S = 3600.0  # seconds; an archive of some GiB on a slow disk
 NAMES_S = 2.0  # seconds; whoever pressed Tab does not wait longer
@@ -64,7 +65,7 @@ def _source(given: str | None, file: str | None) -> tuple[str, str]:
         return _folder(path), path
     if given is not None:
         return given, file or os.path.join(SAMPLES, name_of(given).label, MANIFEST)
-    if file is None:
+    if file in (None, inputs.STDIN):
         raise UsageError("say which: `bay0 persona create work` takes a sample, `bay0 persona create personas/work` a folder of your own")
     return _folder(file), file
 
@@ -84,16 +85,13 @@ def _manifest(path: str) -> Manifest:
     from bay0 import manifest
 
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); nothing was sent") from error
+        text = inputs.text(path, MANIFEST_MAX, "manifest")
     except OSError as error:
         say = f"no manifest at {path} ({error.strerror}). `bay0 persona create FOLDER` takes FOLDER/{MANIFEST}, --file any file"
         if path.startswith(SAMPLES):
             say += f"; samples in {SAMPLES}: {', '.join(_samples()) or 'none'}"
         raise RefusedError(say) from error
-    return manifest.load(text, path)
+    return manifest.load(text, inputs.shown(path))
 
 
 def create(options: argparse.Namespace) -> int:

@@ -73,7 +73,7 @@ def _data(words: Any) -> None:
         )
     )  # fmt: skip
     found.add_argument("source", metavar="NAME|FOLDER", nargs="?", help="its name, or a folder that is called so and holds its persona.toml")
-    found.add_argument("--file", metavar="TOML", help="the manifest")
+    found.add_argument("--file", metavar="TOML", help="the manifest; - reads it from stdin")
     found.add_argument("--image", help="no manifest: this image, and the defaults for everything else")
     found = _json(
         verb(

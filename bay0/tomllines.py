@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+DEEPEST = 4  # parts of a key that a message may name: a manifest's have two
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _STRING = re.compile("\"\"\"|'''")
@@ -42,7 +43,7 @@ class Lines:
                 inside = "" if inside == mark else inside or mark
 
     def _note(self, path: str, number: int) -> None:
-        parts = path.split(".")
+        parts = path.split(".", DEEPEST)[:DEEPEST]  # a key of thousands of parts would take a minute
         for end in range(1, len(parts) + 1):
             self._found.setdefault(".".join(parts[:end]), number)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import threading
 import time
 from typing import Any
 
-from bay0 import client, verdict
+from bay0 import client, streams, verdict
 from bay0.clikit import NO_SPINE, emit
 from bay0.errors import Bay0Error, NoSpineError
 from bay0.verdict import COMPONENTS, STATUS, Level
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         emit(options, result, verdict.text(result))
         sys.stdout.flush()
     except BrokenPipeError:  # a reader that has enough does not change the verdict
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        streams.drop(sys.stdout)
     return STATUS[Level(result["verdict"])]
 
 

@@ -132,13 +132,12 @@ add_filter() {
         die "the tenants' system call filter could not be made of podman's default."
 }
 
-# add_bay0: the frozen folder, and the two names that lead to it.
+# add_bay0: the frozen folder, and its name as init; /usr/bin/bay0 is in the skeleton.
 add_bay0() {
     rm -rf "$ROOTFS/usr/lib/bay0"
     cp -r "$WORK/out/bay0" "$ROOTFS/usr/lib/bay0"
     chmod -R u=rwX,go=rX "$ROOTFS/usr/lib/bay0"
-    rm -f "$ROOTFS/usr/sbin/init" "$ROOTFS/usr/bin/bay0"
+    rm -f "$ROOTFS/usr/sbin/init"
     ln -s ../lib/bay0/bay0 "$ROOTFS/usr/sbin/init"
-    ln -s ../lib/bay0/bay0 "$ROOTFS/usr/bin/bay0"
     write_manifest image > "$ROOTFS/usr/lib/bay0/manifest.json"
 }

@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -37,6 +38,7 @@ from bay0.machines.table import MachineDef, Row, StateSpec, cells
 from bay0.pid1 import Reaper, Signals
 from bay0.reactor import Reactor
 
+BUILT_ROOT = Path(__file__).parents[2] / "build/rootfs"  # what the built image has
 HANG_S = 60.0  # a test that takes longer hangs; nothing here needs more than a few seconds
 PR_SET_CHILD_SUBREAPER = 36
 QUICK = Bounds(term_grace=0.3, kill_grace=2.0, pipe_grace=0.25)

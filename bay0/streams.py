@@ -1,0 +1,68 @@
+"""The command line's stdin, stdout and stderr, whatever its caller made of them: closed, full, or a pipe that nobody reads any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import TextIO
+
+from bay0.clikit import REFUSED
+
+NO_READER = 128 + signal.SIGPIPE  # the status that a shell shows for a program that SIGPIPE ended
+
+
+def ensure() -> None:
+    """Give 0, 1 and 2 something to be, or the next file that is opened would be one of them.
+
+    A closed stdin ends at once; writing to a closed stdout is an error, as it is for every other program; a closed stderr takes all.
+    """
+    for fd, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free, and those below are taken
+    # Python has made no streams of what was closed, and print() takes stdout in the place of a missing stderr
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole of the process
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def say(text: str) -> None:
+    """Print a complaint; one that nobody reads changes nothing."""
+    with contextlib.suppress(OSError):
+        print(f"bay0: {text}", file=sys.stderr, flush=True)
+
+
+def complain(error: OSError) -> int:
+    """Say what the system refused, and return the exit status. Of output that cannot be written `finish` speaks."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        say(str(error))
+    return REFUSED
+
+
+def finish(status: int) -> int:
+    """Write what is left, and return the exit status: `status`, unless it could not be written. The interpreter's end has nothing to stumble over."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = NO_READER
+        drop(sys.stdout)
+    except OSError as error:
+        say(f"the output could not be written: {error.strerror}")
+        status = REFUSED
+        drop(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        drop(sys.stderr)
+    return status
+
+
+def drop(stream: TextIO) -> None:
+    """Let what is left of `stream`, and all that is still written to it, go nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

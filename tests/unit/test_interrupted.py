@@ -1,0 +1,138 @@
+"""Ctrl-C, a reader that has enough and closed descriptors: at whatever moment of a verb, no Python traceback and a status that says what it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import pytest
+from kit import BUILT_ROOT, not_built
+
+# Runs bay0 as `python -m bay0` does, and sends itself the signal at the N-th thing that Python reports once bay0's own main() runs.
+AT_THE_NTH = """
+import os, runpy, signal, sys
+number, at = int(sys.argv[1]), int(sys.argv[2])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+seen = -1
+def hook(event, args):
+    global seen
+    if seen < 0:
+        seen += event == "import" and args[0] == "bay0.cli"
+    elif event in ("import", "open", "compile", "exec", "socket.connect"):
+        seen += 1
+        if seen == at + 1:
+            os.kill(os.getpid(), number)
+sys.addaudithook(hook)
+sys.argv[1:] = sys.argv[3:]
+runpy.run_module("bay0", run_name="__main__", alter_sys=True)
+"""
+BUFFERED = {"PYTHONUNBUFFERED": ""}  # as the frozen program is
+MOMENTS = (*range(0, 40, 4), *range(40, 400, 24))
+
+
+def started(at: int, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", AT_THE_NTH, str(int(signal.SIGINT)), str(at), *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_ctrl_c_at_any_moment_of_a_start_ends_a_verb_without_a_word() -> None:
+    said = {at: started(at, "persona", "list") for at in MOMENTS}
+    caught = [at for at, done in said.items() if done.returncode == -signal.SIGINT]
+    assert {at: said[at].stderr for at in caught if said[at].stderr or said[at].stdout} == {}
+    others = {done.returncode for at, done in said.items() if at not in caught}
+    assert others <= {3}, "they came to their end before the moment came, and found no spine"
+    assert len(caught) > len(MOMENTS) / 2, caught
+
+
+def test_a_verb_that_was_started_with_interrupts_ignored_goes_on_ignoring_them() -> None:
+    """As a shell script's `bay0 ... &` is: Ctrl-C is for what is in front."""
+    code = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + AT_THE_NTH.replace("signal.default_int_handler", "signal.SIG_IGN")
+    done = subprocess.run([sys.executable, "-c", code, "2", "5", "persona", "list"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+
+
+def shell(command: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a bash command in which "$@" is bay0 with `words`."""
+    argv = ["bash", "-c", command, "bash", sys.executable, "-m", "bay0", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **BUFFERED})
+
+
+SPEAKING: Sequence[tuple[str, ...]] = (("--help",), ("persona", "--help"), ("graph", "boot"), ("completion", "bash"), ("version",), ("--version",))
+
+
+@pytest.mark.parametrize("words", SPEAKING)
+def test_a_reader_that_has_enough_ends_a_verb_without_a_word(words: tuple[str, ...]) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    argv = [sys.executable, "-m", "bay0", *words]
+    done = subprocess.run(argv, stdout=ours, stderr=subprocess.PIPE, text=True, check=False, timeout=60, env={**os.environ, **BUFFERED})
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("words", [("status",), ("nonsense",), ("graph", "nonsense")])
+def test_nobody_who_reads_the_errors_changes_no_status(words: tuple[str, ...]) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    done = subprocess.run([sys.executable, "-m", "bay0", *words], stdout=subprocess.PIPE, stderr=ours, check=False, timeout=60)
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (3 if words == ("status",) else 2, b"")
+
+
+@pytest.mark.parametrize("words", SPEAKING)
+@pytest.mark.parametrize("where", [">&-", ">/dev/full"])
+def test_output_that_cannot_be_written_is_said_once_and_is_a_failure(words: tuple[str, ...], where: str) -> None:
+    done = shell(f'"$@" {where}', *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bay0: the output could not be written: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("persona", "list"), ("nonsense",), ("status",)])
+def test_with_stderr_closed_nothing_of_it_lands_in_the_output(words: tuple[str, ...]) -> None:
+    done = shell('"$@" 2>&-', *words)
+    assert done.returncode in (2, 3)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("words", [("rpc",), ("rpc", "--each"), ("ask",), ("persona", "reset", "work", "--home"), ("status",)])
+def test_with_stdin_closed_a_verb_says_what_it_wants(words: tuple[str, ...]) -> None:
+    done = shell('"$@" <&-', *words)
+    assert done.returncode in (1, 2, 3)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(("bay0: ", "usage: "))
+
+
+# ---- the frozen program, from its first instruction
+
+
+@pytest.fixture(scope="module")
+def frozen() -> list[str]:
+    """Give the words that run the built image's own `bay0`, in its own root."""
+    if not (BUILT_ROOT / "usr/bin/bay0").exists():
+        not_built("build/rootfs is not there")
+    return ["unshare", "--map-root-user", "--root", str(BUILT_ROOT), "/usr/bin/bay0"]
+
+
+@pytest.mark.built
+def test_the_frozen_program_ends_at_ctrl_c_without_a_word_from_its_first_instruction_on(frozen: list[str]) -> None:
+    """Signals at many moments of as many starts. What is asserted holds at each moment, however fast the machine is."""
+    began = time.monotonic()
+    done = subprocess.run([*frozen, "persona", "list"], capture_output=True, check=False, timeout=60)
+    whole = time.monotonic() - began
+    assert done.returncode == 3, done.stderr
+    caught = 0
+    for step in range(150):
+        process = subprocess.Popen([*frozen, "persona", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(whole * step / 150)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert b"Traceback" not in err and b"PYI-" not in err and b"Exception" not in err, (step, err)  # noqa: PT018
+        assert process.returncode in (-signal.SIGINT, 3), (step, err)
+        if process.returncode == -signal.SIGINT:
+            caught += 1
+    assert caught, "no signal arrived before the end"
