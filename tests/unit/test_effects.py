@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
-from kit import Log, alive, in_child
+from kit import HandClock, Log, alive, in_child, no_descriptor_left, until
 
 from bay0.effects import cgroup, modules, mounts, power, shield
+from bay0.effects.pidfd import Ends
 from bay0.effects.shield import FEED_EVERY_S, Watchdog
 
 # ---- cgroups
@@ -64,6 +66,31 @@ def test_a_group_is_frozen_and_thawed_and_says_whether_it_was_told_to(hierarchy:
 def test_whether_anybody_is_left_is_the_kernels_word(hierarchy: Path, text: str, populated: bool) -> None:
     (hierarchy / "cgroup.events").write_text(text)
     assert cgroup.populated(str(hierarchy)) is populated
+
+
+@in_child
+def test_of_a_group_that_cannot_be_asked_for_want_of_a_descriptor_nobody_says_that_it_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with no_descriptor_left():
+        assert cgroup.populated(str(tmp_path))
+        assert not cgroup.frozen(str(tmp_path))
+
+
+@in_child
+def test_of_a_process_that_cannot_be_watched_for_want_of_a_descriptor_nobody_says_that_it_has_ended() -> None:
+    clock = HandClock()
+    ended: list[int] = []
+    watched = Ends(clock.reactor)
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
+    with no_descriptor_left():
+        watched.watch(pid, lambda: ended.append(pid))
+        clock.wait(5)
+    assert ended == []
+    clock.wait(2)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: ended, "its end", step=lambda: clock.reactor.turn(0.05))
+    watched.watch(pid, lambda: ended.append(0))
+    watched.forget()
 
 
 def test_a_group_that_is_not_empty_stays(hierarchy: Path) -> None:
