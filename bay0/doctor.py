@@ -41,6 +41,9 @@ EVENTS = {
     "limits not written": ("governor", "{persona} is not restrained: {why}", "`bay0 governor`"),
     "nobody is governed": ("governor", "it is off: {why}", "boot without that word"),
     "memory is not reserved": ("governor", "personas have no limit together: {why}", "`bay0 governor`"),
+    "made anew on /run": ("/run/bay0", "{what} was made anew: {why}", "`rm` nothing below /run/bay0: it is the spine's"),
+    "not made anew on /run": ("/run/bay0", "{what} is gone and cannot be made anew: {why}", "look at what is in its place below /run/bay0"),
+    "run log lines lost": ("log", "{lines} lines could not be written: {why}", "make room on /run: `df /run`"),
     "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
 }  # fmt: skip
 SAID_ELSEWHERE = ("step", "state db open/migrate failed")  # storage tells it

@@ -42,6 +42,7 @@ POWER_AGAIN_S = 1.0
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
 DEVICES_A_TURN = 10
+SERVERS_AGAIN_S = 30.0
 SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
 
 
@@ -307,8 +308,15 @@ class BootStages:
         late.one_by_one(late.SERVERS, self.reactor.call_soon, self._servers_loaded)
 
     def _servers_loaded(self, _loaded: None) -> None:
-        if self.servers is not None and not self._leaving:
-            self.servers().autostart(self.images)
+        if self.servers is None or self._leaving:
+            return
+        try:
+            servers = self.servers()
+        except (ImportError, OSError) as error:  # no descriptor was left to read its program with
+            self.log.error("servers not loaded", why=f"{type(error).__name__}: {error}")
+            self.reactor.call_later(SERVERS_AGAIN_S, self._autostart_servers)
+            return
+        servers.autostart(self.images)
 
     def look_converged(self) -> None:
         """Report the reconcile as done once every machine it replayed has converged; called after each step, so it must not look at all of them."""

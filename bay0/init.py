@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
 from bay0.pid1 import Reaper, Signals, ignore_python_sigint
 from bay0.reactor import Reactor
+from bay0.runfiles import LOOK_EVERY_S, RunFiles
 from bay0.state import paths
 from bay0.state.port import StatePort
 from bay0.verbs import Verbs
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 CMDLINE = "/proc/cmdline"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROBE_EVERY_S = 10.0
-LOOK_EVERY_S = 5.0
+GOVERN_AGAIN_S = 30.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
 PART_S = 0.1  # between two modules that nobody waits for
 TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
@@ -135,6 +136,7 @@ class Spine:
         self.engine.send(self.boot.name, boot.E.BEGIN)
         self.reactor.call_later(PROBE_EVERY_S, self._probe)
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+        self.run_files().begin()
         self.reactor.run()
 
     def after_turn(self) -> None:
@@ -203,15 +205,26 @@ class Spine:
 
     def _reserve(self, _loaded: None) -> None:
         """Keep the spine's share of memory where nobody is governed, too: without it a persona that takes all evicts PID 1's own program."""
-        from bay0.effects import reserve  # noqa: PLC0415 - it is loaded now
-
+        try:
+            from bay0.effects import reserve  # noqa: PLC0415 - it is loaded now
+        except (ImportError, OSError) as error:
+            self._govern_later(error)
+            return
         reserve.kept(self.log)
+
+    def _govern_later(self, error: Exception) -> None:
+        """Try again when it could not be loaded, for want of a descriptor to read it with for example: that must not end PID 1."""
+        self.log.error("governor not loaded", why=f"{type(error).__name__}: {error}")
+        self.reactor.call_later(GOVERN_AGAIN_S, self._govern)
 
     def _governs(self, _loaded: None) -> None:
         if self.boot.now is not boot.S.COMPLETE:
             return
-        from bay0 import governor  # noqa: PLC0415 - it is loaded now
-
+        try:
+            from bay0 import governor  # noqa: PLC0415 - it is loaded now
+        except (ImportError, OSError) as error:
+            self._govern_later(error)
+            return
         self.governor = governor.make(self)
         self.log.info("governor begins")
         self.reactor.call_soon(self.governor.begin)
@@ -235,6 +248,16 @@ class Spine:
         elif health is not None and health.now is storage.S.READONLY and self.state.worth_retrying():
             self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+
+    def run_files(self) -> RunFiles:
+        """Return what looks at PID 1's files on /run."""
+        looks: dict[str, Callable[[], Iterable[str]]] = {
+            "the run log": lambda: () if self.boot.now in (boot.S.NEW, boot.S.MOUNTING) else self.sinks.file.look(),  # there is no /run yet
+            "the control socket": self.control.look,
+            "the doors to the AI": lambda: () if self.umbilical is None or self.boot.now in boot.LEAVES else self.umbilical.look(),
+            "the AI's socket": lambda: () if self.servers is None else self.servers.look(),
+        }
+        return RunFiles(self.reactor, self.log, looks)
 
     def need_servers(self) -> Servers:
         """Return the effect port of servers; a boot that has none loads nothing for them."""
