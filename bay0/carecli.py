@@ -13,6 +13,7 @@ from bay0.clikit import DONE, REFUSED, emit
 from bay0.errors import RefusedError, UsageError
 
 LOG_LINES_MAX = 20_000
+SLOW = ("freezer",)  # it makes a container
 ASKED_MAX = 32  # machines whose journal is read
 
 
@@ -93,7 +94,18 @@ def _findings() -> Sequence[Any]:
     journal = {name: rows for name in unclear if (rows := _maybe("history", machine=name, limit=1))}
     boots, governed = _maybe("boots", previous=0), _maybe("governor")
     servers = _maybe("tenant.list") or ()
-    return rules.findings(status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal)
+    return rules.findings(
+        status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal, checks=_checks()
+    )
+
+
+def _checks() -> list[Any]:
+    """Have validation look at all that takes a moment; what takes long is as it was found last in this boot."""
+    from bay0.validatecli import TIMEOUT_S
+    from bay0.verdict import COMPONENTS
+
+    found = _maybe("validate", timeout_s=TIMEOUT_S, only=[name for name in COMPONENTS if name not in SLOW])
+    return [*(found["checks"] if found else ()), *(each for each in _maybe("validate.last") or () if each["name"] in SLOW)]
 
 
 def _maybe(method: str, **params: Any) -> Any:

@@ -5,7 +5,7 @@ A finding is something a person may want to do something about. What mends itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import asdict, frozen
@@ -46,6 +46,28 @@ EVENTS = {
     "run log lines lost": ("log", "{lines} lines could not be written: {why}", "make room on /run: `df /run`"),
     "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
 }  # fmt: skip
+# what helps where validation finds something RED, by its checks (verdict.COMPONENTS)
+CHECK_HELP = {
+    "freezer": "do not trust pause and focus; `bay0 --validate` tries it again, `bay0 log` has podman's words",
+    "umbilical": "`bay0 tenant show ai`, `bay0 tenant logs ai`; a socket of somebody else: end that process, remove the file",
+    "compositor": "end who listens there, or remove the file",
+    "persist": "`bay0 storage`; remove what is in the place of its file",
+    "log": "`bay0 storage`; remove what is in the place of its file",
+    "database": "docs/OPERATIONS.md, *A damaged database*: set it aside, then reboot",
+    "machines": "`bay0 log --json` tells the story; reboot",
+    "pid1": "somebody changed it, or the boot could not: reboot",
+    "cgroups": "limits do not hold: reboot",
+    "psi": "boot with `psi=1`",
+    "network": "take the card away, or the module that made it: `bay0 log`",
+    "root": "unmount it",
+    "watchdog": "a hang of PID 1 may stay: load its driver again, or reboot",
+    "clock": "`date -s`; the machine's own clock, its battery",
+}
+# check -> the component under which the doctor has the same from elsewhere, and how validation's words begin then
+SAID_BY_ITSELF = {
+    "persist": ("storage", "degraded, nothing is kept"), "umbilical": ("sys://ai", "sys://ai has failed"),
+    "network": ("network", "the spine must have no network"), "psi": ("pressure", "no pressure of"),
+}  # fmt: skip
 SAID_ELSEWHERE = ("step", "state db open/migrate failed")  # storage tells it
 
 
@@ -69,8 +91,13 @@ def findings(
     log: Iterable[Facts] = (),
     network: Sequence[str] = (),
     journal: Mapping[str, Sequence[Facts]] | None = None,
+    checks: Sequence[Facts] = (),
 ) -> list[Finding]:
-    """Return all findings, errors first. `journal`: last rows of machines whose reason this boot does not know; the rest is as the methods answer."""
+    """Return all findings, errors first.
+
+    `journal`: last rows of machines whose reason this boot does not know; `checks`: validation's, those made now and
+    those found earlier (`ago_s`); the rest is as the methods answer.
+    """
     found = [
         *_storage(status),
         *_boot(status, boots or {}),
@@ -82,7 +109,18 @@ def findings(
         *_governor(governor),
         *_log(log),
     ]
+    found += _checks(checks, {each.component for each in found if each.level == "error"})
     return sorted(found, key=lambda each: each.level != "error")
+
+
+def _checks(checks: Sequence[Facts], said: Collection[str]) -> Iterator[Finding]:
+    """Name whatever validation calls RED: it is the one source of what is well, and the doctor must not know better."""
+    for each in checks:
+        component, words = SAID_BY_ITSELF.get(each["name"], ("", ""))
+        if each["level"] != "red" or (component in said and each["why"].startswith(words)):
+            continue
+        when = f" (found {each['ago_s']:.0f} s ago)" if "ago_s" in each else ""
+        yield Finding(each["component"], on_terminal(each["why"]) + when, CHECK_HELP[each["name"]], "error")
 
 
 def _storage(status: Facts) -> Iterator[Finding]:
@@ -128,7 +166,7 @@ def _pid1(status: Facts) -> Iterator[Finding]:
         yield Finding("commands", what, "mostly a dead disk: `bay0 storage`; `bay0 log` names them", "error")
     if pid1["console_lines_dropped"]:
         yield Finding("console", f"{pid1['console_lines_dropped']} lines were not shown: the terminal did not read", "`bay0 log` has them all")
-    if not status["watchdog"]["armed"]:
+    if not status["watchdog"]["armed"] and not status["watchdog"]["failing"]:  # what fails, validation names
         help_ = "QEMU: `-device i6300esb`, as boot-qemu.sh has it"
         yield Finding("watchdog", "there is no hardware watchdog: a hang of PID 1 is seen by nobody", help_)
 

@@ -147,10 +147,10 @@ class BootStages:
         names: Wanted = yield from self._drivers()
         self._asked = {*names.first, *names.disks}
         yield partial(self._modprobe, "modprobe", names.first)
-        found = False
-        with contextlib.suppress(OSError):
-            found = self.watchdog.open()
-        self.log.info("watchdog armed" if found else "no hardware watchdog", device=self.watchdog.path)
+        if self.watchdog.open() or not self.watchdog.failing:
+            self.log.info("watchdog armed" if self.watchdog.armed else "no hardware watchdog", device=self.watchdog.path)
+        else:
+            self.log.warning("watchdog fails", device=self.watchdog.path, why=self.watchdog.failing)
         result: Result = yield partial(self._modprobe, "modprobe-disks", ("virtio_blk", *names.disks))
         # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
         failures = [] if result.ending is Ending.EXITED else [result.reason()]

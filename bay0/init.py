@@ -142,8 +142,15 @@ class Spine:
     def after_turn(self) -> None:
         """Feed the watchdog and push what the console did not take."""
         if self.boot.now is not boot.S.POWERING:  # from here on the watchdog is the last word
-            self.watchdog.feed(self.reactor.clock())
+            self._feed()
         self.sinks.console.push()
+
+    def _feed(self) -> None:
+        if self.watchdog.feed(self.reactor.clock()):
+            if self.watchdog.failing:
+                self.log.warning("watchdog fails", device=self.watchdog.path, why=self.watchdog.failing)
+            else:
+                self.log.info("watchdog is fed again", device=self.watchdog.path)
 
     def watch_steps(self, instance: Instance, step: Step) -> None:
         """Follow the engine: remember this boot's steps, finish the boot, reconcile when a disk comes late."""

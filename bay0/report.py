@@ -30,10 +30,16 @@ def status(found: Mapping[str, Any]) -> str:
         f"PID 1     {pid1['rss_kib'] / 1024:.1f} MiB RSS, {pid1['pss_kib'] / 1024:.1f} MiB PSS, longest turn {pid1['longest_turn_ms']} ms",
         f"children  {pid1['reaped']} reaped, {pid1['orphans']} of them orphans, {pid1['commands_left_behind']} commands left behind",
         clock(found["continuity"]),
-        f"watchdog  armed, {watchdog['timeout_s']} s, fed {watchdog['fed']} times" if watchdog["armed"] else "watchdog  none",
+        _watchdog(watchdog),
         machines(found["machines"]),
     ]
     return "\n".join(lines)
+
+
+def _watchdog(found: Mapping[str, Any]) -> str:
+    if found["failing"]:
+        return f"watchdog  FAILS: {found['failing']} (it was fed {found['fed']} times); a hang of PID 1 may stay"
+    return f"watchdog  armed, {found['timeout_s']} s, fed {found['fed']} times" if found["armed"] else "watchdog  none"
 
 
 def clock(found: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ STATUS = {
         "now": 1795000000, "build": 1790000000, "saved": 1794999990, "moved_s": 12, "sane": True,
         "seed": {"found": "new", "mixed": True, "credited": False, "why": "nobody asked to trust it"},
     },
-    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12},
+    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12, "failing": ""},
     "machines": [{"name": "sys://console", "kind": "tenant", "state": "running", "seq": 3, "attempts": 2}],
 }  # fmt: skip
 

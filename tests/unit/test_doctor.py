@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from bay0 import carecli, cli, client, doctor, governorreport, report, support
 from bay0.doctor import Finding, findings
 from bay0.errors import NoSpineError, RefusedError, UsageError
+from bay0.verdict import COMPONENTS
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0", "boot_id": "0123", "up_ms": 4_000_000, "boot": "complete", "complete_ms": 3210, "dirty": None,
     "storage": {"state": "durable", "device": "/dev/vda", "in_memory": 0, "lost": 0, "workers_left_behind": 0},
     "pid1": {"longest_turn_ms": 12.5, "commands_left_behind": 0, "console_lines_dropped": 0},
-    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12},
+    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12, "failing": ""},
     "machines": [{"name": "sys://console", "kind": "tenant", "state": "running", "attempts": 1}],
 }  # fmt: skip
 PERSONA: dict[str, Any] = {"name": "p://work", "state": "running", "why": "podman says it runs", "attempts": 1, "since_ms": 3_999_000}
@@ -116,6 +117,53 @@ def test_each_trouble_of_a_persona_is_a_finding_with_its_reason(differs: dict[st
 @pytest.mark.parametrize("state", ["stopped", "running", "paused", "starting", "converging"])
 def test_a_persona_that_rests_or_has_just_begun_to_move_is_none(state: str) -> None:
     assert findings(STATUS, personas=[{**PERSONA, "state": state}]) == []
+
+
+def check(name: str, why: str, level: str = "red", **more: Any) -> dict[str, Any]:
+    return {"name": name, "component": COMPONENTS[name], "level": level, "why": why, **more}
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
+def test_whatever_validation_calls_red_the_doctor_names_with_what_helps(name: str) -> None:
+    found = only(findings(STATUS, checks=[check(name, "it is \x1b[2J broken")]))
+    assert (found.component, found.level, bool(found.help)) == (COMPONENTS[name], "error", True)
+    assert "broken" in found.what
+    assert "\x1b" not in found.what
+
+
+def test_what_takes_long_is_named_as_it_was_found_last(tmp_path: Path) -> None:
+    assert only(findings(STATUS, checks=[check("freezer", "podman run: no", ago_s=12.4)])).what == "podman run: no (found 12 s ago)"
+
+
+@pytest.mark.parametrize("level", ["green", "yellow"])
+def test_what_validation_does_not_call_red_is_left_to_the_doctors_own_eyes(level: str) -> None:
+    assert findings(STATUS, checks=[check(name, "not installed", level) for name in COMPONENTS]) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "same", "other"),
+    [
+        ({"status": {"storage": {"state": "wedged"}}}, "persist", "degraded, nothing is kept: storage is wedged", "Is a directory"),
+        ({"servers": {"state": "failed"}}, "umbilical", "sys://ai has failed: no image", "an impostor answers"),
+        ({"network": ["eth0"]}, "network", "the spine must have no network: eth0", "cannot be looked at"),
+        ({"governor": {"psi": False}}, "psi", "no pressure of cpu", "cannot be looked at"),
+    ],
+)
+def test_what_the_doctor_says_by_itself_is_not_said_twice_and_what_is_new_is_said(own: dict[str, Any], name: str, same: str, other: str) -> None:
+    def found(why: str) -> list[Finding]:
+        return findings(
+            status(**own.get("status", {})), servers=[{**AI, **own["servers"]}] if "servers" in own else (), network=own.get("network", ()),
+            governor={**GOVERNOR, **own["governor"]} if "governor" in own else None, checks=[check(name, why)],
+        )  # fmt: skip
+
+    only(found(same))
+    assert [other in each.what for each in found(other)].count(True) == 1
+    assert len(found(other)) == 2
+
+
+def test_a_watchdog_that_fails_is_named_once() -> None:
+    failing = status(watchdog={"armed": False, "failing": "No such device"})
+    assert only(findings(failing, checks=[check("watchdog", "it cannot be fed: No such device")])).level == "error"
 
 
 def test_a_reason_of_an_earlier_boot_is_taken_from_the_journal() -> None:
@@ -236,6 +284,7 @@ class Spine:
         self.answers = {
             "status": STATUS, "persona.list": [PERSONA], "tenant.list": [AI], "tenant.show": AI,
             "governor": GOVERNOR, "boots": {"this": {"steps": []}, "previous": [], "unread": None},
+            "validate": {"checks": []}, "validate.last": [],
             "machines": STATUS["machines"], "image.list": RefusedError("images are on /persist"), "history": [{"why": "kept"}], **answers,
         }  # fmt: skip
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -269,8 +318,18 @@ def test_the_doctor_ends_with_0_when_there_is_nothing_and_with_1_when_there_is(s
     assert ("history", {"machine": "p://work", "limit": 1}) in spine.asked
 
 
+def test_the_doctor_has_validation_look_at_all_that_takes_a_moment_and_asks_what_it_found_of_the_rest(
+    spine: Spine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spine.answers["validate"] = {"checks": [check("clock", "it says 1970-01-01")]}
+    spine.answers["validate.last"] = [check("freezer", "podman run: no", ago_s=5.0), check("clock", "stale", ago_s=9.0)]
+    assert cli.main(["doctor", "--json"]) == 1
+    assert [each["what"] for each in json.loads(capsys.readouterr().out)] == ["it says 1970-01-01", "podman run: no (found 5 s ago)"]
+    assert ("validate", {"only": [name for name in COMPONENTS if name != "freezer"]}) in spine.asked
+
+
 def test_the_doctor_makes_do_with_what_is_answered(spine: Spine, capsys: pytest.CaptureFixture[str]) -> None:
-    for method in ("persona.list", "tenant.list", "governor", "boots"):
+    for method in ("persona.list", "tenant.list", "governor", "boots", "validate", "validate.last"):
         spine.answers[method] = RefusedError("not now")
     assert cli.main(["doctor"]) == 0
     assert capsys.readouterr().out == "nothing wrong found\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -191,7 +192,7 @@ def test_where_there_is_no_watchdog_nothing_is_fed(tmp_path: Path) -> None:
     assert watchdog.open() is False
     watchdog.feed(100.0)
     watchdog.disarm()
-    assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 0}
+    assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 0, "failing": ""}
 
 
 def test_a_watchdog_is_fed_when_it_is_due_and_not_more_often(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_watchdog_is_fed_when_it_is_due_and_not_more_often(tmp_path: Path) -> 
     for now in (100.0, 100.1, 100.0 + FEED_EVERY_S - 0.1, 100.0 + FEED_EVERY_S, 200.0):
         watchdog.feed(now)
     assert device.read_bytes() == b"\0\0\0"
-    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 3}
+    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 3, "failing": ""}
     assert FEED_EVERY_S * 3 < shield.WATCHDOG_S
 
 
@@ -233,6 +234,39 @@ def test_a_watchdog_that_takes_food_again_fails_no_more(tmp_path: Path) -> None:
     watchdog.open()
     watchdog.feed(7.0)
     assert (watchdog.failing, watchdog.fed_at) == ("", 7.0)
+
+
+def test_a_watchdog_whose_device_goes_away_is_not_armed_and_is_opened_again_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "watchdog"
+    device.touch()
+    watchdog = Watchdog(str(device))
+    watchdog.open()
+    assert not watchdog.feed(100.0)
+    with monkeypatch.context() as gone:
+        def no_device(_fd: int, _data: bytes) -> int:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+        gone.setattr(shield.os, "write", no_device)
+        assert watchdog.feed(105.0), "it is news"
+        assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 1, "failing": "No such device"}
+    device.unlink()
+    assert watchdog.feed(110.0)
+    assert watchdog.failing == f"{device} is gone"
+    assert not watchdog.feed(115.0), "it is none any more"
+    device.touch()
+    assert watchdog.feed(120.0)
+    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 2, "failing": ""}
+    watchdog.disarm()
+    assert not watchdog.feed(200.0), "nobody wants it any more"
+
+
+def test_a_watchdog_that_is_there_and_cannot_be_had_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "watchdog").mkdir()
+    watchdog = Watchdog(str(tmp_path / "watchdog"))
+    assert not watchdog.open()
+    assert (watchdog.armed, watchdog.failing) == (False, "Is a directory")
 
 
 # ---- the end
