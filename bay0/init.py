@@ -217,7 +217,7 @@ class Spine:
         except (ImportError, OSError) as error:
             self._govern_later(error)
             return
-        reserve.kept(self.log)
+        reserve.kept(self.log, self.stages.ceilings)
 
     def _govern_later(self, error: Exception) -> None:
         """Try again when it could not be loaded, for want of a descriptor to read it with for example: that must not end PID 1."""
@@ -366,7 +366,7 @@ def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
         term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220"
         wanted["sys://console"] = ServiceSpec(("/bin/bash", "-l"), {"TERM": term, "HOME": "/root"}, tty=tty)
     if words.exec:
-        wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True)
+        wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True, if_killed=(GUEST_EXEC, "killed"))
     return wanted
 
 

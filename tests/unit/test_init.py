@@ -518,7 +518,7 @@ def test_without_a_free_descriptor_pid1_lives_and_goes_on_when_there_are_some_ag
 
 @in_child
 def test_a_governor_that_cannot_be_loaded_now_is_loaded_later(tmp_path: Path) -> None:
-    init.GOVERN_AFTER_S = init.GOVERN_AGAIN_S = init.PART_S = 0.01
+    init.GOVERN_AFTER_S, init.GOVERN_AGAIN_S, init.PART_S = 1000, 0.01, 0.01
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
     for name in late.GOVERNOR:
