@@ -95,8 +95,21 @@ def _findings() -> Sequence[Any]:
     boots, governed = _maybe("boots", previous=0), _maybe("governor")
     servers = _maybe("tenant.list") or ()
     return rules.findings(
-        status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal, checks=_checks()
+        status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal, checks=_checks(),
+        memory_files=_memory_files(),
     )
+
+
+def _memory_files() -> list[dict[str, Any]]:
+    """Look at the filesystems in memory; what is mounted over one of them is somebody's own affair."""
+    from bay0.effects.mounts import in_memory
+
+    found = []
+    for path in in_memory():
+        room = os.statvfs(path)
+        sizes = {"bytes": room.f_blocks * room.f_frsize, "bytes_free": room.f_bavail * room.f_frsize}
+        found.append({"path": path, **sizes, "files": room.f_files, "files_free": room.f_favail})
+    return found
 
 
 def _checks() -> list[Any]:

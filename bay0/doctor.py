@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from bay0.governorreport import memory
 from bay0.logline import LEVELS
 from bay0.personareport import age, label, on_terminal
 from bay0.report import REMEDIES, room
@@ -41,6 +42,17 @@ EVENTS = {
     "limits not written": ("governor", "{persona} is not restrained: {why}", "`bay0 governor`"),
     "nobody is governed": ("governor", "it is off: {why}", "boot without that word"),
     "memory is not reserved": ("governor", "personas have no limit together: {why}", "`bay0 governor`"),
+    "limit of processes met": (
+        "limits", "{group} had all the {limit} processes it may have, and could not start more",
+        "whatever multiplies there must end: `echo 1 >/sys/fs/cgroup/{group}/cgroup.kill` ends all of it, a console comes back",
+    ),
+    "limit of memory met": (
+        "limits", "{group} needed more than its {limit_mib} MiB: processes of it were ended", "`bay0 governor`; let it take less"
+    ),
+    "limit changed by hand is set right": (
+        "limits", "{file} was {found}: it is the spine's own, and {kept} again", "a persona's limits are in its manifest"
+    ),
+    "the spine's own groups are not bounded": ("limits", "a fork bomb could end the spine: {why}", "`bay0 log`; reboot"),
     "made anew on /run": ("/run/bay0", "{what} was made anew: {why}", "`rm` nothing below /run/bay0: it is the spine's"),
     "not made anew on /run": ("/run/bay0", "{what} is gone and cannot be made anew: {why}", "look at what is in its place below /run/bay0"),
     "run log lines lost": ("log", "{lines} lines could not be written: {why}", "make room on /run: `df /run`"),
@@ -92,11 +104,12 @@ def findings(
     network: Sequence[str] = (),
     journal: Mapping[str, Sequence[Facts]] | None = None,
     checks: Sequence[Facts] = (),
+    memory_files: Sequence[Facts] = (),
 ) -> list[Finding]:
     """Return all findings, errors first.
 
     `journal`: last rows of machines whose reason this boot does not know; `checks`: validation's, those made now and
-    those found earlier (`ago_s`); the rest is as the methods answer.
+    those found earlier (`ago_s`); `memory_files`: filesystems in memory; the rest is as the methods answer.
     """
     found = [
         *_storage(status),
@@ -107,6 +120,7 @@ def findings(
         *_servers(status, servers),
         *_personas(status, personas, journal or {}),
         *_governor(governor),
+        *_memory_files(memory_files),
         *_log(log),
     ]
     found += _checks(checks, {each.component for each in found if each.level == "error"})
@@ -222,19 +236,29 @@ def _governor(governor: Facts | None) -> Iterator[Finding]:
     if not governor["psi"]:
         yield Finding("pressure", "the kernel gives no pressure information: nobody is governed by it", "boot with `psi=1`", "error")
     for group in governor["protected"]:
-        memory = group["memory"]
-        if memory and memory["some"] > MEMORY_SOME:
-            what = f"{group['name']} waits for memory {memory['some']:g} % of the time"
+        waits = group["memory"]
+        if waits and waits["some"] > MEMORY_SOME:
+            what = f"{group['name']} waits for memory {waits['some']:g} % of the time"
             yield Finding("pressure", what, "`bay0 governor`; stop a persona: `bay0 persona list`")
     if governor["hot"]:
         yield Finding("heat", "the machine is near its trip", "`bay0 governor` shows the sensors")
     if governor["blind"]:
         yield Finding("heat", "no temperature can be believed: all but the one in front are capped", "`bay0 governor` says why")
     for tenant in governor["tenants"]:
+        if tenant["manifest"] is not None and tenant["limit"] != tenant["manifest"]:
+            what = f"{memory(tenant['limit'])}, and its manifest says {memory(tenant['manifest'])}: somebody changed it by hand"
+            yield Finding(tenant["name"], what, "its next start sets it right")
         if tenant["rung"] != "free":
             what = f"restrained by the governor ({tenant['rung']}) because of {tenant['cause']}"
             free = "it comes back by itself" if tenant["name"].startswith("sys://") else f"`bay0 focus {label(tenant['name'])}` sets it free"
             yield Finding(tenant["name"], what, f"`bay0 governor` says why; {free}")
+
+
+def _memory_files(places: Sequence[Facts]) -> Iterator[Finding]:
+    for each in places:
+        if each["bytes_free"] < SCARCE * each["bytes"] or each["files_free"] < SCARCE * each["files"]:
+            what = f"{each['path']} is full: {(each['bytes'] - each['bytes_free']) >> 20} of {each['bytes'] >> 20} MiB, which is memory"
+            yield Finding("memory", what, f"remove what you do not need below {each['path']}")
 
 
 def _log(records: Iterable[Facts]) -> Iterator[Finding]:

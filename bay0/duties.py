@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0 import flow, focus, garbage, late, names, net, reconcile
-from bay0.effects import cgroup, modules, mounts, power, shield
+from bay0.effects import ceilings, cgroup, modules, mounts, power, shield
+from bay0.effects.ceilings import Ceilings
 from bay0.effects.podman import Outcome
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
@@ -64,6 +65,7 @@ class BootStages:
     ending: Callable[[str], int] = power.power_child
     at_once: Callable[[], None] = power.restart_at_once
     servers: Callable[[], Servers] | None = None  # made when they are first needed
+    ceilings: Ceilings = field(factory=Ceilings)  # what this boot wrote, for whoever looks after it
     images: frozenset[str] = frozenset()  # podman's, when this boot looked
     engine: Engine | None = None
     reconciled: bool = False
@@ -130,6 +132,10 @@ class BootStages:
             failures += [f"cgroup controller {name} is missing" for name in cgroup.shield_pid1()]
         except OSError as error:
             failures.append(f"cgroup: {error}")
+        self.spawner.ceilings = ceilings.of_one()
+        unbounded = self.ceilings.write(ceilings.of_all()) if cgroup.available() else {}
+        if unbounded:
+            self.log.warning("the spine's own groups are not bounded", why="; ".join(unbounded.values()))
         failures += _network()
         if os.path.exists(PRESSURE):
             self.log.info("pressure information is there", path=PRESSURE)

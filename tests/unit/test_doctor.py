@@ -30,11 +30,12 @@ GOVERNOR: dict[str, Any] = {
     "psi": True, "looks_every_s": 30.0, "available": 0.5, "load": 0.1, "personas_limit": 512 << 20, "hot": False, "blind": False, "virtual": True,
     "machine": {"cpu": {"some": 1.5, "full": 0, "some_now": 0, "full_now": 0}, "memory": None, "io": None},
     "protected": [{"name": "init", "cpu": None, "memory": {"some": 0.0, "full": 0.0}, "throttled": 0.0, "at_limit": False}],
-    "sensors": [], "tenants": [], "actions": [],
+    "sensors": [], "tenants": [], "actions": [], "groups": [], "in_memory_files": 12 << 20,
     "rules": {"cool_down_s": 15.0, "memory_warn_some": 10.0, "memory_act_full": 5.0, "cpu_act_some": 25.0, "release_below": 2.5},
 }  # fmt: skip
 ACTION = {"at_ms": 1_000, "persona": "p://play", "source": "free", "dest": "half weight", "cause": "cpu", "why": "p://work waited"}
-HELD = {"name": "p://play", "state": "running", "focused": False, "cpu": 0.5, "memory": 64 << 20, "rung": "half weight", "cause": "cpu"}
+HELD = {"name": "p://play", "state": "running", "focused": False, "cpu": 0.5, "memory": 64 << 20, "rung": "half weight", "cause": "cpu",
+        "limit": 256 << 20, "manifest": 256 << 20}  # fmt: skip
 
 
 def status(**parts: Any) -> dict[str, Any]:
@@ -204,12 +205,39 @@ def test_what_the_governor_sees_and_does_is_a_finding(differs: dict[str, Any], c
 
 @pytest.mark.parametrize("event", sorted(doctor.EVENTS))
 def test_what_only_the_log_remembers_is_a_finding_once_with_its_count(event: str) -> None:
-    keys = ("why", "containers", "machine", "state", "container", "persona", "method", "what", "lines")
+    keys: tuple[str, ...] = ("what", "lines", "group", "limit", "limit_mib", "file", "found", "kept")
+    keys += ("why", "containers", "machine", "state", "container", "persona", "method")
     record = {"event": event, "level": "error", **dict.fromkeys(keys, "the \x1b[2J cause")}
     found = only(findings(STATUS, log=[record, record]))
     assert "(2 times" in found.what
     assert "\x1b" not in found.what + found.help
     assert "?" not in found.what, "every key of the sentence is the record's"
+
+
+MET = {"name": "services/console", "pids": 847, "pids_max": 847, "memory": 1, "memory_max": 1 << 30, "refused": 12, "killed": 0}
+OTHER = {**HELD, "rung": "free", "cause": None, "limit": None, "manifest": 256 << 20}
+
+
+def test_a_personas_limit_that_somebody_changed_by_hand_is_said_and_left(spine: Spine) -> None:
+    found = only(findings(STATUS, governor={**GOVERNOR, "tenants": [OTHER]}))
+    assert found.what == "no limit of memory, and its manifest says 256 MiB: somebody changed it by hand"
+
+
+def test_the_governors_picture_shows_who_met_his_ceiling_and_whose_limit_was_changed() -> None:
+    text = governorreport.text({**GOVERNOR, "groups": [MET, {**MET, "name": "commands", "refused": 0, "killed": 3}], "tenants": [OTHER]})
+    for words in (
+        "services/console: 847 of 847 processes, more were refused 12 times", "commands: 3 processes were ended at its 1024 MiB",
+        "p://play: no limit of memory, its manifest says 256 MiB: changed by hand", "12 MiB of files in it",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize("less", [{"bytes_free": 1 << 20}, {"files_free": 10}])
+def test_a_full_filesystem_in_memory_is_a_finding(less: dict[str, int]) -> None:
+    room = {"path": "/tmp", "bytes": 100 << 20, "bytes_free": 90 << 20, "files": 1000, "files_free": 900}
+    assert findings(STATUS, memory_files=[room]) == []
+    found = only(findings(STATUS, memory_files=[{**room, **less}]))
+    assert (found.component, "/tmp is full" in found.what, "/tmp" in found.help) == ("memory", True, True)
 
 
 def test_errors_that_nobody_explains_are_counted_and_the_last_is_shown() -> None:

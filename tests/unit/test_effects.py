@@ -124,11 +124,12 @@ def test_what_is_missing_is_mounted_in_order_and_what_is_there_is_left(monkeypat
     there = {"/", "/proc", "/dev"}
     monkeypatch.setattr(mounts, "mounted", lambda: there)
     monkeypatch.setattr(mounts, "mount", lambda _source, target, *_rest: there.add(target) or done.append(target))
+    monkeypatch.setattr(mounts, "memory", lambda: 0)
     monkeypatch.setattr(mounts.os, "makedirs", lambda path, **_more: made.append(path))
     done: list[str] = []
     made: list[str] = []
     assert mounts.mount_kernel_filesystems() == []
-    assert done == ["/sys", "/dev/pts", "/dev/shm", "/run", "/tmp", "/var", "/sys/fs/cgroup"]
+    assert done == ["/sys", "/dev/pts", "/dev/shm", "/run", "/tmp", "/var", "/sys/fs/cgroup", "/dev"]
     assert made[:2] == ["/dev/pts", "/dev/shm"]
 
 
@@ -149,6 +150,35 @@ def test_what_cannot_be_mounted_or_made_is_named_and_the_rest_goes_on(monkeypatc
     failed = mounts.mount_kernel_filesystems()
     assert failed[0] == "/var: Cannot allocate memory"
     assert "/var/tmp: Read-only file system" in failed
+
+
+@pytest.mark.parametrize("memory", [256 << 20, 1 << 30, 64 << 30])
+def test_filesystems_in_memory_leave_half_of_it_with_the_inodes_of_all_their_files(memory: int) -> None:
+    mounted = [line.target for line in mounts.PLAN if line.kind in ("tmpfs", "devtmpfs")]
+    assert sorted(mounted) == sorted(mounts.SIZES)
+    rooms = [dict(pair.split("=") for pair in mounts.size_of(target, memory).split(",")) for target in mounted]
+    assert sum(int(room["size"]) for room in rooms) <= memory / 2
+    assert sum(int(room["size"]) + 1024 * int(room["nr_inodes"]) for room in rooms) < memory * 0.6
+    assert mounts.size_of("/proc", memory) == ""
+
+
+def test_each_filesystem_in_memory_is_mounted_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: dict[str, str] = {}
+    monkeypatch.setattr(mounts, "mounted", lambda: {"/", "/dev"})
+    monkeypatch.setattr(mounts, "mount", lambda _source, target, _kind, _flags, options: done.__setitem__(target, options))
+    monkeypatch.setattr(mounts, "memory", lambda: 1 << 30)
+    monkeypatch.setattr(mounts.os, "makedirs", lambda *_words, **_more: None)
+    assert mounts.mount_kernel_filesystems() == []
+    assert done["/run"] == "mode=0755,size=161061273,nr_inodes=19660"
+    assert done["/dev"] == "size=53687091,nr_inodes=6553", "it is there since stage 0"
+    assert done["/proc"] == ""
+
+
+def test_only_what_is_in_memory_is_looked_at_for_room(tmp_path: Path) -> None:
+    (tmp_path / "info").write_text(
+        "1 0 0:5 / /tmp rw - tmpfs tmpfs rw\n2 1 8:1 / /tmp rw - ext4 /dev/vda rw\n3 0 0:6 / /run rw shared:2 - tmpfs tmpfs rw\n"
+    )
+    assert mounts.in_memory(str(tmp_path / "info")) == ["/run"]
 
 
 def test_what_is_mounted_here_is_read_from_the_kernel() -> None:
