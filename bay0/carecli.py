@@ -13,6 +13,7 @@ from bay0.clikit import DONE, REFUSED, emit
 from bay0.errors import RefusedError, UsageError
 
 LOG_LINES_MAX = 20_000
+SLOW = ("freezer",)  # it makes a container
 ASKED_MAX = 32  # machines whose journal is read
 
 
@@ -93,7 +94,31 @@ def _findings() -> Sequence[Any]:
     journal = {name: rows for name in unclear if (rows := _maybe("history", machine=name, limit=1))}
     boots, governed = _maybe("boots", previous=0), _maybe("governor")
     servers = _maybe("tenant.list") or ()
-    return rules.findings(status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal)
+    return rules.findings(
+        status, personas=personas, servers=servers, boots=boots, governor=governed, log=_log(), network=network, journal=journal, checks=_checks(),
+        memory_files=_memory_files(),
+    )
+
+
+def _memory_files() -> list[dict[str, Any]]:
+    """Look at the filesystems in memory; what is mounted over one of them is somebody's own affair."""
+    from bay0.effects.mounts import in_memory
+
+    found = []
+    for path in in_memory():
+        room = os.statvfs(path)
+        sizes = {"bytes": room.f_blocks * room.f_frsize, "bytes_free": room.f_bavail * room.f_frsize}
+        found.append({"path": path, **sizes, "files": room.f_files, "files_free": room.f_favail})
+    return found
+
+
+def _checks() -> list[Any]:
+    """Have validation look at all that takes a moment; what takes long is as it was found last in this boot."""
+    from bay0.validatecli import TIMEOUT_S
+    from bay0.verdict import COMPONENTS
+
+    found = _maybe("validate", timeout_s=TIMEOUT_S, only=[name for name in COMPONENTS if name not in SLOW])
+    return [*(found["checks"] if found else ()), *(each for each in _maybe("validate.last") or () if each["name"] in SLOW)]
 
 
 def _maybe(method: str, **params: Any) -> Any:

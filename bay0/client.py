@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bay0.errors import NoSpineError, RefusedError
+from bay0.nospine import what_helps
 from bay0.wire import SOCKET
 
 TIMEOUT_S = 60.0
@@ -32,10 +33,7 @@ def connect(timeout_s: float = TIMEOUT_S) -> socket.socket:
     except PermissionError as error:
         raise NoSpineError(f"{path}: only root may talk to bay0") from error
     except OSError as error:
-        raise NoSpineError(
-            f"no bay0 answers at {path} ({error.strerror}). This verb needs a running spine: "
-            "scripts/quickstart.sh boots one, scripts/boot-qemu.sh --exec 'bay0 ...' runs one command in it"
-        ) from error
+        raise NoSpineError(f"no bay0 answers at {path} ({error.strerror}). {what_helps()}") from error
     return peer
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import late
+from bay0 import late, runfiles
 from bay0.errors import Bay0Error
 from bay0.reactor import READ, WRITE
 from bay0.wire import FRAME_MAX, SOCKET
@@ -89,6 +89,8 @@ class ControlServer:
     takes: dict[str, Sequence[str]] = field(factory=dict)  # method -> modules, see late.py
     served: int = 0
     _listener: socket.socket | None = None
+    _wanted: bool = False
+    _file: runfiles.File | None = None  # the socket's
     _clients: set[_Client] = field(factory=set)
     _loading: dict[Sequence[str], deque[Call]] = field(factory=dict)  # and who waits for them
     _looking: bool = False
@@ -98,17 +100,32 @@ class ControlServer:
     _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
 
     def open(self) -> None:
-        """Listen; replaces a socket that a dead process left."""
+        """Listen; replaces a socket that a dead process left, or our own that nobody can reach any more. `OSError` if that fails."""
+        self._wanted = True
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        listener.bind(self.path)
-        os.chmod(self.path, 0o600)
-        listener.listen(QUEUE_MAX)
-        self._listener = listener
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            listener.bind(self.path)
+            os.chmod(self.path, 0o600)
+            listener.listen(QUEUE_MAX)
+        except OSError:
+            listener.close()
+            raise
+        old, self._listener, self._file = self._listener, listener, runfiles.which(self.path)
+        if old is not None:
+            self.reactor.unwatch(old.fileno())
+            old.close()
         self.reactor.watch(listener.fileno(), READ, self._accept)
+
+    def look(self) -> list[str]:
+        """Listen anew if the path leads to our socket no more. Return what had happened. `OSError` if it cannot."""
+        if not self._wanted or (self._listener is not None and runfiles.which(self.path) == self._file):
+            return []
+        was = "somebody removed it" if self._listener is not None else "it could not be opened before"
+        self.open()
+        return [was]
 
     def _accept(self, _ready: int) -> None:
         if self._listener is None:

@@ -5,11 +5,12 @@ A finding is something a person may want to do something about. What mends itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import asdict, frozen
 
+from bay0.governorreport import memory
 from bay0.logline import LEVELS
 from bay0.personareport import age, label, on_terminal
 from bay0.report import REMEDIES, room
@@ -50,9 +51,45 @@ EVENTS = {
     "limits not written": ("governor", "{persona} is not restrained: {why}", "`bay0 governor`"),
     "nobody is governed": ("governor", "it is off: {why}", "boot without that word"),
     "memory is not reserved": ("governor", "personas have no limit together: {why}", "`bay0 governor`"),
+    "limit of processes met": (
+        "limits", "{group} had all the {limit} processes it may have, and could not start more",
+        "whatever multiplies there must end: `echo 1 >/sys/fs/cgroup/{group}/cgroup.kill` ends all of it, a console comes back",
+    ),
+    "limit of memory met": (
+        "limits", "{group} needed more than its {limit_mib} MiB: processes of it were ended", "`bay0 governor`; let it take less"
+    ),
+    "limit changed by hand is set right": (
+        "limits", "{file} was {found}: it is the spine's own, and {kept} again", "a persona's limits are in its manifest"
+    ),
+    "the spine's own groups are not bounded": ("limits", "a fork bomb could end the spine: {why}", "`bay0 log`; reboot"),
+    "made anew on /run": ("/run/bay0", "{what} was made anew: {why}", "`rm` nothing below /run/bay0: it is the spine's"),
+    "not made anew on /run": ("/run/bay0", "{what} is gone and cannot be made anew: {why}", "look at what is in its place below /run/bay0"),
+    "run log lines lost": ("log", "{lines} lines could not be written: {why}", "make room on /run: `df /run`"),
     "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
 }  # fmt: skip
 EACH_PATH = ("set aside on /persist", "left alone on /persist")  # a finding for each, not the last with a count
+# what helps where validation finds something RED, by its checks (verdict.COMPONENTS)
+CHECK_HELP = {
+    "freezer": "do not trust pause and focus; `bay0 --validate` tries it again, `bay0 log` has podman's words",
+    "umbilical": "`bay0 tenant show ai`, `bay0 tenant logs ai`; a socket of somebody else: end that process, remove the file",
+    "compositor": "end who listens there, or remove the file",
+    "persist": "`bay0 storage`; remove what is in the place of its file",
+    "log": "`bay0 storage`; remove what is in the place of its file",
+    "database": "docs/OPERATIONS.md, *A damaged database*: set it aside, then reboot",
+    "machines": "`bay0 log --json` tells the story; reboot",
+    "pid1": "somebody changed it, or the boot could not: reboot",
+    "cgroups": "limits do not hold: reboot",
+    "psi": "boot with `psi=1`",
+    "network": "take the card away, or the module that made it: `bay0 log`",
+    "root": "unmount it",
+    "watchdog": "a hang of PID 1 may stay: load its driver again, or reboot",
+    "clock": "`date -s`; the machine's own clock, its battery",
+}
+# check -> the component under which the doctor has the same from elsewhere, and how validation's words begin then
+SAID_BY_ITSELF = {
+    "persist": ("storage", "degraded, nothing is kept"), "umbilical": ("sys://ai", "sys://ai has failed"),
+    "network": ("network", "the spine must have no network"), "psi": ("pressure", "no pressure of"),
+}  # fmt: skip
 SAID_ELSEWHERE = ("step", "state db open/migrate failed")  # storage tells it
 
 
@@ -76,8 +113,14 @@ def findings(
     log: Iterable[Facts] = (),
     network: Sequence[str] = (),
     journal: Mapping[str, Sequence[Facts]] | None = None,
+    checks: Sequence[Facts] = (),
+    memory_files: Sequence[Facts] = (),
 ) -> list[Finding]:
-    """Return all findings, errors first. `journal`: last rows of machines whose reason this boot does not know; the rest is as the methods answer."""
+    """Return all findings, errors first.
+
+    `journal`: last rows of machines whose reason this boot does not know; `checks`: validation's, those made now and
+    those found earlier (`ago_s`); `memory_files`: filesystems in memory; the rest is as the methods answer.
+    """
     found = [
         *_storage(status),
         *_boot(status, boots or {}),
@@ -88,9 +131,21 @@ def findings(
         *_servers(status, servers),
         *_personas(status, personas, journal or {}),
         *_governor(governor),
+        *_memory_files(memory_files),
         *_log(log),
     ]
+    found += _checks(checks, {each.component for each in found if each.level == "error"})
     return sorted(found, key=lambda each: each.level != "error")
+
+
+def _checks(checks: Sequence[Facts], said: Collection[str]) -> Iterator[Finding]:
+    """Name whatever validation calls RED: it is the one source of what is well, and the doctor must not know better."""
+    for each in checks:
+        component, words = SAID_BY_ITSELF.get(each["name"], ("", ""))
+        if each["level"] != "red" or (component in said and each["why"].startswith(words)):
+            continue
+        when = f" (found {each['ago_s']:.0f} s ago)" if "ago_s" in each else ""
+        yield Finding(each["component"], on_terminal(each["why"]) + when, CHECK_HELP[each["name"]], "error")
 
 
 def _storage(status: Facts) -> Iterator[Finding]:
@@ -136,7 +191,7 @@ def _pid1(status: Facts) -> Iterator[Finding]:
         yield Finding("commands", what, "mostly a dead disk: `bay0 storage`; `bay0 log` names them", "error")
     if pid1["console_lines_dropped"]:
         yield Finding("console", f"{pid1['console_lines_dropped']} lines were not shown: the terminal did not read", "`bay0 log` has them all")
-    if not status["watchdog"]["armed"]:
+    if not status["watchdog"]["armed"] and not status["watchdog"]["failing"]:  # what fails, validation names
         help_ = "QEMU: `-device i6300esb`, as boot-qemu.sh has it"
         yield Finding("watchdog", "there is no hardware watchdog: a hang of PID 1 is seen by nobody", help_)
 
@@ -204,19 +259,29 @@ def _governor(governor: Facts | None) -> Iterator[Finding]:
     if not governor["psi"]:
         yield Finding("pressure", "the kernel gives no pressure information: nobody is governed by it", "boot with `psi=1`", "error")
     for group in governor["protected"]:
-        memory = group["memory"]
-        if memory and memory["some"] > MEMORY_SOME:
-            what = f"{group['name']} waits for memory {memory['some']:g} % of the time"
+        waits = group["memory"]
+        if waits and waits["some"] > MEMORY_SOME:
+            what = f"{group['name']} waits for memory {waits['some']:g} % of the time"
             yield Finding("pressure", what, "`bay0 governor`; stop a persona: `bay0 persona list`")
     if governor["hot"]:
         yield Finding("heat", "the machine is near its trip", "`bay0 governor` shows the sensors")
     if governor["blind"]:
         yield Finding("heat", "no temperature can be believed: all but the one in front are capped", "`bay0 governor` says why")
     for tenant in governor["tenants"]:
+        if tenant["manifest"] is not None and tenant["limit"] != tenant["manifest"]:
+            what = f"{memory(tenant['limit'])}, and its manifest says {memory(tenant['manifest'])}: somebody changed it by hand"
+            yield Finding(tenant["name"], what, "its next start sets it right")
         if tenant["rung"] != "free":
             what = f"restrained by the governor ({tenant['rung']}) because of {tenant['cause']}"
             free = "it comes back by itself" if tenant["name"].startswith("sys://") else f"`bay0 focus {label(tenant['name'])}` sets it free"
             yield Finding(tenant["name"], what, f"`bay0 governor` says why; {free}")
+
+
+def _memory_files(places: Sequence[Facts]) -> Iterator[Finding]:
+    for each in places:
+        if each["bytes_free"] < SCARCE * each["bytes"] or each["files_free"] < SCARCE * each["files"]:
+            what = f"{each['path']} is full: {(each['bytes'] - each['bytes_free']) >> 20} of {each['bytes'] >> 20} MiB, which is memory"
+            yield Finding("memory", what, f"remove what you do not need below {each['path']}")
 
 
 def _log(records: Iterable[Facts]) -> Iterator[Finding]:

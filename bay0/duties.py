@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0 import flow, focus, garbage, late, names, net, reconcile
-from bay0.effects import cgroup, modules, mounts, power, shield
+from bay0.effects import ceilings, cgroup, modules, mounts, power, shield
+from bay0.effects.ceilings import Ceilings
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES, inhibit, persona, server, storage, tenant
@@ -41,6 +42,7 @@ POWER_AGAIN_S = 1.0
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
 DEVICES_A_TURN = 10
+SERVERS_AGAIN_S = 30.0
 SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
 
 
@@ -62,6 +64,7 @@ class BootStages:
     ending: Callable[[str], int] = power.power_child
     at_once: Callable[[], None] = power.restart_at_once
     servers: Callable[[], Servers] | None = None  # made when they are first needed
+    ceilings: Ceilings = field(factory=Ceilings)  # what this boot wrote, for whoever looks after it
     engine: Engine | None = None
     reconciled: bool = False
     _stopping: tuple[Instance, int] | None = None
@@ -127,6 +130,10 @@ class BootStages:
             failures += [f"cgroup controller {name} is missing" for name in cgroup.shield_pid1()]
         except OSError as error:
             failures.append(f"cgroup: {error}")
+        self.spawner.ceilings = ceilings.of_one()
+        unbounded = self.ceilings.write(ceilings.of_all()) if cgroup.available() else {}
+        if unbounded:
+            self.log.warning("the spine's own groups are not bounded", why="; ".join(unbounded.values()))
         failures += _network()
         if os.path.exists(PRESSURE):
             self.log.info("pressure information is there", path=PRESSURE)
@@ -144,10 +151,10 @@ class BootStages:
         names: Wanted = yield from self._drivers()
         self._asked = {*names.first, *names.disks}
         yield partial(self._modprobe, "modprobe", names.first)
-        found = False
-        with contextlib.suppress(OSError):
-            found = self.watchdog.open()
-        self.log.info("watchdog armed" if found else "no hardware watchdog", device=self.watchdog.path)
+        if self.watchdog.open() or not self.watchdog.failing:
+            self.log.info("watchdog armed" if self.watchdog.armed else "no hardware watchdog", device=self.watchdog.path)
+        else:
+            self.log.warning("watchdog fails", device=self.watchdog.path, why=self.watchdog.failing)
         result: Result = yield partial(self._modprobe, "modprobe-disks", ("virtio_blk", *names.disks))
         # modprobe exits 1 when any alias has no module, which is normal: not every device needs one
         failures = [] if result.ending is Ending.EXITED else [result.reason()]
@@ -288,8 +295,15 @@ class BootStages:
         late.one_by_one(late.SERVERS, self.reactor.call_soon, self._servers_loaded)
 
     def _servers_loaded(self, _loaded: None) -> None:
-        if self.servers is not None and not self._leaving:
-            self.servers().autostart(self.personas.mending.images)
+        if self.servers is None or self._leaving:
+            return
+        try:
+            servers = self.servers()
+        except (ImportError, OSError) as error:  # no descriptor was left to read its program with
+            self.log.error("servers not loaded", why=f"{type(error).__name__}: {error}")
+            self.reactor.call_later(SERVERS_AGAIN_S, self._autostart_servers)
+            return
+        servers.autostart(self.personas.mending.images)
 
     def look_converged(self) -> None:
         """Report the reconcile as done once every machine it replayed has converged; called after each step, so it must not look at all of them."""

@@ -1,5 +1,9 @@
 """The error tree: one meaning each, and a message that says what to do."""
 
+import errno
+
+NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # no descriptor or no memory: what was asked is not known
+
 
 class Bay0Error(Exception):
     """Root of every error bay0 raises on purpose."""

@@ -6,6 +6,8 @@ looks every 2 s while there is a reason, every 6 s while somebody runs and all i
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -16,6 +18,7 @@ from attrs import asdict, define, field
 
 from bay0 import focus
 from bay0.effects import cgroup, gauges, reserve
+from bay0.effects.ceilings import Ceilings, Met, bounded, look_at
 from bay0.effects.gauges import Gauges, Limits, is_guest
 from bay0.effects.sensors import Thermometer
 from bay0.machines import persona, server
@@ -52,17 +55,19 @@ class Keeper:
     gauges: Gauges = field(factory=Gauges)
     brain: Governor = field(factory=Governor)
     actions: deque[dict[str, Any]] = field(factory=lambda: deque(maxlen=ACTIONS_KEPT))
+    ceilings: Ceilings = field(factory=Ceilings)
     seen: Reading | None = None
     limit: int | None = None  # bytes that all personas together may take
     virtual: bool = field(factory=is_guest)
     _own: dict[str, tuple[str, Limits]] = field(factory=dict)  # before we touched them
+    _met: Met = field(factory=Met)
     _timer: Timer | None = None
     _due: float = 0.0
     _closed: bool = False
 
     def begin(self) -> None:
         """Keep the spine's share of memory, then look, from the next turn on."""
-        self.limit = reserve.kept(self.log)
+        self.limit = reserve.kept(self.log, self.ceilings)
         self._again(0.0)
 
     def close(self) -> None:
@@ -92,7 +97,18 @@ class Keeper:
         for note in self.brain.notes:
             (self.log.warning if note.bad else self.log.info)(note.event, why=note.why)
         self.brain.notes.clear()
+        self._look_at_ceilings()
         self._again(self._pace())
+
+    def _look_at_ceilings(self) -> None:
+        """Set right what somebody changed of the spine's own limits, and say who has met his."""
+        for file, found, kept in self.ceilings.look():
+            self.log.warning("limit changed by hand is set right", file=file, found=found, kept=kept)
+        for kind, group in self._met.look(bounded()):
+            if kind == "pids":
+                self.log.warning("limit of processes met", group=group.name, limit=group.pids_max)
+            else:
+                self.log.warning("limit of memory met", group=group.name, killed=group.killed, limit_mib=(group.memory_max or 0) >> 20)
 
     def _pace(self) -> float:
         if self.seen is None or not self.seen.tenants:
@@ -199,6 +215,7 @@ class Keeper:
             "available": seen.available,
             "personas_limit": self.limit,
             "load": seen.load,
+            "in_memory_files": gauges.shmem(),
             "machine": {kind: _pressure(pressure) for kind, pressure in seen.machine},
             "protected": [
                 {"name": g.name, "cpu": _pressure(g.cpu), "memory": _pressure(g.memory), "throttled": g.throttled, "at_limit": g.at_limit}
@@ -208,6 +225,7 @@ class Keeper:
             "hot": brain.heat.hot,
             "blind": brain.heat.blind,
             "virtual": seen.virtual,
+            "groups": [asdict(group) for group in bounded()],
             "tenants": [self._tenant(tenant) for tenant in seen.tenants],
             "actions": list(self.actions),
             "rules": {
@@ -218,16 +236,29 @@ class Keeper:
 
     def _tenant(self, tenant: Tenant) -> dict[str, Any]:
         held = self.brain.held.get(tenant.name)
+        limit, manifest = self._limits(tenant)
         return {
             "name": tenant.name, "state": tenant.state, "focused": tenant.focused, "cpu": round(tenant.cpu, 3), "memory": tenant.memory,
+            "limit": limit, "manifest": manifest,
             "rung": _word(held.rung if held is not None else Rung.FREE), "cause": held.cause if held is not None else None,
         }  # fmt: skip
+
+
+    def _limits(self, tenant: Tenant) -> tuple[int | None, int | None]:
+        """Return the memory it may take, and what its manifest says: somebody may have changed the first by hand, and it is left so."""
+        instance = self.engine.instances.get(tenant.name)
+        if instance is None or instance.definition.kind != "persona":
+            return None, None
+        group = look_at(_directory(instance, tenant.life).removeprefix(f"{cgroup.ROOT}/"))
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return group.memory_max, int(json.loads(instance.config)["manifest"]["memory"])
+        return group.memory_max, None
 
 
 def make(spine: Spine) -> Keeper:
     """Wire one to a running spine."""
     thermometer = Thermometer(spine.reactor, spine.spawner, spine.log)
-    return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, thermometer, lambda: spine.servers)
+    return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, thermometer, lambda: spine.servers, ceilings=spine.stages.ceilings)
 
 
 def _protected() -> list[str]:

@@ -15,10 +15,15 @@ MIB = 1 << 20
 def text(found: Facts, now_ms: int | None = None) -> str:
     """Return the whole picture."""
     rules = found["rules"]
+    files = found["in_memory_files"] / MIB
     machine = ", ".join(f"{kind} {_some(pressure)}" for kind, pressure in found["machine"].items())
     lines = [
-        f"machine    memory {_share(found['available'])} available, processors {_share(found['load'])} busy; waited of the last 10 s: {machine}",
+        (
+            f"machine    memory {_share(found['available'])} available, {files:.0f} MiB of files in it; "
+            f"processors {_share(found['load'])} busy; waited of the last 10 s: {machine}"
+        ),
         f"personas   may take {found['personas_limit'] / MIB:.0f} MiB together" if found["personas_limit"] else "personas   have no limit together",
+        *_limits(found),
         *_protected(found),
         *_heat(found),
         *_tenants(found),
@@ -41,6 +46,26 @@ def _protected(found: Facts) -> list[str]:
         memory = f"memory {_some(group['memory'])}, all of it {_full(group['memory'])}"
         lines.append(f"protected  {group['name']}: cpu {_some(group['cpu'])}, {memory}{own}")
     return lines
+
+
+def _limits(found: Facts) -> list[str]:
+    """Who has met his ceiling, and whose limit is not what his manifest says; nothing of the others."""
+    lines = []
+    for each in found["groups"]:
+        if each["refused"]:
+            lines.append(f"limits     {each['name']}: {each['pids']} of {each['pids_max']} processes, more were refused {each['refused']} times")
+        if each["killed"]:
+            most = (each["memory_max"] or 0) / MIB
+            lines.append(f"limits     {each['name']}: {each['killed']} processes were ended at its {most:.0f} MiB")
+    changed = [each for each in found["tenants"] if each["manifest"] is not None and each["limit"] != each["manifest"]]
+    return lines + [
+        f"limits     {each['name']}: {memory(each['limit'])}, its manifest says {memory(each['manifest'])}: changed by hand" for each in changed
+    ]
+
+
+def memory(limit: int | None) -> str:
+    """Return a limit of memory for people."""
+    return "no limit of memory" if limit is None else f"{limit / MIB:.0f} MiB"
 
 
 def _heat(found: Facts) -> list[str]:

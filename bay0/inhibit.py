@@ -129,11 +129,11 @@ class Inhibit:
 
     def _asleep(self) -> flow.Flow[End]:
         """Write the word. The watchdog is stopped meanwhile: some count on while the machine sleeps, and would end the sleep with a reset."""
-        before, armed = self.asleep(), self.spine.watchdog.armed
+        before, guarded = self.asleep(), self.spine.watchdog.wanted
         self.spine.watchdog.disarm()
         self.spine.log.warning("suspending", reason=self.reason)
         done: Result = yield lambda resume: self.spine.spawner.run("suspend", sleep.ARGV, self.spine.bounds.suspend, resume)
-        if armed:
+        if guarded:
             self.spine.watchdog.open()
             self.spine.watchdog.feed(self.spine.reactor.clock())
         slept = self.asleep() - before

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
 from bay0.pid1 import Reaper, Signals, ignore_python_sigint
 from bay0.reactor import Reactor
+from bay0.runfiles import LOOK_EVERY_S, RunFiles
 from bay0.speed import Speed
 from bay0.state import paths
 from bay0.state.port import StatePort
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 CMDLINE = "/proc/cmdline"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROBE_EVERY_S = 10.0
-LOOK_EVERY_S = 5.0
+GOVERN_AGAIN_S = 30.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
 PART_S = 0.1  # between two modules that nobody waits for
 TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
@@ -138,13 +139,21 @@ class Spine:
         self.engine.send(self.boot.name, boot.E.BEGIN)
         self.reactor.call_later(PROBE_EVERY_S, self._probe)
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+        self.run_files().begin()
         self.reactor.run()
 
     def after_turn(self) -> None:
         """Feed the watchdog and push what the console did not take."""
         if self.boot.now is not boot.S.POWERING:  # from here on the watchdog is the last word
-            self.watchdog.feed(self.reactor.clock())
+            self._feed()
         self.sinks.console.push()
+
+    def _feed(self) -> None:
+        if self.watchdog.feed(self.reactor.clock()):
+            if self.watchdog.failing:
+                self.log.warning("watchdog fails", device=self.watchdog.path, why=self.watchdog.failing)
+            else:
+                self.log.info("watchdog is fed again", device=self.watchdog.path)
 
     def watch_steps(self, instance: Instance, step: Step) -> None:
         """Follow the engine: remember this boot's steps, finish the boot, reconcile when a disk comes late."""
@@ -208,15 +217,26 @@ class Spine:
 
     def _reserve(self, _loaded: None) -> None:
         """Keep the spine's share of memory where nobody is governed, too: without it a persona that takes all evicts PID 1's own program."""
-        from bay0.effects import reserve  # noqa: PLC0415 - it is loaded now
+        try:
+            from bay0.effects import reserve  # noqa: PLC0415 - it is loaded now
+        except (ImportError, OSError) as error:
+            self._govern_later(error)
+            return
+        reserve.kept(self.log, self.stages.ceilings)
 
-        reserve.kept(self.log)
+    def _govern_later(self, error: Exception) -> None:
+        """Try again when it could not be loaded, for want of a descriptor to read it with for example: that must not end PID 1."""
+        self.log.error("governor not loaded", why=f"{type(error).__name__}: {error}")
+        self.reactor.call_later(GOVERN_AGAIN_S, self._govern)
 
     def _governs(self, _loaded: None) -> None:
         if self.boot.now is not boot.S.COMPLETE:
             return
-        from bay0 import governor  # noqa: PLC0415 - it is loaded now
-
+        try:
+            from bay0 import governor  # noqa: PLC0415 - it is loaded now
+        except (ImportError, OSError) as error:
+            self._govern_later(error)
+            return
         self.governor = governor.make(self)
         self.log.info("governor begins")
         self.reactor.call_soon(self.governor.begin)
@@ -240,6 +260,16 @@ class Spine:
         elif health is not None and health.now is storage.S.READONLY and self.state.worth_retrying():
             self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+
+    def run_files(self) -> RunFiles:
+        """Return what looks at PID 1's files on /run."""
+        looks: dict[str, Callable[[], Iterable[str]]] = {
+            "the run log": lambda: () if self.boot.now in (boot.S.NEW, boot.S.MOUNTING) else self.sinks.file.look(),  # there is no /run yet
+            "the control socket": self.control.look,
+            "the doors to the AI": lambda: () if self.umbilical is None or self.boot.now in boot.LEAVES else self.umbilical.look(),
+            "the AI's socket": lambda: () if self.servers is None else self.servers.look(),
+        }
+        return RunFiles(self.reactor, self.log, looks)
 
     def need_servers(self) -> Servers:
         """Return the effect port of servers; a boot that has none loads nothing for them."""
@@ -342,7 +372,7 @@ def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
         term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220"
         wanted["sys://console"] = ServiceSpec(("/bin/bash", "-l"), {"TERM": term, "HOME": "/root"}, tty=tty)
     if words.exec:
-        wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True)
+        wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True, if_killed=(GUEST_EXEC, "killed"))
     return wanted
 
 

@@ -8,6 +8,7 @@ stop PID 1); what does not fit is kept in a ring, and what the ring loses is cou
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 from attrs import define, field
 
-from bay0 import lazy
+from bay0 import lazy, runfiles
 from bay0.logline import LEVELS, RUN_LOG, render
 
 lazy.load("asyncio")  # structlog imports it for methods that PID 1 never calls; it would double our memory and start-up
@@ -80,40 +81,105 @@ class Console:
 
 @define(eq=False, repr=False)
 class RunLog:
-    """JSON lines in a file of bounded size. Lines before `open` (no /run yet) wait in memory."""
+    """JSON lines in a file of bounded size. Lines before `open` (no /run yet) wait in memory.
+
+    Nothing that fails ends it: a file that cannot be begun is tried again with the next line, meanwhile the old one grows to twice its bound; a line
+    that cannot be kept is counted, and the count is written as soon as something can be.
+    """
 
     path: str = RUN_LOG
     limit: int = RUN_LOG_MAX
+    lost: int = 0  # lines of this boot
+    failing: str = ""  # why the next one may be lost, too
     _fd: int | None = None
     _size: int = 0
+    _file: runfiles.File | None = None
+    _told: int = 0  # of those lost
     _early: deque[bytes] = field(factory=lambda: deque(maxlen=1000))
 
     def open(self) -> None:
-        """Start writing; the directory is made when it is missing."""
+        """Start writing, in a new file if the path does not lead to ours any more; a missing directory is made. `OSError` if that fails."""
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._size = os.fstat(self._fd).st_size
+        self._take(self._begin(self.path, 0))
         while self._early:
             self._put(self._early.popleft())
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record."""
-        line = json.dumps(record, default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        if self._fd is None:
-            self._early.append(line)
-        else:
-            with contextlib.suppress(OSError):
-                self._put(line)
+    def look(self) -> list[str]:
+        """See that the path still leads to our file, and begin a new one if somebody removed it. Return what had happened. `OSError` if it cannot."""
+        if self._fd is not None and runfiles.which(self.path) == self._file:
+            return []
+        was = "it could not be opened before" if self._fd is None else "somebody removed it"
+        try:
+            self.open()
+        except OSError as error:
+            self.failing = str(error)
+            raise
+        self.failing = ""
+        return [was]
 
-    def _put(self, line: bytes) -> None:
-        if self._size + len(line) > self.limit and self._fd is not None:
-            os.replace(self.path, self.path + ".1")
-            # opened first, closed second: a number that is closed and kept would soon be somebody else's
-            new = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            os.close(self._fd)
-            self._fd, self._size = new, 0
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record, and before it how many could not be."""
+        if self._fd is None:
+            self._early.append(_line(record))
+            return
+        if self.lost != self._told:
+            missed = self.lost - self._told
+            said = {"t_ms": kernel_ms(), "level": "warning", "event": "run log lines lost", "lines": missed, "why": self.failing}
+            self._told = self.lost if self._put(_line(said)) else self._told
+        self.lost += not self._put(_line(record))
+
+    def _put(self, line: bytes) -> bool:
+        """Write a line whole or not at all; tell whether it was."""
+        try:
+            if self._size + len(line) > self.limit:
+                self._rotate()
+            self.failing = ""
+        except OSError as error:
+            self.failing = f"no new file can be begun: {error}"
+            if self._size + len(line) > 2 * self.limit:
+                return False
+        fd, before = self._fd, self._size
+        if fd is None:
+            return False
+        try:
+            written = os.write(fd, line)
+        except OSError as error:
+            self.failing = str(error)
+            return False
+        if written < len(line):  # the filesystem is full: half a line would spoil the next one
+            self.failing = os.strerror(errno.ENOSPC)
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, before)
+            return False
+        self._size += written
+        return True
+
+    def _rotate(self) -> None:
+        """Keep the file as the older one and begin the next. That is opened first, so that a failure leaves everything as it is."""
+        new = self._begin(f"{self.path}.new", os.O_TRUNC)
+        try:
+            with contextlib.suppress(FileNotFoundError):  # removed by hand
+                os.replace(self.path, f"{self.path}.1")
+            os.replace(f"{self.path}.new", self.path)
+        except OSError:
+            os.close(new)
+            raise
+        self._take(new)
+
+    @staticmethod
+    def _begin(path: str, more: int) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | more, 0o640)
+
+    def _take(self, new: int) -> None:
+        """Write to `new` from now on. It was opened before the old one is closed: a number that is closed and kept would soon be somebody else's."""
         if self._fd is not None:
-            self._size += os.write(self._fd, line)
+            os.close(self._fd)
+        found = os.fstat(new)
+        self._fd, self._size, self._file = new, found.st_size, (found.st_dev, found.st_ino)
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 @define(eq=False, repr=False)
@@ -124,10 +190,14 @@ class Sinks:
     file: RunLog = field(factory=RunLog)
     console_level: int = LEVELS["info"]
     _told_dropped: int = 0
+    _told_failing: bool = False
 
     def emit(self, record: dict[str, Any]) -> None:
         """Write one finished record. Steps of machines are always shown on the console."""
         self.file.write(record)
+        if bool(self.file.failing) is not self._told_failing:
+            self._told_failing = bool(self.file.failing)
+            self.console.write(f"bay0: {self.file.path} " + (f"cannot be written: {self.file.failing}" if self.file.failing else "is written again"))
         if record["event"] == "step" or LEVELS.get(record["level"], 20) >= self.console_level:
             if self.console.dropped != self._told_dropped:
                 lost, self._told_dropped = self.console.dropped - self._told_dropped, self.console.dropped

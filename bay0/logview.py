@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from bay0.errors import NoSpineError
 from bay0.logline import RUN_LOG, render
+from bay0.nospine import what_helps
 
 POLL_S = 0.25
 
@@ -70,7 +71,7 @@ def show(last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG) -> int:
 def select(kept: Callable[[str], bool], last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG) -> int:
     """Print the lines of the log that are `kept`, the `last` of them or, with 0, all."""
     if not os.path.exists(path):
-        raise NoSpineError(f"there is no log at {path}: no spine runs here. scripts/quickstart.sh boots one")
+        raise NoSpineError(f"there is no log at {path}. {what_helps()}")
     lines = [line for line in stored(path) if kept(line)]
     for line in lines[-last:] if last else lines:
         sys.stdout.write(form(line, as_json=as_json))

@@ -125,9 +125,18 @@ def pairs(text: str) -> dict[str, int]:
     return found
 
 
+def _fields(text: str) -> dict[str, int]:
+    return pairs("\n".join(" ".join(line.replace(":", "").split()[:2]) for line in text.splitlines()))
+
+
+def in_memory(text: str) -> int:
+    """Return the bytes that files on filesystems in memory take (Shmem of /proc/meminfo)."""
+    return _fields(text).get("Shmem", 0) * KIB
+
+
 def meminfo(text: str) -> tuple[int, int] | None:
     """Return all of memory and what can be had of it without pushing anybody out, in bytes (MemTotal, MemAvailable)."""
-    found = pairs("\n".join(" ".join(line.replace(":", "").split()[:2]) for line in text.splitlines()))
+    found = _fields(text)
     total, free = found.get("MemTotal", 0), found.get("MemAvailable")
     return None if free is None or total <= 0 or free > total else (total * KIB, free * KIB)
 

@@ -32,7 +32,7 @@ def status(found: Mapping[str, Any]) -> str:
         *speed(found.get("speed")),
         *podman(found.get("podman", {})),
         clock(found["continuity"]),
-        f"watchdog  armed, {watchdog['timeout_s']} s, fed {watchdog['fed']} times" if watchdog["armed"] else "watchdog  none",
+        _watchdog(watchdog),
         machines(found["machines"]),
     ]
     return "\n".join(lines)
@@ -56,6 +56,12 @@ def podman(found: Mapping[str, Any]) -> list[str]:
         return []
     starts = f"; {found['starts_waiting']} starts wait for their turn, each takes some {found['start_s']} s" if found["starts_waiting"] else ""
     return [f"podman    {found['under_way']} calls under way, {found['waiting']} wait{starts}"]
+
+
+def _watchdog(found: Mapping[str, Any]) -> str:
+    if found["failing"]:
+        return f"watchdog  FAILS: {found['failing']} (it was fed {found['fed']} times); a hang of PID 1 may stay"
+    return f"watchdog  armed, {found['timeout_s']} s, fed {found['fed']} times" if found["armed"] else "watchdog  none"
 
 
 def clock(found: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
-from bay0 import envelope, flow, late, names, reconcile
+from bay0 import envelope, flow, late, names, reconcile, runfiles
 from bay0.containers import LOG_SIZE, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup, kernelview
 from bay0.effects.gauges import Progress
@@ -26,7 +26,7 @@ from bay0.envelope import Envelope
 from bay0.errors import RefusedError
 from bay0.machines.server import HAS_CONTAINER, NAME, E, Effect, S
 from bay0.personas import SLOTS_MAX, TENANTS, UID_BASE, UIDS
-from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_USER
+from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_SOCKET, TENANT_USER
 
 if TYPE_CHECKING:
     from bay0.effects.podman import Verdict
@@ -112,6 +112,7 @@ class Servers(ContainerPort):
         self._wanted: Envelope | None = None
         self._yields = False
         self._waiting = False  # to be started once it is at rest (autostart)
+        self._seen = False  # its socket, when it was last looked for
         self._unwanted = ""  # why it does not start with the spine, though it could
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
@@ -228,6 +229,18 @@ class Servers(ContainerPort):
             return f"it cannot be read: {error}", 0
         self.rows = envelope.compare(wanted, view.found)
         return envelope.mismatch(self.rows), view.monitor
+
+    def look(self) -> list[str]:
+        """Notice that somebody removed the socket of a server that serves: nobody can reach it, and only its next start makes another."""
+        instance = self.engine.instances.get(NAME) if self.engine is not None else None
+        if instance is None or instance.now is not S.READY:
+            self._seen = False
+            return []
+        there = runfiles.which(TENANT_SOCKET) is not None
+        gone, self._seen = self._seen and not there, there
+        if gone:
+            self._send(NAME, E.ENDED, f"somebody removed its socket {TENANT_SOCKET}")
+        return ["somebody removed it: the AI is started again"] if gone else []
 
     def read_back(self, name: str) -> tuple[envelope.Row, ...]:
         """Return both sides of its envelope: as they are now if it runs, else as they were."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import names
+from bay0 import names, runfiles
 from bay0.effects import mounts
 from bay0.effects.service import ServiceSpec
 from bay0.errors import RefusedError
@@ -56,9 +56,11 @@ class _Door:
     name: str
     path: str
     listener: socket.socket
+    place: tuple[runfiles.File | None, runfiles.File | None]  # its directory and its socket, as they were made
     uid_base: int = 0
     uids: int = UIDS
     group: str | None = None
+    lost: bool = False  # removed, with the directory that a container has mounted
 
 
 @define(eq=False, repr=False)
@@ -165,7 +167,26 @@ class Umbilical:
                 listener.close()
             _remove(path)
             raise RefusedError(f"the AI's socket {path} cannot be made: {error}") from error
-        self._doors[name] = _Door(name, path, listener)
+        self._doors[name] = _Door(name, path, listener, _place(path))
+
+    def look(self) -> list[str]:
+        """Make doors anew whose sockets somebody removed, and say which; those whose directory is gone, too, are only said to be lost.
+
+        What a container has mounted is that directory: a new one is not seen in it before it starts again. `RefusedError` if one cannot be made.
+        """
+        said = []
+        for door in [each for each in self._doors.values() if not each.lost and _place(each.path) != each.place]:
+            if door.name != CONSOLE_NAME and _place(door.path)[0] != door.place[0]:
+                door.lost = True
+                said.append(f"{door.path} is lost until {door.name} is started again")
+                continue
+            self._make(door.name, os.path.dirname(door.path), 0o600 if door.name == CONSOLE_NAME else 0o666)
+            new = self._doors[door.name]
+            new.uid_base, new.uids, new.group = door.uid_base, door.uids, door.group
+            door.listener.close()
+            self._tell_door(new)
+            said.append(door.path)
+        return said
 
     def grant(self, name: str, uid_base: int, group: str, *, uids: int = UIDS) -> None:
         """Let processes of the cgroup `group` ("/personas/libpod-ID") with uids from `uid_base` on speak at the door of `name`.
@@ -274,6 +295,10 @@ def _program() -> tuple[str, ...]:
     """Return how to start this program as the forwarder. Frozen without PyInstaller's hooks, it has no `sys.frozen`: its name tells."""
     interpreted = os.path.basename(sys.executable).startswith("python")
     return (sys.executable, "-m", "bay0", FORWARDER) if interpreted else (sys.executable, FORWARDER)
+
+
+def _place(path: str) -> tuple[runfiles.File | None, runfiles.File | None]:
+    return runfiles.which(os.path.dirname(path)), runfiles.which(path)
 
 
 def _remove(path: str) -> None:

@@ -22,8 +22,8 @@ from bay0.effects.shield import WATCHDOG_S
 from bay0.freezer import Freezer
 from bay0.machines import persona, server, tenant
 from bay0.state import paths
-from bay0.umbilicalplaces import CONSOLE, TENANT_SOCKET, UMBILICAL
-from bay0.verdict import COMPONENTS, GREEN, Finding, red, yellow
+from bay0.umbilicalplaces import CONSOLE, IMAGE, TENANT_SOCKET, UMBILICAL
+from bay0.verdict import COMPONENTS, GREEN, Finding, green, red, yellow
 
 if TYPE_CHECKING:
     from bay0.init import Spine
@@ -34,6 +34,7 @@ QUICK_CHECK_SHARE = 0.3  # of a commit's bound, since a commit waits behind it i
 STALE_FEED_S = WATCHDOG_S / 2
 LATE_S = 2.0  # past its deadline, before patience: its timer had its chance
 YEARS_20_S = 20 * 365.25 * 86400
+NOT_INSTALLED = "not installed: no AI image is on this machine, and it needs none"
 PRESSURES = ("cpu", "memory", "io")
 WRITABLE = ("/dev", "/proc", "/sys", "/run", "/tmp", "/var", paths.ROOT)  # noqa: S108 - mount points; elsewhere nothing may be writable
 
@@ -98,7 +99,10 @@ def freezer(look: Look) -> Finding | flow.Flow[Finding]:
 
 
 def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
-    """See that bay0 or its forwarder listens at the AI's socket, and that the AI answers through it. Without an AI there is nothing to be well."""
+    """See that bay0 or its forwarder listens at the AI's socket, and that the AI answers through it.
+
+    Where nobody installed an AI there is nothing to be well; one that is installed and not started is yellow.
+    """
     path = look.kernel.umbilical
     impostor = _listens(look, path) if os.path.lexists(path) else ""
     if impostor:
@@ -106,8 +110,7 @@ def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
     ai = look.spine.engine.instances.get(server.NAME)
     state = ai.now if ai is not None else server.S.STOPPED
     if ai is None or (state is server.S.STOPPED and ai.desired == "stopped"):
-        port = look.spine.servers
-        return yellow(f"no AI tenant: {port.unavailable if port is not None and port.unavailable else 'it was not started'}")
+        return _no_ai(look)
     if state is server.S.FAILED:
         return red(f"sys://ai has failed: {_why(ai)}")
     if state is not server.S.READY:
@@ -115,6 +118,28 @@ def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
     if not os.path.lexists(path):
         return red(f"sys://ai is ready, and there is no socket at {path}")
     return _ai_answers(look)
+
+
+def _no_ai(look: Look) -> Finding | flow.Flow[Finding]:
+    """Say why no AI runs.
+
+    Installed is one whose image podman had when this boot looked, whose archive is on the disk, or that somebody
+    has tried to start in this boot.
+    """
+    spine, ai = look.spine, look.spine.engine.instances.get(server.NAME)
+    port = spine.servers
+    why = port.unavailable if port is not None and port.unavailable else "it was not started"
+    touched = ai is not None and ai.committed is not None
+    if IMAGE in spine.personas.mending.images or touched or not spine.state.healthy or not spine.stages.known:
+        return yellow(f"no AI tenant: {why}")
+    return _archive(look, why)
+
+
+def _archive(look: Look, why: str) -> flow.Flow[Finding]:
+    found: Answer = yield partial(look.spine.state.ask, "ai_archive", look.spine.bounds.open)
+    if not found.ok:
+        return yellow(f"no AI tenant; whether one is installed storage does not say: {found.why}")
+    return green(NOT_INSTALLED) if found.value is None else yellow(f"no AI tenant: {why}")
 
 
 def _listens(look: Look, path: str) -> str:
@@ -263,10 +288,10 @@ def pid1(look: Look) -> Finding:
 def watchdog(look: Look) -> Finding:
     """See that the hardware's watchdog is fed."""
     dog = look.spine.watchdog
-    if not dog.armed:
-        return yellow("there is none: nothing would end a hang")
     if dog.failing:
         return red(f"it cannot be fed: {dog.failing}")
+    if not dog.armed:
+        return yellow("there is none: nothing would end a hang")
     age = look.spine.reactor.clock() - dog.fed_at
     return red(f"it was fed {age:.0f} s ago, and bites after {WATCHDOG_S} s") if age > STALE_FEED_S else GREEN
 

@@ -17,7 +17,7 @@ from bay0.errors import RefusedError
 from bay0.freezer import Freezer
 from bay0.machines import boot
 from bay0.validate import CHECKS, Check, Kernel, Look
-from bay0.verdict import COMPONENTS, Finding, red, worst
+from bay0.verdict import COMPONENTS, Finding, Level, red, worst
 
 if TYPE_CHECKING:
     from bay0.control import Reply
@@ -48,6 +48,7 @@ class Validation:
     kernel: Kernel = field(factory=Kernel)
     checks: Sequence[Check] = CHECKS
     freezer: Freezer = field(init=False)
+    last: dict[str, tuple[Finding, float]] = field(factory=dict)  # check -> what it found last, and when
     _run: _Run | None = None
     _waiting: list[Asker] = field(factory=list)
 
@@ -77,6 +78,12 @@ class Validation:
         run = self._run
         busy = {} if run is None else {name: doing for name, doing in run.doing.items() if name not in run.found}
         reply(run and {"doing": busy, "done": len(run.found), "of": len(run.doing), "for_s": self.spine.reactor.clock() - run.began})
+
+    def found_last(self, _params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer with what each check found when it was last made in this boot; nothing is looked at."""
+        now = self.spine.reactor.clock()
+        known = [(name, *self.last[name]) for name in COMPONENTS if name in self.last]
+        reply([{**_shown(name, finding), "ago_s": round(now - at, 1)} for name, finding, at in known])
 
     def _begin(self) -> None:
         if self._run is not None or not self._waiting:
@@ -108,6 +115,7 @@ class Validation:
         if run is not self._run or check.name in run.found:
             return  # late: it was answered for
         run.found[check.name] = finding
+        self.last[check.name] = (finding, self.spine.reactor.clock())
         run.took[check.name] = self.spine.reactor.clock() - run.began
         if len(run.found) == len(run.doing):
             self._finish(run)
@@ -117,7 +125,7 @@ class Validation:
         for timer in run.timers:
             timer.cancel()
         took_ms = int((self.spine.reactor.clock() - run.began) * 1000)
-        bad = {name: finding.why for name, finding in run.found.items() if finding.why}
+        bad = {name: finding.why for name, finding in run.found.items() if finding.level is not Level.GREEN}
         verdict = worst(finding.level for finding in run.found.values())
         self.spine.log.info("validated", verdict=verdict.value, checks=len(run.found), took_ms=took_ms, **bad)
         for only, reply in run.askers:
@@ -128,10 +136,11 @@ class Validation:
 
 
 def _row(run: _Run, name: str) -> dict[str, Any]:
-    finding = run.found[name]
-    return {
-        "name": name, "component": COMPONENTS[name], "level": finding.level.value, "why": finding.why, "took_ms": int(run.took[name] * 1000),
-    }  # fmt: skip
+    return {**_shown(name, run.found[name]), "took_ms": int(run.took[name] * 1000)}
+
+
+def _shown(name: str, finding: Finding) -> dict[str, Any]:
+    return {"name": name, "component": COMPONENTS[name], "level": finding.level.value, "why": finding.why}
 
 
 def _guarded(check: Check, look: Look) -> flow.Flow[Finding]:

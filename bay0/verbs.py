@@ -51,6 +51,7 @@ class Verbs:
             "suspend": lambda params, reply: self._inhibit().suspend(params, reply),
             "inhibit": lambda params, reply: self._inhibit().show(params, reply),
             "validate": self.validate,
+            "validate.last": lambda params, reply: self._validation().found_last(params, reply),
             "validate.progress": lambda params, reply: self._validation().progress(params, reply),
         }
         if self.spine.words.debug:

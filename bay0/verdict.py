@@ -40,13 +40,18 @@ STATUS = {Level.GREEN: 0, Level.YELLOW: 1, Level.RED: 2}  # the exit status of `
 
 @frozen
 class Finding:
-    """What one check found; `why` is empty if it is green."""
+    """What one check found. A green one has nothing to say, or what is not there and need not be."""
 
     level: Level
     why: str = ""
 
 
 GREEN = Finding(Level.GREEN)
+
+
+def green(note: str) -> Finding:
+    """Say that all is well, and what is not there because nobody wanted it."""
+    return Finding(Level.GREEN, note)
 
 
 def yellow(why: str) -> Finding:
@@ -65,10 +70,11 @@ def worst(levels: Iterable[Level]) -> Level:
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """Return the answer of `validate` for people: one line, then one for each check that is not green."""
+    """Return the answer of `validate` for people: one line, then one for each check that is not green or has a note."""
     checks = result["checks"]
     bad = [each for each in checks if each["level"] != Level.GREEN.value]
+    noted = [each for each in checks if each["level"] == Level.GREEN.value and each["why"]]
     said = f"{len(checks)} checks, all green" if not bad else f"{len(bad)} of {len(checks)} checks not green"
     lines = [f"{result['verdict'].upper()}: {said} ({result['took_ms'] / 1000:.1f} s)"]
-    lines += [f"{each['level'].upper():6} {each['name']} ({each['component']}): {each['why']}" for each in bad]
+    lines += [f"{each['level'].upper():6} {each['name']} ({each['component']}): {each['why']}" for each in (*bad, *noted)]
     return "\n".join(lines)

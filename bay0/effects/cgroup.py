@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Mapping
 
+from bay0.errors import NONE_LEFT
+
 ROOT = "/sys/fs/cgroup"
 INIT = "init"
 CONTROLLERS = ("cpu", "memory", "io", "pids")
@@ -43,22 +45,24 @@ def limit(directory: str, limits: Mapping[str, str]) -> None:
             control.write(value)
 
 
-def _events(directory: str) -> str:
+def _events(directory: str) -> str | None:
+    """Return what the kernel says of the group, "" if there is no such group, None if it cannot be asked now: no descriptor or no memory is left."""
     try:
         with open(f"{directory}/cgroup.events", encoding="ascii") as events:
             return events.read()
-    except OSError:
-        return ""
+    except OSError as error:
+        return None if error.errno in NONE_LEFT else ""
 
 
 def populated(directory: str) -> bool:
-    """Tell whether any process is left in the group or below it."""
-    return "populated 1" in _events(directory)
+    """Tell whether any process is left in the group or below it, or may be: of what cannot be asked nobody knows that it has ended."""
+    events = _events(directory)
+    return events is None or "populated 1" in events
 
 
 def frozen(directory: str) -> bool:
     """Tell whether every process of the group is frozen; a freeze takes a moment after it was asked for."""
-    return "frozen 1" in _events(directory)
+    return "frozen 1" in (_events(directory) or "")
 
 
 def usage_us(directory: str) -> int:

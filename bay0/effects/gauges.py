@@ -13,7 +13,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from bay0.effects import cgroup
-from bay0.readings import PERCENT, Counted, Group, Pressure, Ticks, meminfo, pairs, psi, ticks
+from bay0.readings import PERCENT, Counted, Group, Pressure, Ticks, in_memory, meminfo, pairs, psi, ticks
 
 PROC = "/proc"
 KINDS = ("cpu", "memory", "io")
@@ -109,6 +109,11 @@ def memory(directory: str) -> int:
 def memory_bytes() -> tuple[int, int]:
     """Return all memory and what can be had of it; zeros if that is not known."""
     return meminfo(read(f"{PROC}/meminfo")) or (0, 0)
+
+
+def shmem() -> int:
+    """Return the bytes that files in memory take (/run, /tmp, /dev/shm and the like); nothing can push them out."""
+    return in_memory(read(f"{PROC}/meminfo"))
 
 
 def psi_missing() -> str | None:

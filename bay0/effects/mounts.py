@@ -1,4 +1,9 @@
-"""The kernel's own filesystems. None of them can wait for a disk."""
+"""The kernel's own filesystems. None of them can wait for a disk.
+
+Those in memory may each take half of it by default, so two of them all of it, and the OOM killer ends verbs, shell and
+state worker. Here all of them together have half: /dev, /dev/shm, /run, /tmp, /var. A file has its inode in memory, too,
+about 1 KiB outside of its filesystem's size: hence a bound on their number.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import os
 
 from attrs import frozen
 
-from bay0.syscalls import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, umount
+from bay0.syscalls import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REMOUNT, mount, umount
 
 SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
@@ -21,6 +26,18 @@ class Mount:
     options: str = ""
 
 
+# percent of all memory; one file for each 8 KiB of it
+SIZES = {"/dev": 5, "/dev/shm": 10, "/run": 15, "/tmp": 15, "/var": 5}  # noqa: S108 - mount points
+BYTES_A_FILE = 8192
+
+
+def size_of(target: str, memory: int) -> str:
+    """Return the options that bound a filesystem in memory (tmpfs(5)) on a machine with so many bytes; "" for others."""
+    room = memory * SIZES.get(target, 0) // 100
+    return f"size={room},nr_inodes={max(LEAST_FILES, room // BYTES_A_FILE)}" if room else ""
+
+
+LEAST_FILES = 4096
 PLAN = (
     Mount("proc", "/proc", SAFE),
     Mount("sysfs", "/sys", SAFE),
@@ -52,15 +69,41 @@ def mount_kernel_filesystems() -> list[str]:
         try:
             if item.target.startswith("/dev/"):
                 os.makedirs(item.target, exist_ok=True)
-            mount(item.kind, item.target, item.kind, item.flags, item.options)
+            options = ",".join(filter(None, (item.options, size_of(item.target, memory()))))
+            mount(item.kind, item.target, item.kind, item.flags, options)
         except OSError as error:
             failed.append(f"{item.target}: {error.strerror}")
+    failed += _bound_dev()
     for directory in ("/var/tmp", "/var/lib", "/var/log", "/run/lock"):  # noqa: S108 - made here, on tmpfs
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             failed.append(f"{directory}: {error.strerror}")
     return failed
+
+
+def _bound_dev() -> list[str]:
+    """Bound /dev, which is there since stage 0: devtmpfs takes its size when it is mounted anew."""
+    try:
+        mount("devtmpfs", "/dev", "devtmpfs", MS_REMOUNT | MS_NOSUID, size_of("/dev", memory()))
+    except OSError as error:
+        return [f"/dev: {error.strerror}"]
+    return []
+
+
+def memory() -> int:
+    """Return the bytes of memory that the kernel has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def in_memory(info: str = "/proc/self/mountinfo") -> list[str]:
+    """Return those of `SIZES` that are still filesystems in memory (mountinfo: the last mount of a path counts)."""
+    kinds = {}
+    with open(info, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            words = line.split(" ")
+            kinds[words[4]] = words[words.index("-") + 1]
+    return [path for path in SIZES if kinds.get(path) in ("tmpfs", "devtmpfs")]
 
 
 def fresh_tmpfs(directory: str, options: str) -> None:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from bay0.errors import NONE_LEFT
 from bay0.reactor import READ
 
 if TYPE_CHECKING:
-    from bay0.reactor import Reactor
+    from bay0.reactor import Reactor, Timer
+
+AGAIN_S = 1.0
 
 
 @define(eq=False, repr=False)
@@ -20,14 +23,21 @@ class Ends:
 
     reactor: Reactor
     _fd: int = -1
+    _again: Timer | None = None
 
     def watch(self, pid: int, ended: Callable[[], None]) -> None:
-        """Call `ended` in a later turn when `pid` has ended, or at once in the next turn if it is not there; whoever was watched is forgotten."""
+        """Call `ended` in a later turn when `pid` has ended, or at once in the next turn if it is not there; whoever was watched is forgotten.
+
+        Without a descriptor to watch it with nothing is known of it: that is tried again.
+        """
         self.forget()
         try:
             self._fd = os.pidfd_open(pid)
-        except (OSError, ValueError, OverflowError):
-            self.reactor.call_soon(ended)
+        except (OSError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno in NONE_LEFT:
+                self._again = self.reactor.call_later(AGAIN_S, lambda: self.watch(pid, ended))
+            else:
+                self.reactor.call_soon(ended)
             return
 
         def readable(_ready: int) -> None:
@@ -38,6 +48,9 @@ class Ends:
 
     def forget(self) -> None:
         """Watch nobody; harmless if nobody is watched."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._fd >= 0:
             self.reactor.unwatch(self._fd)
             os.close(self._fd)

@@ -7,10 +7,13 @@ Source: cgroup-v2.rst, memory.max and memory.min.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bay0.effects import cgroup
 from bay0.effects.gauges import memory, memory_bytes
+
+if TYPE_CHECKING:
+    from bay0.effects.ceilings import Ceilings
 
 SHARE = 0.15  # of all memory
 LEAST, MOST = 96 << 20, 1 << 30  # bytes
@@ -18,16 +21,16 @@ PERSONAS_LEAST = 64 << 20
 KEPT = {"init": 48 << 20, "services": 48 << 20}  # never taken from them
 
 
-def kept(log: Any) -> int | None:
+def kept(log: Any, ceilings: Ceilings) -> int | None:
     """Write the limits and say so; return the bytes all personas together may take."""
-    limit, failures = keep()
+    limit, failures = keep(ceilings)
     log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None)
     if failures:
         log.warning("memory is not reserved", why="; ".join(failures))
     return limit
 
 
-def keep() -> tuple[int | None, list[str]]:
+def keep(ceilings: Ceilings) -> tuple[int | None, list[str]]:
     """Write the limits; return the bytes all personas together may take (None: unknown, no limit), and what failed."""
     total, available = memory_bytes()
     writes = {f"{name}/memory.min": kept for name, kept in KEPT.items()}
@@ -36,12 +39,5 @@ def keep() -> tuple[int | None, list[str]]:
         held = memory(f"{cgroup.ROOT}/personas")
         limit = max(PERSONAS_LEAST, available + held - max(LEAST, min(MOST, int(total * SHARE))))
         writes["personas/memory.max"] = limit
-    failures = []
-    for path, value in writes.items():
-        try:
-            with open(f"{cgroup.ROOT}/{path}", "w", encoding="ascii") as control:
-                control.write(str(value))
-        except OSError as error:
-            failures.append(f"{path}: {error}")
-            limit = None if path == "personas/memory.max" else limit
-    return limit, failures
+    failed = ceilings.write({path: str(value) for path, value in writes.items()})
+    return None if "personas/memory.max" in failed else limit, [f"{path}: {why}" for path, why in failed.items()]

@@ -132,7 +132,12 @@ class Thermometer:
         self._hang_up()
 
     def _start(self, now: float) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:  # no descriptor is left
+            self.log.warning("no sensor reader", why=str(error))
+            self._again = now + AGAIN_S
+            return
         try:
             main: Callable[[], int] = partial(serve, KEPT_FD, self.base)
             self._child = self.spawner.fork("sensors", main, self._ended, group="services/sensors", keep=theirs.fileno())

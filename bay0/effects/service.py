@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from bay0.errors import SpawnError
-from bay0.machines.tenant import E, Effect
+from bay0.machines.tenant import E, Effect, S
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bay0.reactor import Reactor
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+IF_KILLED_S = 60.0
+SIGNALLED = 128  # and the signal's number, as a shell has it
 CALM_S = 10.0  # a process that lived this long has not failed quickly
 CONSOLES = "/sys/class/tty/console/active"
 
@@ -31,6 +33,7 @@ class ServiceSpec:
 
     `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended. `lend`: makes, at each start, the
     socket that the process finds as descriptor 3; ours of it is closed then. `limits`: of its cgroup ("pids.max" -> "4").
+    `if_killed`: a command that says so in its place when a signal has ended it; its last word is the status, as a shell has it.
     """
 
     argv: Sequence[str]
@@ -39,6 +42,7 @@ class ServiceSpec:
     once: bool = False
     lend: Callable[[], socket.socket] | None = None
     limits: Mapping[str, str] = field(factory=dict)
+    if_killed: Sequence[str] = ()
 
 
 def console_tty(path: str = CONSOLES) -> str | None:
@@ -127,6 +131,10 @@ class Services:
         code = os.waitstatus_to_exitcode(status)
         why = f"exit status {code}" if code >= 0 else f"signal {-code}"
         self.log.info("service ended", service=instance.name, why=why, lived_s=round(lived, 1))
+        spec = self.specs.get(instance.name)
+        if code < 0 and spec is not None and spec.if_killed and instance.now is S.RUNNING:  # not by a stop of ours
+            words = [*spec.if_killed, str(SIGNALLED - code)]
+            self.spawner.run(f"{instance.name}-killed", words, IF_KILLED_S, lambda _result: None)
         if self.engine is not None:
             self.engine.send(instance.name, E.GONE, why)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -44,49 +45,72 @@ def ctrl_alt_del_is_a_signal() -> None:
 class Watchdog:
     """The hardware's own opinion whether we live. Fed by the reactor after a full turn, by nothing else.
 
-    With `watchdog.stop_on_reboot=0` on the kernel command line it also guards reboot(2), which does not finish with a wedged disk.
+    With `watchdog.stop_on_reboot=0` on the kernel command line it also guards reboot(2), which does not finish
+    with a wedged disk. One that goes away while it is wanted is opened again as soon as its driver is back.
     """
 
     path: str = WATCHDOG
+    wanted: bool = False  # there was one, and nobody has disarmed it
     fed: int = 0
     fed_at: float = 0.0  # monotonic seconds of the last time that it took
-    failing: str = ""  # why it does not take any more
+    failing: str = ""  # why it is not fed though it is wanted
     _fd: int | None = None
     _due: float = 0.0
 
     @property
     def armed(self) -> bool:
-        """Tell whether there is one and it counts."""
-        return self._fd is not None
+        """Tell whether there is one that counts and takes what it is fed."""
+        return self._fd is not None and not self.failing
 
     def open(self) -> bool:
-        """Arm it; False where there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        """Arm it; False where there is none, or where it cannot be had (`failing`)."""
+        try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
-            with contextlib.suppress(OSError):
-                fcntl.ioctl(self._fd, WDIOC_SETTIMEOUT, struct.pack("i", WATCHDOG_S))
-        return self.armed
+        except FileNotFoundError:
+            self.failing = f"{self.path} is gone" if self.wanted else ""
+            return False
+        except OSError as error:
+            self.wanted, self.failing = True, str(error.strerror)
+            return False
+        self.wanted, self.failing = True, ""
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._fd, WDIOC_SETTIMEOUT, struct.pack("i", WATCHDOG_S))
+        return True
 
     def disarm(self) -> None:
         """Stop it (the magic close, watchdog-api.rst): only for a last resort that is meant to stay, a halt or a shell."""
+        self.wanted = False
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.write(self._fd, b"V")
-            os.close(self._fd)
-            self._fd = None
+            self._close()
 
-    def feed(self, now: float) -> None:
-        """Feed it when that is due."""
-        if self._fd is not None and now >= self._due:
+    def feed(self, now: float) -> bool:
+        """Feed it when that is due. Return whether it has begun to fail, or failed for another reason, or fails no more."""
+        if not self.wanted or now < self._due:
+            return False
+        before, self._due = self.failing, now + FEED_EVERY_S
+        if self._fd is None:
+            self.open()
+        if self._fd is not None:
             try:
                 os.write(self._fd, b"\0")
-            except OSError as error:  # it will bite; that is its business
+            except OSError as error:  # it may bite; that is its business
                 self.failing = str(error.strerror)
+                if error.errno == errno.ENODEV:  # its driver is gone: the next one needs to be opened
+                    self._close()
             else:
                 self.fed, self.fed_at, self.failing = self.fed + 1, now, ""
-            self._due = now + FEED_EVERY_S
+        return self.failing != before
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = None
 
 
 def describe(watchdog: Watchdog) -> dict[str, Any]:
-    """Return what `bay0 status` shows of it."""
-    return {"armed": watchdog.armed, "timeout_s": WATCHDOG_S if watchdog.armed else None, "fed": watchdog.fed}
+    """Return what `bay0 status` shows of it: how it is now."""
+    timeout = WATCHDOG_S if watchdog.armed else None
+    return {"armed": watchdog.armed, "timeout_s": timeout, "fed": watchdog.fed, "failing": watchdog.failing}

@@ -117,6 +117,7 @@ class Spawner:
     running: int = 0
     abandoned: int = 0
     closed: bool = False
+    ceilings: Mapping[str, str] = field(factory=dict)  # limits of every group that is made here, as far as they can be had
     _serial: Any = field(factory=lambda: itertools.count(1))
 
     def start(
@@ -141,7 +142,7 @@ class Spawner:
         try:
             directory = cgroup.make(group)
             if directory is not None:
-                cgroup.limit(directory, limits or {})
+                self._bound(directory, limits or {})
             command = ["/bin/sh", "-c", _ENTER, directory or "-", *argv]
             pid = os.posix_spawn(
                 command[0], command, {**ENVIRONMENT, **(env or {})}, file_actions=[*null, *files, *kept],
@@ -157,6 +158,12 @@ class Spawner:
 
         self.reaper.own(pid, ended)
         return child
+
+    def _bound(self, directory: str, limits: Mapping[str, str]) -> None:
+        for name in self.ceilings.keys() - limits.keys():
+            with contextlib.suppress(OSError):
+                cgroup.limit(directory, {name: self.ceilings[name]})
+        cgroup.limit(directory, limits)
 
     def fork(self, name: str, main: Callable[[], int], on_exit: Callable[[int], None], *, group: str, keep: int) -> Child:
         """Start `main` in a fork of this program, with the descriptor `keep` as 3 and nothing else of ours.

@@ -17,8 +17,9 @@ from bay0.reactor import READ
 from bay0.syscalls import IN_MODIFY, inotify_add, inotify_init, inotify_remove
 
 if TYPE_CHECKING:
-    from bay0.reactor import Reactor
+    from bay0.reactor import Reactor, Timer
 
+LOOK_S = 1.0  # how often those are looked at that cannot be watched
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name behind it
 READ_SIZE = 64 << 10
 
@@ -31,21 +32,41 @@ class CgroupWatch:
     _fd: int = -1
     _calls: dict[int, Callable[[], None]] = field(factory=dict)
     _numbers: dict[str, int] = field(factory=dict)
+    _unwatched: dict[str, Callable[[], None]] = field(factory=dict)
+    _looking: Timer | None = None
 
     def add(self, directory: str, call: Callable[[], None]) -> bool:
         """Call `call` in a later turn whenever `directory`'s state may have changed; False if it is not there."""
         try:
-            if self._fd < 0:
-                self._fd = inotify_init()
-                self.reactor.watch(self._fd, READ, self._ready)
-            number = inotify_add(self._fd, f"{directory}/cgroup.events", IN_MODIFY)
-        except OSError:
+            self._add(directory, call)
+        except FileNotFoundError:
             return False
-        self._calls[number], self._numbers[directory] = call, number
+        except OSError:
+            self._unwatched[directory] = call
+            self._look_later()
         return True
+
+    def _add(self, directory: str, call: Callable[[], None]) -> None:
+        if self._fd < 0:
+            self._fd = inotify_init()
+            self.reactor.watch(self._fd, READ, self._ready)
+        number = inotify_add(self._fd, f"{directory}/cgroup.events", IN_MODIFY)
+        self._calls[number], self._numbers[directory] = call, number
+
+    def _look_later(self) -> None:
+        if self._looking is None or self._looking.call is None:
+            self._looking = self.reactor.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Have those looked at that the kernel cannot watch for us: no descriptor, or no watch, was left."""
+        waiting, self._unwatched = self._unwatched, {}
+        for directory, call in waiting.items():
+            self.add(directory, call)
+            self.reactor.call_soon(call)
 
     def remove(self, directory: str) -> None:
         """Watch it no longer; harmless if it is not watched."""
+        self._unwatched.pop(directory, None)
         number = self._numbers.pop(directory, None)
         if number is not None:
             self._calls.pop(number, None)

@@ -162,6 +162,11 @@ report_exec() {
     fi
     answer="$(sed -n 's/^exit \([0-9]\{1,3\}\)$/\1/p' "$TMP/status" 2>/dev/null | tail -n 1)"
     [ -z "$answer" ] || exit "$answer"
+    answer="$(sed -n 's/^killed \([0-9]\{1,3\}\)$/\1/p' "$TMP/status" 2>/dev/null | tail -n 1)"
+    if [ -n "$answer" ]; then
+        echo "$PROG: the shell of --exec was killed in the guest; the console is in $log." >&2
+        exit "$answer"
+    fi
     if [ "$1" -ne 0 ]; then
         cat "$TMP/qemu.err" >&2
         echo "$PROG: QEMU ended with status $1 before the command could report one." >&2

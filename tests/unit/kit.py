@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import pickle
+import resource
 import select
 import signal
 import socket
@@ -418,6 +419,17 @@ def descriptors_kept() -> Iterator[None]:
     yield
     left = set(os.listdir("/proc/self/fd")) - before
     assert not left, f"descriptors leaked: {sorted(left)}"
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let every open(2) and pipe(2) of this process fail with EMFILE; use it inside `in_child` only."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # ---- a reactor with real descriptors on a clock that is moved by hand

@@ -43,7 +43,7 @@ STATUS = {
         "now": 1795000000, "build": 1790000000, "saved": 1794999990, "moved_s": 12, "sane": True,
         "seed": {"found": "new", "mixed": True, "credited": False, "why": "nobody asked to trust it"},
     },
-    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12},
+    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12, "failing": ""},
     "machines": [{"name": "sys://console", "kind": "tenant", "state": "running", "seq": 3, "attempts": 2}],
 }  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[st
 def test_without_a_spine_there_is_no_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(logview.show, "__kwdefaults__", {"path": str(tmp_path / "none")})
     assert cli.main(["log"]) == 3
-    assert "no spine runs here" in capsys.readouterr().err
+    assert "scripts/quickstart.sh boots one" in capsys.readouterr().err
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

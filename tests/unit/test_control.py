@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Log, until
+from kit import Log, descriptors_kept, until
 
 from bay0 import control
 from bay0.control import BACKLOG_MAX, CLIENTS_MAX, ControlServer
 from bay0.errors import RefusedError
+from bay0.nospine import on_spine, what_helps
 from bay0.reactor import Reactor
+from bay0.runfiles import RunFiles
 from bay0.wire import FRAME_MAX
 
 
@@ -494,3 +497,62 @@ def test_half_a_frame_behind_all_that_may_be_under_way_is_ours_to_wait_for(serve
     end = time.monotonic() + 2 * control.LOOK_S
     until(lambda: time.monotonic() > end, step=server.turn)
     assert not client.cut_off
+
+
+# ---- a socket that is gone
+
+
+def test_a_socket_that_was_removed_with_its_directory_is_made_anew_and_who_is_connected_stays(server: Server) -> None:
+    there = server.client()
+    assert server.control.look() == []
+    shutil.rmtree(os.path.dirname(server.path))
+    assert server.control.look() == ["somebody removed it"]
+    assert server.client().call("echo", x=1)["result"] == {"x": 1}
+    assert there.call("echo", x=2)["result"] == {"x": 2}
+    assert os.stat(server.path).st_mode & 0o777 == 0o600
+    assert server.control.look() == []
+
+
+def test_a_socket_in_whose_place_is_something_else_is_made_anew(server: Server) -> None:
+    os.rename(server.path, f"{server.path}.old")
+    Path(server.path).write_text("not a socket")
+    assert server.control.look() == ["somebody removed it"]
+    assert server.client().call("echo", x=1)["result"] == {"x": 1}
+
+
+def test_a_socket_that_cannot_be_made_anew_is_said_and_tried_again(server: Server) -> None:
+    shutil.rmtree(os.path.dirname(server.path))
+    Path(os.path.dirname(server.path)).write_text("in the way")
+    files = RunFiles(server.reactor, server.log, {"the control socket": server.control.look})
+    with descriptors_kept():
+        for _ in range(3):
+            files.look()
+    assert [keys["what"] for keys in server.log.of("not made anew on /run")] == ["the control socket"], "said once, not at each look"
+    os.unlink(os.path.dirname(server.path))
+    files.look()
+    assert server.log.of("made anew on /run") == [{"what": "the control socket", "why": "somebody removed it"}]
+    assert server.client().call("echo", x=1)["result"] == {"x": 1}
+
+
+def test_a_socket_that_could_not_be_opened_at_first_is_opened_later(tmp_path: Path) -> None:
+    made = ControlServer(Reactor(), Log(), {}, path=str(tmp_path / "run" / "control.sock"))
+    assert made.look() == [], "nobody wants it yet"
+    (tmp_path / "run").touch()
+    with pytest.raises(OSError, match="File exists"):
+        made.open()
+    (tmp_path / "run").unlink()
+    assert made.look() == ["it could not be opened before"]
+    assert os.path.exists(made.path)
+
+
+def test_what_helps_where_nobody_answers_depends_on_where_that_is(tmp_path: Path) -> None:
+    os.symlink("/usr/lib/bay0/bay0", tmp_path / "exe")
+    assert on_spine(str(tmp_path / "exe"))
+    os.symlink("/usr/lib/systemd/systemd", tmp_path / "other")
+    assert not on_spine(str(tmp_path / "other"))
+    assert not on_spine(str(tmp_path / "none"))
+    there, elsewhere = what_helps(here=True), what_helps(here=False)
+    assert "kill -TERM 1" in there
+    assert "Ctrl-Alt-Del" in there
+    assert "quickstart" not in there
+    assert "scripts/quickstart.sh" in elsewhere

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from bay0 import carecli, cli, client, doctor, governorreport, report, support
 from bay0.doctor import Finding, findings
 from bay0.errors import NoSpineError, RefusedError, UsageError
+from bay0.verdict import COMPONENTS
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0", "boot_id": "0123", "up_ms": 4_000_000, "boot": "complete", "complete_ms": 3210, "dirty": None,
     "storage": {"state": "durable", "device": "/dev/vda", "in_memory": 0, "lost": 0, "workers_left_behind": 0},
     "pid1": {"longest_turn_ms": 12.5, "commands_left_behind": 0, "console_lines_dropped": 0},
-    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12},
+    "watchdog": {"armed": True, "timeout_s": 30, "fed": 12, "failing": ""},
     "machines": [{"name": "sys://console", "kind": "tenant", "state": "running", "attempts": 1}],
 }  # fmt: skip
 PERSONA: dict[str, Any] = {"name": "p://work", "state": "running", "why": "podman says it runs", "attempts": 1, "since_ms": 3_999_000}
@@ -29,11 +30,12 @@ GOVERNOR: dict[str, Any] = {
     "psi": True, "looks_every_s": 30.0, "available": 0.5, "load": 0.1, "personas_limit": 512 << 20, "hot": False, "blind": False, "virtual": True,
     "machine": {"cpu": {"some": 1.5, "full": 0, "some_now": 0, "full_now": 0}, "memory": None, "io": None},
     "protected": [{"name": "init", "cpu": None, "memory": {"some": 0.0, "full": 0.0}, "throttled": 0.0, "at_limit": False}],
-    "sensors": [], "tenants": [], "actions": [],
+    "sensors": [], "tenants": [], "actions": [], "groups": [], "in_memory_files": 12 << 20,
     "rules": {"cool_down_s": 15.0, "memory_warn_some": 10.0, "memory_act_full": 5.0, "cpu_act_some": 25.0, "release_below": 2.5},
 }  # fmt: skip
 ACTION = {"at_ms": 1_000, "persona": "p://play", "source": "free", "dest": "half weight", "cause": "cpu", "why": "p://work waited"}
-HELD = {"name": "p://play", "state": "running", "focused": False, "cpu": 0.5, "memory": 64 << 20, "rung": "half weight", "cause": "cpu"}
+HELD = {"name": "p://play", "state": "running", "focused": False, "cpu": 0.5, "memory": 64 << 20, "rung": "half weight", "cause": "cpu",
+        "limit": 256 << 20, "manifest": 256 << 20}  # fmt: skip
 
 
 def status(**parts: Any) -> dict[str, Any]:
@@ -118,6 +120,53 @@ def test_a_persona_that_rests_or_has_just_begun_to_move_is_none(state: str) -> N
     assert findings(STATUS, personas=[{**PERSONA, "state": state}]) == []
 
 
+def check(name: str, why: str, level: str = "red", **more: Any) -> dict[str, Any]:
+    return {"name": name, "component": COMPONENTS[name], "level": level, "why": why, **more}
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
+def test_whatever_validation_calls_red_the_doctor_names_with_what_helps(name: str) -> None:
+    found = only(findings(STATUS, checks=[check(name, "it is \x1b[2J broken")]))
+    assert (found.component, found.level, bool(found.help)) == (COMPONENTS[name], "error", True)
+    assert "broken" in found.what
+    assert "\x1b" not in found.what
+
+
+def test_what_takes_long_is_named_as_it_was_found_last(tmp_path: Path) -> None:
+    assert only(findings(STATUS, checks=[check("freezer", "podman run: no", ago_s=12.4)])).what == "podman run: no (found 12 s ago)"
+
+
+@pytest.mark.parametrize("level", ["green", "yellow"])
+def test_what_validation_does_not_call_red_is_left_to_the_doctors_own_eyes(level: str) -> None:
+    assert findings(STATUS, checks=[check(name, "not installed", level) for name in COMPONENTS]) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "same", "other"),
+    [
+        ({"status": {"storage": {"state": "wedged"}}}, "persist", "degraded, nothing is kept: storage is wedged", "Is a directory"),
+        ({"servers": {"state": "failed"}}, "umbilical", "sys://ai has failed: no image", "an impostor answers"),
+        ({"network": ["eth0"]}, "network", "the spine must have no network: eth0", "cannot be looked at"),
+        ({"governor": {"psi": False}}, "psi", "no pressure of cpu", "cannot be looked at"),
+    ],
+)
+def test_what_the_doctor_says_by_itself_is_not_said_twice_and_what_is_new_is_said(own: dict[str, Any], name: str, same: str, other: str) -> None:
+    def found(why: str) -> list[Finding]:
+        return findings(
+            status(**own.get("status", {})), servers=[{**AI, **own["servers"]}] if "servers" in own else (), network=own.get("network", ()),
+            governor={**GOVERNOR, **own["governor"]} if "governor" in own else None, checks=[check(name, why)],
+        )  # fmt: skip
+
+    only(found(same))
+    assert [other in each.what for each in found(other)].count(True) == 1
+    assert len(found(other)) == 2
+
+
+def test_a_watchdog_that_fails_is_named_once() -> None:
+    failing = status(watchdog={"armed": False, "failing": "No such device"})
+    assert only(findings(failing, checks=[check("watchdog", "it cannot be fed: No such device")])).level == "error"
+
+
 def test_a_reason_of_an_earlier_boot_is_taken_from_the_journal() -> None:
     persona = {**PERSONA, "state": "failed", "why": doctor.AS_BEFORE}
     rows = {"p://work": [{"why": "first"}, {"why": "its attempts are used up"}]}
@@ -156,7 +205,8 @@ def test_what_the_governor_sees_and_does_is_a_finding(differs: dict[str, Any], c
 
 @pytest.mark.parametrize("event", sorted(doctor.EVENTS))
 def test_what_only_the_log_remembers_is_a_finding_once_with_its_count(event: str) -> None:
-    keys = ("why", "containers", "machine", "state", "container", "persona", "method", "path", "found", "now")
+    keys: tuple[str, ...] = ("what", "lines", "group", "limit", "limit_mib", "file", "found", "kept", "path", "now")
+    keys += ("why", "containers", "machine", "state", "container", "persona", "method")
     record = {"event": event, "level": "error", **dict.fromkeys(keys, "the \x1b[2J cause")}
     found = only(findings(STATUS, log=[record, record]))
     assert "(2 times" in found.what
@@ -172,6 +222,32 @@ def test_each_path_on_the_disk_that_something_was_in_the_way_of_is_named() -> No
     found = findings(STATUS, log=[aside(name) for name in [*names, names[0], []]])  # the last is no record of ours
     assert [[name for name in names if name in each.what] for each in found[:3]] == [[name] for name in names]
     assert "(2 times" in found[0].what
+
+
+MET = {"name": "services/console", "pids": 847, "pids_max": 847, "memory": 1, "memory_max": 1 << 30, "refused": 12, "killed": 0}
+OTHER = {**HELD, "rung": "free", "cause": None, "limit": None, "manifest": 256 << 20}
+
+
+def test_a_personas_limit_that_somebody_changed_by_hand_is_said_and_left(spine: Spine) -> None:
+    found = only(findings(STATUS, governor={**GOVERNOR, "tenants": [OTHER]}))
+    assert found.what == "no limit of memory, and its manifest says 256 MiB: somebody changed it by hand"
+
+
+def test_the_governors_picture_shows_who_met_his_ceiling_and_whose_limit_was_changed() -> None:
+    text = governorreport.text({**GOVERNOR, "groups": [MET, {**MET, "name": "commands", "refused": 0, "killed": 3}], "tenants": [OTHER]})
+    for words in (
+        "services/console: 847 of 847 processes, more were refused 12 times", "commands: 3 processes were ended at its 1024 MiB",
+        "p://play: no limit of memory, its manifest says 256 MiB: changed by hand", "12 MiB of files in it",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize("less", [{"bytes_free": 1 << 20}, {"files_free": 10}])
+def test_a_full_filesystem_in_memory_is_a_finding(less: dict[str, int]) -> None:
+    room = {"path": "/tmp", "bytes": 100 << 20, "bytes_free": 90 << 20, "files": 1000, "files_free": 900}
+    assert findings(STATUS, memory_files=[room]) == []
+    found = only(findings(STATUS, memory_files=[{**room, **less}]))
+    assert (found.component, "/tmp is full" in found.what, "/tmp" in found.help) == ("memory", True, True)
 
 
 def test_errors_that_nobody_explains_are_counted_and_the_last_is_shown() -> None:
@@ -246,6 +322,7 @@ class Spine:
         self.answers = {
             "status": STATUS, "persona.list": [PERSONA], "tenant.list": [AI], "tenant.show": AI,
             "governor": GOVERNOR, "boots": {"this": {"steps": []}, "previous": [], "unread": None},
+            "validate": {"checks": []}, "validate.last": [],
             "machines": STATUS["machines"], "image.list": RefusedError("images are on /persist"), "history": [{"why": "kept"}], **answers,
         }  # fmt: skip
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -279,8 +356,18 @@ def test_the_doctor_ends_with_0_when_there_is_nothing_and_with_1_when_there_is(s
     assert ("history", {"machine": "p://work", "limit": 1}) in spine.asked
 
 
+def test_the_doctor_has_validation_look_at_all_that_takes_a_moment_and_asks_what_it_found_of_the_rest(
+    spine: Spine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spine.answers["validate"] = {"checks": [check("clock", "it says 1970-01-01")]}
+    spine.answers["validate.last"] = [check("freezer", "podman run: no", ago_s=5.0), check("clock", "stale", ago_s=9.0)]
+    assert cli.main(["doctor", "--json"]) == 1
+    assert [each["what"] for each in json.loads(capsys.readouterr().out)] == ["it says 1970-01-01", "podman run: no (found 5 s ago)"]
+    assert ("validate", {"only": [name for name in COMPONENTS if name != "freezer"]}) in spine.asked
+
+
 def test_the_doctor_makes_do_with_what_is_answered(spine: Spine, capsys: pytest.CaptureFixture[str]) -> None:
-    for method in ("persona.list", "tenant.list", "governor", "boots"):
+    for method in ("persona.list", "tenant.list", "governor", "boots", "validate", "validate.last"):
         spine.answers[method] = RefusedError("not now")
     assert cli.main(["doctor"]) == 0
     assert capsys.readouterr().out == "nothing wrong found\n"

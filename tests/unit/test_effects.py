@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
-from kit import Log, alive, in_child
+from kit import HandClock, Log, alive, in_child, no_descriptor_left, until
 
 from bay0.effects import cgroup, modules, mounts, power, shield
+from bay0.effects.pidfd import Ends
 from bay0.effects.shield import FEED_EVERY_S, Watchdog
 
 # ---- cgroups
@@ -66,6 +69,31 @@ def test_whether_anybody_is_left_is_the_kernels_word(hierarchy: Path, text: str,
     assert cgroup.populated(str(hierarchy)) is populated
 
 
+@in_child
+def test_of_a_group_that_cannot_be_asked_for_want_of_a_descriptor_nobody_says_that_it_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with no_descriptor_left():
+        assert cgroup.populated(str(tmp_path))
+        assert not cgroup.frozen(str(tmp_path))
+
+
+@in_child
+def test_of_a_process_that_cannot_be_watched_for_want_of_a_descriptor_nobody_says_that_it_has_ended() -> None:
+    clock = HandClock()
+    ended: list[int] = []
+    watched = Ends(clock.reactor)
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
+    with no_descriptor_left():
+        watched.watch(pid, lambda: ended.append(pid))
+        clock.wait(5)
+    assert ended == []
+    clock.wait(2)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: ended, "its end", step=lambda: clock.reactor.turn(0.05))
+    watched.watch(pid, lambda: ended.append(0))
+    watched.forget()
+
+
 def test_a_group_that_is_not_empty_stays(hierarchy: Path) -> None:
     (hierarchy / "busy" / "inside").mkdir(parents=True)
     assert not cgroup.remove(str(hierarchy / "busy"))
@@ -96,11 +124,12 @@ def test_what_is_missing_is_mounted_in_order_and_what_is_there_is_left(monkeypat
     there = {"/", "/proc", "/dev"}
     monkeypatch.setattr(mounts, "mounted", lambda: there)
     monkeypatch.setattr(mounts, "mount", lambda _source, target, *_rest: there.add(target) or done.append(target))
+    monkeypatch.setattr(mounts, "memory", lambda: 0)
     monkeypatch.setattr(mounts.os, "makedirs", lambda path, **_more: made.append(path))
     done: list[str] = []
     made: list[str] = []
     assert mounts.mount_kernel_filesystems() == []
-    assert done == ["/sys", "/dev/pts", "/dev/shm", "/run", "/tmp", "/var", "/sys/fs/cgroup"]
+    assert done == ["/sys", "/dev/pts", "/dev/shm", "/run", "/tmp", "/var", "/sys/fs/cgroup", "/dev"]
     assert made[:2] == ["/dev/pts", "/dev/shm"]
 
 
@@ -121,6 +150,35 @@ def test_what_cannot_be_mounted_or_made_is_named_and_the_rest_goes_on(monkeypatc
     failed = mounts.mount_kernel_filesystems()
     assert failed[0] == "/var: Cannot allocate memory"
     assert "/var/tmp: Read-only file system" in failed
+
+
+@pytest.mark.parametrize("memory", [256 << 20, 1 << 30, 64 << 30])
+def test_filesystems_in_memory_leave_half_of_it_with_the_inodes_of_all_their_files(memory: int) -> None:
+    mounted = [line.target for line in mounts.PLAN if line.kind in ("tmpfs", "devtmpfs")]
+    assert sorted(mounted) == sorted(mounts.SIZES)
+    rooms = [dict(pair.split("=") for pair in mounts.size_of(target, memory).split(",")) for target in mounted]
+    assert sum(int(room["size"]) for room in rooms) <= memory / 2
+    assert sum(int(room["size"]) + 1024 * int(room["nr_inodes"]) for room in rooms) < memory * 0.6
+    assert mounts.size_of("/proc", memory) == ""
+
+
+def test_each_filesystem_in_memory_is_mounted_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: dict[str, str] = {}
+    monkeypatch.setattr(mounts, "mounted", lambda: {"/", "/dev"})
+    monkeypatch.setattr(mounts, "mount", lambda _source, target, _kind, _flags, options: done.__setitem__(target, options))
+    monkeypatch.setattr(mounts, "memory", lambda: 1 << 30)
+    monkeypatch.setattr(mounts.os, "makedirs", lambda *_words, **_more: None)
+    assert mounts.mount_kernel_filesystems() == []
+    assert done["/run"] == "mode=0755,size=161061273,nr_inodes=19660"
+    assert done["/dev"] == "size=53687091,nr_inodes=6553", "it is there since stage 0"
+    assert done["/proc"] == ""
+
+
+def test_only_what_is_in_memory_is_looked_at_for_room(tmp_path: Path) -> None:
+    (tmp_path / "info").write_text(
+        "1 0 0:5 / /tmp rw - tmpfs tmpfs rw\n2 1 8:1 / /tmp rw - ext4 /dev/vda rw\n3 0 0:6 / /run rw shared:2 - tmpfs tmpfs rw\n"
+    )
+    assert mounts.in_memory(str(tmp_path / "info")) == ["/run"]
 
 
 def test_what_is_mounted_here_is_read_from_the_kernel() -> None:
@@ -164,7 +222,7 @@ def test_where_there_is_no_watchdog_nothing_is_fed(tmp_path: Path) -> None:
     assert watchdog.open() is False
     watchdog.feed(100.0)
     watchdog.disarm()
-    assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 0}
+    assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 0, "failing": ""}
 
 
 def test_a_watchdog_is_fed_when_it_is_due_and_not_more_often(tmp_path: Path) -> None:
@@ -175,7 +233,7 @@ def test_a_watchdog_is_fed_when_it_is_due_and_not_more_often(tmp_path: Path) -> 
     for now in (100.0, 100.1, 100.0 + FEED_EVERY_S - 0.1, 100.0 + FEED_EVERY_S, 200.0):
         watchdog.feed(now)
     assert device.read_bytes() == b"\0\0\0"
-    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 3}
+    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 3, "failing": ""}
     assert FEED_EVERY_S * 3 < shield.WATCHDOG_S
 
 
@@ -206,6 +264,39 @@ def test_a_watchdog_that_takes_food_again_fails_no_more(tmp_path: Path) -> None:
     watchdog.open()
     watchdog.feed(7.0)
     assert (watchdog.failing, watchdog.fed_at) == ("", 7.0)
+
+
+def test_a_watchdog_whose_device_goes_away_is_not_armed_and_is_opened_again_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "watchdog"
+    device.touch()
+    watchdog = Watchdog(str(device))
+    watchdog.open()
+    assert not watchdog.feed(100.0)
+    with monkeypatch.context() as gone:
+        def no_device(_fd: int, _data: bytes) -> int:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+        gone.setattr(shield.os, "write", no_device)
+        assert watchdog.feed(105.0), "it is news"
+        assert shield.describe(watchdog) == {"armed": False, "timeout_s": None, "fed": 1, "failing": "No such device"}
+    device.unlink()
+    assert watchdog.feed(110.0)
+    assert watchdog.failing == f"{device} is gone"
+    assert not watchdog.feed(115.0), "it is none any more"
+    device.touch()
+    assert watchdog.feed(120.0)
+    assert shield.describe(watchdog) == {"armed": True, "timeout_s": 30, "fed": 2, "failing": ""}
+    watchdog.disarm()
+    assert not watchdog.feed(200.0), "nobody wants it any more"
+
+
+def test_a_watchdog_that_is_there_and_cannot_be_had_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "watchdog").mkdir()
+    watchdog = Watchdog(str(tmp_path / "watchdog"))
+    assert not watchdog.open()
+    assert (watchdog.armed, watchdog.failing) == (False, "Is a directory")
 
 
 # ---- the end

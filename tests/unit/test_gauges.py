@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bay0 import readings
 from bay0.effects import gauges, reserve
+from bay0.effects.ceilings import Ceilings
 from bay0.effects.gauges import Gauges, Limits
 
 PSI = "some avg10=12.50 avg60=1.00 avg300=0.10 total=5000000\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=1000000\n"
@@ -153,10 +154,11 @@ def test_personas_together_get_what_is_there_less_a_reserve(
     monkeypatch.setattr(gauges.cgroup, "ROOT", str(tmp_path))
     monkeypatch.setattr(gauges, "PROC", str(tmp_path))
     (tmp_path / "meminfo").write_text(f"MemTotal: {total << 10} kB\nMemAvailable: {available << 10} kB\n")
-    for name in ("personas", "init", "services"):
+    for name, file in (("personas", "memory.max"), ("init", "memory.min"), ("services", "memory.min")):
         (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
     (tmp_path / "personas" / "memory.current").write_text(f"{held * MIB}\n")
-    found, failures = reserve.keep()
+    found, failures = reserve.keep(Ceilings())
     assert found is not None
     assert (found // MIB, failures) == (limit, [])
     assert (tmp_path / "personas" / "memory.max").read_text() == str(found)
@@ -166,11 +168,11 @@ def test_personas_together_get_what_is_there_less_a_reserve(
 def test_where_memory_is_unknown_or_nothing_can_be_written_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gauges.cgroup, "ROOT", str(tmp_path / "none"))
     monkeypatch.setattr(gauges, "PROC", str(tmp_path))
-    found, failures = reserve.keep()
+    found, failures = reserve.keep(Ceilings())
     assert found is None
     assert len(failures) == 2
     (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemAvailable: 500 kB\n")
-    assert reserve.keep()[0] is None
+    assert reserve.keep(Ceilings())[0] is None
 
 
 @pytest.mark.parametrize(
@@ -207,3 +209,10 @@ def test_a_group_that_is_gone_gets_nowhere(tmp_path: Path) -> None:
     found = gauges.Progress(f"{tmp_path}/none", lambda: now[0])
     now[0] = 30.0
     assert found.still_s() == 30.0
+
+
+def test_what_files_in_memory_take_is_the_kernels_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gauges, "PROC", str(tmp_path))
+    assert gauges.shmem() == 0
+    (tmp_path / "meminfo").write_text("MemTotal:         993960 kB\nShmem:            119792 kB\n")
+    assert gauges.shmem() == 119792 << 10

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +17,17 @@ from typing import Any
 
 import pytest
 from bootkit import THING, Machine
-from kit import in_child
+from kit import in_child, no_descriptor_left
 
 import bay0
-from bay0 import init, log
+from bay0 import control, init, late, log, runfiles, umbilicalport
 from bay0.bounds import Bounds
-from bay0.effects import modules, power
+from bay0.effects import modules, power, spawn
 from bay0.errors import RefusedError, StorageError
 from bay0.machines.boot import E, S
 from bay0.machines.storage import E as StorageEvent
 from bay0.machines.storage import S as Health
+from bay0.reactor import Reactor
 from bay0.state import device
 
 
@@ -485,3 +489,98 @@ def test_a_small_kernel_file_that_is_not_there_reads_as_nothing(tmp_path: Path) 
     (tmp_path / "file").write_text(" text\n")
     assert init.read_text(str(tmp_path / "file")) == "text"
     assert init.read_text(str(tmp_path / "none")) == ""
+
+
+@in_child
+def test_what_pid1_keeps_on_run_is_made_anew_when_somebody_removes_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    files = spine.run_files()
+    shutil.rmtree(tmp_path / "run")
+    files.look()
+    made = [(line["what"], line["why"]) for line in machine.logged() if line["event"] == "made anew on /run"]
+    assert made == [("the run log", "somebody removed it"), ("the control socket", "somebody removed it")]
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.connect(spine.control.path)
+    files.look()
+    assert len([line for line in machine.logged() if line["event"] == "made anew on /run"]) == 2
+    machine.leave(spine)
+
+
+@in_child
+def test_a_running_spine_looks_after_its_files_by_itself(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    runfiles.LOOK_EVERY_S = 0.05
+    spine = machine.boot(begin=False)
+    Reactor.run = lambda _self: None  # type: ignore[method-assign,misc,assignment]
+    spine.run()
+    machine.complete(spine)
+    shutil.rmtree(tmp_path / "run")
+    machine.turn_until(spine, lambda: os.path.exists(spine.control.path), "the socket is there again")
+
+
+@in_child
+def test_without_a_free_descriptor_pid1_lives_and_goes_on_when_there_are_some_again(tmp_path: Path) -> None:
+    init.GOVERN_AFTER_S = init.PART_S = 0.01
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    machine.turn_until(spine, lambda: spine.governor is not None, "the governor")
+    ended: list[Any] = []
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with no_descriptor_left():
+        peer.connect(spine.control.path)
+        for name in sorted(spine.control.methods.keys() - {"power", "suspend"}):
+            spine.control._perform({"method": name}, {}, lambda _result: None, lambda _what, _value: None)
+        assert spine.governor is not None
+        spine.governor.poll()
+        spine.run_files().look()
+        spine._look_for_disk()
+        spine._probe()
+        spine.spawner.run("true", ["true"], 10, ended.append)
+        spine.stages.load_new()
+        spine.need_servers()
+        for number in range(200):
+            spine.log.info("line", number=number, text="x" * 20_000)
+        for _ in range(50):
+            spine.reactor.turn(0.01)
+    assert ended[0].status == 127
+    spine.spawner.run("true", ["true"], 10, ended.append)
+    peer.setblocking(False)
+    peer.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "status"}).encode() + b"\n")
+    heard = bytearray()
+
+    def answered() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            heard.extend(peer.recv(1 << 20))
+        return b"\n" in heard
+
+    machine.turn_until(spine, answered, "who came meanwhile is served")
+    machine.turn_until(spine, lambda: len(ended) == 2, "a command")
+    assert ended[1].ok
+    kept = (tmp_path / "run" / "1111.jsonl.1").read_text() + (tmp_path / "run" / "1111.jsonl").read_text()
+    numbers = [line["number"] for line in map(json.loads, kept.splitlines()) if line["event"] == "line"]
+    assert numbers == list(range(200))
+    machine.leave(spine)
+
+
+@in_child
+def test_a_governor_that_cannot_be_loaded_now_is_loaded_later(tmp_path: Path) -> None:
+    init.GOVERN_AFTER_S, init.GOVERN_AGAIN_S, init.PART_S = 1000, 0.01, 0.01
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    for name in late.GOVERNOR:
+        sys.modules.pop(name, None)
+        for holder, attribute in (("bay0", name.rpartition(".")[2]), ("bay0.effects", name.rpartition(".")[2])):
+            vars(sys.modules[holder]).pop(attribute, None)
+    with no_descriptor_left():
+        spine._governs(None)
+        spine._reserve(None)
+    assert spine.governor is None
+    machine.turn_until(spine, lambda: spine.governor is not None, "the governor")
+    assert {line["event"] for line in machine.logged() if line["level"] == "error"} == {"governor not loaded"}
+
+
+def test_all_that_pid1_may_hold_open_at_once_fits_under_its_limit_of_descriptors() -> None:
+    """The kernel gives init 1,024 (INR_OPEN_CUR). A bound that is raised must be weighed against this."""
+    spare = 100  # standard descriptors, epoll, inotify, timers, the worker's socket, the forwarder's, files read in a turn
+    assert control.CLIENTS_MAX + 1 + 2 * spawn.RUNNING_MAX + umbilicalport.DOORS_MAX + spare < 1024

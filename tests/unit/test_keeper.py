@@ -94,6 +94,8 @@ class Govern:
             self.groups[name] = self.kernel.persona(str(self.bench.port.container(name)))
             if name == WORK:
                 self.front(WORK)
+        for file in ("personas/memory.max", "init/memory.min", "services/memory.min"):
+            self.kernel.write(f"cgroup/{file}", "max\n")
         for name in ("init", "services/console", "services/umbilical"):
             for kind in ("cpu", "memory"):
                 self.kernel.pressure(name, kind, 0)
@@ -302,3 +304,39 @@ def test_without_any_of_the_kernels_files_it_sees_nothing_and_does_nothing(monke
     shown = keeper.show()
     assert (shown["psi"], shown["available"], shown["tenants"]) == (False, None, [])
     assert shown["looks_every_s"] == IDLE_S
+
+
+# ---- limits
+
+
+def test_a_limit_of_the_spines_that_somebody_changed_by_hand_is_set_right_at_the_next_look(govern: Govern) -> None:
+    limit = govern.keeper.limit
+    assert limit is not None
+    govern.kernel.write("cgroup/personas/memory.max", "max\n")
+    govern.bench.timers.advance(WATCHFUL_S)
+    assert govern.kernel.read("cgroup/personas/memory.max") == str(limit)
+    line = {"file": "personas/memory.max", "found": "max", "kept": str(limit)}
+    assert govern.log.of("limit changed by hand is set right") == [line]
+    govern.bench.timers.advance(10 * WATCHFUL_S)
+    assert len(govern.log.of("limit changed by hand is set right")) == 1
+
+
+def test_a_personas_own_limit_that_somebody_changed_by_hand_is_left_and_shown_beside_its_manifests(govern: Govern) -> None:
+    govern.kernel.write(f"cgroup/{govern.groups[PLAY]}/memory.max", "max\n")
+    govern.bench.timers.advance(WATCHFUL_S)
+    shown = {each["name"]: (each["limit"], each["manifest"]) for each in govern.keeper.show()["tenants"]}
+    assert shown[PLAY][0] is None
+    assert shown[PLAY][1] == 256 << 20
+    assert govern.of(PLAY, "memory.max") == "max"
+
+
+def test_who_meets_his_ceiling_is_in_the_log_and_in_the_picture(govern: Govern) -> None:
+    govern.kernel.write("cgroup/services/console/pids.max", "847\n")
+    govern.kernel.write("cgroup/services/console/pids.events", "max 12\n")
+    govern.kernel.write("cgroup/services/console/memory.max", f"{64 << 20}\n")
+    govern.kernel.write("cgroup/services/console/memory.events", "max 9\noom_kill 2\n")
+    govern.bench.timers.advance(WATCHFUL_S)
+    assert govern.log.of("limit of processes met") == [{"group": "services/console", "limit": 847}]
+    assert govern.log.of("limit of memory met") == [{"group": "services/console", "killed": 2, "limit_mib": 64}]
+    console = next(group for group in govern.keeper.show()["groups"] if group["name"] == "services/console")
+    assert (console["pids_max"], console["refused"], console["killed"]) == (847, 12, 2)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import resource
+import shutil
 import threading
 import tty
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import until
+from kit import in_child, no_descriptor_left, until
 
 from bay0 import log
 from bay0.logline import LEVELS, render
@@ -142,10 +145,99 @@ def test_a_log_that_is_opened_again_goes_on_and_keeps_its_bound(tmp_path: Path) 
     assert os.path.exists(tmp_path / "log.jsonl.1")
 
 
-def test_a_full_disk_under_run_does_not_raise() -> None:
+def test_a_full_disk_under_run_does_not_raise_and_what_is_lost_is_counted() -> None:
     file = log.RunLog("/dev/full")
     file._fd = os.open("/dev/full", os.O_WRONLY)
     file.write({"n": 1})
+    assert (file.lost, file.failing) == (1, "[Errno 28] No space left on device")
+
+
+def everything_in(directory: Path) -> list[dict[str, Any]]:
+    return records(directory / "log.jsonl.1") + records(directory / "log.jsonl")
+
+
+@in_child
+def test_a_rotation_without_a_free_descriptor_loses_no_line_and_comes_later(tmp_path: Path) -> None:
+    file = log.RunLog(str(tmp_path / "log.jsonl"), limit=2000)
+    file.open()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(90):  # the bound is reached between the two
+        with no_descriptor_left() if 50 <= number < 80 else contextlib.nullcontext():
+            file.write({"event": "line", "n": number})
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
+    assert [record["n"] for record in everything_in(tmp_path)] == list(range(90))
+    assert (file.lost, file.failing) == (0, "")
+    assert sorted(os.listdir(tmp_path)) == ["log.jsonl", "log.jsonl.1"]
+
+
+def test_a_file_that_cannot_be_begun_for_long_stays_bounded_and_says_how_many_lines_are_lost(tmp_path: Path) -> None:
+    file = log.RunLog(str(tmp_path / "log.jsonl"), limit=2000)
+    file.open()
+    (tmp_path / "log.jsonl.new").mkdir()
+    for number in range(300):
+        file.write({"event": "line", "n": number})
+    assert os.path.getsize(tmp_path / "log.jsonl") <= 4000
+    assert "Is a directory" in file.failing
+    kept = len(records(tmp_path / "log.jsonl"))
+    assert file.lost == 300 - kept
+    (tmp_path / "log.jsonl.new").rmdir()
+    file.write({"event": "line", "n": 300})
+    said, last = records(tmp_path / "log.jsonl")
+    assert (said["event"], said["lines"], said["level"]) == ("run log lines lost", 300 - kept, "warning")
+    assert "Is a directory" in said["why"]
+    assert (last["n"], file.failing) == (300, "")
+
+
+def test_the_console_says_that_the_log_cannot_be_written_and_that_it_is_written_again(tmp_path: Path) -> None:
+    sinks = sinks_in(tmp_path, limit=300)
+    sinks.console_level = LEVELS["error"]
+    sinks.file.open()
+    blocked = tmp_path / "run" / "log.jsonl.new"
+    blocked.mkdir()
+    logger = log.make(sinks)
+    for number in range(10):
+        logger.info("line", n=number)
+    blocked.rmdir()
+    logger.info("line", n=10)
+    told = [line.partition("log.jsonl ")[2] for line in sinks.console.lines]
+    assert [words[:20] for words in told] == ["cannot be written: n", "is written again"]
+
+
+def test_a_log_that_was_removed_begins_anew_with_its_directory(tmp_path: Path) -> None:
+    file = log.RunLog(str(tmp_path / "run" / "log.jsonl"))
+    file.open()
+    file.write({"n": 1})
+    assert file.look() == []
+    shutil.rmtree(tmp_path / "run")
+    assert file.look() == ["somebody removed it"]
+    file.write({"n": 2})
+    assert [record["n"] for record in records(tmp_path / "run" / "log.jsonl")] == [2]
+    assert file.look() == []
+
+
+def test_a_log_that_could_not_be_opened_is_opened_later_and_has_the_early_lines(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    file = log.RunLog(str(tmp_path / "run" / "log.jsonl"))
+    with pytest.raises(OSError, match="File exists"):
+        file.open()
+    file.write({"n": 1})
+    with pytest.raises(OSError, match="File exists"):
+        file.look()
+    (tmp_path / "run").unlink()
+    assert file.look() == ["it could not be opened before"]
+    assert [record["n"] for record in records(tmp_path / "run" / "log.jsonl")] == [1]
+
+
+def test_the_log_follows_no_link_and_waits_for_no_reader(tmp_path: Path) -> None:
+    file = log.RunLog(str(tmp_path / "log.jsonl"))
+    os.symlink(tmp_path / "elsewhere", tmp_path / "log.jsonl")
+    with pytest.raises(OSError, match="symbolic"):
+        file.open()
+    (tmp_path / "log.jsonl").unlink()
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(OSError, match="No such device or address"):
+        file.open()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_odd_values_do_not_raise(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from kit import World, children, in_child
+from kit import World, children, in_child, no_descriptor_left
 
 from bay0.effects import sensors
 from bay0.effects.sensors import Thermometer, trip
@@ -106,4 +106,18 @@ def test_the_reader_ends_with_whoever_started_it(tmp_path: Path) -> None:
     meter.look()
     world.until(lambda: meter.look()[0].celsius == 41.5)
     meter._hang_up()
+    world.until(lambda: not children(), "its end")
+
+
+@in_child
+def test_without_a_descriptor_there_is_no_reader_and_it_is_tried_again(tmp_path: Path) -> None:
+    zone(tmp_path, 0, "41500")
+    world = World()
+    meter = Thermometer(world.reactor, world.spawner, world.log, str(tmp_path))
+    with no_descriptor_left():
+        assert meter._start(0.0) is None
+    assert "Too many open files" in world.log.of("no sensor reader")[0]["why"]
+    meter._again = 0.0
+    world.until(lambda: meter.look() and meter.look()[0].celsius == 41.5, "the first packet")
+    meter.close()
     world.until(lambda: not children(), "its end")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from personakit import verdict
 from serverkit import Bench
@@ -159,6 +161,20 @@ def test_what_its_server_says_is_hopeless_is_not_tried_again(bench: Bench, statu
     bench.dies(bench.path(str(bench.servers.container(NAME))), status)
     assert bench.now(5) is S.FAILED
     assert HOPELESS[status] in bench.why()
+
+
+def test_a_socket_that_somebody_removed_is_an_end_and_the_ai_starts_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    monkeypatch.setattr(servers, "TENANT_SOCKET", str(path))
+    bench.ready()
+    assert bench.servers.look() == [], "it has not been seen there yet"
+    path.touch()
+    assert bench.servers.look() == []
+    path.unlink()
+    assert bench.servers.look() == ["somebody removed it: the AI is started again"]
+    assert bench.now() is S.CONVERGING
+    assert bench.servers.look() == []
+    assert bench.now(30) is S.WARMING
 
 
 def test_a_killed_monitor_is_an_end_too(bench: Bench) -> None:

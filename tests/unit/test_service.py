@@ -287,6 +287,27 @@ def test_a_service_gets_its_limits_before_it_starts_and_without_them_it_does_not
 
 
 @in_child
+def test_what_runs_once_and_is_killed_has_somebody_who_says_so_with_its_status(tmp_path: Path) -> None:
+    said = ("sh", "-c", f'echo "$0 $1" >{tmp_path}/said', "killed")
+    bench = Bench("sh", "-c", "kill -KILL $$", once=True, if_killed=said).send(E.START)
+    bench.world.until(lambda: (tmp_path / "said").exists() and (tmp_path / "said").read_text(), "its word")
+    assert (tmp_path / "said").read_text() == "killed 137\n"
+    bench.until(S.STOPPED)
+
+
+@in_child
+@pytest.mark.parametrize("how", ["it ends by itself", "it is stopped"])
+def test_what_ends_by_itself_or_by_our_stop_was_not_killed(tmp_path: Path, how: str) -> None:
+    argv = ("sh", "-c", "exit 3") if how == "it ends by itself" else ("sleep", "100")
+    bench = Bench(*argv, once=True, if_killed=("touch", f"{tmp_path}/said")).send(E.START)
+    if how == "it is stopped":
+        bench.until(S.RUNNING).send(E.STOP)
+    bench.until(S.STOPPED)
+    assert not (tmp_path / "said").exists()
+    assert bench.log.of("command starts") == []
+
+
+@in_child
 def test_a_service_that_is_killed_for_hanging_is_started_again() -> None:
     bench = Bench("sleep", "100").send(E.START).until(S.RUNNING)
     first = bench.pid

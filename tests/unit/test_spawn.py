@@ -27,6 +27,21 @@ def python(code: str) -> tuple[str, ...]:
     return (PYTHON, "-S", "-c", code)
 
 
+@in_child
+def test_every_group_that_is_made_has_its_ceilings_and_a_service_its_own_limits_above_them(tmp_path: Path) -> None:
+    cgroup.ROOT = str(tmp_path)
+    for path in ("cgroup.controllers", "cgroup.procs", "services/a/pids.max", "services/a/memory.max", "services/a/cgroup.procs"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    world = World()
+    world.spawner.ceilings = {"pids.max": "847", "memory.max": "1000", "not.there": "1"}
+    ended: list[int] = []
+    world.spawner.start("a", ["true"], ended.append, group="services/a", limits={"pids.max": "4"})
+    world.until(lambda: ended, "its end")
+    assert [(tmp_path / "services" / "a" / name).read_text() for name in ("pids.max", "memory.max")] == ["4", "1000"]
+    assert not (tmp_path / "services" / "a" / "not.there").exists()
+
+
 # ---- endings
 
 

@@ -342,3 +342,38 @@ def test_a_forwarder_that_does_not_read_is_ended(played: Played) -> None:
         if played.hung:
             break
     assert played.hung == ["it does not read what it is told"]
+
+
+@in_child
+def test_doors_whose_sockets_somebody_removed_are_made_anew_and_answer(run: str) -> None:
+    spine = Spine(run)
+    door = f"{spine.umbilical.prepare('p://work')}/ai.sock"
+    spine.umbilical.grant("p://work", 0, own_group())
+    spine.umbilical.tenant("ready", group=own_group())
+    spine.there()
+    assert spine.umbilical.look() == []
+    mounted = os.open(os.path.dirname(door), os.O_PATH)
+    for path in (door, f"{run}/ai.sock"):
+        os.unlink(path)
+    assert sorted(spine.umbilical.look()) == sorted([door, f"{run}/ai.sock"])
+    assert spine.umbilical.look() == []
+    assert spine.ask(f"/proc/self/fd/{mounted}/ai.sock", "GET", "/health").status == 200, "as its container sees it"
+    assert spine.ask(f"{run}/ai.sock", "GET", "/health").status == 200
+    assert {path: stat.S_IMODE(os.stat(path).st_mode) for path in (door, f"{run}/ai.sock")} == {door: 0o666, f"{run}/ai.sock": 0o600}
+
+
+@in_child
+def test_a_door_that_was_removed_with_its_directory_is_said_to_be_lost_once_and_comes_back_with_the_next_start(run: str) -> None:
+    spine = Spine(run)
+    door = f"{spine.umbilical.prepare('p://work')}/ai.sock"
+    spine.umbilical.grant("p://work", 0, own_group())
+    spine.umbilical.tenant("ready", group=own_group())
+    spine.there()
+    shutil.rmtree(run)
+    assert set(spine.umbilical.look()) == {f"{run}/ai.sock", f"{door} is lost until p://work is started again"}
+    assert spine.umbilical.look() == []
+    assert spine.ask(f"{run}/ai.sock", "GET", "/health").status == 200
+    spine.umbilical.revoke("p://work")
+    assert f"{spine.umbilical.prepare('p://work')}/ai.sock" == door
+    spine.umbilical.grant("p://work", 0, own_group())
+    assert spine.ask(door, "GET", "/health").status == 200

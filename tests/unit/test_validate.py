@@ -82,6 +82,7 @@ def spine(tmp_path: Path) -> Any:
     watchdog.feed(98.0)
     return SimpleNamespace(
         bounds=Bounds(), boot_id="boot-1", state=State(), stages=SimpleNamespace(known=True), watchdog=watchdog, reactor=timers,
+        personas=SimpleNamespace(mending=SimpleNamespace(images=frozenset())),
         engine=SimpleNamespace(instances={}, clock_ms=lambda: int(timers.now * 1000), patience=1.0),
         services=SimpleNamespace(owns=lambda *_: False), servers=None,
     )  # fmt: skip
@@ -164,6 +165,35 @@ def test_without_an_ai_tenant_the_umbilical_is_yellow_and_says_why(spine: Any, k
     ai(spine, ServerS.STOPPED, desired="stopped")
     spine.servers.unavailable = unavailable
     assert see("umbilical", spine, kernel) == Finding(Level.YELLOW, f"no AI tenant: {said}")
+
+
+def test_a_machine_on_which_nobody_installed_an_ai_is_green_and_says_so(spine: Any, kernel: Kernel) -> None:
+    spine.state.answers["ai_archive"] = Answer(value=None)
+    for _ in range(2):  # before its port is there, and after that found nothing
+        assert see("umbilical", spine, kernel) == Finding(Level.GREEN, validate.NOT_INSTALLED)
+        ai(spine, ServerS.STOPPED, desired="stopped")
+        spine.engine.instances["sys://ai"].committed = None
+        spine.servers.unavailable = "its image is not on this machine"
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["podman has its image", "its archive is on the disk", "somebody tried to start it", "nobody knows", "no answer", "no disk"],
+)
+def test_an_ai_that_is_or_may_be_installed_and_does_not_run_is_yellow(spine: Any, kernel: Kernel, how: str) -> None:
+    ai(spine, ServerS.STOPPED, desired="stopped")
+    spine.state.answers["ai_archive"] = Answer(value=None)
+    if how == "podman has its image":
+        spine.personas.mending.images = frozenset({validate.IMAGE})
+    if how == "its archive is on the disk":
+        spine.state.answers["ai_archive"] = Answer(value="/persist/images/spine-ai.tar")
+    if how != "somebody tried to start it":
+        spine.engine.instances["sys://ai"].committed = None
+    spine.stages.known = how != "nobody knows"
+    if how == "no answer":
+        spine.state.answers["ai_archive"] = Answer(code="timeout", why="it hangs")
+    spine.state.healthy = how != "no disk"
+    assert "no AI tenant" in why(see("umbilical", spine, kernel), Level.YELLOW)
 
 
 @pytest.mark.parametrize("state", [ServerS.STARTING, ServerS.WARMING, ServerS.PAUSED, ServerS.WAITING, ServerS.STOPPED])

@@ -325,3 +325,28 @@ def test_a_reader_that_has_enough_does_not_change_the_verdict(spine: dict[str, A
     script = f"{sys.executable} -m bay0 --validate | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_a_green_check_may_say_what_is_not_there_and_the_verdict_stays_green(bench: Bench) -> None:
+    bench.findings["umbilical"] = verdict.green("not installed")
+    found = bench.ask(1)
+    assert found["verdict"] == "green"
+    first, note = verdict.text(found).splitlines()
+    assert first.startswith("GREEN: 14 checks, all green")
+    assert note == "GREEN  umbilical (sys://ai): not installed"
+    assert "umbilical" not in bench.log.of("validated")[0]
+
+
+def test_what_each_check_found_last_is_kept_with_its_age_and_nothing_is_looked_at_for_it(bench: Bench) -> None:
+    answers: list[Any] = []
+    bench.validation.found_last({}, answers.append)
+    assert answers == [[]]
+    bench.findings["freezer"] = red("podman run: no")
+    bench.ask(1, only=["freezer"])
+    bench.ask(5, only=["clock"])
+    bench.validation.found_last({}, answers.append)
+    assert answers[1] == [
+        {"name": "freezer", "component": "podman", "level": "red", "why": "podman run: no", "ago_s": 6.0},
+        {"name": "clock", "component": "clock", "level": "green", "why": "", "ago_s": 5.0},
+    ]
+    assert bench.looks == {"freezer": 1, "clock": 1}

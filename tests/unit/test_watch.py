@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from kit import until
+from kit import HandClock, in_child, no_descriptor_left, until
 
 from bay0.effects.watch import CgroupWatch
 from bay0.reactor import Reactor
@@ -78,3 +78,36 @@ def test_many_changes_between_two_turns_are_one_call(bench: Bench) -> None:
     bench.until_told(1)
     bench.reactor.turn(0)
     assert len(bench.told) == 1
+
+
+@in_child
+def test_without_a_descriptor_to_watch_with_it_is_looked_at_all_the_same_and_watched_later(tmp_path: Path) -> None:
+    clock = HandClock()
+    told: list[str] = []
+    watch = CgroupWatch(clock.reactor)
+    (tmp_path / "cgroup.events").write_text("populated 1\n")
+    with no_descriptor_left():
+        assert watch.add(str(tmp_path), lambda: told.append("look"))
+        clock.wait(1.5)
+        clock.wait(1.5)
+    assert told == ["look", "look"]
+    clock.wait(1.5)
+    assert told == ["look"] * 3, "it is watched now, and looked at for what happened before"
+    clock.wait(10)
+    assert told == ["look"] * 3
+    (tmp_path / "cgroup.events").write_text("populated 0\n")
+    clock.wait()
+    assert len(told) > 3
+
+
+@in_child
+def test_one_that_could_not_be_watched_and_is_given_up_is_not_looked_at(tmp_path: Path) -> None:
+    clock = HandClock()
+    told: list[str] = []
+    watch = CgroupWatch(clock.reactor)
+    (tmp_path / "cgroup.events").touch()
+    with no_descriptor_left():
+        watch.add(str(tmp_path), lambda: told.append("look"))
+    watch.remove(str(tmp_path))
+    clock.wait(5)
+    assert told == []

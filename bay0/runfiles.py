@@ -1,0 +1,61 @@
+"""What PID 1 keeps on /run: the log of the run, the control socket, the doors to the AI. Root may remove them by hand at any time.
+
+Without its socket the spine would be deaf for good, the way to turn it off included. So PID 1 looks every few seconds whether each path still leads
+to what it made there, and makes it anew if not. /run is memory: a look there waits for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from bay0.errors import RefusedError
+
+if TYPE_CHECKING:
+    from bay0.reactor import Reactor
+
+File = tuple[int, int]  # device and inode number
+LOOK_EVERY_S = 5.0
+
+
+def which(path: str) -> File | None:
+    """Return which file `path` leads to, without following a link; None if there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@define(eq=False, repr=False)
+class RunFiles:
+    """Looks at all of them. `looks`: name -> looks, mends and returns what had happened to it, in words."""
+
+    reactor: Reactor
+    log: Any
+    looks: dict[str, Callable[[], Iterable[str]]]
+    _failing: dict[str, str] = field(factory=dict)  # name -> why it cannot be made anew; said once
+
+    def begin(self) -> None:
+        """Look now and then from now on."""
+        self.reactor.call_later(LOOK_EVERY_S, self._again)
+
+    def _again(self) -> None:
+        self.reactor.call_later(LOOK_EVERY_S, self._again)
+        self.look()
+
+    def look(self) -> None:
+        """Look once. What cannot be made anew is tried again with the next look."""
+        for name, look in self.looks.items():
+            try:
+                for why in look():
+                    self.log.warning("made anew on /run", what=name, why=why)
+            except (OSError, RefusedError) as error:
+                if self._failing.get(name) != str(error):
+                    self._failing[name] = str(error)
+                    self.log.error("not made anew on /run", what=name, why=str(error))
+            else:
+                self._failing.pop(name, None)
