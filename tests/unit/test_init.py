@@ -524,7 +524,7 @@ def test_without_a_free_descriptor_pid1_lives_and_goes_on_when_there_are_some_ag
     init.GOVERN_AFTER_S = init.PART_S = 0.01
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    machine.turn_until(spine, lambda: spine.governor is not None, "the governor")
+    machine.turn_until(spine, lambda: spine.governor is not None and spine.servers is not None, "the late parts")
     ended: list[Any] = []
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with no_descriptor_left():
