@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 PROBE = Name("tenant", "validate")
 PARENT = "/tenants/validate"
 DIRECTORY = f"{cgroup.ROOT}{PARENT}"
-ROOTFS = "/:O"  # the spine's own root below a writable layer (podman-run(1)): there is always one, and nothing is to be loaded
+# the spine's own root below a writable layer (podman-run(1)): it is always there, and no image is to be loaded
+ROOTFS = "/:O"
 BURN = ("/bin/sh", "-c", "while :; do :; done")
 LOG = "/run/bay0/validate.log"
 UID = personas.UID_BASE + personas.SLOTS_MAX * personas.UIDS  # the range behind the last persona's
