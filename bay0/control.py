@@ -100,7 +100,10 @@ class ControlServer:
     _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
 
     def open(self) -> None:
-        """Listen; replaces a socket that a dead process left, or our own that nobody can reach any more. `OSError` if that fails."""
+        """Listen, in place of a socket that a dead process left, or of our own that nobody can reach any more.
+
+        `OSError` if that fails.
+        """
         self._wanted = True
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -120,7 +123,7 @@ class ControlServer:
         self.reactor.watch(listener.fileno(), READ, self._accept)
 
     def look(self) -> list[str]:
-        """Listen anew if the path leads to our socket no more. Return what had happened. `OSError` if it cannot."""
+        """Listen anew if the path leads to our socket no more; return what had happened. `OSError` if it cannot."""
         if not self._wanted or (self._listener is not None and runfiles.which(self.path) == self._file):
             return []
         was = "somebody removed it" if self._listener is not None else "it could not be opened before"

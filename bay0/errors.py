@@ -2,7 +2,8 @@
 
 import errno
 
-NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # no descriptor or no memory: what was asked is not known
+# no descriptor or no memory is left: what was asked is not known
+NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Bay0Error(Exception):

@@ -1,4 +1,4 @@
-"""The freezer test: a container of the spine's own image burns CPU, is frozen and stands still, burns again, and is gone.
+"""The freezer test: a container burns CPU, is frozen and stands still, burns again, and is gone.
 
 The probe is `sys://validate`, and there is one at a time. Its cgroup has a parent of its own, so whatever is found there is the probe's, also
 what podman knows nothing of. What a run that died left is removed by the next boot's reconcile (it is under our names and nobody's), or before
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from attrs import define
 
 from bay0 import flow, personas
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, RunSpec
+from bay0.effects.podman import RunSpec
 from bay0.names import Name
 from bay0.verdict import GREEN, Finding, red
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 PROBE = Name("tenant", "validate")
 PARENT = "/tenants/validate"
 DIRECTORY = f"{cgroup.ROOT}{PARENT}"
-IMAGE = "localhost/alpine:3.23"  # part of the spine
+# the spine's own root below a writable layer (podman-run(1)): it is always there, and no image is to be loaded
+ROOTFS = "/:O"
 BURN = ("/bin/sh", "-c", "while :; do :; done")
 LOG = "/run/bay0/validate.log"
 UID = personas.UID_BASE + personas.SLOTS_MAX * personas.UIDS  # the range behind the last persona's
@@ -52,7 +53,6 @@ class Freezer:
     log: Any
     podman: Podman
     clearing: Clearing
-    built_in: Callable[[], Mapping[str, str]]
     boot_id: str
     busy: bool = False
     _retry: Timer | None = None
@@ -80,11 +80,6 @@ class Freezer:
             return red(f"an old probe cannot be removed: {left}")
         say("podman makes the probe")
         ran: Verdict = yield partial(self.podman.run, self._spec())
-        archive = self.built_in().get(IMAGE) if ran.outcome is Outcome.NO_IMAGE else None
-        if archive is not None:
-            say("podman loads the spine's image")
-            yield partial(self.podman.image_load, archive)
-            ran = yield partial(self.podman.run, self._spec())
         if not ran.ok:
             return red(f"podman run: {ran.why}")
         return (yield from self._freeze(f"{DIRECTORY}/libpod-{ran.value}", say))
@@ -129,7 +124,8 @@ class Freezer:
 
     def _spec(self) -> RunSpec:
         return RunSpec(
-            name=PROBE.podman, image=IMAGE, command=BURN, environment={}, labels={"bay0.tenant": PROBE.semantic, "bay0.boot": self.boot_id},
+            name=PROBE.podman, image="", rootfs=ROOTFS, command=BURN, environment={},
+            labels={"bay0.tenant": PROBE.semantic, "bay0.boot": self.boot_id},
             memory=MEMORY, cpus=CPUS, pids=8, capabilities=(), cgroup_parent=PARENT, uid_base=UID, mounts=(), workdir="", hostname=PROBE.label,
             log_path=LOG, log_size=4096, oom_score_adj=1000, read_only=True, stop_s=0,
         )  # fmt: skip

@@ -245,7 +245,7 @@ class Keeper:
 
 
     def _limits(self, tenant: Tenant) -> tuple[int | None, int | None]:
-        """Return the memory it may take, and what its manifest says: somebody may have changed the first by hand, and it is left so."""
+        """Return the memory it may take, and what its manifest says: the first may have been changed by hand, and is left."""
         instance = self.engine.instances.get(tenant.name)
         if instance is None or instance.definition.kind != "persona":
             return None, None

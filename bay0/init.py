@@ -225,7 +225,7 @@ class Spine:
         reserve.kept(self.log, self.stages.ceilings)
 
     def _govern_later(self, error: Exception) -> None:
-        """Try again when it could not be loaded, for want of a descriptor to read it with for example: that must not end PID 1."""
+        """Try again when it could not be loaded, for want of a descriptor for example: that must not end PID 1."""
         self.log.error("governor not loaded", why=f"{type(error).__name__}: {error}")
         self.reactor.call_later(GOVERN_AGAIN_S, self._govern)
 

@@ -83,8 +83,8 @@ class Console:
 class RunLog:
     """JSON lines in a file of bounded size. Lines before `open` (no /run yet) wait in memory.
 
-    Nothing that fails ends it: a file that cannot be begun is tried again with the next line, meanwhile the old one grows to twice its bound; a line
-    that cannot be kept is counted, and the count is written as soon as something can be.
+    Nothing that fails ends it: a file that cannot be begun is tried again with the next line, meanwhile the old one
+    grows to twice its bound; a line that cannot be kept is counted, and the count is written when something can be.
     """
 
     path: str = RUN_LOG
@@ -98,14 +98,20 @@ class RunLog:
     _early: deque[bytes] = field(factory=lambda: deque(maxlen=1000))
 
     def open(self) -> None:
-        """Start writing, in a new file if the path does not lead to ours any more; a missing directory is made. `OSError` if that fails."""
+        """Start writing, in a new file if the path leads to ours no more; a missing directory is made.
+
+        `OSError` if that fails.
+        """
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         self._take(self._begin(self.path, 0))
         while self._early:
             self._put(self._early.popleft())
 
     def look(self) -> list[str]:
-        """See that the path still leads to our file, and begin a new one if somebody removed it. Return what had happened. `OSError` if it cannot."""
+        """See that the path leads to our file, and begin a new one if somebody removed it; return what had happened.
+
+        `OSError` if that fails.
+        """
         if self._fd is not None and runfiles.which(self.path) == self._file:
             return []
         was = "it could not be opened before" if self._fd is None else "somebody removed it"
@@ -155,7 +161,7 @@ class RunLog:
         return True
 
     def _rotate(self) -> None:
-        """Keep the file as the older one and begin the next. That is opened first, so that a failure leaves everything as it is."""
+        """Keep the file as the older one and begin the next, which is opened first: a failure leaves all as it is."""
         new = self._begin(f"{self.path}.new", os.O_TRUNC)
         try:
             with contextlib.suppress(FileNotFoundError):  # removed by hand
@@ -171,7 +177,7 @@ class RunLog:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | more, 0o640)
 
     def _take(self, new: int) -> None:
-        """Write to `new` from now on. It was opened before the old one is closed: a number that is closed and kept would soon be somebody else's."""
+        """Write to `new` from now on. It was opened first: a number that is closed and kept would soon be another's."""
         if self._fd is not None:
             os.close(self._fd)
         found = os.fstat(new)

@@ -1,4 +1,4 @@
-"""What the command line says where no bay0 answers. What helps depends on where it is: on a spine, or on a developer's machine."""
+"""What the command line says where no bay0 answers: on a spine something else helps than on a developer's machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What PID 1 keeps on /run: the log of the run, the control socket, the doors to the AI. Root may remove them by hand at any time.
+"""What PID 1 keeps on /run: the log of the run, the control socket, the doors to the AI. Root may remove them at any time.
 
-Without its socket the spine would be deaf for good, the way to turn it off included. So PID 1 looks every few seconds whether each path still leads
-to what it made there, and makes it anew if not. /run is memory: a look there waits for nothing.
+Without its socket the spine would be deaf for good, the way to turn it off included. So PID 1 looks every few seconds
+whether each path still leads to what it made there, and makes it anew if not. /run is memory: a look waits for nothing.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ class Servers(ContainerPort):
         return envelope.mismatch(self.rows), view.monitor
 
     def look(self) -> list[str]:
-        """Notice that somebody removed the socket of a server that serves: nobody can reach it, and only its next start makes another."""
+        """Notice that somebody removed the socket of a server that serves: only its next start makes another."""
         instance = self.engine.instances.get(NAME) if self.engine is not None else None
         if instance is None or instance.now is not S.READY:
             self._seen = False

@@ -170,9 +170,10 @@ class Umbilical:
         self._doors[name] = _Door(name, path, listener, _place(path))
 
     def look(self) -> list[str]:
-        """Make doors anew whose sockets somebody removed, and say which; those whose directory is gone, too, are only said to be lost.
+        """Make doors anew whose sockets somebody removed, and say which. `RefusedError` if one cannot be made.
 
-        What a container has mounted is that directory: a new one is not seen in it before it starts again. `RefusedError` if one cannot be made.
+        Those whose directory is gone, too, are only said to be lost: it is what a container has mounted, and a new one
+        would not be seen there before its next start.
         """
         said = []
         for door in [each for each in self._doors.values() if not each.lost and _place(each.path) != each.place]:

@@ -55,9 +55,7 @@ class Validation:
     def __attrs_post_init__(self) -> None:
         """Make the probe's keeper."""
         spine = self.spine
-        self.freezer = Freezer(
-            spine.reactor, spine.bounds, spine.log, spine.podman, spine.personas.clearing, spine.personas.built_in, spine.boot_id
-        )  # fmt: skip
+        self.freezer = Freezer(spine.reactor, spine.bounds, spine.log, spine.podman, spine.personas.clearing, spine.boot_id)
 
     def ask(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with what all checks find, or those named in `only`. `RefusedError`: there is no such check, or the spine goes down."""

@@ -70,7 +70,7 @@ def worst(levels: Iterable[Level]) -> Level:
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """Return the answer of `validate` for people: one line, then one for each check that is not green or has a note."""
+    """Return the answer of `validate` for people: one line, then one for each check that is not green or says something."""
     checks = result["checks"]
     bad = [each for each in checks if each["level"] != Level.GREEN.value]
     noted = [each for each in checks if each["level"] == Level.GREEN.value and each["why"]]

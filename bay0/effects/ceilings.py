@@ -99,7 +99,10 @@ class Ceilings:
 
 @frozen
 class Group:
-    """A bounded group as it is now. `refused`, `killed`: processes that it could not have, and that were ended for its memory."""
+    """A bounded group as it is now.
+
+    `refused`: how often it could have no further process; `killed`: processes that were ended for its memory.
+    """
 
     name: str
     pids: int
@@ -130,7 +133,7 @@ def look_at(name: str) -> Group:
 
 
 def bounded() -> list[Group]:
-    """Look at all: each service, all services, all commands (a command's own group goes with it, its counts stay with those)."""
+    """Look at all: each service, all services, all commands. A command's own group goes with it, its counts stay there."""
     services = cgroup.children(f"{cgroup.ROOT}/services")
     return [look_at(name) for name in (*(f"services/{each}" for each in services), *BOUNDED)]
 
@@ -143,7 +146,7 @@ class Met:
     _said: set[tuple[str, str]] = field(factory=set)
 
     def look(self, now: list[Group]) -> Iterator[tuple[str, Group]]:
-        """Yield "pids" or "memory" with each group that met that ceiling; all services only if it was none of them alone."""
+        """Yield "pids" or "memory" with each group that met that ceiling; all services only if none of them did."""
         met: dict[tuple[str, str], Group] = {}
         for each in now:
             refused, killed = self._seen.get(each.name, (0, 0))

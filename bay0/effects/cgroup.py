@@ -46,7 +46,10 @@ def limit(directory: str, limits: Mapping[str, str]) -> None:
 
 
 def _events(directory: str) -> str | None:
-    """Return what the kernel says of the group, "" if there is no such group, None if it cannot be asked now: no descriptor or no memory is left."""
+    """Return what the kernel says of the group, "" if there is none.
+
+    None if it cannot be asked now, since no descriptor or no memory is left.
+    """
     try:
         with open(f"{directory}/cgroup.events", encoding="ascii") as events:
             return events.read()
@@ -55,7 +58,7 @@ def _events(directory: str) -> str | None:
 
 
 def populated(directory: str) -> bool:
-    """Tell whether any process is left in the group or below it, or may be: of what cannot be asked nobody knows that it has ended."""
+    """Tell whether any process is left in the group or below it, or may be: what cannot be asked is not known to have ended."""
     events = _events(directory)
     return events is None or "populated 1" in events
 

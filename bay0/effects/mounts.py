@@ -32,7 +32,7 @@ BYTES_A_FILE = 8192
 
 
 def size_of(target: str, memory: int) -> str:
-    """Return the options that bound a filesystem in memory (tmpfs(5)) on a machine with so many bytes; "" for others."""
+    """Return the options that bound a filesystem in memory (tmpfs(5)) on such a machine; "" for others."""
     room = memory * SIZES.get(target, 0) // 100
     return f"size={room},nr_inodes={max(LEAST_FILES, room // BYTES_A_FILE)}" if room else ""
 

@@ -26,9 +26,9 @@ class Ends:
     _again: Timer | None = None
 
     def watch(self, pid: int, ended: Callable[[], None]) -> None:
-        """Call `ended` in a later turn when `pid` has ended, or at once in the next turn if it is not there; whoever was watched is forgotten.
+        """Call `ended` in a later turn when `pid` has ended, or in the next turn if it is not there.
 
-        Without a descriptor to watch it with nothing is known of it: that is tried again.
+        The process that was watched before is forgotten. Without a descriptor nothing is known: that is tried again.
         """
         self.forget()
         try:

@@ -56,6 +56,7 @@ class RunSpec:
     cpu_shares: int | None = None
     user: str = ""
     seccomp: str = ""  # a filter of its own; "" means podman's default
+    rootfs: str = ""  # a directory to run in, in place of an image
 
 
 def run(spec: RunSpec) -> list[str]:
@@ -72,7 +73,7 @@ def run(spec: RunSpec) -> list[str]:
         *_places(spec),
         *(f"--env={key}={value}" for key, value in spec.environment.items()),
         *(f"--label={key}={value}" for key, value in spec.labels.items()),
-        "--", spec.image, *spec.command,
+        *(["--rootfs"] if spec.rootfs else ()), "--", spec.rootfs or spec.image, *spec.command,
     ]  # fmt: skip
 
 

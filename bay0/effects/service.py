@@ -33,7 +33,7 @@ class ServiceSpec:
 
     `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended. `lend`: makes, at each start, the
     socket that the process finds as descriptor 3; ours of it is closed then. `limits`: of its cgroup ("pids.max" -> "4").
-    `if_killed`: a command that says so in its place when a signal has ended it; its last word is the status, as a shell has it.
+    `if_killed`: a command that says so in its place when a signal has ended it; the status is its last word, as a shell has it.
     """
 
     argv: Sequence[str]

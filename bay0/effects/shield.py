@@ -86,7 +86,7 @@ class Watchdog:
             self._close()
 
     def feed(self, now: float) -> bool:
-        """Feed it when that is due. Return whether it has begun to fail, or failed for another reason, or fails no more."""
+        """Feed it when that is due. Return whether it has begun to fail, for this reason, or fails no more."""
         if not self.wanted or now < self._due:
             return False
         before, self._due = self.failing, now + FEED_EVERY_S

@@ -117,7 +117,7 @@ class Spawner:
     running: int = 0
     abandoned: int = 0
     closed: bool = False
-    ceilings: Mapping[str, str] = field(factory=dict)  # limits of every group that is made here, as far as they can be had
+    ceilings: Mapping[str, str] = field(factory=dict)  # limits of every group that is made here
     _serial: Any = field(factory=lambda: itertools.count(1))
 
     def start(

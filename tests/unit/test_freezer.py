@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kit import Log, Timers
-from personakit import IMAGE, Podman, verdict
+from personakit import Podman, verdict
 
 from bay0 import flow, freezer
 from bay0.bounds import Bounds
@@ -46,7 +46,7 @@ class Bench:
             freezer, "cgroup", SimpleNamespace(usage_us=self._usage, frozen=lambda _: self.frozen, kill=self._kill, remove_all=self._gone)
         )
         real: Any = self.podman
-        self.freezer = Freezer(self.timers, Bounds(), self.log, real, Clearing(self.timers, real), lambda: {IMAGE: "/alpine.tar"}, "boot-1")  # type: ignore[arg-type]
+        self.freezer = Freezer(self.timers, Bounds(), self.log, real, Clearing(self.timers, real), "boot-1")  # type: ignore[arg-type]
 
     def _freeze(self, found: Verdict, to: str) -> None:
         if found.ok and to not in self.lies:
@@ -97,10 +97,14 @@ def test_the_probe_is_harmless_and_says_whose_it_is(bench: Bench) -> None:
     assert spec.oom_score_adj == 1000
 
 
-def test_the_image_of_the_spine_is_loaded_at_the_first_use(bench: Bench) -> None:
-    bench.podman.answers["run"] = [verdict("no_image")]
+def test_the_first_run_of_a_boot_asks_podman_for_no_more_than_any_other_and_loads_nothing(bench: Bench) -> None:
     assert bench.check() == GREEN
-    assert ("load", "/alpine.tar") in bench.podman.asked
+    first = bench.podman.verbs()
+    assert (first.count("run"), first.count("load")) == (1, 0)
+    assert bench.check() == GREEN
+    assert bench.podman.verbs() == [*first, *first]
+    spec = next(words[1] for words in bench.podman.asked if words[0] == "run")
+    assert (spec.image, spec.rootfs) == ("", "/:O")
 
 
 @pytest.mark.parametrize("outcome", ["fault", "timed_out", "not_there", "storage", "disk_full", "no_image"])

@@ -508,6 +508,16 @@ def test_what_pid1_keeps_on_run_is_made_anew_when_somebody_removes_it(tmp_path: 
 
 
 @in_child
+def test_ctrl_alt_del_leaves_in_order_when_everything_on_run_is_gone(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    shutil.rmtree(tmp_path / "run")
+    os.kill(os.getpid(), signal.SIGINT)
+    machine.turn_until(spine, lambda: machine.powered, "the power")
+    assert machine.powered == ["reboot"]
+
+
+@in_child
 def test_a_running_spine_looks_after_its_files_by_itself(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     runfiles.LOOK_EVERY_S = 0.05

@@ -69,6 +69,11 @@ def test_what_was_not_asked_for_is_left_to_the_image() -> None:
     assert heads.isdisjoint({"--workdir", "--hostname", "--mount", "--cap-add", "--env", "--label", "--privileged", "--replace", "--rm"})
 
 
+def test_a_directory_to_run_in_takes_the_images_place() -> None:
+    options, rest = split(podman_argv.run(evolve(SPEC, image="", rootfs="/:O")))
+    assert (options[-1], rest) == ("--rootfs", ["/:O", "sh", "-c", "sleep 5"])
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_no_text_of_the_callers_becomes_an_option(text: str) -> None:
     plain, plain_rest = split(podman_argv.run(SPEC))

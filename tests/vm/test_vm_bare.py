@@ -34,6 +34,13 @@ def test_without_a_disk_the_boot_is_dirty_completes_and_says_so_in_one_clear_lin
     assert boot.count("WARNING") == boot.count("WARNING: kernel command line word ignored")
 
 
+@pytest.mark.full
+def test_an_exec_whose_shell_is_killed_ends_with_a_status_all_the_same() -> None:
+    done = harness.run("echo began; kill -KILL $PPID; sleep 1000", "none", bound_s=300)
+    assert (done.status, "began" in done.stdout) == (137, True), done.stderr
+    assert "was killed in the guest" in done.stderr
+
+
 def test_bad_words_of_the_command_line_are_complained_about_and_ignored(no_disk: Result):
     complaints = ("bay0.patience=much: not a number", "bay0.panic=maybe: must be one of", "bay0.colour=blue: no such", "bay0.persist=vda: must be")
     for word in complaints:

@@ -138,6 +138,61 @@ def test_heat_throttles_who_is_behind_and_a_sensor_that_goes_away_leaves_a_cap(s
     spine.out(f"umount {THERMAL}")
 
 
+def found_by_the_doctor(spine: Vm) -> list[dict]:
+    return json.loads(spine.sh("bay0 doctor --json", VERB_S).stdout)  # type: ignore[no-any-return]
+
+
+def test_a_watchdog_whose_device_is_removed_is_said_everywhere_and_armed_anew_when_it_is_back(spine: Vm):
+    assert spine.status()["watchdog"]["armed"] is True
+    spine.out('for d in "/sys/bus/pci/drivers/i6300ESB timer"/0000:*; do echo 1 >"$d/remove"; done')
+    failing = harness.until(lambda: spine.status()["watchdog"]["failing"], 60, "PID 1 notices")
+    assert spine.status()["watchdog"]["armed"] is False
+    assert "watchdog  FAILS: " in spine.out("bay0 status")
+    found = spine.call("validate", VERB_S, only=["watchdog"])
+    assert (found["verdict"], failing in found["checks"][0]["why"] or "is gone" in found["checks"][0]["why"]) == ("red", True)
+    said = [each for each in found_by_the_doctor(spine) if each["component"] == "hardware"]
+    assert [(each["level"], each["what"].startswith("it cannot be fed: ")) for each in said] == [("error", True)]
+    assert "watchdog fails" in spine.out("bay0 log")
+    spine.out("echo 1 >/sys/bus/pci/rescan; modprobe i6300esb")
+    harness.until(lambda: spine.status()["watchdog"]["armed"], 60, "it is armed anew")
+    assert [each for each in found_by_the_doctor(spine) if each["component"] == "hardware"] == []
+
+
+def test_a_limit_that_somebody_changes_by_hand_is_set_right_if_it_is_the_spines_and_said_if_it_is_a_personas(spine: Vm):
+    together = spine.out("cat /sys/fs/cgroup/personas/memory.max")
+    container = spine.show("front")["container"]
+    spine.out(f"echo max >/sys/fs/cgroup/personas/memory.max; echo 300M >/sys/fs/cgroup/personas/libpod-{container}/memory.max")
+    harness.until(lambda: spine.out("cat /sys/fs/cgroup/personas/memory.max") == together, 120, "the governor's next look")
+    said = [each["what"] for each in found_by_the_doctor(spine)]
+    assert any("personas/memory.max was max" in what for what in said), said
+    assert "300 MiB, and its manifest says 256 MiB: somebody changed it by hand" in said
+    assert spine.out(f"cat /sys/fs/cgroup/personas/libpod-{container}/memory.max") == str(300 << 20), "it is theirs to change"
+
+
+def test_a_root_fork_bomb_on_the_console_ends_in_its_own_group_and_the_spine_goes_on(spine: Vm):
+    console = "/sys/fs/cgroup/services/console"
+    spine.out(f"""setsid bash -c 'echo 0 >{console}/cgroup.procs; bomb() {{ bomb | bomb & }}; bomb' >/dev/null 2>&1 </dev/null &""")
+    harness.until(lambda: spine.out(f"grep -v 'max 0' {console}/pids.events || true"), 120, "it is full")
+    status = spine.status()
+    assert (status["boot"], status["storage"]["state"]) == ("complete", "durable")
+    assert state(spine, "front") == "running"
+    assert spine.sh("bay0 run -- true", VERB_S).status == 0
+    harness.until(lambda: "limit of processes met" in spine.out("bay0 log"), 120, "the governor's next look")
+    assert any(each["what"].startswith("services/console had all the") for each in found_by_the_doctor(spine))
+    spine.out(f"echo 1 >{console}/cgroup.kill")
+    harness.until(lambda: spine.out(f"wc -l <{console}/cgroup.procs") == "1", 120, "the console is back, and alone")
+
+
+def test_files_in_memory_leave_half_of_it(spine: Vm):
+    rooms = [int(size) for size in spine.out("stat -f -c '%b' /dev /dev/shm /run /tmp /var").split()]
+    assert sum(rooms) * 4096 <= 768 << 19
+    spine.sh("dd if=/dev/zero of=/tmp/full bs=1M 2>/dev/null", VERB_S)
+    said = found_by_the_doctor(spine)
+    spine.out("rm /tmp/full")
+    assert any(each["what"].startswith("/tmp is full: ") for each in said), said
+    assert spine.status()["boot"] == "complete"
+
+
 def test_the_spine_goes_down_in_order_with_all_that(spine: Vm):
     done = spine.quit()
     assert done.status == 0, done.console[-3000:]

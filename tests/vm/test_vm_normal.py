@@ -296,6 +296,20 @@ def test_the_console_shell_comes_back_when_it_is_killed(spine: Vm):
     assert int(second[0]) > int(first)
 
 
+def test_removing_what_pid_1_keeps_on_run_makes_it_deaf_for_seconds_only(spine: Vm):
+    """The requests of other cases go through a connection that is there already; these are new ones."""
+    spine.out("rm -rf /run/bay0")
+    refused = spine.sh("bay0 status")
+    if refused.status != 0:  # or it has listened anew in between
+        assert refused.status == 3
+        assert "PID 1 of this machine is bay0" in refused.stderr
+        assert "quickstart" not in refused.stderr
+    harness.until(lambda: spine.sh("bay0 status").status == 0, 60, "it listens anew")
+    log = spine.out("bay0 log")
+    assert "made anew on /run" in log
+    assert "the control socket" in log
+
+
 # ---- sleeping
 
 

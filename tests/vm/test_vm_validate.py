@@ -86,6 +86,7 @@ def test_a_healthy_spine_is_green_and_says_of_an_ai_that_nobody_installed_that_i
     status, found = validate(spine)
     assert (status, found["verdict"], len(found["checks"]), bad(found)) == (0, "green", 14, {})
     assert {row["name"]: row["why"] for row in found["checks"] if row["why"]} == {"umbilical": NOT_INSTALLED}
+    assert spine.out(f"{PODMAN} images -q") == "", "this boot's first one has loaded nothing"
     nothing_left(spine)
 
 
