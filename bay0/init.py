@@ -180,6 +180,8 @@ class Spine:
         if self.boot.now not in (boot.S.ATTACHING, *boot.LEAVES):
             self.stages.reconcile_now()  # the disk came too late for its stage
         self.continuity.durable()
+        if self.boot.now is boot.S.COMPLETE:
+            self.personas.sweep_trash()  # a worker that was replaced may have left some
         self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: /persist is durable on {self.state.device}"])
 
     def _complete(self, step: Step) -> None:

@@ -135,6 +135,7 @@ def _settle(seconds: int | None) -> dict[str, Any]:
 
 
 def _close() -> dict[str, Any]:
+    homes.stop_sweeping()
     try:
         empty = db.close()
     finally:

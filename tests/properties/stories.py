@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -383,6 +384,29 @@ def a_home_is_to_be_emptied(world: World, moment: float) -> None:
     world.run(moment)
 
 
+def a_home_is_full_of_empty_directories(world: World, moment: float) -> None:
+    """More of them than can be deleted within a bound. The disk is slow and well: nothing of it may look wedged, at this boot or the next."""
+    _lived_in(world, WORK)
+    home = os.path.join(world.homes.folder, WORK_CONTAINER)
+    for number in range(300):
+        os.mkdir(os.path.join(home, f"d{number}"))
+    world.work.entry_s = 0.02
+    before = len(world.checks.steps)
+    world.verb("reset", WORK, home=True)
+    world.run(4 + moment)
+    asked = world.start(WORK)
+    world.run(4)
+    hold(bool(asked.answers) and not asked.refused, f"a start was refused because of what was in a home: {asked.answers}")
+    if moment > 1.6:
+        world.cut()
+        world.boot()
+        world.work.entry_s = 0.02
+    world.run(40)
+    lost = [step for step in list(world.checks.steps.values())[before:] if step.kind == "storage" and step.dest == "wedged"]
+    hold(not lost, f"a healthy disk is taken for a dead one: {[step.why for step in lost]}")
+    hold(not os.path.exists(os.path.join(world.disk.folder, "trash")), "what was taken away is still there after a minute")
+
+
 def containers_by_hand(world: World, moment: float) -> None:
     _lived_in(world, WORK, PLAY)
     world.verb("stop", WORK)
@@ -470,7 +494,8 @@ PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
-    a_home_is_to_be_emptied, containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
+    a_home_is_to_be_emptied, a_home_is_full_of_empty_directories,
+    containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
     it_goes_down_with_personas_that_do_not_listen, it_goes_down_before_all_is_cleared, the_spine_is_not_well_and_a_container_ends,
     *HANGS, *FAILS,
 )  # fmt: skip
