@@ -148,7 +148,7 @@ class Spine:
         if instance is self.boot or instance is self.state.storage:
             self.steps.append(step)
             del self.steps[200:-100]  # the first of a boot and the last of a flapping disk
-        if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.READONLY):
+        if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.FULL, storage.S.READONLY):
             self.state.dirty = step.why
         self.stages.look_stopped()
         self.stages.look_converged()
@@ -223,7 +223,7 @@ class Spine:
         self.reactor.call_later(PROBE_EVERY_S, self._probe)
 
     def _look_for_disk(self) -> None:
-        """Notice a disk that came after the last attempt began: seen in sysfs, which never waits for it."""
+        """Notice a disk that came after the last attempt began, seen in sysfs, which never waits for it; or room on one that was full."""
         health = self.state.storage
         if health is not None and health.now is storage.S.DETACHED and self.boot.now is boot.S.COMPLETE:
             disks = _disks()
@@ -234,9 +234,15 @@ class Spine:
                 self.engine.send(health.name, storage.E.RETRY, "it may answer again")
             else:
                 self.stages.load_new()
-        elif health is not None and health.now is storage.S.READONLY and self.state.worth_retrying():
+        elif health is not None and health.now in (storage.S.FULL, storage.S.READONLY) and self.state.worth_retrying():
             self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
+        else:
+            self.state.look_for_room(self._room_made)
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
+
+    def _room_made(self) -> None:
+        if self.state.storage is not None:
+            self.engine.send(self.state.storage.name, storage.E.RETRY, "there is more room on it")
 
     def need_servers(self) -> Servers:
         """Return the effect port of servers; a boot that has none loads nothing for them."""

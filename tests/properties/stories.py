@@ -82,6 +82,27 @@ def one_write_fails_with_more_behind_it(world: World, moment: float) -> None:
     world.run(0.4 + moment / 3)
 
 
+def a_full_disk_is_emptied(world: World, moment: float) -> None:
+    """It is called full, and taken again as soon as there is room: not when a pause is over that knows nothing of it."""
+    world.boot()
+    world.run(3)
+    world.be(IDLE)
+    world.disk.full = True
+    if moment > 1.6:
+        world.cut()
+        world.boot()
+    world.verb("start", IDLE)
+    world.run(3 + moment)
+    world.verb("start", IDLE)
+    world.run(0.5)
+    hold(world.state_of_storage.value == "full", f"the disk is full, and storage is {world.state_of_storage.value}")
+    hold("is full" in str(world.spine.state.dirty), f"it does not say full: {world.spine.state.dirty}")
+    world.run(16 + moment)
+    world.disk.full = False
+    world.run(6)
+    hold(world.spine.state.healthy, f"there has been room for 6 s, and storage is {world.state_of_storage.value}")
+
+
 def an_exec_that_is_not_wanted_again(world: World, moment: float) -> None:
     world.boot(exec_=True)
     world.run(moment)
@@ -500,7 +521,7 @@ PERSONA_STORIES: tuple[Story, ...] = (
     *HANGS, *FAILS,
 )  # fmt: skip
 STORIES: tuple[Story, ...] = (
-    stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,
+    stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it, a_full_disk_is_emptied,
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,
     a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, a_promise_is_asked_for_as_the_disk_is_closed,
     a_sync_fails_and_memory_shows_what_was_lost, what_was_not_promised_is_lost_before_a_promise,

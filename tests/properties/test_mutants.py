@@ -433,6 +433,11 @@ def a_listing_that_failed_counts_as_an_empty_one(patch: Patch) -> None:
     patch.setattr(Podman, "remove", lambda _self, _names, _stop_s, done: done(Verdict(Outcome.OK, "", ())))
 
 
+@likely(stories.a_full_disk_is_emptied)
+def a_full_disk_is_tried_again_by_the_clock_only(patch: Patch) -> None:
+    _without(patch, StatePort, "look_for_room")
+
+
 @likely(stories.a_home_is_full_of_empty_directories)
 def a_sweep_looks_at_the_clock_at_files_only(patch: Patch) -> None:
     def heedless(seconds: float = homes.SWEEP_S) -> bool:

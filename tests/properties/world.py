@@ -407,7 +407,7 @@ class World:
             database.close()
         setattr_ = self.patch.setattr
         self.disk.install(self.patch)
-        for name in ("find", "mount_first", "prefer", "prepare", "unmount"):
+        for name in ("find", "mount_first", "prefer", "prepare", "room", "unmount"):
             setattr_(worker.device, name, getattr(self.disk, name))
         setattr_(worker, "PRUNE_EVERY", PRUNE_EVERY)
         for module in (db, worker):
