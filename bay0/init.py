@@ -160,7 +160,7 @@ class Spine:
         if instance is self.boot or instance is self.state.storage:
             self.steps.append(step)
             del self.steps[200:-100]  # the first of a boot and the last of a flapping disk
-        if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.READONLY):
+        if instance is self.state.storage and instance.now in (storage.S.DETACHED, storage.S.WEDGED, storage.S.FULL, storage.S.READONLY):
             self.state.dirty = step.why
         if step.event == TIMED_OUT.lower() or (instance is self.state.storage and instance.now is storage.S.WEDGED):
             self.speed.bound_missed(f"{instance.name}: {step.why}")
@@ -194,6 +194,8 @@ class Spine:
         if self.boot.now not in (boot.S.ATTACHING, *boot.LEAVES):
             self.stages.reconcile_now()  # the disk came too late for its stage
         self.continuity.durable()
+        if self.boot.now is boot.S.COMPLETE:
+            self.personas.sweep_trash()  # a worker that was replaced may have left some
         self.state.append_genesis([f"{self.boot_id} +{step.at_ms} ms: /persist is durable on {self.state.device}"])
 
     def _complete(self, step: Step) -> None:
@@ -246,7 +248,7 @@ class Spine:
         self.reactor.call_later(PROBE_EVERY_S, self._probe)
 
     def _look_for_disk(self) -> None:
-        """Notice a disk that came after the last attempt began: seen in sysfs, which never waits for it."""
+        """Notice a disk that came after the last attempt began, seen in sysfs, which never waits for it; or room on one that was full."""
         health = self.state.storage
         if health is not None and health.now is storage.S.DETACHED and self.boot.now is boot.S.COMPLETE:
             disks = _disks()
@@ -257,8 +259,10 @@ class Spine:
                 self.engine.send(health.name, storage.E.RETRY, "it may answer again")
             else:
                 self.stages.load_new()
-        elif health is not None and health.now is storage.S.READONLY and self.state.worth_retrying():
+        elif health is not None and health.now in (storage.S.FULL, storage.S.READONLY) and self.state.worth_retrying():
             self.engine.send(health.name, storage.E.RETRY, "it may be writable again")
+        else:
+            self.state.look_for_room(self._room_made)
         self.reactor.call_later(LOOK_EVERY_S, self._look_for_disk)
 
     def run_files(self) -> RunFiles:
@@ -270,6 +274,10 @@ class Spine:
             "the AI's socket": lambda: () if self.servers is None else self.servers.look(),
         }
         return RunFiles(self.reactor, self.log, looks)
+
+    def _room_made(self) -> None:
+        if self.state.storage is not None:
+            self.engine.send(self.state.storage.name, storage.E.RETRY, "there is more room on it")
 
     def need_servers(self) -> Servers:
         """Return the effect port of servers; a boot that has none loads nothing for them."""

@@ -81,6 +81,7 @@ class Personas(ContainerPort):
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.line = Line(self.reactor.clock, self.reactor.call_soon, AT_ONCE)  # of starts
+        self._sweeping = False  # the trash
         self.clearing = Clearing(self.reactor, self.podman)
         self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
         self.audit.groups[GROUP] = self.containers
@@ -235,13 +236,20 @@ class Personas(ContainerPort):
                 self._waiting.discard(name)
 
     def sweep_trash(self) -> None:
-        """Delete what was taken away, a piece at a time, so that no other request waits long behind it."""
+        """Delete what was taken away, a piece at a time, so that no other request waits long behind it; one sweep at a time, however many homes."""
 
         def swept(answer: Answer) -> None:
+            self._sweeping = False
             if answer.ok and answer.value:
-                self.reactor.call_later(SWEEP_AGAIN_S, self.sweep_trash)
+                self._sweeping = True
+                self.reactor.call_later(SWEEP_AGAIN_S, again)
 
-        if self.state.healthy:
+        def again() -> None:
+            self._sweeping = False
+            self.sweep_trash()
+
+        if self.state.healthy and not self._sweeping:
+            self._sweeping = True
             self.state.ask("trash_sweep", self.bounds.open, swept)
 
     # ---- the end of the spine

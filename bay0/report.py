@@ -13,6 +13,7 @@ TURNS_SHOWN = 10
 REMEDIES = {
     "detached": "a disk labelled SPINE-PERSIST that is plugged in is taken within 5 s; after mending one, `bay0 storage retry`",
     "wedged": "the disk does not answer; bay0 goes on from memory and comes back by itself when it does",
+    "full": "make room: delete files below /persist/homes or /persist/images, `bay0 image remove NAME`; it is noticed within 5 s",
     "readonly": "mend the cause (see `bay0 log`), then `bay0 storage retry`",
     "closed": "the spine is going down",
 }

@@ -75,7 +75,7 @@ class Verbs:
                     "device": spine.state.device,
                     "in_memory": len(spine.state.memory),
                     "lost": spine.state.lost,
-                    "room": spine.state.room if spine.state.healthy else None,
+                    "room": spine.state.room if spine.state.healthy or spine.state.full else None,
                     "workers_left_behind": spine.state.link.left_behind,
                     "longest_ms": {op: round(s * 1000, 1) for op, s in spine.state.link.longest_s.items()},
                 },

@@ -27,6 +27,7 @@ RIPPLES = (
     Ripple("storage", storage.S.DURABLE, "boot", boot.E.DURABLE),
     Ripple("storage", storage.S.DETACHED, "boot", boot.E.DIRTY),
     Ripple("storage", storage.S.WEDGED, "boot", boot.E.DIRTY),
+    Ripple("storage", storage.S.FULL, "boot", boot.E.DIRTY),
     Ripple("storage", storage.S.READONLY, "boot", boot.E.DIRTY),
     Ripple("storage", storage.S.CLOSED, "boot", boot.E.CLOSED),
 )

@@ -129,6 +129,18 @@ def prepare() -> None:
     files.directory(SPINE, 0o700, anew=False)
 
 
+def room(where: int | str | None = None) -> dict[str, int]:
+    """Return the filesystem's size in bytes, what is free for the spine and of that for everybody else, and the same of files (statvfs(3)).
+
+    The kernel has these numbers in memory: the disk is not asked.
+    """
+    found = os.statvfs(ROOT if where is None else where)
+    return {
+        "bytes": found.f_blocks * found.f_frsize, "bytes_free": found.f_bfree * found.f_frsize, "bytes_for_others": found.f_bavail * found.f_frsize,
+        "files": found.f_files, "files_free": found.f_favail,
+    }  # fmt: skip
+
+
 def _mounted() -> tuple[str, str] | None:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as info:
         for line in info:

@@ -9,23 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import stat
 import time
+from collections.abc import Generator
 
 from bay0.state import files
 from bay0.state.paths import CONTAINERS, HOMES, LOGS, TRASH
 
 PODMAN_DIRECTORIES = ("storage", "libpod", "volumes", "tmp")
 SWEEP_S = 0.3  # of one request
+DEPTH = 8  # directories inside each other that are emptied where they are; eight names of 255 bytes fit into a path
+PIECE = 32 << 20  # bytes of a file that are freed at once
 
 
 def prepare_containers() -> dict[str, bool]:
     """Make podman's directories; tell whether it has ever put anything there, so that there may be containers."""
-    used = os.path.isdir(f"{CONTAINERS}/storage") and bool(os.listdir(f"{CONTAINERS}/storage"))
+    used = _holds_anything(f"{CONTAINERS}/storage")
     for path in (CONTAINERS, *(f"{CONTAINERS}/{name}" for name in PODMAN_DIRECTORIES)):
         files.directory(path, 0o711, most=0o755, anew=True)
     files.directory(LOGS, 0o700, anew=True)
     return {"used": used}
+
+
+def _holds_anything(path: str) -> bool:
+    """Tell whether something is in a directory, without reading the names of all."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def set_containers_aside() -> bool:
@@ -56,6 +68,7 @@ def empty(name: str) -> bool:
 
 
 def _take_away(path: str) -> None:
+    stop_sweeping()  # a sweep under way may have passed the place where this one will lie; the next begins anew
     files.directory(TRASH, 0o700, anew=True)
     if files.look(path) is not None:
         os.rename(path, f"{TRASH}/{os.path.basename(path)}.{time.time_ns()}")
@@ -72,21 +85,102 @@ def _trash_is_there() -> bool:
 
 
 def sweep(seconds: float = SWEEP_S) -> bool:
-    """Delete some of the trash, for about `seconds`; tell whether there is more."""
+    """Delete some of the trash, for about `seconds`; tell whether there is more. The next call goes on where this one stopped.
+
+    What is in it is a persona's doing: a million entries, or a million directories inside each other. So the clock is looked
+    at before every call of the kernel, nothing is listed as a whole, and what was deleted stays so if the worker is killed here.
+    """
     end = time.monotonic() + seconds
-    if not _trash_is_there():
-        return False
-    for folder, names, leaves in os.walk(TRASH, topdown=False):
-        for name in leaves:
-            os.unlink(f"{folder}/{name}")
+    if not _deleting:
+        _deleting.append(_emptied_trash())
+    try:
+        for _ in _deleting[0]:
             if time.monotonic() > end:
                 return True
-        for name in names:
-            path = f"{folder}/{name}"
-            if os.path.islink(path):
-                os.unlink(path)
-            else:
-                with contextlib.suppress(OSError):  # it is emptied in a later request
-                    os.rmdir(path)
-    shutil.rmtree(TRASH, ignore_errors=True)
+    except OSError:
+        _deleting.clear()
+        raise
+    _deleting.clear()
     return False
+
+
+def stop_sweeping() -> None:
+    """Close the directories that an unfinished sweep holds open: the filesystem is to be unmounted."""
+    while _deleting:
+        _deleting.pop().close()
+
+
+Steps = Generator[None, None, int]  # a step is one call of the kernel; it returns how many entries are gone
+_deleting: list[Steps] = []  # the sweep under way
+
+
+def _emptied_trash() -> Steps:
+    """Delete all of the trash, then its directory. What cannot be deleted is left for a later sweep."""
+    if not _trash_is_there():
+        return 0
+    while (yield from _emptied(TRASH, DEPTH)):
+        pass  # what was too deep lies in the trash itself now
+    yield
+    with contextlib.suppress(OSError):
+        os.rmdir(TRASH)
+    return 0
+
+
+def _emptied(folder: str, depth: int) -> Steps:
+    """Delete what is in `folder`. What lies deeper than `depth` is moved to the top of the trash: a path has an end, and so have descriptors."""
+    gone = 0
+    with os.scandir(folder) as entries:
+        while True:
+            yield
+            with contextlib.suppress(OSError):  # one that is in the way must not keep the others
+                entry = next(entries, None)
+                if entry is None:
+                    return gone
+                gone += yield from _deleted(entry, depth)
+
+
+def _deleted(entry: os.DirEntry[str], depth: int) -> Steps:
+    if not entry.is_dir(follow_symlinks=False):
+        while _shortened(entry):
+            yield
+        os.unlink(entry.path)
+        return 1
+    with contextlib.suppress(OSError):  # it is not empty
+        os.rmdir(entry.path)
+        return 1
+    if depth == 0:
+        os.rename(entry.path, f"{TRASH}/{time.time_ns()}")
+        return 1
+    gone = yield from _emptied(entry.path, depth - 1)
+    yield
+    with contextlib.suppress(OSError):  # something in it could not be deleted, and what else was counts
+        os.rmdir(entry.path)
+        gone += 1
+    return gone
+
+
+def _shortened(entry: os.DirEntry[str]) -> bool:
+    """Take a piece off the end of a file if it is large; tell whether that was done. To free millions of blocks in one call takes too long."""
+    found = os.lstat(entry.path)  # an entry would remember what it was at first
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not found.st_size or found.st_blocks * 512 <= PIECE:
+        return False
+    fd = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.ftruncate(fd, max(0, _data_end(fd, found.st_size) - PIECE))
+    finally:
+        os.close(fd)
+    return True
+
+
+def _data_end(fd: int, size: int) -> int:
+    """Return the end of the last piece of data in a file that may be full of holes, to within `PIECE`."""
+    low, high = 0, size
+    while high - low > PIECE:
+        middle = (low + high) // 2
+        try:
+            os.lseek(fd, middle, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole is behind it
+            high = middle
+        else:
+            low = middle
+    return high

@@ -29,8 +29,11 @@ STEP_BYTES = 800  # of a step without its config
 MEMORY_MAX = 5000  # steps kept while the disk is away
 UNSYNCED_MAX = 200  # steps committed without a sync; then one is made
 LAZY_FLUSH_S = 1.0
+FREED = {"bytes_free": 1 << 20, "files_free": 10}  # either makes it worth while to try a full disk again at once
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
-_EVENTS = {"no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, UNSURE: E.FAULT, GONE: E.FAULT}
+_EVENTS = {
+    "no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, "full": E.FULL, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, UNSURE: E.FAULT, GONE: E.FAULT,
+}  # fmt: skip
 _MEND_THEMSELVES = ("full", "unwritable", "busy", "unmountable")
 
 
@@ -64,7 +67,7 @@ class StatePort:
     memory: dict[int, Step] = field(factory=dict)
     unsynced: dict[int, Step] = field(factory=dict)  # committed, and the next worker may find that the disk could not write them after all
     lost: int = 0
-    room: dict[str, int] | None = None  # on the disk at the last probe, see the worker
+    room: dict[str, int] | None = None  # on the disk at the last look, see the worker
     found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
     good_time: Callable[[], int | None] = lambda: None  # what is to be kept of it; None: nothing sensible
     held: Callable[[], None] = lambda: None  # a dead filesystem cannot be mounted anew while somebody is on it
@@ -75,6 +78,7 @@ class StatePort:
     _current: bool = False  # the database has been opened, migrated and read by the worker that is there
     _readonly_code: str | None = None
     _misplaced: set[str] = field(factory=set)  # what was said of files that cannot be written
+    _room_when_full: dict[str, int] | None = None
     _retry_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -102,6 +106,24 @@ class StatePort:
             return False
         self._retry_at = now + self.bounds.storage_retry
         return True
+
+    @property
+    def full(self) -> bool:
+        """There is no room on the disk."""
+        return self.storage is not None and self.storage.now is S.FULL
+
+    def look_for_room(self, freed: Callable[[], None]) -> None:
+        """Ask how much room is on a full disk, which costs no access to it; call `freed` if it is clearly more than then."""
+
+        def answered(answer: Answer) -> None:
+            if answer.ok and self.full:
+                self.room, then = answer.value, self._room_when_full or answer.value
+                self._room_when_full = then
+                if any(answer.value[key] >= then[key] + enough for key, enough in FREED.items()):
+                    freed()
+
+        if self.full:
+            self.ask("room", self.bounds.commit, answered)
 
     def keep_out_a_crowd(self) -> None:
         """Before a client's question: `RefusedError` while many wait. The worker answers in order; a flood would look like a dead disk."""
@@ -255,6 +277,12 @@ class StatePort:
         self._retry_at = self.reactor.clock() + self.bounds.storage_retry
         if answer.code == "busy":
             self.held()
+        if answer.code == "full":
+            self._room_when_full = None
+            self.ask("room", self.bounds.commit, self._full_with)
+
+    def _full_with(self, answer: Answer) -> None:
+        self._room_when_full = answer.value if answer.ok else None
 
     def _send(self, event: Enum, why: str) -> None:
         if self.engine is not None and self.storage is not None:

@@ -76,24 +76,15 @@ def _flush() -> int:
 
 
 def _probe(text: str) -> dict[str, int]:
-    """Write and sync a few bytes, the only way to know that a disk still answers; return how much room there is (`_room`)."""
+    """Write and sync a few bytes, the only way to know that a disk still answers; return how much room there is."""
     with db.translated():
         fd = files.side_file(ALIVE, os.O_WRONLY | os.O_CREAT)
         try:
             os.write(fd, f"{text:<{PROBE_WIDTH}}\n".encode())  # of one length: it overwrites what an earlier boot wrote
             os.fdatasync(fd)
-            return _room(fd)
+            return device.room(fd)
         finally:
             os.close(fd)
-
-
-def _room(fd: int) -> dict[str, int]:
-    """Return the filesystem's size in bytes, what is free for the spine and of that for everybody else, and the same of files (statvfs(3))."""
-    found = os.fstatvfs(fd)
-    return {
-        "bytes": found.f_blocks * found.f_frsize, "bytes_free": found.f_bfree * found.f_frsize, "bytes_for_others": found.f_bavail * found.f_frsize,
-        "files": found.f_files, "files_free": found.f_favail,
-    }  # fmt: skip
 
 
 def _genesis(lines: list[str]) -> bool:
@@ -136,6 +127,7 @@ def _settle(seconds: int | None) -> dict[str, Any]:
 
 
 def _close() -> dict[str, Any]:
+    homes.stop_sweeping()
     try:
         empty = db.close()
     finally:
@@ -170,6 +162,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "journal": lambda machine, limit: db.journal(machine=machine, limit=limit),
     "history": _history,
     "probe": _probe,
+    "room": lambda: device.room(),
     "genesis": _genesis,
     "genesis_tail": lambda count: genesis.tail(GENESIS, count),
     "containers_prepare": lambda: homes.prepare_containers(),

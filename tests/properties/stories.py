@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,27 @@ def one_write_fails_with_more_behind_it(world: World, moment: float) -> None:
     world.verb("stop", PLAY)
     world.verb("start", IDLE)
     world.run(0.4 + moment / 3)
+
+
+def a_full_disk_is_emptied(world: World, moment: float) -> None:
+    """It is called full, and taken again as soon as there is room: not when a pause is over that knows nothing of it."""
+    world.boot()
+    world.run(3)
+    world.be(IDLE)
+    world.disk.full = True
+    if moment > 1.6:
+        world.cut()
+        world.boot()
+    world.verb("start", IDLE)
+    world.run(3 + moment)
+    world.verb("start", IDLE)
+    world.run(0.5)
+    hold(world.state_of_storage.value == "full", f"the disk is full, and storage is {world.state_of_storage.value}")
+    hold("is full" in str(world.spine.state.dirty), f"it does not say full: {world.spine.state.dirty}")
+    world.run(16 + moment)
+    world.disk.full = False
+    world.run(6)
+    hold(world.spine.state.healthy, f"there has been room for 6 s, and storage is {world.state_of_storage.value}")
 
 
 def an_exec_that_is_not_wanted_again(world: World, moment: float) -> None:
@@ -383,6 +405,29 @@ def a_home_is_to_be_emptied(world: World, moment: float) -> None:
     world.run(moment)
 
 
+def a_home_is_full_of_empty_directories(world: World, moment: float) -> None:
+    """More of them than can be deleted within a bound. The disk is slow and well: nothing of it may look wedged, at this boot or the next."""
+    _lived_in(world, WORK)
+    home = os.path.join(world.homes.folder, WORK_CONTAINER)
+    for number in range(300):
+        os.mkdir(os.path.join(home, f"d{number}"))
+    world.work.entry_s = 0.02
+    before = len(world.checks.steps)
+    world.verb("reset", WORK, home=True)
+    world.run(4 + moment)
+    asked = world.start(WORK)
+    world.run(4)
+    hold(bool(asked.answers) and not asked.refused, f"a start was refused because of what was in a home: {asked.answers}")
+    if moment > 1.6:
+        world.cut()
+        world.boot()
+        world.work.entry_s = 0.02
+    world.run(40)
+    lost = [step for step in list(world.checks.steps.values())[before:] if step.kind == "storage" and step.dest == "wedged"]
+    hold(not lost, f"a healthy disk is taken for a dead one: {[step.why for step in lost]}")
+    hold(not os.path.exists(os.path.join(world.disk.folder, "trash")), "what was taken away is still there after a minute")
+
+
 def containers_by_hand(world: World, moment: float) -> None:
     _lived_in(world, WORK, PLAY)
     world.verb("stop", WORK)
@@ -507,12 +552,13 @@ PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
-    a_home_is_to_be_emptied, containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
+    a_home_is_to_be_emptied, a_home_is_full_of_empty_directories,
+    containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
     it_goes_down_with_personas_that_do_not_listen, it_goes_down_before_all_is_cleared, the_spine_is_not_well_and_a_container_ends,
     starts_wait_for_their_turn_and_some_are_taken_back, storage_is_damaged_while_it_runs, *HANGS, *FAILS,
 )  # fmt: skip
 STORIES: tuple[Story, ...] = (
-    stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it,
+    stop_at, stop_reattaching_at, wedge_at, retry_a_wedged_disk, disk_comes_at, one_write_fails_with_more_behind_it, a_full_disk_is_emptied,
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,
     a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, a_promise_is_asked_for_as_the_disk_is_closed,
     a_sync_fails_and_memory_shows_what_was_lost, what_was_not_promised_is_lost_before_a_promise,

@@ -435,6 +435,33 @@ def a_listing_that_failed_counts_as_an_empty_one(patch: Patch) -> None:
     patch.setattr(Podman, "remove", lambda _self, _names, _stop_s, done: done(Verdict(Outcome.OK, "", ())))
 
 
+@likely(stories.a_full_disk_is_emptied)
+def a_full_disk_is_tried_again_by_the_clock_only(patch: Patch) -> None:
+    _without(patch, StatePort, "look_for_room")
+
+
+@likely(stories.a_home_is_full_of_empty_directories)
+def a_sweep_looks_at_the_clock_at_files_only(patch: Patch) -> None:
+    def heedless(seconds: float = homes.SWEEP_S) -> bool:
+        end = homes.time.monotonic() + seconds
+        for folder, directories, files in homes.os.walk(homes.TRASH, topdown=False):
+            for name in files:
+                homes.os.unlink(f"{folder}/{name}")
+                if homes.time.monotonic() > end:
+                    return True
+            for name in directories:
+                homes.os.rmdir(f"{folder}/{name}")
+        return False
+
+    patch.setattr(homes, "sweep", heedless)
+
+
+@likely(stories.a_home_is_full_of_empty_directories)
+def a_sweep_stops_at_its_first_piece(patch: Patch) -> None:
+    sweep = homes.sweep
+    patch.setattr(homes, "sweep", lambda: sweep() and False)
+
+
 @likely(*stories.HANGS)
 def nobody_looks_again(patch: Patch) -> None:
     _without(patch, Audit, "_look")

@@ -29,6 +29,8 @@ from grants import Grants
 from houses import Homes
 from kernel import Kernel, SimWatch
 from podman import ARCHIVE, IMAGE, Podman
+from work import ENTRY_S, Overdue, Time, Work
+from work import Calls as Charged
 
 import bay0.init
 import bay0.log
@@ -109,6 +111,7 @@ class SimWorker:
     inbox: deque[dict[str, Any]] = field(factory=deque)
     busy: dict[str, Any] | None = None
     working: bool = False
+    occupied: bool = False  # the request has been done, and took some time: its answer comes then, or its bound is over first
     stuck: bool = False
     killed: bool = False
     alive: bool = True
@@ -123,7 +126,7 @@ class SimWorker:
             if not packet:
                 break
             self.inbox.append(worker.json.loads(packet))
-        if self.alive and not self.killed and self.busy is None and self.inbox:
+        if self.alive and not self.killed and not self.occupied and self.busy is None and self.inbox:
             self.busy = self.inbox.popleft()
             self.world.spine.reactor.call_later(self.world.disk.latency_s, self.proceed)
 
@@ -135,26 +138,46 @@ class SimWorker:
         if self.stuck:
             return
         reply = self._do()
-        if reply is not None:
-            self.busy = None
-            try:
-                self.peer.send(worker._encode(reply))
-            except OSError:
-                return
-            self.pump()
+        if reply is None:
+            return
+        self.busy, self.occupied = None, True
+        if self.world.work.spent_s:
+            self.world.spine.reactor.call_later(self.world.work.spent_s, functools.partial(self.reply, reply))
+        else:
+            self.reply(reply)
+
+    def reply(self, reply: dict[str, Any]) -> None:
+        if not self.alive or self.killed:
+            return
+        self.occupied = False
+        try:
+            self.peer.send(worker._encode(reply))
+        except OSError:
+            return
+        self.pump()
 
     def _do(self) -> dict[str, Any] | None:
         world, self.working = self.world, True
         self.ops.append(self.busy["op"])
         world.checks.asked(self, self.busy["op"])
+        world.work.begin(self._bound_left())
         try:
             return worker.answer(dict(self.busy))
+        except Overdue:
+            self.busy, self.occupied = None, True  # until it is killed
+            return None
         except WorkerDied:
             if world.half_left is None:
                 self.die(world.left_behind)
             return None
         finally:
             self.working = False
+
+    def _bound_left(self) -> float:
+        """Return for how long PID 1 still waits for the request under way."""
+        current = self.world.spine.state.link._current
+        call = current.calls.get(self.busy["id"]) if current is not None else None
+        return float("inf") if call is None else max(0.0, call.timer.due - self.world.now)
 
     def drain(self) -> None:
         """Do all that was asked, at once."""
@@ -347,6 +370,7 @@ class World:
         self.kept = 1.0  # the part of the unsynced bytes that the next cut lets through
         self.trace: list[str] = []
         self.disk = Disk(os.path.join(self.folder, "disk"), self.seam)
+        self.work = Work(lambda: self.now)
         self.kernel = Kernel(self, os.path.join(self.folder, "cgroup"))
         self.homes = Homes(os.path.join(self.disk.folder, "homes"))
         self.podman = Podman(self, os.path.join(self.disk.folder, "containers"), os.path.join(self.folder, "exits"))
@@ -383,7 +407,7 @@ class World:
             database.close()
         setattr_ = self.patch.setattr
         self.disk.install(self.patch)
-        for name in ("find", "mount_first", "prefer", "prepare", "unmount"):
+        for name in ("find", "mount_first", "prefer", "prepare", "room", "unmount"):
             setattr_(worker.device, name, getattr(self.disk, name))
         setattr_(worker, "PRUNE_EVERY", PRUNE_EVERY)
         for module in (db, worker):
@@ -403,6 +427,8 @@ class World:
         for name in ("HOMES", "LOGS", "CONTAINERS", "TRASH"):
             for module in (homes, paths):
                 setattr_(module, name, os.path.join(self.disk.folder, name.lower()))
+        setattr_(homes, "os", Charged(self.work))
+        setattr_(homes, "time", Time(self.work))
         os.makedirs(self.podman.exits)
         setattr_(podman_argv, "EXITS", self.podman.exits)
         setattr_(bay0.personas, "write_config", lambda _files: None)
@@ -616,6 +642,7 @@ class World:
         disk.fail_once, disk.fail_skips, disk.latency_s = None, 0, 0.001
         disk.sync_loses, disk.sync_skips = None, 0
         self.stage_fault = None
+        self.work.entry_s = ENTRY_S
         self.podman.mend()
         self.ai.mend()
         self.grants.closed = self.grants.deaf = False

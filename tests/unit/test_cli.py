@@ -201,7 +201,10 @@ def test_status_is_for_people_and_for_programs(spine: dict[str, Any], capsys: py
 
 @pytest.mark.parametrize(
     ("state", "remedy"),
-    [("detached", "SPINE-PERSIST"), ("wedged", "comes back by itself"), ("readonly", "bay0 storage retry"), ("closed", "going down")],
+    [
+        ("detached", "SPINE-PERSIST"), ("wedged", "comes back by itself"), ("full", "make room"), ("readonly", "bay0 storage retry"),
+        ("closed", "going down"),
+    ],
 )
 def test_a_storage_that_is_not_durable_says_what_to_do(spine: dict[str, Any], capsys: pytest.CaptureFixture[str], state: str, remedy: str) -> None:
     spine["status"] = {**STATUS, "dirty": "no disk", "storage": {**STATUS["storage"], "state": state, "in_memory": 4}}

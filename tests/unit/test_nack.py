@@ -191,7 +191,7 @@ def test_a_write_that_the_disk_refuses_is_a_no_and_storage_hears_of_it(healthy: 
     write_nack_registry(healthy.port, healthy.answers.append, ONE, nacked=False)
     healthy.serve(failing={"nack_drop": "full"})
     assert "did not take it" in str(healthy.answers[0])
-    assert healthy.health.value == "readonly"
+    assert healthy.health.value == "full"
 
 
 def test_a_question_is_answered_from_the_disk_or_not_at_all(healthy: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kit import until
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
 
+from bay0 import personas
 from bay0.bounds import Bounds
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
 from bay0.machines import MACHINES
@@ -275,6 +276,16 @@ def test_it_is_emptied_when_asked_once_nothing_runs_any_more(desk: Desk, verb: s
     assert desk.ask(f"persona.{verb}", name=WORK, home=True)["settled"]
     assert ("home_empty", {"name": "p__work"}) in desk.bench.state.asked
     assert desk.bench.state.asked[-1][0] == "trash_sweep"
+
+
+def test_however_many_homes_are_emptied_one_sweep_is_under_way(desk: Desk) -> None:
+    """Each takes 0.3 s of the worker's time: twenty side by side, and commits would miss their bound."""
+    desk.create(home="/home/me")
+    for _ in range(5):
+        desk.ask("persona.reset", name=WORK, home=True)
+    desk.bench.state.asked.clear()
+    desk.bench.wait(10)
+    assert 10 < [op for op, _ in desk.bench.state.asked].count("trash_sweep") <= 10 / personas.SWEEP_AGAIN_S
 
 
 def test_it_is_not_emptied_while_its_container_may_still_run(desk: Desk) -> None:

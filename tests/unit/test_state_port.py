@@ -21,7 +21,8 @@ FINE: dict[str, Any] = {
     "hello": 1, "find": ["/dev/vda"], "mount": "/dev/vda", "open": {"version": 1}, "migrate": {"ran": 0, "version": 1}, "machines": [[], False],
     "prefer": {}, "time_load": {"seconds": None, "why": "", "read": True}, "time_save": 1, "farewell": {"time": 1, "seed": "new", "failed": []},
     "seed_use": {"found": "none", "mixed": False, "credited": False, "why": ""}, "seed_renew": {"written": True, "state": "new", "why": ""},
-    "stage": 0, "flush": 0, "commit": 1, "genesis": True, "probe": {"bytes": 9}, "close": {"checkpointed": True},
+    "stage": 0, "flush": 0, "commit": 1, "genesis": True, "probe": {"bytes": 9},
+    "room": {"bytes_free": 0, "files_free": 0}, "close": {"checkpointed": True},
 }  # fmt: skip
 
 
@@ -127,16 +128,16 @@ def test_opening_goes_through_its_stages_in_order(bench: Bench) -> None:
         ("mount", "unwritable", Health.READONLY),
         ("open", "newer", Health.READONLY),
         ("open", "damaged", Health.READONLY),
-        ("migrate", "full", Health.READONLY),
+        ("migrate", "full", Health.FULL),
         ("open", "fault", Health.WEDGED),
         ("machines", "fault", Health.WEDGED),
-        ("flush", "full", Health.READONLY),
+        ("flush", "full", Health.FULL),
     ],
 )
 def test_a_stage_that_fails_ends_the_opening_with_what_it_means(bench: Bench, op: str, code: str, health: Health) -> None:
     bench.engine.send("storage:b1", Storage.ATTACH)
     seen = bench.serve(failing={op: code})
-    assert seen[-1] == op
+    assert [each for each in seen if each != "room"][-1] == op
     assert bench.health is health
 
 
@@ -255,17 +256,17 @@ def test_a_promise_the_disk_declined_changes_nothing_and_is_not_kept_for_later(h
     assert healthy.one.now is S.IDLE
     assert "the disk did not take it; nothing was changed" in str(healthy.answers[0])
     assert [step.machine for step in healthy.port.memory.values()] == ["storage:b1"]
-    assert healthy.health is Health.READONLY
+    assert healthy.health is Health.FULL
 
 
-@pytest.mark.parametrize("health", ["detached", "opening", "wedged", "readonly"])
+@pytest.mark.parametrize("health", ["detached", "opening", "wedged", "full", "readonly"])
 def test_a_promise_is_refused_at_once_while_storage_is_not_durable(health: str) -> None:
     bench = Bench()
     if health == "opening":
         bench.engine.send("storage:b1", Storage.ATTACH)
-    elif health in ("wedged", "readonly"):
+    elif health in ("wedged", "full", "readonly"):
         bench.attach()
-        bench.engine.send("storage:b1", Storage.MISSED if health == "wedged" else Storage.UNWRITABLE)
+        bench.engine.send("storage:b1", {"wedged": Storage.MISSED, "full": Storage.FULL, "readonly": Storage.UNWRITABLE}[health])
     bench.send(E.STORE)
     assert str(bench.answers[0]) == f"storage is {health}; nothing was changed"
     assert bench.one.now is S.IDLE
@@ -409,7 +410,7 @@ def test_a_flush_that_fails_keeps_the_memory(healthy: Bench) -> None:
     healthy.worker.die()
     healthy.clock.wait(1)
     healthy.serve(failing={"flush": "full"})
-    assert healthy.health is Health.READONLY
+    assert healthy.health is Health.FULL
     assert kept <= set(healthy.port.memory)
 
 
@@ -558,6 +559,35 @@ def test_a_full_disk_is_looked_at_again_after_a_while_and_a_newer_database_is_no
     assert not other.port.worth_retrying()
 
 
+def test_room_on_a_full_disk_is_noticed_without_writing_to_it_and_a_little_is_not_worth_a_try(healthy: Bench) -> None:
+    freed: list[int] = []
+
+    def look(**free: int) -> list[str]:
+        healthy.port.look_for_room(lambda: freed.append(1))
+        return healthy.serve(room={"bytes_free": 0, "files_free": 0} | free)
+
+    assert look() == [], "it is not full"
+    healthy.send(E.STORE)
+    healthy.serve(failing={"commit": "full"}, room={"bytes_free": 4096, "files_free": 3})
+    assert healthy.health is Health.FULL
+    assert look(bytes_free=4096, files_free=3) == ["room"]
+    look(bytes_free=100_000)
+    assert freed == []
+    look(bytes_free=2 << 20)
+    assert freed == [1]
+    look(files_free=500)
+    assert freed == [1, 1]
+    assert healthy.port.room == {"bytes_free": 0, "files_free": 500}, "`bay0 storage` shows it"
+
+
+def test_a_full_disk_that_does_not_say_how_full_it_is_is_wedged(healthy: Bench) -> None:
+    healthy.send(E.STORE)
+    healthy.serve(failing={"commit": "full"})
+    healthy.port.look_for_room(lambda: None)
+    healthy.clock.wait(healthy.bounds.commit + 0.01)
+    assert healthy.health is Health.WEDGED
+
+
 def test_a_probe_that_is_not_answered_wedges(healthy: Bench) -> None:
     healthy.port.probe("x")
     healthy.clock.wait(healthy.bounds.commit + 0.01)
@@ -617,7 +647,7 @@ def test_what_a_worker_found_in_the_way_is_logged_with_its_path(healthy: Bench) 
 def test_a_genesis_line_that_the_disk_refuses_is_storages_business(healthy: Bench) -> None:
     healthy.port.append_genesis(["x"])
     healthy.serve(failing={"genesis": "full"})
-    assert healthy.health is Health.READONLY
+    assert healthy.health is Health.FULL
 
 
 def test_closing_writes_what_is_in_memory_then_closes(healthy: Bench) -> None:

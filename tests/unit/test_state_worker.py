@@ -181,6 +181,11 @@ def test_a_probe_writes_and_syncs(peer: Peer) -> None:
     assert (peer.top / "spine" / "alive").read_text() == f"{'b1 9':<79}\n"
 
 
+def test_how_much_room_there_is_is_told_without_a_database(peer: Peer) -> None:
+    found = os.statvfs(peer.top)
+    assert (peer.ok("room")["bytes"], peer.ok("room")["files"]) == (found.f_blocks * found.f_frsize, found.f_files)
+
+
 def test_the_genesis_log_is_appended_and_read(peer: Peer) -> None:
     peer.ready()
     peer.ok("genesis", lines=["one", "two"])
@@ -310,7 +315,7 @@ def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(p
 
 def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> None:
     assert set(worker.OPS) == {
-        "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "genesis",
+        "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "genesis",
         "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model", "image_archive",
         "home_empty", "trash_sweep",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",

@@ -155,21 +155,24 @@ def test_a_disk_that_fills_up_while_it_is_used_is_said_and_the_spine_goes_on(fil
     def look() -> dict | None:
         filled.sh("pkill -KILL -t ttyS0")  # its end and its return are steps that want to be kept
         status = filled.status()
-        return status if status["storage"]["state"] == "readonly" else None
+        return status if status["storage"]["state"] == "full" else None
 
-    status = harness.until(look, 120, "storage is readonly")
+    status = harness.until(look, 120, "storage is full")
     assert "full" in status["dirty"] or "No space" in status["dirty"]
     assert filled.sh("bay0 run -- true").status == 0
 
 
 def test_a_full_disk_is_a_dirty_boot_with_one_clear_line(full: Vm):
     status = boots_dirty(full)
-    assert status["storage"]["state"] == "readonly"
-    assert "full" in status["dirty"] or "No space" in status["dirty"]
+    assert status["storage"]["state"] == "full"
+    assert "the disk is full" in status["dirty"]
+    assert "make room" in full.out("bay0 storage")
 
 
-def test_a_full_disk_recovers_when_there_is_room_again(full: Vm, disk: str):
-    mends(full, "rm /persist/big /persist/rest")
+def test_a_full_disk_recovers_by_itself_when_there_is_room_again(full: Vm, disk: str):
+    full.out("rm /persist/big /persist/rest")
+    assert full.wait_durable()["dirty"] is None
+    assert "there is more room on it" in full.out("bay0 log")
     boot_id = full.status()["boot_id"]
     assert full.quit().status == 0
     harness.check_clean(disk)
