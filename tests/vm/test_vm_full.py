@@ -154,3 +154,31 @@ def test_a_disk_that_is_pulled_out_and_put_back_is_taken_again(tmp_path):
         machine.wait_durable(180)
         assert machine.quit().status == 0
     harness.check_clean(again)
+
+
+def test_twenty_starts_at_once_run_in_their_order_and_a_stop_overtakes_those_that_wait(tmp_path):
+    names = [f"p://n{number}" for number in range(20)]
+
+    def all_of(machine: harness.Vm, method: str, **params: object) -> None:
+        for answer in machine.rpc([{"id": name, "method": method, "params": {"name": name, **params}} for name in names]).values():
+            assert "result" in answer, answer
+
+    def steps(machine: harness.Vm, *words: str) -> list[str]:
+        found = [line for line in machine.out("cat /run/bay0/log.jsonl").splitlines() if '"p://n' in line]
+        return [line for line in found if all(word in line for word in words)]
+
+    with harness.vm(harness.make_disk(f"{tmp_path}/persist.img", "2G"), life_s=1200) as machine:
+        machine.wait_console(harness.COMPLETE)
+        machine.wait_durable()
+        all_of(machine, "persona.create", manifest={"image": "localhost/alpine:3.23", "command": ["/bin/sleep", "infinity"], "stop_s": 0})
+        all_of(machine, "persona.start", wait=False)
+        harness.until(lambda: len(steps(machine, '"step"', "podman says it runs")) == 20, 300, "all run", every_s=2)
+        order = [re.search(r'"(p://n[0-9]+)"', line)[1] for line in steps(machine, '"step"', "podman says it runs")]  # type: ignore[index]
+        assert all(abs(order.index(name) - at) <= 1 for at, name in enumerate(names)), "two have their turn at a time"
+        assert not steps(machine, '"step"', "timed_out")
+        all_of(machine, "persona.stop", wait=False)
+        harness.until(lambda: not [1 for name in names if machine.show(name[4:])["state"] != "stopped"], 300, "all stopped", every_s=2)
+        all_of(machine, "persona.start", wait=False)
+        all_of(machine, "persona.stop", wait=False)
+        assert len(steps(machine, "podman was not called")) >= 10
+        harness.until(lambda: not [1 for name in names if machine.show(name[4:])["state"] != "stopped"], 120, "all stopped again", every_s=2)

@@ -324,6 +324,21 @@ def test_a_paused_persona_burns_no_cpu_and_a_resumed_one_does_again(spine: Vm):
     harness.until(lambda: cpu_used(spine, directory) > frozen, 30, "it burns again")
 
 
+def test_one_that_is_resumed_under_a_group_that_is_frozen_from_above_says_so_and_goes_on_when_that_is_thawed(spine: Vm):
+    directory = group(running(spine, "burn"))
+    spine.out("bay0 persona pause burn && echo 1 >/sys/fs/cgroup/personas/cgroup.freeze", VERB_S)
+    try:
+        spine.act("resume", "burn", VERB_S)
+        found = wait_state(spine, "burn", "running")
+        assert "the group above it is frozen (1 in /sys/fs/cgroup/personas/cgroup.freeze)" in found["why"]
+        assert "frozen 1" in spine.out(f"cat {directory}/cgroup.events")
+    finally:
+        spine.out("echo 0 >/sys/fs/cgroup/personas/cgroup.freeze")
+    frozen = cpu_used(spine, directory)
+    harness.until(lambda: cpu_used(spine, directory) > frozen, 30, "it burns again")
+    assert spine.show("burn")["state"] == "running"
+
+
 def test_one_that_is_paused_by_hand_runs_again_by_itself(spine: Vm):
     directory, was = group(running(spine, "burn")), spine.show("burn")["seq"]
     spine.out(f"{PODMAN} pause p__burn >/dev/null")

@@ -62,3 +62,24 @@ def test_a_boot_with_damaged_podman_storage_has_its_personas_and_can_start_them(
         machine.out("bay0 persona start work", SETTLE_S)
         assert machine.show("work")["state"] == "running"
         leave(machine)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_storage_that_is_damaged_while_it_runs_is_mended_without_a_boot_and_who_runs_goes_on(damage: str, folder: str):
+    with harness.vm(harness.make_disk(f"{folder}/{damage.replace(' ', '-')}.img", "2G")) as machine:
+        ready(machine).out("bay0 persona create work && bay0 persona start work", SETTLE_S)
+        machine.create("nap", harness.NAP)
+        container = machine.show("work")["container"]
+        machine.out(f"{DAMAGES[damage]}; sync")
+        machine.sh("bay0 persona start nap", SETTLE_S)  # it fails, or waits for what mends it
+        said = "storage is well|set aside when no persona runs"
+        harness.until(lambda: machine.sh(f"bay0 log | grep -qE '{said}'").status == 0, SETTLE_S, "it was looked into", every_s=2)
+        found = machine.show("work")
+        assert (found["state"], found["container"]) == ("running", container)
+        machine.sh("bay0 persona stop work; bay0 persona stop nap", SETTLE_S)
+        harness.until(lambda: machine.show("work")["state"] == "stopped", SETTLE_S, "the one that ran has stopped", every_s=1)
+        harness.until(lambda: "storage is well" in machine.out("bay0 log"), SETTLE_S, "the storage is well", every_s=2)
+        harness.until(lambda: machine.show("nap")["state"] in ("stopped", "failed"), SETTLE_S, "the other one rests", every_s=1)
+        machine.out("bay0 persona start nap", SETTLE_S)
+        assert machine.show("nap")["state"] == "running"
+        leave(machine)
