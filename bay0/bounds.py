@@ -29,6 +29,7 @@ class Bounds:
     envelope: float = 3.0  # from podman's word to the kernel's, of a container's envelope
     freeze: float = 2.0  # from podman's word to the kernel's
     polite_stop: float = 10.0  # of all personas together, when the spine goes down
+    slow_stop: float = 5.0  # then the console says what a stop waits for, and how to end it by force
     panic_sync: float = 3.0
     settle: float = 6.0  # the flush before a sleep: what a close takes
     suspend: float = 25.0  # the kernel gives tasks 20 s to freeze

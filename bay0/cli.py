@@ -96,8 +96,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _power(options: argparse.Namespace) -> int:
-    client.call("power", how=options.how)
-    emit(options, {"accepted": options.how}, f"{options.how}: services are stopped, the disk is closed, then the power goes")
+    client.call("power", how=options.how, **({"force": True} if options.force else {}))
+    said = "services are stopped, the disk is closed, then the power goes"
+    if options.force:
+        said = "everything is killed, what answers within 2 s is synced, then the power goes"
+    emit(options, {"accepted": options.how, "force": options.force}, f"{options.how}: {said}")
     return 0
 
 
@@ -209,8 +212,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--validate", action="store_true", help="the same as the verb validate")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    def add(name: str, call: Any, text: str, *, json_flag: bool = True) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=text, description=text)
+    def add(name: str, call: Any, text: str, *, json_flag: bool = True, more: str = "") -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=f"{text}. {more}" if more else text)
         verb.set_defaults(call=call, json=False)
         if json_flag:
             verb.add_argument("--json", action="store_true", help="print JSON for programs")
@@ -233,7 +236,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--deadline", type=_seconds, default=30.0, metavar="S", help="seconds until TERM, then KILL (default 30)")
     verb.add_argument("command", nargs="*", help="the command, after --")
     for how in ("poweroff", "reboot"):
-        add(how, _power, f"{how} in order: services stopped, disk closed").set_defaults(how=how)
+        verb = add(
+            how, _power, f"{how} in order: services stopped, disk closed",
+            more="If that hangs, --force is the way out, as is Ctrl-Alt-Del twice within 3 s.",
+        )  # fmt: skip
+        verb.set_defaults(how=how)
+        verb.add_argument("--force", action="store_true", help="kill everything without asking, sync what answers within 2 s, then cut the power")
     verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
     verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show")
     verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)

@@ -20,7 +20,7 @@ from bay0.effects.ceilings import Ceilings
 from bay0.effects.spawn import Ending
 from bay0.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES, inhibit, persona, server, storage, tenant
-from bay0.machines.boot import E, Effect
+from bay0.machines.boot import E, Effect, S
 from bay0.machines.engine import Engine, Instance
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 HOSTNAME = "spine"
 POWER_AGAIN_S = 1.0
+NAMED_MAX = 5  # of what a slow stop waits for
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
 DEVICES_A_TURN = 10
@@ -62,7 +63,8 @@ class BootStages:
     wanted: Callable[[], dict[str, ServiceSpec]]
     open_control: Callable[[], None]
     ending: Callable[[str], int] = power.power_child
-    at_once: Callable[[], None] = power.restart_at_once
+    sync: Callable[[], int] = power.sync_child
+    sysrq: power.Sysrq = field(factory=power.Sysrq)
     servers: Callable[[], Servers] | None = None  # made when they are first needed
     ceilings: Ceilings = field(factory=Ceilings)  # what this boot wrote, for whoever looks after it
     engine: Engine | None = None
@@ -79,6 +81,7 @@ class BootStages:
     _known: bool = False
     _complete: bool = False
     _power_tries: int = 0
+    _force_tries: int = 0
     _stages: dict[Effect, Callable[[Instance, int], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -93,6 +96,8 @@ class BootStages:
             Effect.STOP_SERVICES: self._stop,
             Effect.CLOSE_STORAGE: self._close,
             Effect.POWER: self._power,
+            Effect.END_ALL: self._end_all,
+            Effect.POWER_NOW: self._power_now,
         }
 
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
@@ -121,7 +126,8 @@ class BootStages:
 
     def _shield(self, instance: Instance, token: int) -> None:
         failures = []
-        for name, act in (("oom_score_adj", shield.unkillable), ("ctrl-alt-del", shield.ctrl_alt_del_is_a_signal)):
+        acts = (("oom_score_adj", shield.unkillable), ("ctrl-alt-del", shield.ctrl_alt_del_is_a_signal), ("sysrq", self.sysrq.open))
+        for name, act in acts:
             try:
                 act()
             except OSError as error:
@@ -343,6 +349,7 @@ class BootStages:
     def _stop(self, instance: Instance, token: int) -> None:
         self.state.append_genesis([f"{self.state.boot['boot_id']} leaving: {instance.context.get('how')}"])
         self._stopping, self._leaving = (instance, token), True
+        self.reactor.call_later(self.bounds.slow_stop, partial(self._say_slow, instance))
         self.personas.no_autostart()
         for live in list(self._engine.of_kind("persona")):
             self._engine.send(live.name, persona.E.STOP, "the spine is going down")
@@ -352,6 +359,19 @@ class BootStages:
                 self._engine.send(live.name, server.E.STOP, "the spine is going down")
         self._polite = self.reactor.call_later(self.bounds.polite_stop, self._stop_the_rest)
         self.look_stopped()
+
+    def _say_slow(self, boot: Instance) -> None:
+        """Say on the console what a stop waits for, and the way out."""
+        if boot.now not in (S.STOPPING, S.LEAVING):
+            return
+        busy = [i.name for kind in ("persona", "server", "tenant") for i in self._engine.of_kind(kind) if i.definition.spec(i.now).busy is not None]
+        waits = f"{', '.join(busy[:NAMED_MAX])}{' ...' if len(busy) > NAMED_MAX else ''}" or "the disk"
+        self.log.warning("the stop takes longer than usual", waits_for=waits, way_out=f"`bay0 {self._how(boot)} --force`, or Ctrl-Alt-Del twice")
+        self.reactor.call_later(self.bounds.slow_stop, partial(self._say_slow, boot))
+
+    @staticmethod
+    def _how(boot: Instance) -> str:
+        return str(boot.context.get("how", "reboot"))
 
     def _stop_the_rest(self) -> None:
         """Personas have had their time, and podman with them: what is left of them is killed, then the tenants are stopped."""
@@ -389,11 +409,11 @@ class BootStages:
 
     def _power(self, instance: Instance, token: int) -> None:
         """End the machine from a fork, because reboot(2) may hang on a dead disk; the second try takes the kernel's short way."""
-        how = instance.context.get("how", "reboot")
+        how = self._how(instance)
         self.log.info("power", how=how)
         self._power_tries += 1
         if self._power_tries > 1:
-            self.at_once()
+            self._restart_instead(how)
 
         def refused(status: int) -> None:
             why = f"reboot(2) was refused, status {os.waitstatus_to_exitcode(status)}"
@@ -403,16 +423,62 @@ class BootStages:
             self.spawner.fork("power", partial(self.ending, how), refused, group="services/power", keep=0)
         except SpawnError as error:
             self.log.error("no fork for reboot(2)", why=str(error))
-            self.at_once()
+            self._restart_instead(how)
+
+    def _restart_instead(self, how: str) -> None:
+        """Restart by the kernel's short way, which can always be had; said if it is not what was asked for.
+
+        A machine that is dark is asked for, one that hangs for ever is not.
+        """
+        if how != "reboot":
+            self.log.warning("power-off cannot be had: the machine restarts instead")
+            self.sinks.console.push()
+        self.sysrq(power.RESTART)
+
+    def _end_all(self, instance: Instance, token: int) -> None:
+        """End everything at once, without a word to podman; then let what answers reach its disk."""
+        self._stopping, self._leaving = None, True
+        if self._polite is not None:
+            self._polite.cancel()
+            self._polite = None
+        self.log.warning("ending by force", how=self._how(instance), why="personas and services are killed, the disk is not closed")
+        self.personas.no_autostart()
+        self.spawner.close()
+        self.personas.kill_all()
+        for live in list(self._engine.of_kind("tenant")):
+            self._engine.send(live.name, tenant.E.STOP, "the spine ends by force")
+            self.services.kill(live.name)
+
+        def synced(status: int) -> None:
+            self._report(instance, token, E.FAULT if status else E.DONE)
+
+        try:
+            self.spawner.fork("sync", self.sync, synced, group="services/sync", keep=0)
+        except SpawnError as error:
+            self._report(instance, token, E.FAULT, str(error))
+
+    def _power_now(self, instance: Instance, token: int) -> None:
+        """End the machine by sysrq, which waits for no disk. Where that gives no power-off, the next try restarts it."""
+        how = self._how(instance)
+        self._force_tries += 1
+        self.log.warning("power by force", how=how)
+        self.sinks.console.push()
+        if how == "reboot" or self._force_tries > 1:
+            self._restart_instead(how)
+            taken = False  # or nobody would be here
+        else:
+            taken = self.sysrq(power.POWER_OFF)
+        if not taken:
+            self.reactor.call_later(POWER_AGAIN_S, lambda: self._engine.outcome(instance.name, token, E.FAULT, "sysrq was refused"))
 
 
 def _network() -> list[str]:
     return [f"the spine must have no network: {violation}" for violation in net.violations()]
 
 
-def refuse_unknown_how(how: str) -> E:
+def refuse_unknown_how(how: str, *, force: bool = False) -> E:
     """Return the event that `how` (poweroff or reboot) means; `RefusedError` for anything else."""
-    events = {"poweroff": E.POWEROFF, "reboot": E.REBOOT}
+    events = {how: E.FORCE for how in power.HOW if how != "halt"} if force else {"poweroff": E.POWEROFF, "reboot": E.REBOOT}
     if how not in events:
         raise RefusedError(f"how must be poweroff or reboot, not {how!r}")
     return events[how]

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 CMDLINE = "/proc/cmdline"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+HELD_S, TWICE_S = 0.4, 3.0  # between two presses of Ctrl-Alt-Del; a keyboard repeats a key that is held after 0.25 s, and then faster
 PROBE_EVERY_S = 10.0
 GOVERN_AGAIN_S = 30.0
 GOVERN_AFTER_S = 5.0  # a boot does not pay for the governor
@@ -133,6 +134,7 @@ class Spine:
     steps: list[Step] = field(factory=list)
     complete_ms: int | None = None
     _tried: frozenset[tuple[str, str]] = frozenset()
+    _pressed_at: float | None = None
 
     def run(self) -> None:
         """Begin the boot and turn."""
@@ -144,7 +146,7 @@ class Spine:
 
     def after_turn(self) -> None:
         """Feed the watchdog and push what the console did not take."""
-        if self.boot.now is not boot.S.POWERING:  # from here on the watchdog is the last word
+        if self.boot.now not in (boot.S.POWERING, boot.S.FORCING):  # from here on the watchdog is the last word
             self._feed()
         self.sinks.console.push()
 
@@ -310,6 +312,16 @@ class Spine:
         self.log.warning("personas killed", why="the filesystem they run on is dead")
         self.personas.kill_all()
 
+    def ctrl_alt_del(self) -> None:
+        """Reboot; at a second press, by force. A key that is held down repeats itself and is one press."""
+        now, before = self.reactor.clock(), self._pressed_at
+        self._pressed_at = now
+        if before is not None and HELD_S <= now - before <= TWICE_S:
+            self.engine.send(self.boot.name, boot.E.FORCE, "Ctrl-Alt-Del twice", how="reboot")
+            return
+        self.log.warning("Ctrl-Alt-Del: the machine restarts", by_force=f"press it again within {TWICE_S:g} s")
+        self.stop("reboot", "SIGINT (Ctrl-Alt-Del)")
+
     def stop(self, how: str, why: str) -> None:
         """Begin an orderly stop, as a signal asks for it."""
         event = boot.E.POWEROFF if how == "poweroff" else boot.E.REBOOT
@@ -398,7 +410,7 @@ def _take_signals(spine: Spine) -> None:
     on[signal.SIGCHLD] = spine.reaper.drain
     on[signal.SIGTERM] = lambda: spine.stop("poweroff", "SIGTERM")
     on[signal.SIGPWR] = lambda: spine.stop("poweroff", "SIGPWR")
-    on[signal.SIGINT] = lambda: spine.stop("reboot", "SIGINT (Ctrl-Alt-Del)")
+    on[signal.SIGINT] = spine.ctrl_alt_del
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         on[number] = partial(spine.log.info, "signal noted, nothing to do", signal=number.name)
     spine.signals.install()

@@ -150,9 +150,11 @@ class Verbs:
         reply(self.spine.governor.show())
 
     def power(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Begin an orderly stop; answered as soon as the step is taken."""
-        how = str(params.get("how"))
-        event = duties.refuse_unknown_how(how)
+        """Begin an orderly stop, or with `force` end everything at once; answered as soon as the step is taken."""
+        how, force = str(params.get("how")), params.get("force", False)
+        if not isinstance(force, bool):
+            raise RefusedError("force must be true or false")
+        event = duties.refuse_unknown_how(how, force=force)
 
         def taken(result: Step | Exception | None) -> None:
             reply(result if isinstance(result, Exception) else {"accepted": how})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ from bay0.syscalls import RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, reboot
 
 HOW = {"poweroff": RB_POWER_OFF, "reboot": RB_AUTOBOOT, "halt": RB_HALT}
 SHELL = ["/bin/sh", "-c", "stty sane; exec /bin/sh -i"]  # a line editor that was killed leaves its terminal raw
+SYSRQ, RESTART, POWER_OFF = "/proc/sysrq-trigger", "b", "o"
 PAUSE_S = 3.0
 
 
@@ -30,19 +32,34 @@ def power_child(how: str) -> int:
     return 0
 
 
-def restart_at_once() -> None:
-    """Restart without asking any driver (sysrq "b", kernel: admin-guide/sysrq.rst): the way out when reboot(2) hangs.
+class Sysrq:
+    """The kernel's own way to end a machine (admin-guide/sysrq.rst), when reboot(2) hangs or nothing may be waited for.
 
-    The disk is closed or lost by then. A power-off that hangs becomes a restart: a machine that is dark is asked for, one that
-    hangs for ever is not.
+    A word to it waits for no disk: "b" restarts there and then, without asking any driver; "o" is handed to a thread of the kernel's. It is
+    opened while the boot is young, because a machine that is to be ended by force may have no file or memory left for it.
     """
-    if os.getpid() != 1:
-        return  # a developer's machine is not ours to restart
-    try:
-        with open("/proc/sysrq-trigger", "w", encoding="ascii") as trigger:
-            trigger.write("b")
-    except OSError:
-        return  # the watchdog, which is no longer fed, is the last word
+
+    def __init__(self, path: str = SYSRQ) -> None:
+        self.path = path
+        self._fd = -1
+
+    def open(self) -> None:
+        """Be ready, in PID 1 alone: a developer's machine is not ours to end. `OSError`."""
+        if os.getpid() == 1 and self._fd < 0:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def __call__(self, word: str) -> bool:
+        """Give the kernel a word; tell whether it took it."""
+        with contextlib.suppress(OSError):
+            self.open()
+            return os.write(self._fd, word.encode()) == len(word)
+        return False  # the watchdog, which is no longer fed, is the last word
+
+
+def sync_child() -> int:
+    """sync(2) as the whole of a forked process: it never ends on a wedged disk."""
+    os.sync()
+    return 0
 
 
 def bounded_sync(seconds: float) -> bool:

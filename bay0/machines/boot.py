@@ -4,6 +4,9 @@ Theory of operation. Each busy state is one stage. A stage that fails is logged 
 as far as it can, because a machine that does not boot cannot be repaired. What was lost is kept as the boot's *dirty* reason.
 A request to stop wins over every stage. The last step that can reach the disk is STOPPING -> LEAVING; a later boot that
 finds LEAVING stored knows the earlier one left as asked, and any other state means it died there.
+
+FORCE is the way out when a stop hangs: everything is ended without asking podman, what answers within the bound is synced, and the
+power goes by the kernel's short way. The disk is not closed, so the next boot counts such an end among the deaths.
 """
 
 from enum import Enum
@@ -25,6 +28,8 @@ class S(Enum):
     STOPPING = "stopping"
     LEAVING = "leaving"
     POWERING = "powering"
+    CUTTING = "cutting"
+    FORCING = "forcing"
     ENDED = "ended"
     DIED = "died"
 
@@ -39,6 +44,7 @@ class E(Enum):
     CLOSED = "closed"
     POWEROFF = "poweroff"
     REBOOT = "reboot"
+    FORCE = "force"
     FAULT = "fault"
     TIMED_OUT = "timed_out"
     CONVERGE = "converge"
@@ -56,6 +62,8 @@ class Effect(Enum):
     STOP_SERVICES = "stop_services"
     CLOSE_STORAGE = "close_storage"
     POWER = "power"
+    END_ALL = "end_all"
+    POWER_NOW = "power_now"
 
 
 SPECS = (
@@ -70,12 +78,15 @@ SPECS = (
     StateSpec(S.STOPPING, "personas and services are stopped", busy=Effect.STOP_SERVICES, deadline_s=25),
     StateSpec(S.LEAVING, "the database is closed, /persist unmounted", busy=Effect.CLOSE_STORAGE, deadline_s=12),
     StateSpec(S.POWERING, "reboot(2) is owed", busy=Effect.POWER, deadline_s=5),
+    StateSpec(S.CUTTING, "all is killed, what answers is synced", busy=Effect.END_ALL, deadline_s=2),
+    StateSpec(S.FORCING, "sysrq is owed", busy=Effect.POWER_NOW, deadline_s=5),
     StateSpec(S.ENDED, "it left as it was asked to", converged=True),
     StateSpec(S.DIED, "power loss or crash", converged=True),
 )
 
 STAGES = (S.MOUNTING, S.SHIELDING, S.LOADING, S.ATTACHING, S.RECONCILING, S.SERVING)
-LEAVES = (S.STOPPING, S.LEAVING, S.POWERING)
+FORCED = (S.CUTTING, S.FORCING)
+LEAVES = (S.STOPPING, S.LEAVING, S.POWERING, *FORCED)
 OVER = (S.ENDED, S.DIED)
 
 
@@ -107,17 +118,25 @@ ROWS = (
     Row(S.LEAVING, E.TIMED_OUT, S.POWERING, "the disk did not close in time: its journal replays what is missing"),
     Row(S.POWERING, E.FAULT, S.POWERING, "reboot(2) failed: again, by the short way"),
     Row(S.POWERING, E.TIMED_OUT, S.POWERING, "reboot(2) hangs: again, by the short way"),
+    *(Row(s, E.FORCE, S.CUTTING, "asked to end by force") for s in (S.NEW, *STAGES, S.COMPLETE, S.STOPPING, S.LEAVING)),
+    Row(S.POWERING, E.FORCE, S.FORCING, "asked to end by force"),
+    Row(S.CUTTING, E.DONE, S.FORCING, "what answers is synced"),
+    Row(S.CUTTING, E.FAULT, S.FORCING, "nothing could be synced: the disk's journal replays what is missing"),
+    Row(S.CUTTING, E.TIMED_OUT, S.FORCING, "the sync gave no answer: the disk's journal replays what is missing"),
+    Row(S.FORCING, E.FAULT, S.FORCING, "the kernel did not take it: a restart, whatever was asked for"),
+    Row(S.FORCING, E.TIMED_OUT, S.FORCING, "the power is still on: a restart, whatever was asked for"),
     Row(S.NEW, E.CONVERGE, S.DIED, "an earlier boot died before its first stage"),
     *(Row(s, E.CONVERGE, S.DIED, f"an earlier boot died in {s.value}") for s in STAGES),
     Row(S.COMPLETE, E.CONVERGE, S.DIED, "an earlier boot lost power or crashed while it ran"),
     Row(S.STOPPING, E.CONVERGE, S.DIED, "an earlier boot died while it stopped its services"),
+    *(Row(s, E.CONVERGE, S.DIED, "an earlier boot was ended by force") for s in FORCED),
     Row(S.LEAVING, E.CONVERGE, S.ENDED, "an earlier boot left as it was asked to"),
     Row(S.POWERING, E.CONVERGE, S.ENDED, "an earlier boot left as it was asked to"),
 )
 
 IGNORED = {
     **cells((S.NEW, S.COMPLETE, *OVER), (E.DONE, E.FAULT, E.TIMED_OUT), "no stage is under way"),
-    **cells((S.ATTACHING, S.LEAVING, S.POWERING), (E.DONE,), "storage or the kernel ends this stage"),
+    **cells((S.ATTACHING, S.LEAVING, S.POWERING, S.FORCING), (E.DONE,), "storage or the kernel ends this stage"),
     **cells([s for s in S if s is not S.ATTACHING], (E.DURABLE, E.DIRTY), "the boot waits for storage in one stage only"),
     **cells([s for s in S if s is not S.LEAVING], (E.CLOSED,), "the boot waits for the disk to close in one stage only"),
     **cells(OVER, (E.CONVERGE,), "it is over already"),
@@ -125,7 +144,8 @@ IGNORED = {
 }
 REFUSED = {
     **cells(LEAVES, (E.POWEROFF, E.REBOOT), "the spine is going down already"),
-    **cells(OVER, (E.POWEROFF, E.REBOOT), "that boot is over"),
+    **cells(FORCED, (E.FORCE,), "the spine is ending by force already"),
+    **cells(OVER, (E.POWEROFF, E.REBOOT, E.FORCE), "that boot is over"),
 }
 
 BOOT = MachineDef("boot", S, E, S.NEW, SPECS, ROWS, IGNORED, REFUSED)

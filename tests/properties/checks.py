@@ -319,7 +319,7 @@ class Checks:
         hold(old is None or old == files, "a program too old for the database has changed it")
 
     def powered_off(self) -> None:
-        hold(self.world.state_of_boot is boot.S.POWERING, "reboot(2) in another state than POWERING")
+        hold(self.world.state_of_boot in (boot.S.POWERING, boot.S.FORCING), "the power goes in another state than POWERING and FORCING")
 
     # ---- what a database holds
 

@@ -93,7 +93,7 @@ class Life(RuleBasedStateMachine):
         self.world.crash_at, self.world.kept = self.world.seams + crash_after, kept
 
     @on
-    @rule(how=st.sampled_from(("poweroff", "reboot")), seconds=st.sampled_from((0.0, 0.3, 60.0)))
+    @rule(how=st.sampled_from(("poweroff", "reboot", "force")), seconds=st.sampled_from((0.0, 0.3, 60.0)))
     def ask_to_stop(self, how: str, seconds: float) -> None:
         self.world.stop(how)
         self.world.run(seconds)

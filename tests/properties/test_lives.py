@@ -48,7 +48,7 @@ def of_people(life: Life, dice: Random) -> Acts:
         (1, lambda: life.converge(name)),
         (1, lambda: life.remove_image(dice.choice((IMAGE, AI_IMAGE)))),
         (1, lambda: life.create(name, *manifest, some, home=home, ai=ai) if life.world.state_of_boot is boot.S.COMPLETE else None),
-        (1, lambda: life.ask_to_stop(dice.choice(("poweroff", "reboot")), dice.choice((0.0, 0.3, 60.0)))),
+        (1, lambda: life.ask_to_stop(dice.choice(("poweroff", "reboot", "force")), dice.choice((0.0, 0.3, 60.0)))),
     ]
 
 

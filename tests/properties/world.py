@@ -36,7 +36,7 @@ import bay0.init
 import bay0.log
 import bay0.personas
 from bay0 import cmdline, duties, names
-from bay0.effects import cgroup, podman_argv
+from bay0.effects import cgroup, podman_argv, power
 from bay0.effects.modules import Wanted
 from bay0.effects.service import ServiceSpec
 from bay0.effects.spawn import Ending, Result
@@ -282,6 +282,9 @@ class SimSpawner:
             return None
         if world.spawn_fails:
             raise SpawnError("fork: Resource temporarily unavailable")
+        if name == "sync":
+            world.soon(lambda: on_exit(main()))
+            return None
         world.checks.worker_starts(world.workers)
         peer = socket.socket(fileno=os.dup(keep))
         peer.setblocking(False)
@@ -313,6 +316,17 @@ class SimSpawner:
         if keep is not None:
             self.world.grants.process_starts(process, keep)
         return process
+
+
+class SimSysrq(power.Sysrq):
+    """Ends the modelled machine, whatever the word."""
+
+    def __init__(self, end: Callable[[str], NoReturn]) -> None:
+        super().__init__()
+        self.end = end
+
+    def __call__(self, word: str) -> bool:
+        self.end(word)
 
 
 @define(eq=False)
@@ -521,7 +535,8 @@ class World:
         words = cmdline.Words(exec=exec_)
         self.spine = bay0.init.build(words, sinks, self.log, watchdog)
         self.spine.stages.ending = self._reboot
-        self.spine.stages.at_once = lambda: self._reboot("at once")
+        self.spine.stages.sync = lambda: 0
+        self.spine.stages.sysrq = SimSysrq(self._reboot)
         self.checks.booted()
         self._guard(self.spine.run)
 
@@ -557,7 +572,7 @@ class World:
             self._lights_out()
             self.checks.after_cut()
 
-    def _reboot(self, _how: str) -> None:
+    def _reboot(self, _how: str) -> NoReturn:
         self.checks.powered_off()
         for each in self.workers:  # reboot(2) is not instant: a worker goes on with what it was asked
             each.drain()
@@ -734,7 +749,11 @@ class World:
             self._guard(lambda: self.spine.engine.send(name, event, "an operator asked"))
 
     def stop(self, how: str = "poweroff") -> None:
-        self._guard(lambda: self.spine.stop(how, "asked"))
+        """Ask for an end: `poweroff`, `reboot`, or `force`."""
+        if how == "force":
+            self._guard(lambda: self.spine.engine.send(self.spine.boot.name, boot.E.FORCE, "asked", how="reboot"))
+        else:
+            self._guard(lambda: self.spine.stop(how, "asked"))
 
     def retry(self) -> None:
         self.send(self.spine.state.storage.name, storage.E.RETRY)

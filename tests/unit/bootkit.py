@@ -20,7 +20,7 @@ from kit import until, zombies
 
 from bay0 import cmdline, init, log, net, personas
 from bay0.bounds import Bounds
-from bay0.effects import modules, mounts, shield, spawn
+from bay0.effects import modules, mounts, power, shield, spawn
 from bay0.effects.service import ServiceSpec
 from bay0.effects.shield import Watchdog
 from bay0.machines.boot import E, S
@@ -32,12 +32,27 @@ GENEROUS = Bounds(
 THING = "sys://thing"
 
 
+class Sysrq(power.Sysrq):
+    """Keeps what the kernel would be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def __call__(self, word: str) -> bool:
+        self.words.append(word)
+        return True
+
+
 class Machine:
     """A machine that can be booted again and again; use it inside `in_child` only."""
 
     def __init__(self, top: Path, **bounds: float) -> None:
         self.top = top
-        self.short_ways = 0
+        self.sysrq = Sysrq()
         self.bounds = Bounds(**{**{name: getattr(GENEROUS, name) for name in Bounds.__slots__ if name != "__weakref__"}, **bounds})
         (top / "run").mkdir()
         (top / "persist").mkdir()
@@ -82,7 +97,8 @@ class Machine:
         spine.control.path = str(self.top / "run" / f"{boot_id[:4]}.sock")
         spine.control.uids = frozenset({os.getuid()})
         spine.stages.ending = self.power
-        spine.stages.at_once = self._short_way
+        spine.stages.sysrq = self.sysrq
+        spine.stages.sync = self.sync
         spine.stages.wanted = lambda: {THING: ServiceSpec(("sleep", "100"))}
         init._take_signals(spine)
         if begin:
@@ -101,8 +117,10 @@ class Machine:
         file = self.top / "powered"
         return file.read_text().split() if file.exists() else []
 
-    def _short_way(self) -> None:
-        self.short_ways += 1
+    def sync(self) -> int:
+        """Runs in a fork."""
+        (self.top / "synced").touch()
+        return 0
 
     def turn_until(self, spine: init.Spine, true: Callable[[], Any], what: str = "the condition") -> None:
         until(

@@ -453,9 +453,21 @@ def test_a_controller_whose_disks_show_up_late_has_their_drivers_asked_for_with_
     assert not behind & set(wanted.first), "disks come last"
 
 
-def test_only_pid_1_restarts_a_machine_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_arguments: object, **_more: object) -> None:
-        pytest.fail("it reached for the trigger")
+def test_only_pid_1_gives_the_kernel_a_word(tmp_path: Path) -> None:
+    trigger = tmp_path / "sysrq-trigger"
+    trigger.touch()
+    sysrq = power.Sysrq(str(trigger))
+    sysrq.open()
+    assert sysrq("b") is False
+    assert trigger.read_text() == ""
 
-    monkeypatch.setattr("builtins.open", refuse)
-    power.restart_at_once()
+
+def test_a_word_to_the_kernel_goes_through_a_file_that_is_open_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = tmp_path / "sysrq-trigger"
+    trigger.touch()
+    monkeypatch.setattr(power.os, "getpid", lambda: 1)
+    sysrq = power.Sysrq(str(trigger))
+    sysrq.open()
+    trigger.unlink()
+    assert sysrq("o") is True
+    assert power.Sysrq(str(trigger))("o") is False

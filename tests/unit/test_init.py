@@ -10,20 +10,25 @@ import signal
 import socket
 import sqlite3
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 from bootkit import THING, Machine
-from kit import in_child, no_descriptor_left
+from kit import Log, in_child, no_descriptor_left
 
 import bay0
 from bay0 import control, init, late, log, runfiles, umbilicalport
 from bay0.bounds import Bounds
 from bay0.effects import modules, power, spawn
-from bay0.errors import RefusedError, StorageError
+from bay0.effects.service import ServiceSpec
+from bay0.effects.spawn import Spawner
+from bay0.errors import RefusedError, SpawnError, StorageError
 from bay0.machines.boot import E, S
 from bay0.machines.storage import E as StorageEvent
 from bay0.machines.storage import S as Health
@@ -438,7 +443,106 @@ def test_a_reboot_that_fails_is_tried_again(tmp_path: Path) -> None:
     spine.stages.ending = stubborn
     machine.leave(spine)
     assert (tmp_path / "tries").read_text().split() == ["poweroff"] * 3
-    assert machine.short_ways == 2, "the first try is the polite one"
+    assert machine.sysrq.words == ["b", "b"], "the first try is the polite one"
+    assert (tmp_path / "console").read_text().count("power-off cannot be had: the machine restarts instead") == 2
+
+
+# ---- by force
+
+
+@in_child
+def test_by_force_everything_is_killed_what_answers_is_synced_and_sysrq_ends_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    answers: list[Any] = []
+    spine.control.methods["power"]({"how": "reboot", "force": True}, answers.append)
+    machine.turn_until(spine, lambda: machine.sysrq.words)
+    assert answers == [{"accepted": "reboot"}]
+    assert machine.sysrq.words == ["b"]
+    assert (tmp_path / "synced").exists()
+    assert machine.powered == [], "reboot(2) may not return on a dead disk"
+    assert spine.engine.instances[THING].now.value in ("stopped", "stopping", "converging")
+    with pytest.raises(RefusedError, match="how must be"):
+        spine.control.methods["power"]({"how": "halt", "force": True}, answers.append)
+    with pytest.raises(RefusedError, match="force"):
+        spine.control.methods["power"]({"how": "reboot", "force": 1}, answers.append)
+
+
+@in_child
+def test_a_power_off_by_force_that_cannot_be_had_becomes_a_restart_and_that_is_said(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    spine.control.methods["power"]({"how": "poweroff", "force": True}, lambda _answer: None)
+    machine.turn_until(spine, lambda: len(machine.sysrq.words) > 1)
+    assert machine.sysrq.words == ["o", "b"]
+    assert [line["level"] for line in machine.logged() if "restarts instead" in line["event"]] == ["warning"]
+
+
+@in_child
+def test_a_sync_that_never_ends_does_not_hold_up_the_end_by_force(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    spine.stages.sync = lambda: time.sleep(600) or 0  # type: ignore[func-returns-value]
+    spine.control.methods["power"]({"how": "reboot", "force": True}, lambda _answer: None)
+    machine.turn_until(spine, lambda: machine.sysrq.words)
+    assert [step.why for step in spine.steps][-1].startswith("the sync gave no answer")
+
+
+@in_child
+def test_without_a_process_for_the_sync_the_end_by_force_goes_on(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+
+    def no_fork(*_arguments: Any, **_more: Any) -> Any:
+        raise SpawnError("fork: Cannot allocate memory")
+
+    Spawner.fork = no_fork  # type: ignore[method-assign]
+    spine.control.methods["power"]({"how": "reboot", "force": True}, lambda _answer: None)
+    machine.turn_until(spine, lambda: machine.sysrq.words)
+
+
+@in_child
+def test_force_overtakes_a_stop_that_hangs_and_the_console_has_named_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.bounds = evolve(machine.bounds, slow_stop=0.1, term_grace=600.0)
+    spine = machine.boot()
+    spine.stages.wanted = lambda: {THING: ServiceSpec(("sh", "-c", "trap '' TERM HUP; while :; do sleep 1; done"))}
+    machine.complete(spine)
+    spine.stop("poweroff", "the test")
+    machine.turn_until(spine, lambda: [line for line in machine.logged() if line["event"] == "the stop takes longer than usual"])
+    (first, *_) = [line for line in machine.logged() if line["event"] == "the stop takes longer than usual"]
+    assert (first["level"], first["waits_for"]) == ("warning", THING)
+    assert "bay0 poweroff --force" in first["way_out"]
+    spine.control.methods["power"]({"how": "poweroff", "force": True}, lambda _answer: None)
+    machine.turn_until(spine, lambda: machine.sysrq.words)
+    assert machine.sysrq.words == ["o"]
+    assert machine.powered == []
+
+
+@pytest.mark.parametrize(("gaps", "forced"), [((2.9,), True), ((0.5,), True), ((3.1,), False), ((0.25, *[0.033] * 90), False), ((3.1, 1.0), True)])
+def test_ctrl_alt_del_twice_is_force_and_a_key_that_is_held_is_one_press(gaps: tuple[float, ...], forced: bool) -> None:
+    now = [1000.0]
+    asked: list[Any] = []
+    spine: Any = SimpleNamespace(reactor=SimpleNamespace(clock=lambda: now[0]), boot=SimpleNamespace(name="boot:x"), log=Log(), _pressed_at=None)
+    spine.engine = SimpleNamespace(send=lambda _name, event, _why, how: asked.append((event.value, how)))
+    spine.stop = lambda how, _why: asked.append(("stop", how))
+    for gap in (0.0, *gaps):
+        now[0] += gap
+        init.Spine.ctrl_alt_del(spine)
+    assert asked[0] == ("stop", "reboot")
+    assert ("force", "reboot") in asked if forced else all(each == ("stop", "reboot") for each in asked)
+
+
+@in_child
+def test_the_next_boot_says_that_the_last_one_was_ended_by_force(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    spine.control.methods["power"]({"how": "reboot", "force": True}, lambda _answer: None)
+    machine.turn_until(spine, lambda: machine.sysrq.words and not spine.state.memory)
+    machine.crash(spine)
+    machine.complete(machine.boot(boot_id="22222222-bbbb"))
+    whys = [line.get("why") for line in machine.logged("22222222-bbbb") if line["event"] == "step"]
+    assert "an earlier boot was ended by force" in whys
 
 
 # ---- init() itself
