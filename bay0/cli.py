@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 import bay0
-from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, streams, tenantcli
+from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, streams, tenantcli, wire
 from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 from bay0.verdict import COMPONENTS
@@ -168,12 +168,11 @@ def _requests() -> Iterator[bytes]:
 
 
 def _is_answered(line: bytes) -> bool:
-    """Tell whether a request gets an answer: all do but notifications, which have a method and no id."""
+    """Tell whether a request gets an answer: all do but notifications, which are whole requests without an id."""
     try:
-        request = json.loads(line)
-    except (ValueError, RecursionError):
+        return "id" in wire.read(line)
+    except wire.FrameError:
         return True
-    return not (isinstance(request, dict) and "id" not in request and isinstance(request.get("method"), str))
 
 
 def _debug(_options: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from bay0.errors import NoSpineError, RefusedError
@@ -15,6 +17,7 @@ from bay0.wire import SOCKET
 
 TIMEOUT_S = 60.0
 AGAIN_S = 0.01
+AT_ONCE = 200  # requests under way; PID 1 takes 256 of one client
 HUNG_UP = "bay0 closed the connection without an answer; see `bay0 log`"
 
 
@@ -59,11 +62,9 @@ def lines(peer: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def send(peer: socket.socket, requests: Iterable[bytes]) -> None:
-    """Send whole requests, one a line. `NoSpineError` if bay0 has hung up."""
-    try:
+    """Send whole requests, one a line. If bay0 has hung up, `take` gives its last word or says so."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         peer.sendall(b"".join(request + b"\n" for request in requests))
-    except (BrokenPipeError, ConnectionResetError) as error:
-        raise NoSpineError(HUNG_UP) from error
 
 
 def take(answers: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -92,15 +93,19 @@ def call(method: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
 
 
 def call_all(method: str, many: Sequence[Mapping[str, Any]], timeout_s: float = TIMEOUT_S) -> list[Any]:
-    """Call one method once for each of `many` params, all under way at once. A refusal stands in the list as a `RefusedError`."""
+    """Call one method once for each of `many` params, `AT_ONCE` of them under way. A refusal stands in the list as a `RefusedError`."""
     found: dict[int, Any] = {}
+    left = ({"jsonrpc": "2.0", "id": n, "method": method, "params": params} for n, params in enumerate(many))
     with connect(timeout_s) as peer:
         answers = lines(peer)
-        send(peer, [json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params}).encode() for n, params in enumerate(many)])
+        send(peer, [json.dumps(request).encode() for request in islice(left, AT_ONCE)])
         try:
             while len(found) < len(many):
                 answer = take(answers)
+                if answer["id"] is None:  # it refuses to talk to us at all
+                    raise RefusedError(answer["error"]["message"])
                 found[answer["id"]] = RefusedError(answer["error"]["message"]) if "error" in answer else answer["result"]
+                send(peer, [json.dumps(request).encode() for request in islice(left, 1)])
         except TimeoutError as error:
             raise NoSpineError(f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`") from error
     return [found[n] for n in range(len(many))]

@@ -40,13 +40,14 @@ def nested(rng: random.Random) -> bytes:
     depth = rng.choice((10, 500, 990, 5000, 20000))
     opening, closing = rng.choice(((b"[", b"]"), (b'{"a":', b"}")))
     inner = opening * depth + b"1" + closing * rng.choice((0, depth))
-    return rng.choice((b"%s", b'{"id":%s,"method":"status"}', b'{"id":1,"method":"status","params":%s}')).replace(b"%s", inner)[:65000]
+    places = (b"%s", b'{"jsonrpc":"2.0","id":%s,"method":"status"}', b'{"jsonrpc":"2.0","id":1,"method":"status","params":%s}')
+    return rng.choice(places).replace(b"%s", inner)[:65000]
 
 
 def bad_text(rng: random.Random) -> bytes:
     odd = rng.choice((b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\0", b"\\ud800", b"\\u0000", b"\x1b[2J", b"\xf4\x90\x80\x80"))
-    places = (b'{"id":"%s","method":"status"}', b'{"id":1,"method":"%s"}', b'{"id":1,"method":"persona.show","params":{"name":"%s"}}', b"%s")
-    return rng.choice(places).replace(b"%s", odd * rng.randrange(1, 9))
+    places = (b'"id":"%s","method":"status"', b'"id":1,"method":"%s"', b'"id":1,"method":"persona.show","params":{"name":"%s"}')
+    return rng.choice((b"%s", *(b'{"jsonrpc":"2.0",' + place + b"}" for place in places))).replace(b"%s", odd * rng.randrange(1, 9))
 
 
 def wrong_types(rng: random.Random) -> bytes:
@@ -60,12 +61,15 @@ def wrong_types(rng: random.Random) -> bytes:
 
 
 def odd_json(rng: random.Random) -> bytes:
+    version = b'{"jsonrpc":"2.0",'
     return rng.choice(
         (
             b'[{"id":1,"method":"status"},{"id":2,"method":"status"}]', b"[]", b"{}", b"null", b"true", b'"status"', b"NaN", b"Infinity", b"1e999",
-            b'{"id":1,"id":2,"method":"status","method":"machines"}', b'{"id":NaN,"method":"status"}', b'{"id":1e999,"method":"none"}',
-            b'{"id":' + b"9" * 5000 + b',"method":"status"}', b'{"id":1,"method":"status"}{"id":2,"method":"status"}', b" " * 2000, b"\r", b"\t\t",
-            b'{"method":"status"}', b'{"id":null,"method":"status"}', b'{"id":1,"method":"' + b"m" * 3000 + b'"}', b"\xef\xbb\xbf{}",
+            version + b'"id":1,"id":2,"method":"status","method":"machines"}', version + b'"id":NaN,"method":"status"}',
+            version + b'"id":1e999,"method":"none"}', version + b'"id":' + b"9" * 5000 + b',"method":"status"}',
+            version + b'"id":1,"method":"status"}{"id":2,"method":"status"}', b" " * 2000, b"\r", b"\t\t", b'{"id":1,"method":"status"}',
+            version + b'"method":"status"}', version + b'"id":null,"method":"status"}', version + b'"id":1,"method":"' + b"m" * 3000 + b'"}',
+            b"\xef\xbb\xbf{}",
         )
     )  # fmt: skip
 
@@ -75,7 +79,7 @@ def valid(rng: random.Random) -> bytes:
 
 
 def large(rng: random.Random) -> bytes:
-    return b'{"id":1,"method":"status","params":{"x":"' + b"y" * rng.choice((60_000, 65_400, 65_536, 70_000, 300_000)) + b'"}}'
+    return b'{"jsonrpc":"2.0","id":1,"method":"status","params":{"x":"' + b"y" * rng.choice((60_000, 65_400, 65_536, 70_000, 300_000)) + b'"}}'
 
 
 KINDS: tuple[tuple[int, Callable[[random.Random], bytes]], ...] = (
@@ -172,7 +176,8 @@ class Attack:
         """Ask for much and stay there without reading."""
         if (peer := self.connect()) is not None:
             peer.settimeout(0.05)
-            self.send(peer, b'{"id":1,"method":"status"}\n{"id":1,"method":"big"}\n' * 200, 400)
+            requests = b'{"jsonrpc":"2.0","id":1,"method":"status"}\n{"jsonrpc":"2.0","id":1,"method":"big"}\n'
+            self.send(peer, requests * 200, 400)
             self.keep(peer)
 
     def drip(self) -> None:

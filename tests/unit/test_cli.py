@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 from kit import served, until
 
 import bay0
-from bay0 import cli, clikit, logview
+from bay0 import cli, client, clikit, logview
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
 
@@ -334,7 +335,8 @@ def test_rpc_each_answers_a_request_before_it_reads_the_next(spine: dict[str, An
 def test_rpc_does_not_wait_for_the_answer_to_a_notification(
     spine: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = b'{"method":"machines"}\n{"id":1,"method":"machines"}\n{"method":"none"}\n'
+    requests = ({"method": "machines"}, {"id": 1, "method": "machines"}, {"method": "none"})
+    text = b"".join(json.dumps({"jsonrpc": "2.0", **request}).encode() + b"\n" for request in requests)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     done: list[int] = []
     thread = threading.Thread(target=lambda: done.append(cli.main(["rpc"])), daemon=True)
@@ -342,6 +344,28 @@ def test_rpc_does_not_wait_for_the_answer_to_a_notification(
     until(lambda: done, "the end of rpc")
     assert done == [0]
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [1]
+
+
+def test_who_is_refused_a_place_is_told_so_even_if_its_request_comes_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bay0 says why and closes; a request that is sent after that fails, and must not hide what was said."""
+    path = str(tmp_path / "control.sock")
+    monkeypatch.setenv("BAY0_SOCKET", path)
+    refusal = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": "all places are taken"}}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+        for call in (lambda: client.call("status"), lambda: client.call_all("status", [{}, {}])):
+            sent = client.send
+
+            def late(peer: socket.socket, requests: Any, sent: Any = sent) -> None:
+                with listener.accept()[0] as ours:
+                    ours.send(json.dumps(refusal).encode() + b"\n")
+                sent(peer, requests)
+
+            monkeypatch.setattr(client, "send", late)
+            with pytest.raises(RefusedError, match="all places are taken"):
+                call()
+            monkeypatch.setattr(client, "send", sent)
 
 
 def test_rpc_says_when_the_spine_hangs_up(spine: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

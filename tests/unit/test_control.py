@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from kit import Log, descriptors_kept, until
 
-from bay0 import control
-from bay0.control import BACKLOG_MAX, CLIENTS_MAX, ControlServer
+from bay0 import answers, cli, control, wire
+from bay0.answers import Listing
+from bay0.control import CLIENTS_MAX, ControlServer
 from bay0.errors import RefusedError
 from bay0.nospine import on_spine, what_helps
 from bay0.reactor import Reactor
@@ -35,8 +36,8 @@ class Client:
         self.peer.setblocking(False)
         self.inbox = b""
 
-    def send(self, *frames: Any) -> Client:
-        return self.send_bytes(b"".join(json.dumps(frame).encode() + b"\n" for frame in frames))
+    def send(self, *requests: dict[str, Any]) -> Client:
+        return self.send_bytes(b"".join(json.dumps({"jsonrpc": "2.0", **request}).encode() + b"\n" for request in requests))
 
     def send_bytes(self, data: bytes) -> Client:
         while data:
@@ -153,7 +154,7 @@ def test_empty_lines_are_skipped(server: Server) -> None:
 
 
 def test_a_frame_of_64_kib_is_taken(server: Server) -> None:
-    request = json.dumps({"id": 1, "method": "echo", "params": {"x": ""}}).encode()
+    request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "echo", "params": {"x": ""}}).encode()
     text = b"y" * (FRAME_MAX - len(request))
     answer = server.client().send_bytes(request.replace(b'""', b'"' + text + b'"') + b"\n").answers()[0]
     assert len(answer["result"]["x"]) == len(text)
@@ -188,30 +189,112 @@ def test_a_client_that_is_being_cut_off_cannot_make_us_swell(server: Server) -> 
 def test_what_is_no_json_is_answered_with_a_parse_error(server: Server, text: bytes) -> None:
     client = server.client().send_bytes(text + b"\n")
     answer = client.answers()[0]
-    assert (answer["id"], answer["error"]["code"]) == (None, control.PARSE)
+    assert (answer["id"], answer["error"]["code"]) == (None, wire.PARSE)
     client.inbox = b""
     assert client.send({"id": 2, "method": "echo"}).answers()[0]["id"] == 2, "and it may go on"
 
 
-@pytest.mark.parametrize("frame", [[], 1, "text", None, {}, {"id": 1}, {"id": 1, "method": 5}, [{"id": 1, "method": "echo"}]])
+REQUEST = {"jsonrpc": "2.0", "id": 1, "method": "echo"}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        1, "text", None, {}, {"jsonrpc": "2.0", "id": 1}, {**REQUEST, "method": 5}, {"id": 1, "method": "echo"},
+        {**REQUEST, "jsonrpc": "1.0"}, {**REQUEST, "jsonrpc": 2.0}, {**REQUEST, "jsonrpc": None}, {**REQUEST, "id": True},
+        {**REQUEST, "id": "\ud800"}, {**REQUEST, "params": {"x": ["\udfff"]}},
+    ],
+)  # fmt: skip
 def test_json_that_is_no_request_is_invalid(server: Server, frame: Any) -> None:
-    assert server.client().send(frame).answers()[0]["error"]["code"] == control.INVALID
+    answer = server.client().send_bytes(json.dumps(frame).encode() + b"\n").answers()[0]
+    assert (answer["id"], answer["error"]["code"]) == (None, wire.INVALID)
 
 
 @pytest.mark.parametrize("number", [{}, [1], [[[]]]])
 def test_an_id_that_is_no_name_or_number_is_invalid(server: Server, number: Any) -> None:
     answer = server.client().send({"id": number, "method": "echo"}).answers()[0]
-    assert (answer["id"], answer["error"]["code"]) == (None, control.INVALID)
+    assert (answer["id"], answer["error"]["code"]) == (None, wire.INVALID)
 
 
 def test_an_id_nested_as_deep_as_json_allows_does_not_end_pid_1(server: Server) -> None:
     """It can be read; to write it back once failed in the reactor, that is, in PID 1."""
     for depth in (*range(900, 1000, 2), 5000, 20000):
         client = server.client()
-        client.send_bytes(b'{"id":' + b"[" * depth + b"]" * depth + b',"method":"none"}\n')
-        assert client.answers()[0]["id"] is None
+        nested = b"[" * depth + b"]" * depth
+        client.send_bytes(b'{"jsonrpc":"2.0","id":' + nested + b',"method":"none"}\n')
+        client.send_bytes(b'{"jsonrpc":"2.0","id":1,"method":"echo","params":' + nested + b"}\n")
+        assert [answer["id"] for answer in client.answers(2)] in ([None, 1], [None, None])
         client.peer.close()
         server.turn()
+
+
+# ---- the examples of the JSON-RPC 2.0 specification (jsonrpc.org/specification, section 7)
+
+INVALID_ANSWER, PARSE_ANSWER = (None, wire.INVALID), (None, wire.PARSE)
+ONE_IN_A_BATCH = '{"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"}'
+EXAMPLES: dict[str, tuple[str, Any]] = {
+    # what we differ in: params are named, never an array, so a call by position is a well-formed request with params that will not do
+    "positional parameters": ('{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}', (1, control.PARAMS)),
+    "positional parameters, the other way round": ('{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}', (2, control.PARAMS)),
+    "named parameters": ('{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}', (3, 19)),
+    "named parameters, in another order": ('{"jsonrpc": "2.0", "method": "subtract", "params": {"minuend": 42, "subtrahend": 23}, "id": 4}', (4, 19)),
+    "a notification": ('{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}', None),
+    "a notification without params, of no method": ('{"jsonrpc": "2.0", "method": "foobar"}', None),
+    "a method that is not there": ('{"jsonrpc": "2.0", "method": "foobar", "id": "1"}', ("1", control.NO_METHOD)),
+    "invalid JSON": ('{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', PARSE_ANSWER),
+    "an invalid request": ('{"jsonrpc": "2.0", "method": 1, "params": "bar"}', INVALID_ANSWER),
+    # what we refuse: a batch, whatever is in it, is one invalid request; requests one a line do the same
+    "a batch of invalid JSON": ('[{"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"}, {"jsonrpc": "2.0", "method"]', PARSE_ANSWER),
+    "an empty batch": ("[]", INVALID_ANSWER),
+    "a batch that is invalid": ("[1]", INVALID_ANSWER),
+    "a batch of three that are invalid": ("[1,2,3]", INVALID_ANSWER),
+    "a batch of requests": (f'[{ONE_IN_A_BATCH}, {{"jsonrpc": "2.0", "method": "get_data", "id": "9"}}]', INVALID_ANSWER),
+    "a batch of notifications": ('[{"jsonrpc": "2.0", "method": "notify_sum", "params": [1,2,4]}]', INVALID_ANSWER),
+    # what the specification has no example of
+    "an id that is null": ('{"jsonrpc": "2.0", "method": "none", "id": null}', (None, control.NO_METHOD)),
+    "an id that is NaN": ('{"jsonrpc": "2.0", "method": "none", "id": NaN}', PARSE_ANSWER),
+    "an id that is Infinity": ('{"jsonrpc": "2.0", "method": "none", "id": -Infinity}', PARSE_ANSWER),
+    "an id that would become Infinity": ('{"jsonrpc": "2.0", "method": "none", "id": 1e999}', INVALID_ANSWER),
+    "an id with a fraction": ('{"jsonrpc": "2.0", "method": "none", "id": 1.5}', (1.5, control.NO_METHOD)),
+    "an id of 4,000 digits": ('{"jsonrpc": "2.0", "method": "none", "id": ' + "9" * 4000 + "}", (10**4000 - 1, control.NO_METHOD)),
+    "an id of 5,000 digits": ('{"jsonrpc": "2.0", "method": "none", "id": ' + "9" * 5000 + "}", PARSE_ANSWER),
+    "params that are NaN": ('{"jsonrpc": "2.0", "method": "none", "params": {"x": NaN}, "id": 1}', PARSE_ANSWER),
+    "a key twice": ('{"jsonrpc": "2.0", "method": "none", "method": "subtract", "id": 1}', INVALID_ANSWER),
+    "a key twice in the params": ('{"jsonrpc": "2.0", "method": "none", "params": {"a": {"x": 1, "x": 1}}, "id": 1}', INVALID_ANSWER),
+    "no version": ('{"method": "none", "id": 1}', INVALID_ANSWER),
+    "a notification without a version": ('{"method": "none"}', INVALID_ANSWER),
+    "a byte order mark": ('\ufeff{"jsonrpc": "2.0", "method": "none", "id": 1}', PARSE_ANSWER),
+    "two in a line": (f"{ONE_IN_A_BATCH}{ONE_IN_A_BATCH}", PARSE_ANSWER),
+}
+
+
+def _no_constant(word: str) -> Any:
+    raise AssertionError(f"{word} is no JSON")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_the_specification_are_answered_as_it_says_or_as_we_document(server: Server, name: str) -> None:
+    text, wanted = EXAMPLES[name]
+    server.control.methods["subtract"] = lambda params, reply: reply(params["minuend"] - params["subtrahend"])
+    client = server.client().send_bytes(text.encode() + b"\n").send({"id": "last", "method": "echo"})
+    until(lambda: [answer["id"] for answer in client.look()][-1:] == ["last"], step=server.turn)
+    answers = [json.loads(line, parse_constant=_no_constant) for line in client.inbox.splitlines()][:-1]
+    if wanted is None:
+        assert answers == []
+    else:
+        assert [(answer["id"], answer.get("result", answer.get("error", {}).get("code"))) for answer in answers] == [wanted]
+        assert answers[0]["jsonrpc"] == "2.0"
+        assert ("result" in answers[0]) != ("error" in answers[0])
+    assert cli._is_answered(text.encode()) is (wanted is not None), "`bay0 rpc` waits for as many answers as there will be"
+
+
+def test_an_answer_that_cannot_be_said_in_json_is_an_internal_error(server: Server) -> None:
+    round_and_round: dict[str, Any] = {}
+    round_and_round["x"] = round_and_round
+    for number, result in enumerate((float("nan"), [float("inf")], round_and_round, {("a", "b"): 1})):
+        server.control.methods["odd"] = lambda _params, reply, result=result: reply(result)
+        answer = server.client().send({"id": number, "method": "odd"}).answers()[0]
+        assert (answer["id"], answer["error"]["code"]) == (number, control.INTERNAL)
 
 
 # ---- methods
@@ -288,15 +371,114 @@ def test_a_notification_is_never_answered(server: Server, method: str) -> None:
 # ---- clients
 
 
-def test_a_client_that_does_not_read_is_cut_off_and_others_are_served(server: Server) -> None:
+def test_a_client_that_does_not_read_is_not_listened_to_and_others_are_served(server: Server) -> None:
     greedy, other = server.client(), server.client()
-    with contextlib.suppress(BrokenPipeError):
-        for _ in range(40):
-            greedy.send({"id": 1, "method": "big", "params": {"size": BACKLOG_MAX // 10}})
-            server.turn()
+    for _ in range(40):
+        with contextlib.suppress(BlockingIOError):
+            greedy.peer.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "big", "params": {"size": 100_000}}).encode() + b"\n")
+        server.turn()
+    held = max(each.outbox.waiting for each in server.control._clients)
+    assert 0 < held < control.LISTEN_MAX + 110_000
+    assert other.call("echo")["result"] == {}
+    assert len(greedy.answers(40)) == 40, "and when it reads it gets everything"
+
+
+def test_a_client_that_does_not_read_what_it_asked_for_before_is_cut_off(server: Server) -> None:
+    greedy, other = server.client(), server.client()
+    greedy.send(*({"id": number, "method": "later"} for number in range(200)))
+    until(lambda: len(server.later) == 200, step=server.turn)
+    for reply in server.later:
+        reply("x" * 50_000)
+        held = max((each.outbox.waiting for each in server.control._clients), default=0)
+        assert held <= control.BACKLOG_MAX + 51_000
     assert server.log.of("control client cut off") == [{"why": "it does not read its answers"}]
     assert other.call("echo")["result"] == {}
     assert len(server.control._clients) == 1
+
+
+@pytest.mark.parametrize("size", [control.BACKLOG_MAX - 100, 3 << 20])
+def test_one_answer_is_never_too_large_for_a_client_that_reads(server: Server, size: int) -> None:
+    assert len(server.client().call("big", size=size)["result"]) == size
+
+
+def listed(server: Server, items: int, size: int = 3500) -> list[int]:
+    """Offer a method with a listing, and return which items have been made so far."""
+    made: list[int] = []
+
+    def item(number: int) -> str:
+        made.append(number)
+        return f"{number:<{size}}"
+
+    server.control.methods["list"] = lambda _params, reply: reply(Listing(item(number) for number in range(items)))
+    return made
+
+
+def test_a_listing_of_any_length_reaches_a_client_that_reads_and_never_waits_whole(server: Server) -> None:
+    made = listed(server, 3000)
+    client, most = server.client(), 0
+    client.send({"id": 7, "method": "list"}, {"id": 8, "method": "echo"})
+    while len(found := client.look()) < 2:
+        server.turn()
+        most = max(most, *(each.outbox.waiting for each in server.control._clients))
+    assert [int(item) for item in found[0]["result"]] == list(range(3000))
+    assert [answer["id"] for answer in found] == [7, 8]
+    assert len(client.inbox) > 2 * control.BACKLOGS_MAX
+    assert most <= 2 * answers.AHEAD + 3600
+    assert made == list(range(3000))
+
+
+def test_a_listing_is_made_only_as_far_as_it_is_taken_and_no_turn_makes_much_of_it(server: Server) -> None:
+    made = listed(server, 3000)
+    client = server.client().send({"id": 7, "method": "list"})
+    turns = []
+    for _ in range(50):
+        before = len(made)
+        server.turn()
+        turns.append(len(made) - before)
+    assert 0 < len(made) < 300, "what the socket holds, and a little"
+    client.look()
+    server.turn()
+    assert max(turns) <= 2 * answers.AHEAD // 3500 + 2
+    client.peer.close()
+    until(lambda: not server.control._clients, step=server.turn)
+    assert len(made) < 600
+
+
+@pytest.mark.parametrize("around", [{}, {"a": 1, "b": [2]}])
+@pytest.mark.parametrize("items", [0, 1, 3])
+def test_a_listing_is_the_json_that_it_stands_for(server: Server, around: dict[str, Any], items: int) -> None:
+    rows = [{"n": number, "text": 'ä"\\'} for number in range(items)]
+    server.control.methods["list"] = lambda _params, reply: reply(Listing(iter(rows)))
+    server.control.methods["within"] = lambda _params, reply: reply(Listing(iter(rows), around, "rows"))
+    client = server.client()
+    assert client.call("list")["result"] == rows
+    assert client.call("within")["result"] == {**around, "rows": rows}
+    assert list(client.call("within")["result"]) == [*around, "rows"]
+
+
+def test_a_defect_in_the_middle_of_a_listing_ends_its_client_and_nobody_else(server: Server) -> None:
+    server.control.methods["list"] = lambda _params, reply: reply(Listing(1 // (3 - number) for number in range(9)))
+    client, other = server.client(), server.client()
+    client.send({"id": 1, "method": "list"})
+    until(lambda: client.cut_off, step=server.turn)
+    assert server.log.of("answer not finished")[0]["why"].startswith("ZeroDivisionError")
+    assert other.call("echo")["result"] == {}
+
+
+def test_what_is_large_and_comes_later_is_done_one_at_a_time_for_each_client(server: Server) -> None:
+    server.control.alone = frozenset({"later"})
+    client, other = server.client(), server.client()
+    client.send(*({"id": number, "method": "later"} for number in range(3)), {"id": 3, "method": "echo"})
+    other.send({"id": 9, "method": "later"})
+    for wanted in (2, 1, 1):
+        until(lambda wanted=wanted: len(server.later) == wanted, step=server.turn)
+        for _ in range(5):
+            server.turn()
+        assert len(server.later) == wanted
+        for reply in [server.later.pop() for _ in range(len(server.later))]:
+            reply("x")
+    assert [answer["id"] for answer in client.answers(4)] == [0, 1, 2, 3]
+    assert other.answers()[0]["id"] == 9
 
 
 def test_a_slow_reader_gets_everything_in_the_end(server: Server) -> None:
@@ -309,7 +491,7 @@ def test_a_slow_reader_gets_everything_in_the_end(server: Server) -> None:
 
 def test_one_clients_flood_leaves_turns_to_the_others(server: Server) -> None:
     flood, other = server.client(), server.client()
-    frame = b'{"method":"echo"}\n'
+    frame = b'{"jsonrpc":"2.0","method":"echo"}\n'
     flood.peer.send(frame * (60000 // len(frame)))
     other.send({"id": 1, "method": "echo"})
     turns = 0
@@ -380,16 +562,65 @@ def test_who_asks_too_much_at_once_is_not_listened_to_until_something_is_answere
     assert len(client.answers(control.UNDER_WAY_MAX + 5)) == control.UNDER_WAY_MAX + 5
 
 
-def test_what_waits_for_all_clients_is_bounded_together(server: Server) -> None:
-    clients = [server.client() for _ in range(CLIENTS_MAX)]
-    for client in clients:
-        for _ in range(9):
-            with contextlib.suppress(OSError):
-                client.send({"id": 1, "method": "big", "params": {"size": BACKLOG_MAX // 10}})
-    for _ in range(20):
-        server.turn()
-    assert sum(len(client.outbox) for client in server.control._clients) <= control.BACKLOGS_MAX
+def test_what_waits_for_all_clients_is_bounded_together_and_who_reads_is_spared(server: Server) -> None:
+    reader = server.client()
+    crowd = [server.client() for _ in range(CLIENTS_MAX - 1)]
+    for client in crowd:
+        client.send(*({"id": number, "method": "later"} for number in range(4)))
+    reader.send({"id": 1, "method": "later"})
+    until(lambda: len(server.later) == 4 * len(crowd) + 1, step=server.turn)
+    last = server.later.pop()
+    for reply in server.later:
+        reply("x" * 150_000)
+        assert sum(each.outbox.waiting for each in server.control._clients) <= control.BACKLOGS_MAX
+    assert server.log.of("control client cut off")[0]["why"] == "it does not read its answers, and all wait for too much"
+    last("x" * 900_000)
+    assert len(reader.answers()[0]["result"]) == 900_000
+
+
+# What is promised to a client that comes when all places are taken: it is served, or told that all are held by requests that are under way.
+
+
+def test_who_comes_when_nobody_reads_is_served_in_place_of_who_has_stood_still_for_longest(server: Server) -> None:
+    listed(server, 3000)
+    crowd = []
+    for _ in range(CLIENTS_MAX):
+        crowd.append(server.client().send({"id": 1, "method": "list"}))
+        until(lambda: sum(bool(each.outbox) for each in server.control._clients) == len(crowd), step=server.turn)
     assert server.client().call("echo")["result"] == {}
+    assert server.log.of("control client cut off") == [{"why": "it does not read its answers and its place was needed"}]
+    until(lambda: crowd[0].cut_off, step=server.turn)
+    assert server.log.of("control client refused") == []
+
+
+def test_who_reads_a_long_answer_keeps_its_place_while_idle_clients_come_and_go(server: Server) -> None:
+    made = listed(server, 3000)
+    reader = server.client().send({"id": 1, "method": "list"})
+    until(lambda: made, step=server.turn)
+    for _ in range(2 * CLIENTS_MAX):
+        server.client()
+    assert len(reader.answers()[0]["result"]) == 3000
+
+
+def test_who_comes_while_we_have_not_got_round_to_those_that_are_there_waits_and_is_served(server: Server) -> None:
+    """A slow machine is nobody's fault: it must not look as if all places were held by requests that are under way."""
+
+    def heavy(_params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
+        time.sleep(2 * control.TURN_S)  # so there is one of them in a turn
+        server.later.append(reply)
+
+    server.control.methods["heavy"] = heavy
+    crowd = [server.client() for _ in range(CLIENTS_MAX)]
+    for client in crowd[:-1]:
+        client.send({"id": 7, "method": "heavy"})
+    server.turn()
+    crowd[-1].send({"id": 8, "method": "echo"})
+    server.turn()
+    late = Client(server).send({"id": 9, "method": "echo"})
+    assert late.answers()[0]["result"] == {}
+    assert crowd[-1].look()[0]["result"] == {}
+    assert server.log.of("control client refused") == []
+    assert server.log.of("control client cut off") == [{"why": "it was idle and its place was needed"}]
 
 
 def test_one_answer_is_given_once(server: Server) -> None:
@@ -491,7 +722,7 @@ def test_a_module_that_is_broken_in_any_way_is_for_the_method_to_tell(server: Se
 def test_half_a_frame_behind_all_that_may_be_under_way_is_ours_to_wait_for(server: Server) -> None:
     server.control.frame_s = 0.1
     client = server.client()
-    client.send(*({"id": number, "method": "later"} for number in range(control.UNDER_WAY_MAX))).send_bytes(b'{"id": 1, "met')
+    client.send(*({"id": number, "method": "later"} for number in range(control.UNDER_WAY_MAX))).send_bytes(b'{"jsonrpc": "2.0", "id": 1, "met')
     until(lambda: len(server.later) == control.UNDER_WAY_MAX, step=server.turn)
     client.send_bytes(b'hod": "later"}\n')
     end = time.monotonic() + 2 * control.LOOK_S

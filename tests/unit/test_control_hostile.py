@@ -153,7 +153,7 @@ def test_the_verbs_of_a_whole_spine_take_whatever_comes_without_a_defect(tmp_pat
 def test_a_flood_of_questions_for_the_disk_is_refused_and_the_disk_does_not_look_dead(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    question = json.dumps({"id": 1, "method": "history", "params": {"machine": "focus"}}).encode() + b"\n"
+    question = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "history", "params": {"machine": "focus"}}).encode() + b"\n"
     flood = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(8)]
     for peer in flood:
         peer.setblocking(False)

@@ -452,9 +452,9 @@ def test_stop_all_of_nothing_is_done(spine: Spine, capsys: Captured) -> None:
 
 
 def test_many_calls_at_once_are_answered_in_the_order_of_the_asking(spine: Spine) -> None:
-    spine.answers["persona.stop"] = lambda params: params["name"]
-    many = [{"name": f"p://n{number}"} for number in range(500)]
-    assert client.call_all("persona.stop", many) == [each["name"] for each in many]
+    spine.answers["persona.stop"] = lambda params: {**params, "why": "w" * 2000}
+    many = [{"name": f"p://n{number}"} for number in range(2000)]
+    assert [each["name"] for each in client.call_all("persona.stop", many)] == [each["name"] for each in many]
 
 
 # ---- a home is emptied only on purpose

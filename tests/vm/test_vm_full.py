@@ -52,7 +52,7 @@ def test_a_storm_of_signals_stops_nothing(tmp_path):
     with harness.vm(harness.make_disk(f"{tmp_path}/persist.img")) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.out("for i in $(seq 3000); do kill -HUP 1; kill -USR1 1; kill -USR2 1; kill -CHLD 1; done", 240)
-        requests = [{"id": i, "method": "run", "params": {"argv": ["sh", "-c", f"exit {i}"]}} for i in range(20)]
+        requests = [{"jsonrpc": "2.0", "id": i, "method": "run", "params": {"argv": ["sh", "-c", f"exit {i}"]}} for i in range(20)]
         assert all(answer["result"]["status"] == number for number, answer in machine.rpc(requests).items())
         status = machine.status()
         assert (status["boot"], status["storage"]["state"], status["pid1"]["rss_kib"] < 32 << 10) == ("complete", "durable", True)

@@ -38,7 +38,7 @@ while not os.path.exists("/tmp/over"):
         except BlockingIOError:
             time.sleep(0.01)
     peer.settimeout(60)
-    peer.sendall(b'{"id":1,"method":"status"}\\n')
+    peer.sendall(b'{"jsonrpc":"2.0","id":1,"method":"status"}\\n')
     answer = json.loads(peer.makefile("rb").readline())
     times.append(time.monotonic() - began)
     assert answer["result"]["boot"] == "complete", answer

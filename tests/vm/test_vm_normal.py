@@ -209,7 +209,8 @@ def nasty(spine: Vm) -> dict:
         "writes 1 GiB": (["head", "-c", str(1 << 30), "/dev/zero"], 30),
     }
     requests = [
-        {"id": name, "method": "run", "params": {"argv": argv, "deadline_s": deadline}} for name, (argv, deadline) in commands.items()
+        {"jsonrpc": "2.0", "id": name, "method": "run", "params": {"argv": argv, "deadline_s": deadline}}
+        for name, (argv, deadline) in commands.items()
     ]
     answers = spine.rpc(requests, bound_s=240)
     return {name: {**answers[name]["result"], "deadline_s": deadline} for name, (_, deadline) in commands.items()}
@@ -252,7 +253,7 @@ def test_2000_orphans_leave_no_zombie_while_200_commands_report_0_wrong(spine: V
     spine.out("cat >/tmp/orphans <<'EOF'\ni=0; while [ $i -lt 2000 ]; do ( : & ) ; i=$((i+1)); done; echo done >/tmp/orphans.done\nEOF")
     spine.out("setsid sh /tmp/orphans >/dev/null 2>&1 &")
     requests = [
-        {"id": i, "method": "run", "params": {"argv": ["sh", "-c", f"exit {i}"], "deadline_s": 120}} for i in range(200)
+        {"jsonrpc": "2.0", "id": i, "method": "run", "params": {"argv": ["sh", "-c", f"exit {i}"], "deadline_s": 120}} for i in range(200)
     ]
     answers = spine.rpc(requests, bound_s=300)
     wrong = {i: answers[i] for i in range(200) if (answers[i]["result"]["status"], answers[i]["result"]["ending"]) != (i, "exited")}
