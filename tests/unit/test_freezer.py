@@ -95,6 +95,7 @@ def test_the_probe_is_harmless_and_says_whose_it_is(bench: Bench) -> None:
     assert spec.cpus <= 0.5
     assert spec.uid_base + 65_536 < 2**32 - 1
     assert spec.oom_score_adj == 1000
+    assert spec.seccomp == "/usr/share/spine-seccomp/tenant.json"
 
 
 def test_the_image_of_the_spine_is_loaded_at_the_first_use(bench: Bench) -> None:
