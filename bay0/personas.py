@@ -15,7 +15,7 @@ from attrs import frozen
 from bay0 import flow, late, names, reconcile
 from bay0.audit import Audit
 from bay0.clearing import Clearing
-from bay0.containers import LOG_SIZE, ContainerPort, Outcome_
+from bay0.containers import LOG_SIZE, PERSONA_FILTER, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, RunSpec, config_files, write_config
 from bay0.errors import ManifestError, RefusedError
@@ -146,7 +146,8 @@ class Personas(ContainerPort):
             name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
             memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
             uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
-            log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s,
+            log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
+            seccomp="" if wanted.userns else PERSONA_FILTER,
         )  # fmt: skip
 
     # ---- its end

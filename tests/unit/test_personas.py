@@ -36,6 +36,14 @@ def test_a_start_prepares_the_home_and_asks_podman_for_what_the_manifest_says(be
     assert spec.labels["bay0.boot"] == "boot-1"
 
 
+def test_a_persona_makes_no_namespaces_unless_its_manifest_says_so(bench: Bench) -> None:
+    bench.running()
+    bench.running(PLAY, userns=True, user="me:staff")
+    one, other = (words[1] for words in bench.podman.asked if words[0] == "run")
+    assert (one.seccomp, one.user) == ("/usr/share/spine-seccomp/persona.json", "")
+    assert (other.seccomp, other.user) == ("", "me:staff")
+
+
 def test_an_image_of_the_spine_is_loaded_when_it_is_first_needed(bench: Bench) -> None:
     bench.podman.answers["run"] = [verdict("no_image")]
     bench.running()
