@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from bay0 import flow, names, reconcile
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, exit_status
+from bay0.effects.podman import Outcome, exit_status, expose_monitor, monitor
 
 if TYPE_CHECKING:
     from bay0.audit import Audit
@@ -58,6 +58,7 @@ class Live:
     directory: str
     since: float
     calm: Timer | None = None
+    monitor: int | None = None  # the pid of its conmon
 
 
 @define(eq=False, repr=False)
@@ -156,10 +157,14 @@ class ContainerPort:
 
     def _made(self, spec: RunSpec) -> flow.Flow[Verdict]:
         """Have podman make and start a container; one of an earlier try that we were not told of is removed first."""
-        ran: Verdict = yield partial(self.podman.run, spec)
+        ran = yield from self._run_it(spec)
         if ran.outcome is Outcome.NAME_TAKEN:
             yield partial(self.podman.remove, [spec.name], 0)
-            ran = yield partial(self.podman.run, spec)
+            ran = yield from self._run_it(spec)
+        return ran
+
+    def _run_it(self, spec: RunSpec) -> flow.Flow[Verdict]:
+        ran: Verdict = yield partial(self.podman.run, spec)
         return ran
 
     def _discarded(self, spec: RunSpec, ran: Verdict) -> flow.Flow[Verdict]:
@@ -177,6 +182,9 @@ class ContainerPort:
         live = self._live[instance.name] = Live(container, directory, self.reactor.clock())
         self.watch.add(directory, partial(self._look, instance.name, live))
         self.reactor.call_soon(partial(self._look, instance.name, live))  # it may have ended before it was watched
+        live.monitor = monitor(container)
+        if live.monitor is not None:
+            expose_monitor(live.monitor)
         return live
 
     def _look(self, name: str, live: Live) -> None:

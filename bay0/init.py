@@ -306,6 +306,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
         switch, stages, engine, instance, watchdog, control, continuity, ports,
     )  # fmt: skip
     ports.ports["server"] = Lately(spine.need_servers)
+    personas.own = reaper.own
     stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})

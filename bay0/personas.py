@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bay0 import flow, late, names, reconcile
 from bay0.audit import Audit
 from bay0.clearing import Clearing
 from bay0.containers import LOG_SIZE, PERSONA_FILTER, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, RunSpec, config_files, write_config
+from bay0.effects.podman import Outcome, RunSpec, bound_monitors, config_files, user_of, write_config
 from bay0.errors import ManifestError, RefusedError
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
 from bay0.umbilicalplaces import IN_PERSONA
@@ -99,11 +99,13 @@ class Personas(ContainerPort):
         config = read_config(instance.config)
         if config is None:
             return E.FAULT, "its stored configuration makes no sense to this program; remove it and create it again"
+    own: Callable[[int, Callable[[int], None]], None]  # hear of the end of a child of PID 1 (Reaper.own)
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
         if config.manifest.ai:
             yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
+        self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
         yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
@@ -114,13 +116,18 @@ class Personas(ContainerPort):
         if ran.outcome is Outcome.STORAGE and archive is not None:
             ran = yield from self._discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE and archive is not None:
+        unbound = bound_monitors()
+        if unbound:
+            self.log.warning("monitors are not limited", why=unbound)
             yield partial(self.podman.image_load, archive)
-            ran = yield partial(self.podman.run, spec)
+            ran = yield from self._run_it(spec)
         if not ran.ok:
             self.audit.soon_after(ran)
             return E.FAULT, ran.why + (DAMAGED.format(spec.image) if ran.outcome is Outcome.STORAGE else "")
         container = str(ran.value)
-        self._calm_later(instance.name, self._started(instance, container))
+        live = self._started(instance, container)
+        self._calm_later(instance.name, live)
+        self._watch_monitor(instance.name, live)
         if config.manifest.ai:
             try:
                 self.umbilical().grant(instance.name, config.uid, f"{GROUP}/libpod-{container}")
@@ -130,6 +137,8 @@ class Personas(ContainerPort):
 
     def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:
         wanted = config.manifest
+        if prepared.value:
+            self._new_homes.add(name.podman)
         mounts = [(f"{self.places.homes}/{name.podman}", wanted.home, "rw")] if wanted.home else []
         if wanted.ai:  # read-only: who could write there could put another socket in its place
             self._umbilicals.add(instance.name)
@@ -156,6 +165,42 @@ class Personas(ContainerPort):
         if name in self._umbilicals:
             self._umbilicals.discard(name)
             self.umbilical().revoke(name)
+    def _run_it(self, spec: RunSpec) -> flow.Flow[Verdict]:
+        """Run it; one with a new home in steps, since that home is given to whom its program will be before the program begins."""
+        if spec.name not in self._new_homes:
+            return (yield from super()._run_it(spec))
+        made: Verdict = yield partial(self.podman.create, spec)
+        if not made.ok:
+            return made
+        prepared: Verdict = yield partial(self.podman.init, spec.name)
+        if not prepared.ok:
+            return prepared
+        user = user_of(str(made.value))
+        if user is None:
+            return evolve(made, outcome=Outcome.FAULT, why="crun does not say which user it will be, whose home has to be made")
+        given: Answer = yield partial(self._ask, "home_give", name=spec.name, uid=user[0], gid=user[1])
+        if not given.ok:
+            return evolve(made, outcome=Outcome.FAULT, why=f"its home could not be given to its user {user[0]}: {given.why}")
+        self._new_homes.discard(spec.name)
+        started: Verdict = yield partial(self.podman.start, spec.name)
+        return made if started.ok else started
+
+    def _watch_monitor(self, name: str, live: Live) -> None:
+        """Hear of the end of its conmon, which nothing replaces: the pipe that it read is broken. One that ends in its order does so last."""
+
+        def ended(_status: int) -> None:
+            if self._live.get(name) is not live:
+                return
+            if cgroup.populated(live.directory):
+                self._send(name, E.UNWATCHED, f"conmon of container {live.container[:12]} was ended")
+            else:
+                self._look(name, live)
+
+        if live.monitor is None:
+            self.reactor.call_soon(partial(ended, 0))
+        else:
+            self.own(live.monitor, ended)
+
 
     def _stop_s(self, instance: Instance) -> float:
         config = read_config(instance.config)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import time
 
 from bay0.state.paths import CONTAINERS, HOMES, LOGS, TRASH
 
 PODMAN_DIRECTORIES = ("storage", "libpod", "volumes", "tmp")
+NEW, OWN = 0o1700, 0o700  # of a home; the sticky bit says that no user has it yet
 SWEEP_S = 0.3  # of one request
 
 
@@ -36,12 +38,43 @@ def set_containers_aside() -> bool:
 
 
 def prepare(name: str, *, home: bool) -> bool:
-    """Make what the persona with the podman name `name` needs before it starts; podman's directories too, if the boot could not."""
+    """Make what the persona with the podman name `name` needs before it starts; podman's directories too, if the boot could not.
+
+    Tell whether its home is new: whose it is to be is known only when its container is there (`give`).
+    """
     prepare_containers()
-    if home:
-        os.makedirs(HOMES, mode=0o711, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(f"{HOMES}/{name}", 0o700)
+    if not home:
+        return False
+    os.makedirs(HOMES, mode=0o711, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(f"{HOMES}/{name}", NEW)
+    return _is_new(os.lstat(f"{HOMES}/{name}"))
+
+
+def _is_new(home: os.stat_result) -> bool:
+    return stat.S_ISDIR(home.st_mode) and bool(home.st_mode & stat.S_ISVTX)
+
+
+def give(name: str, uid: int, gid: int) -> bool:
+    """Make a new home that of its user, as inside; tell whether it was new. By descriptor, and never through a link: who made it may be anybody."""
+    fd = os.open(f"{HOMES}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not _is_new(os.fstat(fd)):
+            return False
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, OWN)  # last: until then it is new, and what a crash cut short is done again
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return True
+
+
+def remove_log(name: str) -> bool:
+    """Delete the log of a persona that is removed; tell whether there was one."""
+    try:
+        os.unlink(f"{LOGS}/{name}.log")
+    except FileNotFoundError:
+        return False
     return True
 
 

@@ -242,7 +242,7 @@ class Checks:
             hold(self.world.spine.state.stored is not None and stages.reconciled, "containers are removed in a boot that could not read its database")
             strangers = [name for name in argv[argv.index("--") + 1 :] if names.from_podman(name) is None]
             hold(not strangers, f"{strangers} are not ours to remove")
-        elif argv[1] == "run":
+        elif argv[1] in ("run", "create"):
             self.grants.podman_runs(options_of(argv))
 
     def effect(self, instance: Instance, effect: Enum, token: int) -> None:
@@ -543,6 +543,9 @@ class Checks:
         hold(theirs == self.foreign, f"of somebody else there was {self.foreign}, there is {theirs}")
         for instance in live.values():
             if instance.definition.kind == "persona" and instance.now is not persona.S.ABSENT:
+        ours = [c for name, c in world.podman.containers.items() if names.from_podman(name) is not None]
+        unwatched = [c.name for c in ours if (g := world.kernel.group(c.id)) is not None and g.on_end is None]
+        hold(not unwatched, f"{unwatched} run without a monitor")
                 config = personas.read_config(instance.config)
                 hold(config is not None, f"{instance.name} has no configuration")
                 asked = [manifest.from_wire(wire) for wire in self.manifests[instance.name]]
