@@ -11,7 +11,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from bay0.logline import LEVELS
-from bay0.personareport import age, label, on_terminal
+from bay0.personareport import NOT_UNDERSTOOD, age, label, on_terminal
 from bay0.report import REMEDIES, room
 
 Facts = Mapping[str, Any]
@@ -164,6 +164,8 @@ def _personas(status: Facts, personas: Sequence[Facts], journal: Mapping[str, Se
         rows = journal.get(name)
         if why == AS_BEFORE and rows:
             why = on_terminal(rows[-1]["why"])
+        if persona.get("not_understood"):
+            yield Finding(name, f"it cannot be started: {on_terminal(persona['not_understood'])}", NOT_UNDERSTOOD.format(short), "error")
         if state == "failed":
             yield Finding(name, f"failed: {why}", f"`bay0 persona logs {short}`; `bay0 persona start {short}` tries once more", "error")
         elif state == "stuck":

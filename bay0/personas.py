@@ -53,31 +53,59 @@ class Config:
         return UID_BASE + self.slot * UIDS
 
     def text(self) -> str:
-        """Return it as the database keeps it."""
-        return json.dumps({"manifest": self.manifest.to_wire(), "slot": self.slot}, separators=(",", ":"))
+        """Return it as the database keeps it. `slot` stays beside the manifest: every program can read it there, whatever a newer one adds."""
+        return json.dumps({"manifest": self.manifest.to_stored(), "slot": self.slot}, separators=(",", ":"))
 
 
 @lru_cache(maxsize=CONFIGS_KEPT)
-def read_config(text: str) -> Config | None:
-    """Return what `Config.text` made; None for what this program does not understand: the database may be from elsewhere."""
+def _read(text: str) -> Config | str:
+    """Return what `Config.text` made, or why this program does not understand it: the database may be a newer program's, or from elsewhere."""
     from bay0 import manifest  # late: a boot without personas does not pay for it
 
+    slot = slot_of(text)
+    if slot is None:
+        return "nothing stored of it can be read"
+    try:
+        return Config(manifest.from_wire(json.loads(text).get("manifest")), slot)
+    except ManifestError as error:
+        keys = sorted({line.partition(":")[0] for line in str(error).splitlines()})
+        return f"its stored manifest is of another program, at: {', '.join(keys)}"
+
+
+def read_config(text: str) -> Config | None:
+    """Return what a persona is made of; None for what this program does not understand."""
+    found = _read(text)
+    return found if isinstance(found, Config) else None
+
+
+def not_understood(text: str) -> str:
+    """Return why a stored configuration is not understood, or ""."""
+    found = _read(text)
+    return "" if isinstance(found, Config) else found
+
+
+@lru_cache(maxsize=CONFIGS_KEPT)
+def slot_of(text: str) -> int | None:
+    """Return the slot in a stored configuration, also where this program does not understand the rest; None if there is none to be read."""
     try:
         found = json.loads(text)
-        return Config(manifest.from_wire(found["manifest"]), int(found["slot"]))
-    except (ValueError, KeyError, TypeError, ManifestError):
+    except (ValueError, RecursionError):
         return None
+    slot = found.get("slot") if isinstance(found, dict) else None
+    return slot if type(slot) is int and 0 <= slot < SLOTS_MAX else None
 
 
 class Personas(ContainerPort):
     """The effect port of all personas."""
 
     group = GROUP
+    own: Callable[[int, Callable[[int], None]], None]  # hear of the end of a child of PID 1 (Reaper.own)
 
     def _begin(self) -> None:
         """Make what belongs to this port, and what servers share."""
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
+        self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
         self.clearing = Clearing(self.reactor, self.podman)
         self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
         self.audit.groups[GROUP] = self.containers
@@ -88,6 +116,9 @@ class Personas(ContainerPort):
             write_config(config_files(self.places.storage))
         except OSError as error:
             self.log.error("podman is not configured", why=str(error))
+        unbound = bound_monitors()
+        if unbound:
+            self.log.warning("monitors are not limited", why=unbound)
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         return {Effect.RUN.name: self._run}
@@ -97,15 +128,17 @@ class Personas(ContainerPort):
     def _run(self, instance: Instance) -> flow.Flow[Outcome_]:
         name = names.parse(instance.name)
         config = read_config(instance.config)
-        if config is None:
-            return E.FAULT, "its stored configuration makes no sense to this program; remove it and create it again"
-    own: Callable[[int, Callable[[int], None]], None]  # hear of the end of a child of PID 1 (Reaper.own)
+        obstacle = self.obstacle(instance)
+        if config is None or obstacle:
+            return E.FAULT, obstacle
+        self._new_homes.discard(name.podman)
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
+        if prepared.value:
+            self._new_homes.add(name.podman)
         if config.manifest.ai:
             yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
-        self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
         yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
@@ -116,9 +149,6 @@ class Personas(ContainerPort):
         if ran.outcome is Outcome.STORAGE and archive is not None:
             ran = yield from self._discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE and archive is not None:
-        unbound = bound_monitors()
-        if unbound:
-            self.log.warning("monitors are not limited", why=unbound)
             yield partial(self.podman.image_load, archive)
             ran = yield from self._run_it(spec)
         if not ran.ok:
@@ -135,36 +165,6 @@ class Personas(ContainerPort):
                 return E.FAULT, str(error)
         return E.STARTED, f"container {container[:12]}"
 
-    def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:
-        wanted = config.manifest
-        if prepared.value:
-            self._new_homes.add(name.podman)
-        mounts = [(f"{self.places.homes}/{name.podman}", wanted.home, "rw")] if wanted.home else []
-        if wanted.ai:  # read-only: who could write there could put another socket in its place
-            self._umbilicals.add(instance.name)
-            mounts.append((self.umbilical().prepare(instance.name), IN_PERSONA, "ro"))
-        from bay0.manifest import digest  # late, as above
-
-        labels = {
-            "bay0.persona": instance.name,
-            "bay0.seq": str(instance.seq),
-            "bay0.boot": self.boot_id,
-            "bay0.config": digest(wanted),
-        }
-        return RunSpec(
-            name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
-            memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
-            uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
-            log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
-            seccomp="" if wanted.userns else PERSONA_FILTER,
-        )  # fmt: skip
-
-    # ---- its end
-
-    def _leaves(self, name: str) -> None:
-        if name in self._umbilicals:
-            self._umbilicals.discard(name)
-            self.umbilical().revoke(name)
     def _run_it(self, spec: RunSpec) -> flow.Flow[Verdict]:
         """Run it; one with a new home in steps, since that home is given to whom its program will be before the program begins."""
         if spec.name not in self._new_homes:
@@ -201,6 +201,43 @@ class Personas(ContainerPort):
         else:
             self.own(live.monitor, ended)
 
+    def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:
+        wanted = config.manifest
+        mounts = [(f"{self.places.homes}/{name.podman}", wanted.home, "rw")] if wanted.home else []
+        if wanted.ai:  # read-only: who could write there could put another socket in its place
+            self._umbilicals.add(instance.name)
+            mounts.append((self.umbilical().prepare(instance.name), IN_PERSONA, "ro"))
+        from bay0.manifest import digest  # late, as above
+
+        labels = {
+            "bay0.persona": instance.name,
+            "bay0.seq": str(instance.seq),
+            "bay0.boot": self.boot_id,
+            "bay0.config": digest(wanted),
+        }
+        return RunSpec(
+            name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
+            memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
+            uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
+            log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
+            seccomp="" if wanted.userns else PERSONA_FILTER,
+        )  # fmt: skip
+
+    def obstacle(self, instance: Instance) -> str:
+        """Return why no start of it can go well, or ""."""
+        why = not_understood(instance.config)
+        if why:
+            return f"{why}; boot the newer program that wrote it, or remove it and create it again (its home is kept)"
+        slot, others = slot_of(instance.config), self.engine.of_kind("persona") if self.engine is not None else ()
+        twin = next((other.name for other in others if other is not instance and slot_of(other.config) == slot), None)
+        return f"its uid range is that of {twin} too; remove one of the two and create it again (its home is kept)" if twin else ""
+
+    # ---- its end
+
+    def _leaves(self, name: str) -> None:
+        if name in self._umbilicals:
+            self._umbilicals.discard(name)
+            self.umbilical().revoke(name)
 
     def _stop_s(self, instance: Instance) -> float:
         config = read_config(instance.config)
@@ -242,9 +279,13 @@ class Personas(ContainerPort):
         engine = self.engine
         if engine is None:
             return
-        for name in sorted(name for name in self._waiting if not engine.instances[name].pending):
-            instance = engine.instances[name]
-            if instance.now is S.STOPPED:
+        for name in sorted(self._waiting):
+            instance = engine.instances.get(name)
+            if instance is None:
+                self._waiting.discard(name)
+            elif instance.pending:
+                continue
+            elif instance.now is S.STOPPED:
                 self._waiting.discard(name)
                 config = read_config(instance.config)
                 limit = config.manifest.retries + 1 if config else 0
@@ -285,6 +326,19 @@ class Personas(ContainerPort):
             self.reactor.call_soon(self.look_autostart)
         if instance.now is S.RUNNING and instance.desired == "paused":
             self.reactor.call_soon(partial(self._freeze_again, instance))
+        if instance.now is S.ABSENT:
+            self._waiting.discard(instance.name)
+            self.reactor.call_soon(partial(self.forget, instance))
+        if step.event == E.REMOVE.value and self.state.healthy:  # its home is kept; what it said goes with it, or logs would add up
+            self._ask("log_remove", lambda _answer: None, name=names.parse(instance.name).podman)
+
+    def forget(self, instance: Instance) -> None:
+        """Let go of one that is not there, since it was removed or never made. Its history is in the journal."""
+        engine = self.engine
+        if engine is None or engine.instances.get(instance.name) is not instance:
+            return
+        if instance.now is S.ABSENT and instance.pending is None and not instance.queue:
+            engine.forget(instance.name)
 
     def _freeze_again(self, instance: Instance) -> None:
         if instance.now is S.RUNNING and instance.desired == "paused" and not instance.pending:

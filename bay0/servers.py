@@ -81,6 +81,16 @@ def read_config(text: str) -> Config | None:
     return config if sane else None
 
 
+def changed(text: str, changes: Mapping[str, Any]) -> str:
+    """Return a stored configuration with `changes`; what only a newer program knows of it stays."""
+    try:
+        stored = json.loads(text)
+    except ValueError:
+        stored = {}
+    config = evolve(read_config(text) or Config(), **changes)
+    return json.dumps({**(stored if isinstance(stored, dict) else {}), **asdict(config)}, separators=(",", ":"))
+
+
 def memory_for(model_bytes: int) -> int:
     """Return the memory limit with a model of that size: it is mapped, and its cache and buffers come on top."""
     return max(MEMORY, model_bytes + model_bytes // 4 + MEMORY // 2)
