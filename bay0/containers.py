@@ -58,7 +58,7 @@ class Live:
     directory: str
     since: float
     calm: Timer | None = None
-    monitor: int | None = None  # the pid of its conmon
+    monitor: int | None = None  # the pid of its conmon; 0: it has ended; None: not known
 
 
 @define(eq=False, repr=False)
@@ -183,7 +183,7 @@ class ContainerPort:
         self.watch.add(directory, partial(self._look, instance.name, live))
         self.reactor.call_soon(partial(self._look, instance.name, live))  # it may have ended before it was watched
         live.monitor = monitor(container)
-        if live.monitor is not None:
+        if live.monitor:
             expose_monitor(live.monitor)
         return live
 

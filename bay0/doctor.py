@@ -165,7 +165,8 @@ def _personas(status: Facts, personas: Sequence[Facts], journal: Mapping[str, Se
         if why == AS_BEFORE and rows:
             why = on_terminal(rows[-1]["why"])
         if persona.get("not_understood"):
-            yield Finding(name, f"it cannot be started: {on_terminal(persona['not_understood'])}", NOT_UNDERSTOOD.format(short), "error")
+            strange = f"it cannot be started: {on_terminal(persona['not_understood'])}"
+            yield Finding(name, strange, NOT_UNDERSTOOD.format(short), "error")
         if state == "failed":
             yield Finding(name, f"failed: {why}", f"`bay0 persona logs {short}`; `bay0 persona start {short}` tries once more", "error")
         elif state == "stuck":

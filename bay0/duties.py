@@ -67,7 +67,7 @@ class BootStages:
     images: frozenset[str] = frozenset()  # podman's, when this boot looked
     engine: Engine | None = None
     reconciled: bool = False
-    slots_left_alone: frozenset[int] = frozenset()  # uid ranges of stored machines that this program does not know
+    slots_left_alone: frozenset[int] = frozenset()  # uid ranges of stored machines that are not known here
     _stopping: tuple[Instance, int] | None = None
     _leaving: bool = False  # from then on nothing starts any more
     _polite: Timer | None = None
@@ -251,7 +251,8 @@ class BootStages:
     def _replay(self, containers: tuple[Container, ...]) -> None:
         """Take over what was stored; whatever owes anything goes through CONVERGE."""
         plan = reconcile.plan(self.state.stored or (), MACHINES, {each.name for each in containers})
-        self.slots_left_alone = _slots([row for row in self.state.stored or () if row["name"] in plan.unknown])
+        unknown = [row for row in self.state.stored or () if row["name"] in plan.unknown]
+        self.slots_left_alone = _slots(unknown)
         for name in plan.unknown:
             self.log.warning("machine of an unknown kind or name left alone", machine=name)
         if plan.foreign:

@@ -73,7 +73,7 @@ class Manifest:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def to_stored(self) -> dict[str, Any]:
-        """Return the same without later keys that say nothing: an older program that does not know them understands the rest."""
+        """Return the same without later keys that say nothing: an older program understands the rest."""
         return {name: value for name, value in self.to_wire().items() if name not in LATER or value != LATER[name]}
 
 
@@ -81,7 +81,7 @@ _BARE = re.compile("[A-Za-z0-9_-]{1,60}", re.ASCII)
 NAMES = tuple(attribute.name for attribute in fields(Manifest))
 
 
-# keys that came later, and what they say by default: there they leave no trace, so that old digests stay what they were
+# keys that came later, and what they say by default: that leaves no trace, so that old digests stay as they were
 LATER = {"ai": False, "user": "", "userns": False}
 
 

@@ -238,7 +238,7 @@ def _user(key: str, value: Any) -> Faults:
         return
     match = _USER.fullmatch(value)
     if match is None:
-        yield key, 'this must be a user of the image, "name" or "1000", with a group behind it if need be: "name:group", "1000:1000"'
+        yield key, 'this must be a user of the image, like "name" or "1000", or user and group, like "name:group"'
     elif any(part is not None and part.isdigit() and int(part) > USER_MAX for part in match.groups()):
         yield key, f"a persona has the ids 0 to {USER_MAX}"
 

@@ -36,7 +36,9 @@ NEXT = {
     "stuck": "podman could not clear it; its processes are killed and bay0 tries again by itself. `bay0 log` shows what podman said",
 }
 STRANGE = "(not understood: of another program)"
-NOT_UNDERSTOOD = "boot the newer image that wrote it; or `bay0 persona remove {0}`, which keeps its home, and create it again"
+NOT_UNDERSTOOD = (
+    "boot the newer image that wrote it; or `bay0 persona remove {0}`, which keeps its home, and create it again"
+)
 
 
 def label(name: str) -> str:
@@ -85,7 +87,7 @@ def facts(persona: Persona) -> str:
     lines = [
         f"{persona['name']} is {persona['state']}" + (", the active persona" if persona["active"] else ""),
         *([f"about      {persona['description']}"] if persona["description"] else []),
-        *([f"unknown    {persona['not_understood']}: it is not started here, and keeps what it has"] if persona.get("not_understood") else []),
+        *([f"stored     {persona['not_understood']}: it is not started"] if persona.get("not_understood") else []),
         f"desired    {persona['desired']}{tried}",
         f"since      {persona['since_ms'] / 1000:.3f} s on the kernel's clock, {age(persona['since_ms'])} ago",
         f"image      {persona['image']}",
@@ -105,6 +107,8 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     return [
         f"limits     {manifest['memory'] / (1 << 20):g} MiB, {manifest['cpus']:g} CPUs, {manifest['pids']} processes",
         f"home       {manifest['home'] or 'none: everything in it goes with its container'}",
+        *([f"user       {manifest['user']}"] if manifest.get("user") else []),
+        *(["userns     it may make namespaces of its own"] if manifest.get("userns") else []),
     ]
 
 

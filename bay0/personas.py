@@ -53,13 +53,16 @@ class Config:
         return UID_BASE + self.slot * UIDS
 
     def text(self) -> str:
-        """Return it as the database keeps it. `slot` stays beside the manifest: every program can read it there, whatever a newer one adds."""
+        """Return it as the database keeps it.
+
+        `slot` stays beside the manifest: every program can read it there, whatever a newer one adds.
+        """
         return json.dumps({"manifest": self.manifest.to_stored(), "slot": self.slot}, separators=(",", ":"))
 
 
 @lru_cache(maxsize=CONFIGS_KEPT)
 def _read(text: str) -> Config | str:
-    """Return what `Config.text` made, or why this program does not understand it: the database may be a newer program's, or from elsewhere."""
+    """Return what `Config.text` made, or why this program does not understand it: a newer one may have written it."""
     from bay0 import manifest  # late: a boot without personas does not pay for it
 
     slot = slot_of(text)
@@ -86,7 +89,7 @@ def not_understood(text: str) -> str:
 
 @lru_cache(maxsize=CONFIGS_KEPT)
 def slot_of(text: str) -> int | None:
-    """Return the slot in a stored configuration, also where this program does not understand the rest; None if there is none to be read."""
+    """Return the slot in a stored configuration, whatever else is in it; None if there is none to be read."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -166,7 +169,7 @@ class Personas(ContainerPort):
         return E.STARTED, f"container {container[:12]}"
 
     def _run_it(self, spec: RunSpec) -> flow.Flow[Verdict]:
-        """Run it; one with a new home in steps, since that home is given to whom its program will be before the program begins."""
+        """Run it; one with a new home in steps: that is given to whom the program will be before it begins."""
         if spec.name not in self._new_homes:
             return (yield from super()._run_it(spec))
         made: Verdict = yield partial(self.podman.create, spec)
@@ -177,16 +180,20 @@ class Personas(ContainerPort):
             return prepared
         user = user_of(str(made.value))
         if user is None:
-            return evolve(made, outcome=Outcome.FAULT, why="crun does not say which user it will be, whose home has to be made")
+            return evolve(made, outcome=Outcome.FAULT, why="crun does not say which user its new home is for")
         given: Answer = yield partial(self._ask, "home_give", name=spec.name, uid=user[0], gid=user[1])
         if not given.ok:
-            return evolve(made, outcome=Outcome.FAULT, why=f"its home could not be given to its user {user[0]}: {given.why}")
+            why = f"its home could not be given to its user {user[0]}: {given.why}"
+            return evolve(made, outcome=Outcome.FAULT, why=why)
         self._new_homes.discard(spec.name)
         started: Verdict = yield partial(self.podman.start, spec.name)
         return made if started.ok else started
 
     def _watch_monitor(self, name: str, live: Live) -> None:
-        """Hear of the end of its conmon, which nothing replaces: the pipe that it read is broken. One that ends in its order does so last."""
+        """Hear of the end of its conmon, which nothing replaces: the pipe that it read is broken.
+
+        One that was not killed ends behind its container.
+        """
 
         def ended(_status: int) -> None:
             if self._live.get(name) is not live:
@@ -196,10 +203,12 @@ class Personas(ContainerPort):
             else:
                 self._look(name, live)
 
-        if live.monitor is None:
-            self.reactor.call_soon(partial(ended, 0))
-        else:
+        if live.monitor:
             self.own(live.monitor, ended)
+        elif live.monitor == 0:
+            self.reactor.call_soon(partial(ended, 0))
+        elif cgroup.populated(live.directory):
+            self.log.warning("its monitor is not known, and not watched", persona=name, container=live.container)
 
     def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:
         wanted = config.manifest
@@ -228,9 +237,10 @@ class Personas(ContainerPort):
         why = not_understood(instance.config)
         if why:
             return f"{why}; boot the newer program that wrote it, or remove it and create it again (its home is kept)"
-        slot, others = slot_of(instance.config), self.engine.of_kind("persona") if self.engine is not None else ()
-        twin = next((other.name for other in others if other is not instance and slot_of(other.config) == slot), None)
-        return f"its uid range is that of {twin} too; remove one of the two and create it again (its home is kept)" if twin else ""
+        slot = slot_of(instance.config)
+        others = [i for i in (self.engine.of_kind("persona") if self.engine is not None else ()) if i is not instance]
+        twin = next((other.name for other in others if slot_of(other.config) == slot), "")
+        return twin and f"its uid range is that of {twin} too; remove one of them and create it again (its home is kept)"
 
     # ---- its end
 
@@ -329,11 +339,11 @@ class Personas(ContainerPort):
         if instance.now is S.ABSENT:
             self._waiting.discard(instance.name)
             self.reactor.call_soon(partial(self.forget, instance))
-        if step.event == E.REMOVE.value and self.state.healthy:  # its home is kept; what it said goes with it, or logs would add up
+        if step.event == E.REMOVE.value and self.state.healthy:  # its home is kept; logs would add up
             self._ask("log_remove", lambda _answer: None, name=names.parse(instance.name).podman)
 
     def forget(self, instance: Instance) -> None:
-        """Let go of one that is not there, since it was removed or never made. Its history is in the journal."""
+        """Let go of one that is not there, since it was removed or never made; the journal has its history."""
         engine = self.engine
         if engine is None or engine.instances.get(instance.name) is not instance:
             return

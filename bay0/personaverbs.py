@@ -130,7 +130,7 @@ class PersonaVerbs:
         engine.send(name.semantic, E.CREATE, "", taken, config=config)
 
     def _free_slot(self, there: list[Instance]) -> int:
-        """Return the first uid range that nothing stored has, nor anybody is about to get; `RefusedError` if that cannot be known.
+        """Return the first uid range that nobody has, nor is about to get; `RefusedError` if that cannot be known.
 
         What this program does not understand keeps its range: a newer program that wrote it runs it again.
         """
@@ -140,7 +140,8 @@ class PersonaVerbs:
         for name, text in (*stored, *coming):
             slot = personas.slot_of(text or "")
             if text and slot is None:
-                raise RefusedError(f"nothing stored of {name} can be read, not even its uid range, which could be given twice; remove it first")
+                why = "can be read, not even its uid range, which could be given twice; remove it first"
+                raise RefusedError(f"nothing stored of {name} {why}")
             if slot is not None:
                 taken.add(slot)
         return next(slot for slot in range(len(taken) + 1) if slot not in taken)

@@ -42,7 +42,8 @@ STOPS_AT_ONCE = 4  # containers that one removal stops at a time: 3 for each pro
 HANDLED = frozenset({Outcome.NO_IMAGE, Outcome.NAME_TAKEN, Outcome.WRONG_STATE, Outcome.NO_CONTAINER})  # the caller knows what to do
 _GROUP = "libpod-"
 MONITORS = os.path.basename(podman_argv.CONMON_GROUP)  # the cgroup of them all
-MONITORS_SHARE, MONITORS_LEAST = 0.25, 128 << 20  # of all memory, and bytes: a monitor takes 1 MB, the podman that it starts at the end 50 MB
+# of all memory, and bytes: a monitor takes 1 MB, the podman that it starts at its end 50 MB for a moment
+MONITORS_SHARE, MONITORS_LEAST = 0.25, 128 << 20
 MONITORS_PIDS = 8192  # one for each of 2,000 personas, and the threads of the podmans that clean up
 MONITOR_OOM_SCORE = 0  # as the spine's own commands and services: small as it is, it goes after all personas
 
@@ -93,7 +94,7 @@ class Podman:
         self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,))))
 
     def create(self, spec: RunSpec, done: Done) -> None:
-        """Make a container and start nothing of it: its id. `init`, then `start` do what is left; after a failure as with `run`."""
+        """Make a container and start nothing of it: its id. `init`, then `start` do what is left."""
         self._ask(_Call(Verb.CREATE, podman_argv.create(spec), self.bounds.podman_run, done, frozenset((spec.name,))))
 
     def init(self, name: str, done: Done) -> None:
@@ -209,24 +210,26 @@ def exit_status(container: str) -> int | None:
 
 
 def monitor(container: str) -> int | None:
-    """Return the pid of a container's monitor, its conmon; None if that has ended.
+    """Return the pid of a container's monitor, its conmon; 0 if that has ended, None if nothing says who it is.
 
     It is PID 1's child, left to it by podman: nobody else has its number before it is reaped.
     """
     try:
         with open(f"{podman_argv.RUNROOT}/overlay-containers/{container}/userdata/conmon.pid", encoding="ascii") as file:
             pid = int(file.read())
-        with open(f"{PROC}/{pid}/cgroup", encoding="ascii") as file:
-            group = file.read().strip()
     except (OSError, ValueError):
         return None
-    return pid if group == f"0::/{MONITORS}" else None
+    try:
+        with open(f"{PROC}/{pid}/cgroup", encoding="ascii") as file:
+            return pid if file.read().strip() == f"0::/{MONITORS}" else 0
+    except OSError:
+        return 0
 
 
 def user_of(container: str) -> tuple[int, int] | None:
     """Return the uid and gid that a prepared container's program will have, as inside; None if nothing says so.
 
-    What a manifest or an image says may be a name. Which number that is says a file of the image, which podman has looked up.
+    What a manifest or an image says may be a name. Which number that is, podman has looked up in the image.
     """
     try:
         with open(f"{podman_argv.RUNTIME}/{container}/config.json", encoding="utf-8") as file:
@@ -238,9 +241,10 @@ def user_of(container: str) -> tuple[int, int] | None:
 
 
 def bound_monitors() -> str:
-    """Limit all monitors together, and what they start (podman cleans up behind a container); return why that failed, or ""."""
+    """Limit all monitors together, and what they start (podman cleans up); return why that failed, or ""."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = {"memory.max": str(max(MONITORS_LEAST, int(total * MONITORS_SHARE))), "pids.max": str(MONITORS_PIDS)}
+    memory = max(MONITORS_LEAST, int(total * MONITORS_SHARE))
+    limits = {"memory.max": str(memory), "pids.max": str(MONITORS_PIDS)}
     try:
         directory = cgroup.make(MONITORS)
         if directory is not None:
@@ -251,7 +255,7 @@ def bound_monitors() -> str:
 
 
 def expose_monitor(pid: int) -> None:
-    """Let the OOM killer see a monitor: it has made itself exempt, and one that grows without end would be ended last of all."""
+    """Let the OOM killer see a monitor: it has made itself exempt, and one that grows would be ended last."""
     with contextlib.suppress(OSError), open(f"{PROC}/{pid}/oom_score_adj", "w", encoding="ascii") as score:
         score.write(str(MONITOR_OOM_SCORE))
 

@@ -75,7 +75,7 @@ def create(spec: RunSpec) -> list[str]:
 
 
 def init(name: str) -> list[str]:
-    """Have the runtime prepare a container that was made: all of it is there but its program, which has not begun; prints the name."""
+    """Have the runtime prepare a container that was made: only its program has not begun; prints the name."""
     return ["init", "--", name]
 
 

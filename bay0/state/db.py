@@ -45,7 +45,7 @@ MACHINE_FIELDS = ("name", "kind", "state", "seq", "attempts", "desired", "boot_i
 PUT_MACHINE = f"""INSERT INTO machine ({', '.join(MACHINE_FIELDS)}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ifnull(?8, ''))
 ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in MACHINE_FIELDS[2:-1])}, config = ifnull(?8, config)
 WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our schema's names
-# `+` keeps SQLite from the index on machine: it shall look at what is behind `n` alone, which is hardly ever anything
+# `+` keeps SQLite from the index on machine: behind `n` there is hardly ever anything to look at
 LATER_STEP = "SELECT 1 FROM journal WHERE boot_id = ? AND n > ? AND +machine = ? LIMIT 1"
 MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
@@ -244,7 +244,8 @@ def record_boot(boot: Row) -> None:
             MachineRow.boot_id.not_in(kept) & MachineRow.kind.in_(("boot", "storage"))
         ).execute()
         kind, state = REMOVED
-        MachineRow.delete().where((MachineRow.kind == kind) & (MachineRow.state == state)).execute()  # an older program kept them for ever
+        # an older program kept them for ever
+        MachineRow.delete().where((MachineRow.kind == kind) & (MachineRow.state == state)).execute()
         BootRow.delete().where(BootRow.boot_id.not_in(kept)).execute()
     prune()
 

@@ -58,9 +58,9 @@ class Kernel:
         patch.setattr(containers, "expose_monitor", lambda _pid: None)
 
     def monitor(self, container: str) -> int | None:
-        """The monitor's pid, as conmon wrote it down; None once that was killed."""
+        """The monitor's pid, as conmon wrote it down; 0 once that was killed."""
         found = self.groups.get(self.directory(container))
-        return found.monitor if found is not None and found.on_end is not None else None
+        return found.monitor if found is not None and found.on_end is not None else 0
 
     def end_monitor(self, group: Group) -> None:
         """It is killed: nobody hears of the end of its container; PID 1 reaps it."""

@@ -166,10 +166,17 @@ def test_when_its_monitor_ends_a_persona_that_is_to_be_restarted_is(bench: Bench
 
 
 def test_a_monitor_that_is_gone_when_podman_says_it_runs_is_noticed(bench: Bench) -> None:
-    bench.conmons.ended.add(f"{1:064x}")
+    bench.conmons.said[f"{1:064x}"] = 0
     bench.persona()
     assert bench.send(E.START) is S.FAILED
     assert "its monitor has ended" in bench.why()
+
+
+def test_a_monitor_that_nothing_names_is_said_and_ends_nothing(bench: Bench) -> None:
+    bench.conmons.said[f"{1:064x}"] = None
+    bench.running()
+    assert bench.wait(70) is S.RUNNING
+    assert bench.log.of("its monitor is not known, and not watched")
 
 
 def test_a_monitor_that_ends_after_its_container_changes_nothing(bench: Bench) -> None:
