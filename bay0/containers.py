@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from bay0 import flow, names, reconcile
 from bay0.effects import cgroup
-from bay0.effects.podman import Asker, Outcome, exit_status
+from bay0.effects.podman import Asker, Outcome, exit_status, expose_monitor, monitor
 
 if TYPE_CHECKING:
     from bay0.audit import Audit
@@ -33,6 +33,9 @@ STUCK_S = (2.0, 5.0, 10.0, 20.0)
 CALM_S = 60.0  # one that lived this long has not failed quickly
 LOOK_S = 0.05  # between two looks at a freeze, or at an end
 LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
+_FILTERS = "/usr/share/spine-seccomp"  # made of podman's default by scripts/lib/seccomp.py
+PERSONA_FILTER = f"{_FILTERS}/persona.json"  # no namespaces, no keyrings
+TENANT_FILTER = f"{_FILTERS}/tenant.json"  # nor mounts, nor the memory of other processes
 AT_WORK = ("running", "ready")  # states of one that is not to be frozen
 HAUNTED = "podman says it is gone, the kernel says it lives"
 ABOVE = "it is thawed, but stands still with all others: the group above it is frozen (1 in /sys/fs/cgroup{}/cgroup.freeze)"
@@ -56,6 +59,7 @@ class Live:
     directory: str
     since: float
     calm: Timer | None = None
+    monitor: int | None = None  # the pid of its conmon; 0: it has ended; None: not known
 
 
 @define(eq=False, repr=False)
@@ -179,10 +183,14 @@ class ContainerPort:
 
     def _made(self, instance: Instance, spec: RunSpec) -> flow.Flow[Verdict]:
         """Have podman make and start a container; one of an earlier try that we were not told of is removed first."""
-        ran: Verdict = yield partial(self.podman.run, spec, asker=self._asker(instance))
+        ran = yield from self._run_it(instance, spec)
         if ran.outcome is Outcome.NAME_TAKEN:
             yield partial(self.podman.remove, [spec.name], 0, asker=self._asker(instance))
-            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
+            ran = yield from self._run_it(instance, spec)
+        return ran
+
+    def _run_it(self, instance: Instance, spec: RunSpec) -> flow.Flow[Verdict]:
+        ran: Verdict = yield partial(self.podman.run, spec, asker=self._asker(instance))
         return ran
 
     def _image_loaded(self, archive: str, resume: flow.Resume) -> None:
@@ -211,6 +219,9 @@ class ContainerPort:
         live = self._live[instance.name] = Live(container, directory, self.reactor.clock())
         self.watch.add(directory, partial(self._look, instance.name, live))
         self.reactor.call_soon(partial(self._look, instance.name, live))  # it may have ended before it was watched
+        live.monitor = monitor(container)
+        if live.monitor:
+            expose_monitor(live.monitor)
         return live
 
     def _look(self, name: str, live: Live) -> None:

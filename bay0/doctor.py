@@ -12,7 +12,7 @@ from attrs import asdict, frozen
 
 from bay0.governorreport import memory
 from bay0.logline import LEVELS
-from bay0.personareport import age, label, on_terminal
+from bay0.personareport import NOT_UNDERSTOOD, age, label, on_terminal
 from bay0.report import REMEDIES, room
 from bay0.speed import MARGIN, remedy
 
@@ -242,6 +242,9 @@ def _personas(status: Facts, personas: Sequence[Facts], journal: Mapping[str, Se
         rows = journal.get(name)
         if why == AS_BEFORE and rows:
             why = on_terminal(rows[-1]["why"])
+        if persona.get("not_understood"):
+            strange = f"it cannot be started: {on_terminal(persona['not_understood'])}"
+            yield Finding(name, strange, NOT_UNDERSTOOD.format(short), "error")
         if state == "failed":
             yield Finding(name, f"failed: {why}", f"`bay0 persona logs {short}`; `bay0 persona start {short}` tries once more", "error")
         elif state == "stuck":

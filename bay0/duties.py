@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ from bay0.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES, inhibit, persona, server, storage, tenant
 from bay0.machines.boot import E, Effect, S
 from bay0.machines.engine import Engine, Instance
+from bay0.personas import slot_of
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -69,6 +70,7 @@ class BootStages:
     ceilings: Ceilings = field(factory=Ceilings)  # what this boot wrote, for whoever looks after it
     engine: Engine | None = None
     reconciled: bool = False
+    slots_left_alone: frozenset[int] = frozenset()  # uid ranges of stored machines that are not known here
     _stopping: tuple[Instance, int] | None = None
     _leaving: bool = False  # from then on nothing starts any more
     _polite: Timer | None = None
@@ -243,6 +245,8 @@ class BootStages:
     def _replay(self, containers: tuple[Container, ...]) -> None:
         """Take over what was stored; whatever owes anything goes through CONVERGE."""
         plan = reconcile.plan(self.state.stored or (), MACHINES, {each.name for each in containers})
+        unknown = [row for row in self.state.stored or () if row["name"] in plan.unknown]
+        self.slots_left_alone = _slots(unknown)
         for name in plan.unknown:
             self.log.warning("machine of an unknown kind or name left alone", machine=name)
         if plan.foreign:
@@ -470,6 +474,11 @@ class BootStages:
             taken = self.sysrq(power.POWER_OFF)
         if not taken:
             self.reactor.call_later(POWER_AGAIN_S, lambda: self._engine.outcome(instance.name, token, E.FAULT, "sysrq was refused"))
+
+
+def _slots(rows: Iterable[Mapping[str, Any]]) -> frozenset[int]:
+    """Return the uid ranges of stored machines that this program does not know: a newer one runs them again."""
+    return frozenset(slot for row in rows if (slot := slot_of(row["config"])) is not None)
 
 
 def _network() -> list[str]:

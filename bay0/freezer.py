@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from bay0 import flow, personas
+from bay0.containers import TENANT_FILTER
 from bay0.effects import cgroup
 from bay0.effects.podman import RunSpec
 from bay0.names import Name
@@ -127,7 +128,7 @@ class Freezer:
             name=PROBE.podman, image="", rootfs=ROOTFS, command=BURN, environment={},
             labels={"bay0.tenant": PROBE.semantic, "bay0.boot": self.boot_id},
             memory=MEMORY, cpus=CPUS, pids=8, capabilities=(), cgroup_parent=PARENT, uid_base=UID, mounts=(), workdir="", hostname=PROBE.label,
-            log_path=LOG, log_size=4096, oom_score_adj=1000, read_only=True, stop_s=0,
+            log_path=LOG, log_size=4096, oom_score_adj=1000, read_only=True, stop_s=0, seccomp=TENANT_FILTER,
         )  # fmt: skip
 
     # ---- nothing is left

@@ -362,6 +362,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     )  # fmt: skip
     podman.damaged, podman.overdue = personas.mending.noticed, spine.speed.bound_missed
     ports.ports["server"] = Lately(spine.need_servers)
+    personas.own = reaper.own
     stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)
     control.methods.update({**Verbs(spine).methods(), **spine.persona_verbs.methods(), **nackverbs.methods(state)})

@@ -51,7 +51,9 @@ class Manifest:
     cpus: float = _key(1.0, converter=rules.as_float)  # processors
     pids: int = _key(256)  # processes and threads
     network: str = _key("none")
+    user: str = _key("")  # of its first process, and of a new home; "" = what the image says
     capabilities: tuple[str, ...] = _key((), converter=rules.as_capabilities)  # sorted, upper case, without CAP_
+    userns: bool = _key(default=False)  # may make user namespaces, and with them every other kind
     ai: bool = _key(default=False)  # a way to sys://ai, at /run/ai/ai.sock
     autostart: bool = _key(default=False)
     restart: str = _key("no")  # no | on-failure | always
@@ -70,17 +72,21 @@ class Manifest:
         """Return JSON values from which `from_wire` makes an equal manifest."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def to_stored(self) -> dict[str, Any]:
+        """Return the same without later keys that say nothing: an older program understands the rest."""
+        return {name: value for name, value in self.to_wire().items() if name not in LATER or value != LATER[name]}
+
 
 _BARE = re.compile("[A-Za-z0-9_-]{1,60}", re.ASCII)
 NAMES = tuple(attribute.name for attribute in fields(Manifest))
 
 
-LATER = {"ai": False}  # keys that came later, and what they say by default: there they leave no trace, so that old digests stay what they were
+# keys that came later, and what they say by default: that leaves no trace, so that old digests stay as they were
+LATER = {"ai": False, "user": "", "userns": False}
 
 
 def _canonical(manifest: Manifest) -> bytes:
-    wire = {name: value for name, value in manifest.to_wire().items() if name not in LATER or value != LATER[name]}
-    return json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return json.dumps(manifest.to_stored(), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def digest(manifest: Manifest) -> str:

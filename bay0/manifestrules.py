@@ -14,11 +14,14 @@ MISSING = "it is missing, and every persona has one"
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
 WORDS_MAX, VARIABLES_MAX, DESCRIPTION_MAX, PATH_MAX, IMAGE_MAX, SHOWN_MAX = 256, 256, 200, 255, 255, 60
+USER_MAX = 65_535  # a persona's range has so many ids
 
 _COMPONENT = "[a-z0-9]+(?:(?:[.]|__?|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(f"localhost(?:/{_COMPONENT})+:[a-z0-9_][a-z0-9._-]{{0,127}}", re.ASCII)
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _PATH = re.compile("(?:/[A-Za-z0-9._@+-]+)+", re.ASCII)
+_OWNER = "[a-z_][a-z0-9_-]{0,31}|[0-9]{1,5}"
+_USER = re.compile(f"({_OWNER})(?::({_OWNER}))?", re.ASCII)
 _SIZE = re.compile("([0-9]{1,15})([KMGT]?)", re.ASCII)
 
 NO_HOME = {"/usr", "/usr/bin", "/usr/lib", "/usr/sbin", "/var"}  # hiding them takes the image's own files away
@@ -228,6 +231,18 @@ def _home(key: str, value: Any) -> Faults:
         yield key, f"{shown(value)} belongs to the kernel or the image; take a place like /home/work"
 
 
+def _user(key: str, value: Any) -> Faults:
+    faults = list(_text(key, value))
+    yield from faults
+    if faults or value == "":
+        return
+    match = _USER.fullmatch(value)
+    if match is None:
+        yield key, 'this must be a user of the image, like "name" or "1000", or user and group, like "name:group"'
+    elif any(part is not None and part.isdigit() and int(part) > USER_MAX for part in match.groups()):
+        yield key, f"a persona has the ids 0 to {USER_MAX}"
+
+
 def _capabilities(key: str, value: Any) -> Faults:
     if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
         yield key, f'this must be a list of names, like ["CHOWN"], not {kind_of(value) if not isinstance(value, tuple) else "of other things"}'
@@ -257,7 +272,9 @@ RULES: dict[str, Rule] = {
     "cpus": _number(0.01, 256, "processors"),
     "pids": _number(1, 100_000, "processes", whole=True),
     "network": _one_of("none", why=": the spine has no network"),
+    "user": _user,
     "capabilities": _capabilities,
+    "userns": _switch,
     "ai": _switch,
     "autostart": _switch,
     "restart": _one_of("no", "on-failure", "always"),

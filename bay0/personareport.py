@@ -35,6 +35,10 @@ NEXT = {
     ),
     "stuck": "podman could not clear it; its processes are killed and bay0 tries again by itself. `bay0 log` shows what podman said",
 }
+STRANGE = "(not understood: of another program)"
+NOT_UNDERSTOOD = (
+    "boot the newer image that wrote it; or `bay0 persona remove {0}`, which keeps its home, and create it again"
+)
 
 
 def label(name: str) -> str:
@@ -44,6 +48,8 @@ def label(name: str) -> str:
 
 def what_next(persona: Persona) -> str:
     """Return what can be done with a persona in its state."""
+    if persona.get("not_understood") and persona["state"] in ("stopped", "failed"):
+        return NOT_UNDERSTOOD.format(label(persona["name"]))
     return NEXT.get(persona["state"], "`bay0 events -f` shows what happens to it").format(label(persona["name"]))
 
 
@@ -69,7 +75,7 @@ def listing(personas: Sequence[Persona], samples: Sequence[str], where: str) -> 
         found = f"samples in {where}: {', '.join(samples)}" if samples else f"there are no samples in {where} on this machine"
         return f"no personas yet. `bay0 persona create NAME` makes one of a sample, `bay0 persona create FOLDER` of your own persona.toml ({found})"
     head = (" ", "NAME", "STATE", "DESIRED", "SINCE", "IMAGE")
-    rows = [("*" if p["active"] else " ", p["name"], p["state"], p["desired"], age(p["since_ms"]), p["image"]) for p in personas]
+    rows = [("*" if p["active"] else " ", p["name"], p["state"], p["desired"], age(p["since_ms"]), p["image"] or STRANGE) for p in personas]
     return columns([head, *rows])
 
 
@@ -81,6 +87,7 @@ def facts(persona: Persona) -> str:
     lines = [
         f"{persona['name']} is {persona['state']}" + (", the active persona" if persona["active"] else ""),
         *([f"about      {persona['description']}"] if persona["description"] else []),
+        *([f"stored     {persona['not_understood']}: it is not started"] if persona.get("not_understood") else []),
         f"desired    {persona['desired']}{tried}",
         f"since      {persona['since_ms'] / 1000:.3f} s on the kernel's clock, {age(persona['since_ms'])} ago",
         f"image      {persona['image']}",
@@ -100,6 +107,8 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     return [
         f"limits     {manifest['memory'] / (1 << 20):g} MiB, {manifest['cpus']:g} CPUs, {manifest['pids']} processes",
         f"home       {manifest['home'] or 'none: everything in it goes with its container'}",
+        *([f"user       {manifest['user']}"] if manifest.get("user") else []),
+        *(["userns     it may make namespaces of its own"] if manifest.get("userns") else []),
     ]
 
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bay0 import flow, late, names, reconcile
 from bay0.audit import Audit
 from bay0.clearing import Clearing
-from bay0.containers import LOG_SIZE, ContainerPort, Outcome_
+from bay0.containers import LOG_SIZE, PERSONA_FILTER, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup
-from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, config_files, write_config
+from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, bound_monitors, config_files, user_of, write_config
 from bay0.errors import ManifestError, RefusedError
 from bay0.line import Line, Over
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
@@ -55,26 +55,56 @@ class Config:
         return UID_BASE + self.slot * UIDS
 
     def text(self) -> str:
-        """Return it as the database keeps it."""
-        return json.dumps({"manifest": self.manifest.to_wire(), "slot": self.slot}, separators=(",", ":"))
+        """Return it as the database keeps it.
+
+        `slot` stays beside the manifest: every program can read it there, whatever a newer one adds.
+        """
+        return json.dumps({"manifest": self.manifest.to_stored(), "slot": self.slot}, separators=(",", ":"))
 
 
 @lru_cache(maxsize=CONFIGS_KEPT)
-def read_config(text: str) -> Config | None:
-    """Return what `Config.text` made; None for what this program does not understand: the database may be from elsewhere."""
+def _read(text: str) -> Config | str:
+    """Return what `Config.text` made, or why this program does not understand it: a newer one may have written it."""
     from bay0 import manifest  # late: a boot without personas does not pay for it
 
+    slot = slot_of(text)
+    if slot is None:
+        return "nothing stored of it can be read"
+    try:
+        return Config(manifest.from_wire(json.loads(text).get("manifest")), slot)
+    except ManifestError as error:
+        keys = sorted({line.partition(":")[0] for line in str(error).splitlines()})
+        return f"its stored manifest is of another program, at: {', '.join(keys)}"
+
+
+def read_config(text: str) -> Config | None:
+    """Return what a persona is made of; None for what this program does not understand."""
+    found = _read(text)
+    return found if isinstance(found, Config) else None
+
+
+def not_understood(text: str) -> str:
+    """Return why a stored configuration is not understood, or ""."""
+    found = _read(text)
+    return "" if isinstance(found, Config) else found
+
+
+@lru_cache(maxsize=CONFIGS_KEPT)
+def slot_of(text: str) -> int | None:
+    """Return the slot in a stored configuration, whatever else is in it; None if there is none to be read."""
     try:
         found = json.loads(text)
-        return Config(manifest.from_wire(found["manifest"]), int(found["slot"]))
-    except (ValueError, KeyError, TypeError, ManifestError):
+    except (ValueError, RecursionError):
         return None
+    slot = found.get("slot") if isinstance(found, dict) else None
+    return slot if type(slot) is int and 0 <= slot < SLOTS_MAX else None
 
 
 class Personas(ContainerPort):
     """The effect port of all personas."""
 
     group = GROUP
+    own: Callable[[int, Callable[[int], None]], None]  # hear of the end of a child of PID 1 (Reaper.own)
 
     def _begin(self) -> None:
         """Make what belongs to this port, and what servers share."""
@@ -82,6 +112,7 @@ class Personas(ContainerPort):
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.line = Line(self.reactor.clock, self.reactor.call_soon, AT_ONCE)  # of starts
         self._sweeping = False  # the trash
+        self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
         self.clearing = Clearing(self.reactor, self.podman)
         self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
         self.audit.groups[GROUP] = self.containers
@@ -93,6 +124,9 @@ class Personas(ContainerPort):
             write_config(config_files(self.places.storage))
         except OSError as error:
             self.log.error("podman is not configured", why=str(error))
+        unbound = bound_monitors()
+        if unbound:
+            self.log.warning("monitors are not limited", why=unbound)
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         return {Effect.RUN.name: self._run}
@@ -123,13 +157,17 @@ class Personas(ContainerPort):
     def _begin_it(self, instance: Instance) -> flow.Flow[Outcome_]:
         name = names.parse(instance.name)
         config = read_config(instance.config)
-        if config is None:
-            return E.FAULT, "its stored configuration makes no sense to this program; remove it and create it again"
         if self._above_frozen():  # podman would wait for its first process until its bound is over
             return E.FAULT, f"nothing can begin: the group above is frozen (1 in /sys/fs/cgroup{GROUP}/cgroup.freeze)"
+        obstacle = self.obstacle(instance)
+        if config is None or obstacle:
+            return E.FAULT, obstacle
+        self._new_homes.discard(name.podman)
         prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
+        if prepared.value:
+            self._new_homes.add(name.podman)
         if config.manifest.ai:
             yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
         yield flow.at_once  # a door that is made for a start that was overtaken would stay
@@ -143,18 +181,62 @@ class Personas(ContainerPort):
             ran = yield from self._discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE and archive is not None:
             yield partial(self._image_loaded, archive)
-            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
+            ran = yield from self._run_it(instance, spec)
         if not ran.ok:
             self.audit.soon_after(ran)
             return E.FAULT, ran.why + (DAMAGED.format(spec.image) if ran.outcome is Outcome.STORAGE else "")
         container = str(ran.value)
-        self._calm_later(instance.name, self._started(instance, container))
+        live = self._started(instance, container)
+        self._calm_later(instance.name, live)
+        self._watch_monitor(instance.name, live)
         if config.manifest.ai:
             try:
                 self.umbilical().grant(instance.name, config.uid, f"{GROUP}/libpod-{container}")
             except RefusedError as error:
                 return E.FAULT, str(error)
         return E.STARTED, f"container {container[:12]}"
+
+    def _run_it(self, instance: Instance, spec: RunSpec) -> flow.Flow[Verdict]:
+        """Run it; one with a new home in steps: that is given to whom the program will be before it begins."""
+        if spec.name not in self._new_homes:
+            return (yield from super()._run_it(instance, spec))
+        made: Verdict = yield partial(self.podman.create, spec, asker=self._asker(instance))
+        if not made.ok:
+            return made
+        prepared: Verdict = yield partial(self.podman.init, spec.name, asker=self._asker(instance))
+        if not prepared.ok:
+            return prepared
+        user = user_of(str(made.value))
+        if user is None:
+            return evolve(made, outcome=Outcome.FAULT, why="crun does not say which user its new home is for")
+        given: Answer = yield partial(self._ask, "home_give", name=spec.name, uid=user[0], gid=user[1])
+        if not given.ok:
+            why = f"its home could not be given to its user {user[0]}: {given.why}"
+            return evolve(made, outcome=Outcome.FAULT, why=why)
+        self._new_homes.discard(spec.name)
+        started: Verdict = yield partial(self.podman.start, spec.name, asker=self._asker(instance))
+        return made if started.ok else started
+
+    def _watch_monitor(self, name: str, live: Live) -> None:
+        """Hear of the end of its conmon, which nothing replaces: the pipe that it read is broken.
+
+        One that was not killed ends behind its container.
+        """
+
+        def ended(_status: int) -> None:
+            if self._live.get(name) is not live:
+                return
+            if cgroup.populated(live.directory):
+                self._send(name, E.UNWATCHED, f"conmon of container {live.container[:12]} was ended")
+            else:
+                self._look(name, live)
+
+        if live.monitor:
+            self.own(live.monitor, ended)
+        elif live.monitor == 0:
+            self.reactor.call_soon(partial(ended, 0))
+        elif cgroup.populated(live.directory):
+            self.log.warning("its monitor is not known, and not watched", persona=name, container=live.container)
 
     def _spec(self, instance: Instance, name: names.Name, config: Config) -> RunSpec:
         wanted = config.manifest
@@ -174,8 +256,19 @@ class Personas(ContainerPort):
             name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
             memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
             uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
-            log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s,
+            log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
+            seccomp="" if wanted.userns else PERSONA_FILTER,
         )  # fmt: skip
+
+    def obstacle(self, instance: Instance) -> str:
+        """Return why no start of it can go well, or ""."""
+        why = not_understood(instance.config)
+        if why:
+            return f"{why}; boot the newer program that wrote it, or remove it and create it again (its home is kept)"
+        slot = slot_of(instance.config)
+        others = [i for i in (self.engine.of_kind("persona") if self.engine is not None else ()) if i is not instance]
+        twin = next((other.name for other in others if slot_of(other.config) == slot), "")
+        return twin and f"its uid range is that of {twin} too; remove one of them and create it again (its home is kept)"
 
     # ---- its end
 
@@ -224,9 +317,13 @@ class Personas(ContainerPort):
         engine = self.engine
         if engine is None:
             return
-        for name in sorted(name for name in self._waiting if not engine.instances[name].pending):
-            instance = engine.instances[name]
-            if instance.now is S.STOPPED:
+        for name in sorted(self._waiting):
+            instance = engine.instances.get(name)
+            if instance is None:
+                self._waiting.discard(name)
+            elif instance.pending:
+                continue
+            elif instance.now is S.STOPPED:
                 self._waiting.discard(name)
                 config = read_config(instance.config)
                 limit = config.manifest.retries + 1 if config else 0
@@ -274,6 +371,19 @@ class Personas(ContainerPort):
             self.reactor.call_soon(self.look_autostart)
         if instance.now is S.RUNNING and instance.desired == "paused":
             self.reactor.call_soon(partial(self._freeze_again, instance))
+        if instance.now is S.ABSENT:
+            self._waiting.discard(instance.name)
+            self.reactor.call_soon(partial(self.forget, instance))
+        if step.event == E.REMOVE.value and self.state.healthy:  # its home is kept; logs would add up
+            self._ask("log_remove", lambda _answer: None, name=names.parse(instance.name).podman)
+
+    def forget(self, instance: Instance) -> None:
+        """Let go of one that is not there, since it was removed or never made; the journal has its history."""
+        engine = self.engine
+        if engine is None or engine.instances.get(instance.name) is not instance:
+            return
+        if instance.now is S.ABSENT and instance.pending is None and not instance.queue:
+            engine.forget(instance.name)
 
     def _freeze_again(self, instance: Instance) -> None:
         if instance.now is S.RUNNING and instance.desired == "paused" and not instance.pending:

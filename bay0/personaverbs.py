@@ -80,7 +80,6 @@ class PersonaVerbs:
     def _facts(self, instance: Instance) -> dict[str, Any]:
         config = personas.read_config(instance.config)
         wanted = config.manifest if config is not None else None
-        last = self._recent.get(instance.name)
         return {
             "name": instance.name,
             "state": instance.now.value,
@@ -92,8 +91,9 @@ class PersonaVerbs:
             "image": wanted.image if wanted else None,
             "autostart": wanted.autostart if wanted else False,
             "restart": wanted.restart if wanted else "no",
-            "description": wanted.description if wanted else "its stored manifest makes no sense to this program",
-            "why": last[-1].why if last else "as an earlier boot left it",
+            "description": wanted.description if wanted else "",
+            "not_understood": personas.not_understood(instance.config),
+            "why": instance.committed.why if instance.committed is not None else "as an earlier boot left it",
             "container": self.spine.personas.container(instance.name),
         }
 
@@ -114,25 +114,37 @@ class PersonaVerbs:
         name, wanted = _name(params), manifest.from_wire(params["manifest"])
         self._need_known()
         engine = self.spine.engine
-        there = list(engine.of_kind("persona"))
+        there = [i for i in engine.of_kind("persona") if i.now is not S.ABSENT or i.pending is not None]
+        config = personas.Config(wanted, self._free_slot(there)).text()
         instance = engine.instances.get(name.semantic)
         if instance is None:
             if len(there) >= PERSONAS_MAX:
                 raise RefusedError(f"there are {PERSONAS_MAX} personas already")
-            instance = engine.add(name.semantic, MACHINES["persona"], seq=self.spine.stages.stored_seq(name.semantic))
-        config = personas.Config(wanted, self._free_slot(there)).text()
+            instance = engine.add(name.semantic, MACHINES["persona"])
         made = instance
 
         def taken(result: Taken) -> None:
+            if isinstance(result, Exception):
+                self.spine.reactor.call_soon(partial(self.spine.personas.forget, made))
             reply(result if isinstance(result, Exception) else self._facts(made))
 
         engine.send(name.semantic, E.CREATE, "", taken, config=config)
 
     def _free_slot(self, there: list[Instance]) -> int:
-        """Return the first uid range that nobody has, nor is about to get."""
-        kept = [i.config for i in there if i.now is not S.ABSENT]
-        coming = [i.pending.config for i in there if i.pending is not None and i.pending.config]
-        taken = {config.slot for text in (*kept, *coming) if (config := personas.read_config(text)) is not None}
+        """Return the first uid range that nobody has, nor is about to get; `RefusedError` if that cannot be known.
+
+        What this program does not understand keeps its range: a newer program that wrote it runs it again.
+        """
+        stored = [(i.name, i.config) for i in there if i.now is not S.ABSENT]
+        coming = [(i.name, i.pending.config) for i in there if i.pending is not None]
+        taken = set(self.spine.stages.slots_left_alone)
+        for name, text in (*stored, *coming):
+            slot = personas.slot_of(text or "")
+            if text and slot is None:
+                why = "can be read, not even its uid range, which could be given twice; remove it first"
+                raise RefusedError(f"nothing stored of {name} {why}")
+            if slot is not None:
+                taken.add(slot)
         return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
     def act(self, event: E, params: Mapping[str, Any], reply: Reply) -> None:
@@ -147,13 +159,20 @@ class PersonaVerbs:
             else:
                 self.when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
 
-        if event is E.START and self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
-            raise RefusedError("the spine is going down: nothing is started any more")
         if event is E.START:
-            self._need_turn()
+            self._may_start(instance)
         if event is E.STOP:
             self.spine.personas.not_wanted(instance.name)
         self.spine.engine.send(instance.name, event, "", taken)
+
+    def _may_start(self, instance: Instance) -> None:
+        """Refuse a start that cannot go well, before anything changes."""
+        if self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
+            raise RefusedError("the spine is going down: nothing is started any more")
+        self._need_turn()
+        obstacle = self.spine.personas.obstacle(instance) if instance.now in (S.STOPPED, S.FAILED, S.WAITING) else ""
+        if obstacle:
+            raise RefusedError(f"{instance.name} is not started: {obstacle}")
 
     def _need_turn(self) -> None:
         """Refuse a start whose turn would not come in its bound, at the pace at which they begin."""
@@ -169,8 +188,9 @@ class PersonaVerbs:
         reply({**self._facts(instance), "settled": settled})
 
     def _empty(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - as above
-        if not settled or instance.now not in (S.STOPPED, S.FAILED, S.ABSENT):
-            reply(RefusedError(f"{instance.name} is still {instance.now.value}: its home was not emptied; ask again when it is stopped"))
+        now = self.spine.engine.instances.get(instance.name, instance).now  # one that was removed may be there anew
+        if not settled or now not in (S.STOPPED, S.FAILED, S.ABSENT):
+            reply(RefusedError(f"{instance.name} is still {now.value}: its home was not emptied; ask again when it is stopped"))
             return
 
         def emptied(answer: Answer) -> None:
@@ -206,7 +226,9 @@ class PersonaVerbs:
 
     def stepped(self, instance: Instance, step: Step) -> None:
         """Follow the engine: remember the last steps, tell those who wait."""
-        if instance.definition.resident:
+        if instance.now is S.ABSENT:
+            self._recent.pop(instance.name, None)
+        elif instance.definition.resident:
             self._recent.setdefault(instance.name, deque(maxlen=STEPS_KEPT)).append(step)
         for waiting, call in tuple(self._waiters):
             if waiting is instance and _rests(instance):

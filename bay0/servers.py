@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, evolve, frozen
 
 from bay0 import envelope, flow, late, names, reconcile, runfiles
-from bay0.containers import LOG_SIZE, ContainerPort, Live, Outcome_
+from bay0.containers import LOG_SIZE, TENANT_FILTER, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup, kernelview
 from bay0.effects.gauges import Progress
 from bay0.effects.pidfd import Ends
@@ -41,7 +41,6 @@ UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe
 MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
 CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
 SHARES = 512  # of 1024: a weight below the 100 that personas have, among its siblings ...
-FILTER = "/usr/share/spine-seccomp/tenant.json"  # scripts/lib/seccomp.py: no namespaces of its own, no keyrings
 WEIGHT_OF_PERSONAS = 100
 PIDS = 64
 OOM_SCORE = 1000  # the most there is, nine tenths of the memory above personas (100): whoever needs memory, it is the one that goes
@@ -82,6 +81,16 @@ def read_config(text: str) -> Config | None:
         return None
     sane = isinstance(config.autostart, bool) and (config.model is None or isinstance(config.model, str))
     return config if sane else None
+
+
+def changed(text: str, changes: Mapping[str, Any]) -> str:
+    """Return a stored configuration with `changes`; what only a newer program knows of it stays."""
+    try:
+        stored = json.loads(text)
+    except ValueError:
+        stored = {}
+    config = evolve(read_config(text) or Config(), **changes)
+    return json.dumps({**(stored if isinstance(stored, dict) else {}), **asdict(config)}, separators=(",", ":"))
 
 
 def memory_for(model_bytes: int) -> int:
@@ -200,7 +209,7 @@ class Servers(ContainerPort):
             labels={"bay0.tenant": instance.name, "bay0.seq": str(instance.seq), "bay0.boot": self.boot_id},
             memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=self.group, uid_base=UID, mounts=mounted, workdir="",
             hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log", log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=True,
-            stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}", seccomp=FILTER,
+            stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}", seccomp=TENANT_FILTER,
         )  # fmt: skip
 
     def _confirm(self, instance: Instance, live: Live) -> flow.Flow[Outcome_]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, evolve, field
+from attrs import asdict, define, field
 
 from bay0 import servers
 from bay0.errors import RefusedError
@@ -178,5 +178,4 @@ class TenantVerbs:
                 self.spine.reactor.call_soon(self._changing[0])  # not at once: hundreds that are refused would nest
             reply(answer)
 
-        config = evolve(servers.read_config(instance.config) or servers.Config(), **changes)
-        self.spine.engine.send(instance.name, E.CONFIGURE, "", taken, config=config.text())
+        self.spine.engine.send(instance.name, E.CONFIGURE, "", taken, config=servers.changed(instance.config, changes))

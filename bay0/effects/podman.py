@@ -10,6 +10,8 @@ A podman that is killed while it makes a container may leave one running that it
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,17 +30,23 @@ if TYPE_CHECKING:
     from bay0.effects.spawn import Result, Spawner
 
 __all__ = [
-    "Container", "Image", "Outcome", "Podman", "RunSpec", "StoragePaths", "Verdict", "config_files", "environment", "exit_status", "ghosts",
-    "write_config",
+    "Container", "Image", "Outcome", "Podman", "RunSpec", "StoragePaths", "Verdict", "bound_monitors", "config_files", "environment",
+    "exit_status", "expose_monitor", "ghosts", "monitor", "user_of", "write_config",
 ]  # fmt: skip
 
 PROGRAM = "podman"
+PROC = "/proc"
 AT_ONCE = 2  # more gain nothing (measured: four runs at once took ten times as long as one alone), one would wait for one that hangs
 WAITING_MAX = 2_000
 LIST_CAPTURE = 4 << 20  # bytes; a container takes about 400 of them
 STOPS_AT_ONCE = 4  # containers that one removal stops at a time: 3 for each processor and one more (libpod, parallel)
 HANDLED = frozenset({Outcome.NO_IMAGE, Outcome.NAME_TAKEN, Outcome.WRONG_STATE, Outcome.NO_CONTAINER})  # the caller knows what to do
 _GROUP = "libpod-"
+MONITORS = os.path.basename(podman_argv.CONMON_GROUP)  # the cgroup of them all
+# of all memory, and bytes: a monitor takes 1 MB, the podman that it starts at its end 50 MB for a moment
+MONITORS_SHARE, MONITORS_LEAST = 0.25, 128 << 20
+MONITORS_PIDS = 8192  # one for each of 2,000 personas, and the threads of the podmans that clean up
+MONITOR_OOM_SCORE = 0  # as the spine's own commands and services: small as it is, it goes after all personas
 
 Done = Callable[[Verdict], None]
 
@@ -108,6 +116,18 @@ class Podman:
     def run(self, spec: RunSpec, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Make a container and start it: its id. After anything but OK something of it may be there, even running."""
         self._ask(_Call(Verb.RUN, podman_argv.run(spec), self.bounds.podman_run, done, frozenset((spec.name,)), asker=asker))
+
+    def create(self, spec: RunSpec, done: Done, *, asker: Asker = ANYBODY) -> None:
+        """Make a container and start nothing of it: its id. `init`, then `start` do what is left."""
+        self._ask(_Call(Verb.CREATE, podman_argv.create(spec), self.bounds.podman_run, done, frozenset((spec.name,)), asker=asker))
+
+    def init(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
+        """Prepare what was created: whom it will be is known now (`user_of`)."""
+        self._ask(_Call(Verb.INIT, podman_argv.init(name), self.bounds.podman_run, done, frozenset((name,)), asker=asker))
+
+    def start(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
+        """Let what was prepared begin."""
+        self._ask(_Call(Verb.START, podman_argv.start(name), self.bounds.podman_run, done, frozenset((name,)), asker=asker))
 
     def pause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
         """Freeze a container."""
@@ -223,6 +243,57 @@ def exit_status(container: str) -> int | None:
             return int(file.read())
     except (OSError, ValueError):
         return None
+
+
+def monitor(container: str) -> int | None:
+    """Return the pid of a container's monitor, its conmon; 0 if that has ended, None if nothing says who it is.
+
+    It is PID 1's child, left to it by podman: nobody else has its number before it is reaped.
+    """
+    try:
+        with open(f"{podman_argv.RUNROOT}/overlay-containers/{container}/userdata/conmon.pid", encoding="ascii") as file:
+            pid = int(file.read())
+    except (OSError, ValueError):
+        return None
+    try:
+        with open(f"{PROC}/{pid}/cgroup", encoding="ascii") as file:
+            return pid if file.read().strip() == f"0::/{MONITORS}" else 0
+    except OSError:
+        return 0
+
+
+def user_of(container: str) -> tuple[int, int] | None:
+    """Return the uid and gid that a prepared container's program will have, as inside; None if nothing says so.
+
+    What a manifest or an image says may be a name. Which number that is, podman has looked up in the image.
+    """
+    try:
+        with open(f"{podman_argv.RUNTIME}/{container}/config.json", encoding="utf-8") as file:
+            user = json.load(file)["process"]["user"]
+        found = int(user["uid"]), int(user["gid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if all(0 <= each < podman_argv.UIDS for each in found) else None
+
+
+def bound_monitors() -> str:
+    """Limit all monitors together, and what they start (podman cleans up); return why that failed, or ""."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = max(MONITORS_LEAST, int(total * MONITORS_SHARE))
+    limits = {"memory.max": str(memory), "pids.max": str(MONITORS_PIDS)}
+    try:
+        directory = cgroup.make(MONITORS)
+        if directory is not None:
+            cgroup.limit(directory, limits)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def expose_monitor(pid: int) -> None:
+    """Let the OOM killer see a monitor: it has made itself exempt, and one that grows would be ended last."""
+    with contextlib.suppress(OSError), open(f"{PROC}/{pid}/oom_score_adj", "w", encoding="ascii") as score:
+        score.write(str(MONITOR_OOM_SCORE))
 
 
 def write_config(files: Mapping[str, str]) -> None:

@@ -17,6 +17,8 @@ STORAGE_CONF = f"{CONF_DIR}/storage.conf"
 CONMON = f"{CONF_DIR}/conmon"
 CONMON_GROUP = "/sys/fs/cgroup/conmon"
 TMP_DIR = "/run/libpod"
+RUNROOT = f"{CONF_DIR}/storage"
+RUNTIME = "/run/crun"  # of each container the configuration that it has made, an OCI one
 EXITS = f"{TMP_DIR}/exits"
 UIDS = 65_536  # in the range of one container
 # One JSON object a line; the last line says that nothing was cut off, so silence cannot pass for "there is none".
@@ -65,8 +67,27 @@ def run(spec: RunSpec) -> list[str]:
     No `--init`: catatonit is not in the image, so a command that does not ask for TERM is killed after `stop_s`. Volumes and health checks
     that an image declares are ignored: the first would be left behind, the second need systemd.
     """
+    return ["run", "--detach", *_container(spec)]
+
+
+def create(spec: RunSpec) -> list[str]:
+    """Make a container and start nothing of it; prints its id."""
+    return ["create", *_container(spec)]
+
+
+def init(name: str) -> list[str]:
+    """Have the runtime prepare a container that was made: only its program has not begun; prints the name."""
+    return ["init", "--", name]
+
+
+def start(name: str) -> list[str]:
+    """Let the program of such a container begin; prints the name."""
+    return ["start", "--", name]
+
+
+def _container(spec: RunSpec) -> list[str]:
     return [
-        "run", "--detach", "--pull=never", "--network=none", "--systemd=false", "--no-healthcheck", "--image-volume=ignore",
+        "--pull=never", "--network=none", "--systemd=false", "--no-healthcheck", "--image-volume=ignore",
         f"--name={spec.name}",
         *_identity(spec),
         *_limits(spec),
@@ -199,7 +220,7 @@ _STORAGE_CONF = """\
 [storage]
 driver = "overlay"
 graphroot = %s
-runroot = "/run/containers/storage"
+runroot = %s
 """
 
 
@@ -210,7 +231,7 @@ def config_files(paths: StoragePaths) -> dict[str, str]:
     """
     disk = (paths.static_dir, paths.volume_path, paths.image_copy_tmp_dir)
     containers = _CONTAINERS_CONF % tuple(map(_toml, (CONMON, TMP_DIR, *disk)))
-    return {CONMON: _CONMON, CONF: containers, STORAGE_CONF: _STORAGE_CONF % _toml(paths.graphroot)}
+    return {CONMON: _CONMON, CONF: containers, STORAGE_CONF: _STORAGE_CONF % (_toml(paths.graphroot), _toml(RUNROOT))}
 
 
 def environment(paths: StoragePaths) -> dict[str, str]:

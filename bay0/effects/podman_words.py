@@ -32,6 +32,9 @@ class Verb(Enum):
 
     LIST = "list"
     RUN = "run"
+    CREATE = "create"
+    INIT = "init"
+    START = "start"
     PAUSE = "pause"
     UNPAUSE = "unpause"
     REMOVE = "remove"
@@ -62,7 +65,10 @@ class Outcome(Enum):
 
 @frozen
 class Verdict:
-    """What came of one call. `value` is there if it is OK: of list and image_list the list, of run the id, of load the names, else lines of text."""
+    """What came of one call. `value` is there if it is OK.
+
+    Of list and image_list it is the list, of run and create the id, of load the names, else lines of text.
+    """
 
     outcome: Outcome
     why: str
@@ -201,6 +207,9 @@ _PROOFS: dict[Verb, Callable[[Result, Collection[str]], Any]] = {
     Verb.LIST: lambda result, _: parse_list(result.stdout),
     Verb.IMAGES: lambda result, _: parse_images(result.stdout),
     Verb.RUN: lambda result, _: _one_or_more(result, "the container's id", _ID.fullmatch)[0],
+    Verb.CREATE: lambda result, _: _one_or_more(result, "the container's id", _ID.fullmatch)[0],
+    Verb.INIT: lambda result, names: _one_or_more(result, "what it prepared", names.__contains__),
+    Verb.START: lambda result, names: _one_or_more(result, "what it started", names.__contains__),
     Verb.PAUSE: lambda result, names: _one_or_more(result, "whom it paused", names.__contains__),
     Verb.UNPAUSE: lambda result, names: _one_or_more(result, "whom it resumed", names.__contains__),
     Verb.REMOVE: lambda result, names: _lines(result, "whom it removed", names.__contains__),  # it says nothing of those that were absent

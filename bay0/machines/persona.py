@@ -1,7 +1,7 @@
 """A persona: a podman container that belongs to the user, `p://NAME`.
 
 Theory of operation. STARTING owes a container, RUNNING and PAUSED have one, PAUSING and RESUMING owe a freeze or a thaw, STOPPING owes a polite end.
-Whenever we do not know (an effect failed, ran out of time, the container ended or vanished, a boot found it) the machine goes to CONVERGING,
+Whenever we do not know (an effect failed, ran out of time, the container or its monitor ended, a boot found it) the machine goes to CONVERGING,
 which owes *nothing left of it*: no container, no process. What follows is sent by whoever looked: GONE (stopped), DONE (it had ended by
 itself, with status 0), RETRY (its manifest wants it back: WAITING, a pause that grows), or GAVE_UP. If podman cannot clear it, STUCK
 waits and tries again; its processes are killed meanwhile.
@@ -42,6 +42,7 @@ class E(Enum):
     STARTED = "started"
     CALM = "calm"
     ENDED = "ended"
+    UNWATCHED = "unwatched"
     PAUSE = "pause"
     PAUSED = "paused"
     RESUME = "resume"
@@ -121,6 +122,10 @@ ROWS = (
     *(Row(s, E.FAULT, S.CONVERGING, f"{s.value} failed: make it stopped") for s in (S.STARTING, S.PAUSING, S.RESUMING, S.STOPPING)),
     *(Row(s, E.TIMED_OUT, S.CONVERGING, "we do not know: make it stopped") for s in (S.STARTING, S.PAUSING, S.RESUMING, S.STOPPING)),
     *(Row(s, E.ENDED, S.CONVERGING, "its processes have ended: clear what is left") for s in (S.STARTING, *HAS_CONTAINER)),
+    *(
+        Row(s, E.UNWATCHED, S.CONVERGING, "its monitor has ended: what it says is lost, and how it ends would be too")
+        for s in (S.STARTING, *HAS_CONTAINER)
+    ),
     Row(S.CONVERGING, E.GONE, S.STOPPED, "nothing of it is left", desired="stopped"),
     Row(S.CONVERGING, E.DONE, S.STOPPED, "it ended by itself, and well; nothing of it is left", desired="stopped", tries=Tries.FORGET),
     Row(S.CONVERGING, E.RETRY, S.WAITING, "nothing of it is left, and it is wanted"),
@@ -156,7 +161,7 @@ IGNORED = {
     **cells([s for s in S if s is not S.CONVERGING], (E.RETRY, E.DONE), "a late answer"),
     **cells([s for s in S if s not in (S.WAITING, S.STUCK)], (E.WAITED,), "a late answer"),
     **cells([s for s in S if s not in (S.STOPPED, S.CONVERGING)], (E.GAVE_UP,), "it is not being tried"),
-    **cells((*_STILL, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.ENDED,), "its end is known"),
+    **cells((*_STILL, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.ENDED, E.UNWATCHED), "its end is known"),
     **cells([s for s in S if s is not S.STOPPED], (E.AUTOSTART,), "it is not at rest"),
     **cells((S.ABSENT, S.STOPPED, S.STOPPING), (E.STOP,), "it is stopped or stopping"),
     **cells((S.STARTING, S.RUNNING), (E.START,), "it is started already"),

@@ -25,6 +25,7 @@ from bay0.state.schema import (
     JOURNAL_KEEP_BOOTS,
     JOURNAL_KEEP_ROWS,
     MIGRATIONS,
+    REMOVED,
     VERSION,
     BootRow,
     JournalRow,
@@ -45,6 +46,8 @@ MACHINE_FIELDS = ("name", "kind", "state", "seq", "attempts", "desired", "boot_i
 PUT_MACHINE = f"""INSERT INTO machine ({', '.join(MACHINE_FIELDS)}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ifnull(?8, ''))
 ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in MACHINE_FIELDS[2:-1])}, config = ifnull(?8, config)
 WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our schema's names
+# `+` keeps SQLite from the index on machine: behind `n` there is hardly ever anything to look at
+LATER_STEP = "SELECT 1 FROM journal WHERE boot_id = ? AND n > ? AND +machine = ? LIMIT 1"
 MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
@@ -251,6 +254,9 @@ def record_boot(boot: Row) -> None:
         MachineRow.delete().where(
             MachineRow.boot_id.not_in(kept) & MachineRow.kind.in_(("boot", "storage"))
         ).execute()
+        kind, state = REMOVED
+        # an older program kept them for ever
+        MachineRow.delete().where((MachineRow.kind == kind) & (MachineRow.state == state)).execute()
         BootRow.delete().where(BootRow.boot_id.not_in(kept)).execute()
     prune()
 
@@ -312,7 +318,12 @@ def _put(step: Row) -> int:
     cursor = database.execute_sql(PUT_JOURNAL, [step[name] for name in JOURNAL_FIELDS])
     if cursor.rowcount < 1:
         return 0
-    database.execute_sql(PUT_MACHINE, [step["machine"], step["kind"], step["dest"], *(step[name] for name in MACHINE_FIELDS[3:])])
+    if database.execute_sql(LATER_STEP, [step["boot_id"], step["n"], step["machine"]]).fetchone() is not None:
+        return 1  # or what was removed since would be there again
+    if (step["kind"], step["dest"]) == REMOVED:
+        database.execute_sql("DELETE FROM machine WHERE name = ?", [step["machine"]])
+    else:
+        database.execute_sql(PUT_MACHINE, [step["machine"], step["kind"], step["dest"], *(step[name] for name in MACHINE_FIELDS[3:])])
     return 1
 
 

@@ -17,6 +17,7 @@ from bay0.state import files
 from bay0.state.paths import CONTAINERS, HOMES, LOGS, TRASH
 
 PODMAN_DIRECTORIES = ("storage", "libpod", "volumes", "tmp")
+NEW, OWN = 0o1700, 0o700  # of a home; the sticky bit says that no user has it yet
 SWEEP_S = 0.3  # of one request
 DEPTH = 8  # directories inside each other that are emptied where they are; eight names of 255 bytes fit into a path
 PIECE = 32 << 20  # bytes of a file that are freed at once
@@ -48,13 +49,44 @@ def set_containers_aside() -> bool:
 
 
 def prepare(name: str, *, home: bool) -> bool:
-    """Make what the persona with the podman name `name` needs before it starts; podman's directories too, if the boot could not."""
+    """Make what the persona with the podman name `name` needs before it starts; podman's directories too, if the boot could not.
+
+    Tell whether its home is new: whose it is to be is known only when its container is there (`give`).
+    """
     prepare_containers()
     for suffix in ("", ".tmp"):  # conmon opens both, follows links and waits for a FIFO
         files.clear(f"{LOGS}/{name}.log{suffix}")
-    if home:
-        files.directory(HOMES, 0o711, most=0o755, anew=False)
-        files.kept_directory(f"{HOMES}/{name}", 0o700)  # a link to somebody else's is not given
+    if not home:
+        return False
+    files.directory(HOMES, 0o711, most=0o755, anew=False)
+    files.kept_directory(f"{HOMES}/{name}", NEW)  # a link to somebody else's is not given
+    return _is_new(os.lstat(f"{HOMES}/{name}"))
+
+
+def _is_new(home: os.stat_result) -> bool:
+    return stat.S_ISDIR(home.st_mode) and bool(home.st_mode & stat.S_ISVTX)
+
+
+def give(name: str, uid: int, gid: int) -> bool:
+    """Make a new home that of its user, as inside; tell whether it was new. By descriptor, never through a link."""
+    fd = os.open(f"{HOMES}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not _is_new(os.fstat(fd)):
+            return False
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, OWN)  # last: until then it is new, and what a crash cut short is done again
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return True
+
+
+def remove_log(name: str) -> bool:
+    """Delete the log of a persona that is removed; tell whether there was one."""
+    found = files.look(f"{LOGS}/{name}.log")
+    if found is None or stat.S_ISDIR(found.st_mode):
+        return False
+    os.unlink(f"{LOGS}/{name}.log")
     return True
 
 

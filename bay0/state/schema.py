@@ -13,6 +13,7 @@ database = SqliteDatabase(None)
 JOURNAL_KEEP_BOOTS = 50
 JOURNAL_KEEP_ROWS = 2000  # of each kind of machine that can make many a day
 JOURNAL_BOUNDED_KINDS = ("tenant", "persona")
+REMOVED = ("persona", "absent")  # kind and state of a machine that has no row, but its history in the journal
 
 
 class _Base(Model):

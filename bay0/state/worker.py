@@ -171,6 +171,8 @@ OPS: dict[str, Callable[..., Any]] = {
     "ai_archive": lambda: aifiles.archive(),
     "image_archive": lambda path: aifiles.not_loadable(path),
     "ai_model": lambda path: aifiles.model(path),
+    "home_give": lambda name, uid, gid: homes.give(name, uid, gid),
+    "log_remove": lambda name: homes.remove_log(name),
     "home_empty": lambda name: homes.empty(name),
     "trash_sweep": lambda: homes.sweep(),
     "validate_marker": lambda text: checks.marker(MARKER, text),

@@ -22,7 +22,7 @@ FILES = (
     "etc/subuid", "etc/subgid", "etc/containers/policy.json", "usr/lib/bay0-exec/run", "usr/lib/bay0/manifest.json",
     "usr/lib/stage0/busybox",
     "usr/share/spine-images/alpine-3.23.tar", "usr/share/spine-images/index.json", "usr/share/spine-personas/work/persona.toml",
-    "usr/share/spine-seccomp/tenant.json",
+    "usr/share/spine-seccomp/persona.json", "usr/share/spine-seccomp/tenant.json",
 )  # fmt: skip
 PROGRAMS = ("sbin/init", "usr/bin/bay0", "bin/sh", "bin/bash", "usr/bin/podman", "usr/bin/crun", "usr/bin/conmon",
             "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip

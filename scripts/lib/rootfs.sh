@@ -125,11 +125,14 @@ add_personas() {
     done
 }
 
-# add_filter: the system calls that system tenants may make.
+# add_filter: the system calls that personas and system tenants may make.
 add_filter() {
+    local kind
     mkdir -p "$ROOTFS/usr/share/spine-seccomp"
-    "$TOP/scripts/lib/seccomp.py" "$ROOTFS/usr/share/containers/seccomp.json" "$ROOTFS/usr/share/spine-seccomp/tenant.json" ||
-        die "the tenants' system call filter could not be made of podman's default."
+    for kind in persona tenant; do
+        "$TOP/scripts/lib/seccomp.py" "$kind" "$ROOTFS/usr/share/containers/seccomp.json" "$ROOTFS/usr/share/spine-seccomp/$kind.json" ||
+            die "the system call filter of a $kind could not be made of podman's default."
+    done
 }
 
 # add_bay0: the frozen folder, and its name as init; /usr/bin/bay0 is in the skeleton.

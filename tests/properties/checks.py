@@ -20,7 +20,7 @@ from podman import options_of
 from bay0 import containers, manifest, names, personas, reconcile
 from bay0.machines import MACHINES, boot, persona, server, storage, tenant
 from bay0.machines.engine import Acceptance, Instance, Step
-from bay0.state.schema import JOURNAL_KEEP_BOOTS, JournalRow
+from bay0.state.schema import JOURNAL_KEEP_BOOTS, REMOVED, JournalRow
 
 if TYPE_CHECKING:
     from world import Asked, SimWorker, World
@@ -242,7 +242,7 @@ class Checks:
             hold(self.world.spine.state.stored is not None and stages.reconciled, "containers are removed in a boot that could not read its database")
             strangers = [name for name in argv[argv.index("--") + 1 :] if names.from_podman(name) is None]
             hold(not strangers, f"{strangers} are not ours to remove")
-        elif argv[1] == "run":
+        elif argv[1] in ("run", "create"):
             self.grants.podman_runs(options_of(argv))
 
     def effect(self, instance: Instance, effect: Enum, token: int) -> None:
@@ -286,6 +286,8 @@ class Checks:
     def _personas_are_what_they_say(self) -> None:
         """At rest means: nothing wanted, no container that bay0 made and knows of, no process of it."""
         world = self.world
+        there = {i.name: i.config for i in world.spine.engine.of_kind("persona") if i.now is not persona.S.ABSENT}
+        _one_range_each(there)
         for instance in world.spine.engine.of_kind("persona"):
             if instance.pending or instance.now not in AT_REST:
                 continue
@@ -382,6 +384,7 @@ class Checks:
                 self._in_order(image, boot_id)
         self._contiguous(image)
         self._machines_match(image)
+        _one_range_each({name: row["config"] for name, row in image.machines.items() if row["kind"] == "persona"})
 
     def _rows_are_ours(self, image: _Image) -> None:
         for row in image.journal:
@@ -404,7 +407,8 @@ class Checks:
                 if name in seen and boot_id not in self.lossy:
                     before = seen[name]
                     hold(row["source"] == before["dest"], f"{name}: {before['dest']} is followed by a step from {row['source']}")
-                    hold(row["seq"] == before["seq"] + 1, f"{name}: seq {before['seq']} is followed by {row['seq']}")
+                    anew = row["event"] == persona.E.CREATE.value  # its name had been removed, and counts from the start
+                    hold(anew or row["seq"] == before["seq"] + 1, f"{name}: seq {before['seq']} is followed by {row['seq']}")
                 elif name not in seen and boot_id not in self.lossy:
                     start = {last.get(name), MACHINES[row["kind"]].initial.value}
                     forgotten = name not in last and len(image.order) >= JOURNAL_KEEP_BOOTS
@@ -414,6 +418,10 @@ class Checks:
 
     def _machines_match(self, image: _Image) -> None:
         last = {row["machine"]: row for boot_id in image.order for row in image.of_boot(boot_id)}
+        gone = {name for name, row in last.items() if (row["kind"], row["dest"]) == REMOVED}
+        hold(not gone & image.machines.keys(), f"removed, and still stored: {gone & image.machines.keys()}")
+        lost = {name for name, row in last.items() if row["kind"] == "persona"} - gone - image.machines.keys()
+        hold(not lost, f"not removed, and stored no more: {lost}")
         for name, row in image.machines.items():
             newest = last.get(name)
             if newest is not None:
@@ -535,6 +543,9 @@ class Checks:
                 alive = world.kernel.lives(container.id)
                 there[ours.semantic] = ("paused" if frozen else "running") if alive else f"a dead container ({container.state})"
         hold(there == wanted, f"containers {there}, personas {wanted}")
+        ours = [c for name, c in world.podman.containers.items() if names.from_podman(name) is not None]
+        unwatched = [c.name for c in ours if (g := world.kernel.group(c.id)) is not None and g.on_end is None]
+        hold(not unwatched, f"{unwatched} run without a monitor")
         unlike = {i.name: i.desired for i in live.values() if i.name in wanted and i.desired != wanted[i.name]}
         hold(not unlike, f"personas {wanted}, and desired is {unlike}")
         ghosts = world.kernel.living() - {c.id for c in world.podman.containers.values()}
@@ -547,6 +558,15 @@ class Checks:
                 hold(config is not None, f"{instance.name} has no configuration")
                 asked = [manifest.from_wire(wire) for wire in self.manifests[instance.name]]
                 hold(config is not None and config.manifest in asked, f"{instance.name} is not what was asked for: {instance.config}")
+
+
+def _one_range_each(configs: dict[str, str]) -> None:
+    """No two personas own one uid range, understood or not: it is the wall between them."""
+    owners: dict[int, str] = {}
+    for name, text in configs.items():
+        slot = personas.slot_of(text)
+        if slot is not None:
+            hold(owners.setdefault(slot, name) == name, f"{name} and {owners[slot]} have one uid range, slot {slot}")
 
 
 def _told(steps: list[Step]) -> str:

@@ -156,6 +156,7 @@ def one_that_outlives_its_container_does_not_find_the_next_door(world: World, mo
 
 def a_container_ends_as_its_door_opens(world: World, moment: float) -> None:
     _granted(world, PLAY)
+    world.be(WORK, home="")  # one with a new home is made in steps
     world.podman.vices.append(Vice("run", "hang", int(10 * moment) % 6 - 1, ("term", "kill", "late")[int(20 * moment) % 3]))
     world.start(WORK)
     world.run(2 + moment)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from bay0 import containers
 from bay0.effects import cgroup
 from bay0.personas import CONMON_GROUP, GROUP, TENANTS
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from world import World
 
 SEEN_S = 0.002
+MONITORS = 1 << 24  # pids that no process of this machine has
 CLEANED_S = 1.0
 
 
@@ -29,6 +31,7 @@ class Group:
 
     directory: str
     on_end: Callable[[int], None] | None
+    monitor: int = 0  # its pid
     alive: bool = True
     asked_frozen: bool = False
 
@@ -42,6 +45,7 @@ class Kernel:
     groups: dict[str, Group] = field(factory=dict)
     watches: dict[str, Callable[[], None]] = field(factory=dict)
     freeze_lag_s: float = 0.01
+    pids: int = 0
     parents: dict[str, str] = field(factory=dict)  # of containers that are not personas'
 
     def install(self, patch: Any) -> None:
@@ -50,6 +54,21 @@ class Kernel:
         patch.setattr(cgroup, "kill", self.kill)
         patch.setattr(cgroup, "freeze", self.freeze)
         patch.setattr(cgroup, "remove", self.remove)
+        patch.setattr(containers, "monitor", self.monitor)
+        patch.setattr(containers, "expose_monitor", lambda _pid: None)
+
+    def monitor(self, container: str) -> int | None:
+        """The monitor's pid, as conmon wrote it down; 0 once that was killed."""
+        found = self.groups.get(self.directory(container))
+        return found.monitor if found is not None and found.on_end is not None else 0
+
+    def end_monitor(self, group: Group) -> None:
+        """It is killed: nobody hears of the end of its container; PID 1 reaps it."""
+        group.on_end = None
+        spine = self.world.spine
+        call = spine.reaper._owned.pop(group.monitor, None)
+        if call is not None:
+            self._later(0.001, lambda: call(9))
 
     def power_cut(self) -> None:
         """Nothing that lives outlives a boot."""
@@ -71,7 +90,8 @@ class Kernel:
             self.parents[container] = parent
         directory = self.directory(container)
         os.makedirs(directory)
-        self.groups[directory] = Group(directory, on_end)
+        self.pids += 1
+        self.groups[directory] = Group(directory, on_end, MONITORS + self.pids)
         self._told(directory, frozen=False)
         self._write(directory, "populated 1\nfrozen 0\n")
 
@@ -116,7 +136,7 @@ class Kernel:
         below = [group for path, group in self.groups.items() if group.alive and f"{path}/".startswith(f"{directory}/")]
         if directory == f"{self.root}{CONMON_GROUP}":
             for group in self.groups.values():
-                group.on_end = None
+                self.end_monitor(group)
         for group in below:
             self._later(0.001, lambda group=group: self._end(group, 137) if group.alive else None)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ class Container:
     deaf: bool = False  # ignores TERM
     parent: str = "/personas"
     door: Mounted | None = None  # what it has at /run/ai
+    sources: list[str] = field(factory=list)
+    way: str = ""  # what is to be mounted there
 
 
 @frozen
@@ -326,7 +329,8 @@ class Podman:
         if self.damage in ("mendable", "beyond") and verb != "system check":
             return _error(DAMAGES[self.damage])
         flows: dict[str, Any] = {
-            "ps": self._ps, "run": self._run, "pause": self._pause, "unpause": self._unpause, "rm": self._rm, "load": self._load,
+            "ps": self._ps, "run": self._run, "create": self._create, "init": self._init, "start": self._start,
+            "pause": self._pause, "unpause": self._unpause, "rm": self._rm, "load": self._load,
             "images": self._images, "image rm": self._untag, "system check": self._check,
         }  # fmt: skip
         return (yield from flows[verb](command, options, names))
@@ -347,6 +351,20 @@ class Podman:
         return 0, "".join(f"{json.dumps(row)}\n" for row in rows) + '{"end":true}\n', ""
 
     def _run(self, command: Command, options: dict[str, list[str]], names: list[str]) -> Any:
+        code, out, err = yield from self._create(command, options, names)
+        if code:
+            return code, out, err
+        found = command.made
+        yield STEP_S
+        wrong = self._prepare(found)
+        if wrong:
+            return wrong
+        yield START_S
+        if found.state == "created":
+            found.state = "running"
+        return 0, out, ""
+
+    def _create(self, command: Command, options: dict[str, list[str]], names: list[str]) -> Any:
         name, image = options["name"][0], names[0]
         if name in self.containers:
             return _error(
@@ -373,17 +391,50 @@ class Podman:
         made = command.made = self._make(name, labels, image, home[0] if home else "")
         made.parent = options["cgroup-parent"][0]
         made.excused = command.told
-        yield STEP_S
-        if self.containers.get(name) is not made:
-            return _error("no such container")
-        if not all(os.path.exists(source) for source in sources):  # taken away since: it slept, and was given up long ago
-            return _error("crun: mount: No such file or directory: OCI runtime attempted to invoke a command that was not found")
-        made.door = Mounted(way[0]) if way and made.parent == GROUP else None
-        self._begin(made)
-        yield START_S
-        if made.state == "created":
-            made.state = "running"
+        made.sources, made.way = sources, way[0] if way and made.parent == GROUP else ""
         return 0, f"{made.id}\n", ""
+
+    def _prepare(self, made: Container) -> tuple[int, str, str] | None:
+        """Let the runtime make its processes; return the error, if there is one."""
+        if self.containers.get(made.name) is not made:
+            return _error("no such container")
+        if not all(os.path.exists(source) for source in made.sources):  # taken away since: it slept, and was given up long ago
+            return _error("crun: mount: No such file or directory: OCI runtime attempted to invoke a command that was not found")
+        made.door = Mounted(made.way) if made.way else None
+        self._begin(made)
+        return None
+
+    def _init(self, command: Command, _options: Any, names: list[str]) -> Any:
+        yield STEP_S
+        found = self.containers.get(names[0])
+        if found is None or found.external:
+            return _error(f'no container with name or ID "{names[0]}" found: no such container')
+        if found.state != "created" or self.world.kernel.lives(found.id):
+            return _error(f"container {found.id} has already been created in runtime: container state improper")
+        command.made = found
+        wrong = self._prepare(found)
+        if wrong:
+            return wrong
+        found.excused = found.excused or command.told
+        yield START_S / 2
+        if found.state == "created":
+            found.state = "initialized"
+        return 0, f"{names[0]}\n", ""
+
+    def _start(self, command: Command, _options: Any, names: list[str]) -> Any:
+        yield STEP_S
+        found = self.containers.get(names[0])
+        if found is None or found.external:
+            return _error(f'no container with name or ID "{names[0]}" found: no such container')
+        if found.state != "initialized":
+            return _error(f"container {found.id} must be in Created or Stopped state to be started: container state improper")
+        command.made = found
+        yield START_S / 2
+        if found.state == "initialized":
+            found.state = "running"
+        if found.parent == GROUP:
+            self.world.homes.used(found.home)
+        return 0, f"{names[0]}\n", ""
 
     def _make(self, name: str, labels: dict[str, str], image: str, home: str) -> Container:
         made = self.containers[name] = Container(f"{next(self.ids):064x}", name, labels, image, home=home, deaf=name in self.lingering)
@@ -395,7 +446,7 @@ class Podman:
             self.world.later(KNOWS_S, lambda: self._knows(made, status))
 
         self.world.kernel.begin(made.id, ended, made.parent)
-        if made.parent == GROUP:
+        if made.parent == GROUP and not (made.home and os.stat(made.home).st_mode & stat.S_ISVTX):
             self.world.homes.used(made.home)
 
     def _says(self, made: Container, status: int) -> None:
@@ -539,7 +590,7 @@ class Podman:
         found = self.containers.get(name)
         group = self.world.kernel.group(found.id) if found is not None else None
         if group is not None:
-            group.on_end = None
+            self.world.kernel.end_monitor(group)
         if group is not None and found is not None and found.parent != GROUP:
             self.world.ai.monitor_died()
 

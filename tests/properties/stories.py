@@ -274,6 +274,19 @@ def a_container_ends_while_it_is_started(world: World, moment: float) -> None:
     world.settle()
 
 
+def a_monitor_is_killed(world: World, moment: float) -> None:
+    _lived_in(world, PLAY)
+    world.start(WORK)
+    world.run(moment)
+    if int(20 * moment) % 3 == 0:
+        world.verb("pause", PLAY)
+        world.run(moment / 2)
+    for name in (WORK_CONTAINER, "p__play"):
+        world.podman.monitor_dies(name)
+    world.run(moment)
+    world.settle()
+
+
 def a_container_of_a_later_boot_ends(world: World, moment: float) -> None:
     _lived_in(world, IDLE, WORK)
     world.verb("stop", IDLE)
@@ -308,6 +321,8 @@ def podman_hangs_at(verb: str, command: str, end: str) -> Story:
         if verb == "resume":
             world.verb("pause", PLAY)
             world.run(3)
+        if command == "run":  # one with a new home is made in steps
+            world.be(WORK, home="")
         world.start(WORK) if verb == "start" else world.verb(verb, PLAY)
         world.run(10 * moment)
         world.settle()
@@ -321,6 +336,8 @@ def podman_fails_at(verb: str, command: str, error: str) -> Story:
         _lived_in(world, PLAY)
         at, lasting = int(10 * moment) % 6 - 1, moment > 1.6
         world.podman.vices.append(Vice(command, error, at, lasting=lasting))
+        if command == "run":
+            world.be(WORK, home="")
         world.start(WORK) if verb == "start" else world.verb(verb, PLAY)
         world.run(15 * moment)
         world.settle()
@@ -506,8 +523,10 @@ HANGS = [
     for verb, command in (("start", "run"), ("stop", "rm"), ("reset", "rm"), ("pause", "pause"), ("resume", "unpause"), ("reset", "ps"))
     for end in ("term", "kill", "never", "late")
 ]
+HANGS += [podman_hangs_at("start", command, end) for command in ("create", "init", "start") for end in ("kill", "late")]
 FAILS = [
     podman_fails_at("start", "run", "internal"), podman_fails_at("start", "run", "storage"), podman_fails_at("stop", "rm", "conmon"),
+    podman_fails_at("start", "init", "internal"), podman_fails_at("start", "start", "silent"),
     podman_fails_at("reset", "rm", "internal"), podman_fails_at("reset", "ps", "garbage"), podman_fails_at("stop", "rm", "silent"),
     podman_fails_at("pause", "pause", "internal"), podman_fails_at("pause", "pause", "silent"), podman_fails_at("stop", "", "absent"),
 ]  # fmt: skip
@@ -550,7 +569,7 @@ def storage_is_damaged_while_it_runs(world: World, moment: float) -> None:
 
 PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
-    a_container_of_a_later_boot_ends, a_long_life_ends_badly,
+    a_monitor_is_killed, a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
     a_home_is_to_be_emptied, a_home_is_full_of_empty_directories,
     containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,

@@ -230,6 +230,26 @@ def a_migration_and_its_version_are_two_transactions(patch: Patch) -> None:
     patch.setattr(db, "migrate", split)
 
 
+@mutant
+def the_row_of_a_removed_persona_stays(patch: Patch) -> None:
+    patch.setattr(db, "REMOVED", ("nothing", "nowhere"))
+
+
+@mutant
+def the_row_of_a_stopped_persona_goes_too(patch: Patch) -> None:
+    patch.setattr(db, "REMOVED", ("persona", "stopped"))
+
+
+@likely(stories.a_monitor_is_killed)
+def the_end_of_a_monitor_goes_unnoticed(patch: Patch) -> None:
+    patch.setattr(Personas, "_watch_monitor", lambda *_: None)
+
+
+@mutant
+def all_personas_have_one_uid_range(patch: Patch) -> None:
+    patch.setattr(PersonaVerbs, "_free_slot", lambda _self, _there: 0)
+
+
 # ---- the state port and its link
 
 

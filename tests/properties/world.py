@@ -60,7 +60,7 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     IDLE: {"image": IMAGE},
 }
 WORKER_OPS = (
-    "probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_empty", "trash_sweep",
+    "probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_give", "log_remove", "home_empty", "trash_sweep",
     "time_save", "seed_use", "seed_renew", "farewell", "settle",
 )  # fmt: skip
 
@@ -446,6 +446,7 @@ class World:
         os.makedirs(self.podman.exits)
         setattr_(podman_argv, "EXITS", self.podman.exits)
         setattr_(bay0.personas, "write_config", lambda _files: None)
+        setattr_(bay0.personas, "user_of", lambda _container: (os.getuid(), os.getgid()))
         self.kernel.install(self.patch)
         self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))
         self.grants.install(setattr_)

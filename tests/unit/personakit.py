@@ -78,6 +78,25 @@ class Podman:
 
         self._answer("run", (spec,), done, ran)
 
+    def create(self, spec: Any, done: Callable[[Verdict], None], **_asker: Any) -> None:
+        def created() -> Verdict:
+            self.made += 1
+            self.there[spec.name] = ("created", 0)
+            self.ids[spec.name] = f"{self.made:064x}"
+            return Verdict(Outcome.OK, "", self.ids[spec.name])
+
+        self._answer("create", (spec,), done, created)
+
+    def init(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
+        self._answer("init", (name,), done, lambda: OK)
+
+    def start(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
+        def started() -> Verdict:
+            self.there[name] = ("running", 0)
+            return OK
+
+        self._answer("start", (name,), done, started)
+
     def pause(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
         self._answer("pause", (name,), done, lambda: OK)
 
@@ -107,7 +126,7 @@ class State:
     timers: Timers
     asked: list[tuple[str, dict[str, Any]]] = field(factory=list)
     answer: Answer = field(factory=lambda: Answer(value=True))
-    answers: dict[str, Answer] = field(factory=dict)  # by operation; `answer` for all others
+    answers: dict[str, Answer] = field(factory=lambda: {"persona_prepare": Answer(value=False)})  # by operation; `answer` for all others
     healthy: bool = True
 
     def keep_out_a_crowd(self) -> None:
@@ -116,6 +135,16 @@ class State:
     def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         self.asked.append((op, arguments))
         self.timers.call_later(0.01, lambda: done(self.answers.get(op, self.answer)))
+
+
+class MonitorsOf:
+    """Every container has one, with a pid of its own, unless something else is said of it."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, int | None] = {}
+
+    def get(self, container: str) -> int | None:
+        return self.said.get(container, 1000 + int(container, 16))
 
 
 class Bench:
@@ -127,6 +156,10 @@ class Bench:
         self.cgroups: dict[str, SimpleNamespace] = {}
         self.exits: dict[str, int] = {}
         self.killed: list[str] = []
+        self.user: tuple[int, int] | None = (1000, 1001)
+        self.conmons = MonitorsOf()
+        self.owned: dict[int, Callable[[int], None]] = {}
+        self.exposed: list[int] = []
         self.frozen_above: set[str] = set()  # groups that stand still with one above them
         self.watched: dict[str, Callable[[], None]] = {}
         monkeypatch.setattr(personas.cgroup, "populated", lambda path: self.group(path).populated)
@@ -134,11 +167,15 @@ class Bench:
         monkeypatch.setattr(personas.cgroup, "told_to_freeze", lambda path: self.group(path).frozen and path not in self.frozen_above)
         monkeypatch.setattr(personas.cgroup, "freeze", lambda path, *, frozen: setattr(self.group(path), "frozen", frozen))
         monkeypatch.setattr(personas.cgroup, "kill", self.killed.append)
+        monkeypatch.setattr(personas, "user_of", lambda _container: self.user)
         monkeypatch.setattr(containers, "exit_status", self.exits.get)
+        monkeypatch.setattr(containers, "monitor", self.conmons.get)
+        monkeypatch.setattr(containers, "expose_monitor", self.exposed.append)
         watch: Any = SimpleNamespace(add=self.watched.__setitem__, remove=lambda path: self.watched.pop(path, None))
         places = Places("/homes", "/logs", StoragePaths("/g", "/s", "/v", "/t"))
         made: Any = (self.timers, Bounds(), self.log, self.state, self.podman)
         self.port = Personas(*made, watch, places, "boot-1", lambda: {IMAGE: "/images/alpine.tar"})
+        self.port.own = self.owned.__setitem__
         self.focus = Focus(self.timers, self.log)  # type: ignore[arg-type]
         self.engine = Engine("boot-1", self.journal, self, self.timers, lambda: int(self.timers.now * 1000), self.log)
         self.podman.on_end = lambda container: setattr(self.group(self.path(container)), "populated", False)

@@ -104,6 +104,7 @@ def test_each_trouble_of_the_spine_is_a_finding_with_a_way_out(differs: dict[str
     [
         ({"state": "failed", "why": "no such image"}, "error", "failed: no such image", "bay0 persona logs work"),
         ({"state": "stuck", "why": "podman gave no answer"}, "error", "stuck: podman", "bay0 storage"),
+        ({"state": "stopped", "not_understood": "its stored manifest is of another program, at: quota"}, "error", "at: quota", "persona remove work"),
         ({"state": "waiting", "why": "it ended", "attempts": 2}, "warning", "attempt 2", "bay0 persona logs work"),
         ({"state": "starting", "since_ms": 1_000_000}, "error", "`starting` for 50m00s", "bay0 persona show work"),
     ],

@@ -95,6 +95,7 @@ def test_the_probe_is_harmless_and_says_whose_it_is(bench: Bench) -> None:
     assert spec.cpus <= 0.5
     assert spec.uid_base + 65_536 < 2**32 - 1
     assert spec.oom_score_adj == 1000
+    assert spec.seccomp == "/usr/share/spine-seccomp/tenant.json"
 
 
 def test_the_first_run_of_a_boot_asks_podman_for_no_more_than_any_other_and_loads_nothing(bench: Bench) -> None:

@@ -31,6 +31,58 @@ def test_a_home_is_made_once_and_what_is_in_it_stays(disk: Path) -> None:
     assert os.stat(disk / "homes/p__work").st_mode & 0o777 == 0o700
 
 
+def mode(path: Path) -> int:
+    return os.stat(path, follow_symlinks=False).st_mode & 0o7777
+
+
+def test_a_home_is_new_until_it_is_given_to_its_user_and_then_nobody_else_enters_it(disk: Path) -> None:
+    assert homes.prepare("p__work", home=True)
+    assert homes.prepare("p__work", home=True), "a crash before it was given changes nothing"
+    assert homes.give("p__work", os.getuid(), os.getgid())
+    assert mode(disk / "homes/p__work") == 0o700
+    assert not homes.prepare("p__work", home=True)
+    assert not homes.give("p__work", os.getuid(), os.getgid()), "it is given once"
+    homes.empty("p__work")
+    assert homes.prepare("p__work", home=True), "one that was emptied is new again"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a directory away")
+def test_a_new_home_belongs_to_the_user_that_it_was_given_to(disk: Path) -> None:
+    homes.prepare("p__work", home=True)
+    homes.give("p__work", 1234, 1235)
+    found = os.stat(disk / "homes/p__work")
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1234, 1235, 0o700)
+
+
+def test_a_home_from_before_is_left_to_whom_it_belongs(disk: Path) -> None:
+    (disk / "homes/p__work").mkdir(mode=0o700, parents=True)
+    assert not homes.prepare("p__work", home=True)
+    assert not homes.give("p__work", 1234, 1234)
+
+
+def test_nothing_is_given_away_through_a_link_nor_a_file(disk: Path) -> None:
+    (disk / "precious").mkdir(mode=0o1700)
+    os.chmod(disk / "precious", 0o1700)
+    (disk / "homes").mkdir()
+    (disk / "homes/p__work").symlink_to(disk / "precious")
+    (disk / "homes/p__play").write_text("")
+    for name in ("p__work", "p__play"):
+        with pytest.raises(files.MisplacedError):
+            homes.prepare(name, home=True)
+        with pytest.raises(OSError):
+            homes.give(name, 1234, 1234)
+    assert mode(disk / "precious") == 0o1700
+
+
+def test_the_log_of_a_removed_persona_goes_and_what_it_points_to_stays(disk: Path) -> None:
+    (disk / "logs").mkdir()
+    (disk / "precious").write_text("mine")
+    (disk / "logs/p__work.log").symlink_to(disk / "precious")
+    assert homes.remove_log("p__work")
+    assert not homes.remove_log("p__work")
+    assert (os.listdir(disk / "logs"), (disk / "precious").read_text()) == ([], "mine")
+
+
 def test_a_persona_without_a_home_gets_none(disk: Path) -> None:
     homes.prepare("p__work", home=False)
     assert not (disk / "homes").exists()

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,22 +68,59 @@ def test_a_setuid_file_stops_the_build_and_only_two_may_be(tmp_path: Path) -> No
     assert "/persist must be empty and holds left" in done.stderr
 
 
-def test_the_filter_of_system_tenants_takes_namespaces_and_keyrings_from_podmans_default_and_gives_nothing(tmp_path: Path) -> None:
-    rule = {"action": "SCMP_ACT_ALLOW", "args": [], "comment": "", "includes": {}, "excludes": {}}
-    default = {
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "syscalls": [
-            {**rule, "names": ["read", "clone", "clone3", "unshare", "keyctl", "mount"]},
-            {**rule, "names": ["setns", "bpf"], "includes": {"caps": ["CAP_SYS_ADMIN"]}},
-        ],
-    }
-    before, after = tmp_path / "default.json", tmp_path / "tenant.json"
+NAMESPACES = {
+    "time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000, "pid": 0x20000000, "net": 1 << 30,
+}  # fmt: skip
+RULE: dict[str, Any] = {"action": "SCMP_ACT_ALLOW", "args": [], "comment": "", "includes": {}, "excludes": {}}
+DEFAULT = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "syscalls": [
+        {**RULE, "names": ["read", "clone", "clone3", "unshare", "keyctl", "mount", "ptrace"]},
+        {**RULE, "names": ["setns", "bpf"], "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+    ],
+}
+
+
+def filtered(kind: str, tmp_path: Path, default: dict[str, Any]) -> Any:
+    before, after = tmp_path / "default.json", tmp_path / f"{kind}.json"
     before.write_text(json.dumps(default))
-    assert run("seccomp.py", str(before), str(after)).returncode == 0
-    rules = json.loads(after.read_text())["syscalls"]
-    allowed = {name: rule["args"] for rule in rules if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
-    assert set(allowed) == {"read", "bpf", "clone"}
-    assert allowed["clone"] == [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 0x7E020000, "valueTwo": 0}]
-    before.write_text(json.dumps({**default, "syscalls": [{**rule, "names": ["read"]}]}))
-    refused = run("seccomp.py", str(before), str(after))
-    assert (refused.returncode, "not the known one" in refused.stderr) == (1, True)
+    done = run("seccomp.py", kind, str(before), str(after))
+    return json.loads(after.read_text()) if done.returncode == 0 else done.stderr
+
+
+def verdict(made: Any, name: str, flags: int = 0) -> int | None:
+    """What a filter does with a call whose first argument is `flags`: None, it is allowed; else its errno (seccomp.json of containers-common)."""
+    found = {
+        (rule["action"], rule.get("errnoRet"))
+        for rule in made["syscalls"]
+        if name in rule["names"] and all(flags & arg["value"] == arg["valueTwo"] for arg in rule["args"])
+    }
+    assert len(found) <= 1, "rules that contradict each other"
+    return None if ("SCMP_ACT_ALLOW", None) in found else next(iter(found))[1] if found else 38
+
+
+@pytest.mark.parametrize("kind", ["persona", "tenant"])
+def test_nobody_makes_or_enters_a_namespace_and_threads_and_processes_are_made_as_ever(tmp_path: Path, kind: str) -> None:
+    made = filtered(kind, tmp_path, DEFAULT)
+    for name, flag in NAMESPACES.items():
+        assert verdict(made, "unshare", flag) == 1, name
+        assert verdict(made, "unshare", flag | 0x400) == 1, name
+        if name != "time":  # its bit is a part of the signal there
+            assert verdict(made, "clone", flag | 17) == 1, name
+    thread, fork, files_of_its_own = 0x3D0F00, 17, 0x400
+    assert [verdict(made, "clone", thread), verdict(made, "clone", fork), verdict(made, "unshare", files_of_its_own)] == [None] * 3
+    assert (verdict(made, "clone3"), verdict(made, "setns"), verdict(made, "keyctl")) == (38, 1, 1)
+    assert verdict(made, "read") is None
+
+
+def test_a_tenant_has_less_than_a_persona_and_both_have_nothing_that_podmans_default_has_not(tmp_path: Path) -> None:
+    persona, tenant = (filtered(kind, tmp_path, DEFAULT) for kind in ("persona", "tenant"))
+    assert (verdict(persona, "ptrace"), verdict(tenant, "ptrace"), verdict(tenant, "mount")) == (None, 1, 1)
+    for made in (persona, tenant):
+        allowed = {name for rule in made["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+        assert allowed <= {"read", "clone", "unshare", "mount", "ptrace", "bpf"}
+        assert [rule["includes"] for rule in made["syscalls"] if "bpf" in rule["names"]] == [{"caps": ["CAP_SYS_ADMIN"]}]
+
+
+def test_a_default_filter_that_is_not_the_known_one_stops_the_build(tmp_path: Path) -> None:
+    assert "not the known one" in filtered("persona", tmp_path, {**DEFAULT, "syscalls": [{**RULE, "names": ["read"]}]})

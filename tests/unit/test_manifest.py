@@ -40,8 +40,8 @@ def complaints(text: str) -> list[str]:
 
 def test_an_image_is_all_a_manifest_needs() -> None:
     assert load(toml(), "x") == Manifest(
-        image=IMAGE, command=(), environment={}, home="", memory=256 * MIB, cpus=1.0, pids=256, network="none", capabilities=(), ai=False,
-        autostart=False, restart="no", retries=3, stop_s=5.0, description="",
+        image=IMAGE, command=(), environment={}, home="", memory=256 * MIB, cpus=1.0, pids=256, network="none", user="",
+        capabilities=(), userns=False, ai=False, autostart=False, restart="no", retries=3, stop_s=5.0, description="",
     )  # fmt: skip
 
 
@@ -91,6 +91,11 @@ def test_the_readme_has_a_row_for_every_key_with_its_default() -> None:
         ('capabilities = ["cap_chown", "KILL", "CHOWN"]', "capabilities", ("CHOWN", "KILL")),
         ("autostart = true", "autostart", True),
         ("ai = true", "ai", True),
+        ("userns = true", "userns", True),
+        ('user = "me"', "user", "me"),
+        ('user = "_www-data:65535"', "user", "_www-data:65535"),
+        ('user = "1000:1000"', "user", "1000:1000"),
+        ('user = ""', "user", ""),
         ('restart = "on-failure"', "restart", "on-failure"),
         ("retries = 0", "retries", 0),
         ("stop_s = 0", "stop_s", 0.0),
@@ -165,6 +170,15 @@ def test_a_local_image_is_taken(image: str) -> None:
         ("restart = true", '"no" or "on-failure" or "always"'),
         ('autostart = "true"', "without quotes"),
         ("ai = 1", "true or false"),
+        ("userns = 1", "true or false"),
+        ("user = 1000", "text in quotes"),
+        ('user = "Me"', "a user of the image"),
+        ('user = "a b"', "a user of the image"),
+        ('user = "me:"', "a user of the image"),
+        ('user = "-u"', "a user of the image"),
+        ('user = "me:1:2"', "a user of the image"),
+        ('user = "65536"', "the ids 0 to 65535"),
+        ('user = "me:70000"', "the ids 0 to 65535"),
         ("autostart = 1", "true or false"),
         ('capabilities = "CHOWN"', "a list of names"),
         ("capabilities = [1]", "a list of names"),
@@ -368,6 +382,13 @@ def test_a_digest_is_16_hex_digits_and_the_same_in_every_release() -> None:
     assert digest(Manifest(image=IMAGE, ai=True)) != "9d2dc6a48bbb68a5"
 
 
+def test_what_is_stored_says_nothing_of_later_keys_that_an_older_program_would_not_understand() -> None:
+    later = {"ai": True, "user": "me", "userns": True}
+    assert not later.keys() & Manifest(image=IMAGE).to_stored().keys()
+    assert later.items() <= Manifest(image=IMAGE, ai=True, user="me", userns=True).to_stored().items()
+    assert set(later) == set(manifest.LATER)
+
+
 def test_pid_1_reads_the_wire_without_cattrs_or_tomllib() -> None:
     code = "import sys; from bay0 import manifest; m = manifest.from_wire({'image': 'localhost/a:1'}); manifest.digest(m); "
     code += "print(sorted({'cattrs', 'tomllib', 'difflib'} & set(sys.modules)))"
@@ -385,6 +406,8 @@ MANIFESTS = st.builds(
     cpus=st.floats(0.01, 256) | st.integers(1, 256),
     pids=st.integers(1, 100_000),
     capabilities=st.lists(st.sampled_from(sorted(manifestrules.GRANTED)), max_size=6),
+    user=st.sampled_from(["", "me", "1000", "me:staff", "1000:1000"]),
+    userns=st.booleans(),
     ai=st.booleans(),
     autostart=st.booleans(),
     restart=st.sampled_from(["no", "on-failure", "always"]),
@@ -399,6 +422,7 @@ def test_any_manifest_comes_back_from_the_wire_as_it_went(made: Manifest) -> Non
     back = from_wire(json.loads(json.dumps(made.to_wire())))
     assert back == made
     assert digest(back) == digest(made)
+    assert from_wire(json.loads(json.dumps(made.to_stored()))) == made
 
 
 JSON = st.recursive(

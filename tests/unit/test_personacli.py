@@ -195,6 +195,26 @@ def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[st
     assert "scripts/quickstart.sh" in capsys.readouterr().err
 
 
+def test_who_it_runs_as_and_that_it_may_make_namespaces_is_shown_where_its_manifest_says_so(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.show"] = {**WORK, "manifest": {**WIRE, "user": "me:staff", "userns": True}, "steps": []}
+    assert cli.main(["persona", "show", "work"]) == 0
+    shown = capsys.readouterr().out
+    assert ("user       me:staff" in shown, "userns     it may" in shown) == (True, True)
+
+
+def test_one_that_this_program_does_not_understand_is_in_the_list_and_says_what_can_be_done(spine: Spine, capsys: Captured) -> None:
+    newer = {**WORK, "name": "p://newer", "state": "stopped", "active": False, "image": None, "not_understood": "of another program, at: quota"}
+    spine.answers["persona.list"] = [WORK, newer]
+    assert cli.main(["persona", "list"]) == 0
+    assert "p://newer  stopped" in (listed := capsys.readouterr().out)
+    assert "not understood" in listed
+    spine.answers["persona.show"] = {**newer, "manifest": None, "steps": []}
+    assert cli.main(["persona", "show", "newer"]) == 0
+    shown = capsys.readouterr().out
+    assert "of another program, at: quota" in shown
+    assert "boot the newer image that wrote it; or `bay0 persona remove newer`" in shown
+
+
 @pytest.mark.parametrize("verb", [*MOVES, "show", "shell", "logs", "history", "graph", "create"])
 @pytest.mark.parametrize("name", ["sys://console", "Work", "p__work", "a/../b", "p://work-", ""])
 def test_a_bad_name_or_a_tenants_is_refused_before_anything_is_sent(spine: Spine, verb: str, name: str, capsys: Captured) -> None:

@@ -36,6 +36,14 @@ def test_a_start_prepares_the_home_and_asks_podman_for_what_the_manifest_says(be
     assert spec.labels["bay0.boot"] == "boot-1"
 
 
+def test_a_persona_makes_no_namespaces_unless_its_manifest_says_so(bench: Bench) -> None:
+    bench.running()
+    bench.running(PLAY, userns=True, user="me:staff")
+    one, other = (words[1] for words in bench.podman.asked if words[0] == "run")
+    assert (one.seccomp, one.user) == ("/usr/share/spine-seccomp/persona.json", "")
+    assert (other.seccomp, other.user) == ("", "me:staff")
+
+
 def test_an_image_of_the_spine_is_loaded_when_it_is_first_needed(bench: Bench) -> None:
     bench.podman.answers["run"] = [verdict("no_image")]
     bench.running()
@@ -77,10 +85,122 @@ def test_a_name_that_podman_holds_from_an_earlier_try_is_cleared_first(bench: Be
 
 def test_a_home_that_cannot_be_prepared_starts_nothing(bench: Bench) -> None:
     bench.persona()
-    bench.state.answer = Answer(code="full", why="no space left")
+    bench.state.answers["persona_prepare"] = Answer(code="full", why="no space left")
     assert bench.send(E.START) is S.FAILED
     assert "no space left" in bench.why()
     assert "run" not in bench.podman.verbs()
+
+
+# ---- a new home
+
+
+def with_a_new_home(bench: Bench) -> Bench:
+    bench.state.answers["persona_prepare"] = Answer(value=True)
+    return bench
+
+
+def test_a_new_home_is_given_to_the_user_of_the_program_before_the_program_begins(bench: Bench) -> None:
+    with_a_new_home(bench).running()
+    assert bench.podman.verbs() == ["create", "init", "start"]
+    assert bench.state.asked[1] == ("home_give", {"name": "p__work", "uid": 1000, "gid": 1001})
+
+
+def test_a_home_that_was_given_is_not_given_again(bench: Bench) -> None:
+    with_a_new_home(bench).running()
+    bench.send(E.STOP)
+    bench.state.answers["persona_prepare"] = Answer(value=False)
+    assert bench.send(E.START) is S.RUNNING
+    assert (bench.podman.verbs()[-1], [op for op, _ in bench.state.asked].count("home_give")) == ("run", 1)
+
+
+def test_a_home_that_cannot_be_given_lets_nothing_begin(bench: Bench) -> None:
+    bench.state.answers["home_give"] = Answer(code="fault", why="it is a link")
+    with_a_new_home(bench).persona()
+    assert bench.send(E.START) is S.FAILED
+    assert "its home could not be given to its user 1000: it is a link" in bench.journal.steps[-2].why
+    assert "start" not in bench.podman.verbs()
+
+
+def test_without_crun_s_word_who_it_will_be_a_new_home_is_given_to_nobody(bench: Bench) -> None:
+    bench.user = None
+    with_a_new_home(bench).persona()
+    assert bench.send(E.START) is S.FAILED
+    assert [op for op, _ in bench.state.asked] == ["persona_prepare"]
+
+
+@pytest.mark.parametrize("verb", ["create", "init", "start"])
+def test_each_step_to_a_new_home_that_fails_ends_with_nothing_left(bench: Bench, verb: str) -> None:
+    bench.podman.answers[verb] = [verdict("fault", "podman's own reason")]
+    with_a_new_home(bench).persona()
+    assert bench.send(E.START) is S.FAILED
+    assert "podman's own reason" in bench.journal.steps[-2].why
+    assert bench.podman.there == {}
+
+
+def test_an_image_of_the_spine_is_loaded_for_the_first_start_with_a_home_too(bench: Bench) -> None:
+    bench.podman.answers["create"] = [verdict("no_image")]
+    with_a_new_home(bench).running()
+    assert bench.podman.verbs() == ["create", "load", "create", "init", "start"]
+
+
+# ---- its monitor
+
+
+def test_when_its_monitor_ends_a_persona_is_ended_and_says_why(bench: Bench) -> None:
+    bench.running()
+    (monitor,) = bench.owned
+    bench.owned[monitor](9)
+    assert bench.wait(3) is S.FAILED
+    why = bench.journal.steps[-1].why
+    assert "its monitor has ended" in why
+    assert "conmon of container" in why
+    assert "restart = no" in why
+
+
+def test_when_its_monitor_ends_a_persona_that_is_to_be_restarted_is(bench: Bench) -> None:
+    bench.running(restart="on-failure")
+    (first,) = bench.owned
+    bench.owned[first](9)
+    assert bench.wait(8) is S.RUNNING
+    assert len(bench.owned) == 2, "the new one has a monitor, which is watched too"
+
+
+def test_a_monitor_that_is_gone_when_podman_says_it_runs_is_noticed(bench: Bench) -> None:
+    bench.conmons.said[f"{1:064x}"] = 0
+    bench.persona()
+    assert bench.send(E.START) is S.FAILED
+    assert "its monitor has ended" in bench.why()
+
+
+def test_a_monitor_that_nothing_names_is_said_and_ends_nothing(bench: Bench) -> None:
+    bench.conmons.said[f"{1:064x}"] = None
+    bench.running()
+    assert bench.wait(70) is S.RUNNING
+    assert bench.log.of("its monitor is not known, and not watched")
+
+
+def test_a_monitor_that_ends_after_its_container_changes_nothing(bench: Bench) -> None:
+    path = bench.running()
+    bench.group(path).populated = False
+    (monitor,) = bench.owned
+    bench.exits[path.rpartition("libpod-")[2]] = 0
+    bench.owned[monitor](0)
+    assert bench.wait(3) is S.STOPPED
+    assert "status 0" in bench.why()
+
+
+def test_a_monitor_of_one_that_was_stopped_and_started_again_is_not_mistaken(bench: Bench) -> None:
+    bench.running()
+    (old,) = bench.owned
+    bench.send(E.STOP)
+    assert bench.send(E.START) is S.RUNNING
+    bench.owned[old](0)
+    assert bench.wait(3) is S.RUNNING
+
+
+def test_a_monitor_is_no_longer_exempt_from_the_oom_killer(bench: Bench) -> None:
+    bench.running()
+    assert bench.exposed == list(bench.owned)
 
 
 def test_a_stop_while_podman_is_still_starting_it_waits_for_that_and_removes_it(bench: Bench) -> None:

@@ -112,6 +112,57 @@ def test_a_mount_is_read_back_as_it_was_meant(source: str, target: str) -> None:
     assert fields[1:3] == [f"source={source}", f"destination={target}"]
 
 
+def test_a_container_that_is_made_in_steps_is_the_one_that_a_run_makes() -> None:
+    run, create = podman_argv.run(SPEC), podman_argv.create(SPEC)
+    assert (run[:2], create[0], run[2:]) == (["run", "--detach"], "create", create[1:])
+    assert (podman_argv.init("p__a"), podman_argv.start("p__a")) == (["init", "--", "p__a"], ["start", "--", "p__a"])
+
+
+def test_whom_a_prepared_container_will_be_is_what_the_runtime_has_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(podman_argv, "RUNTIME", str(tmp_path))
+    (tmp_path / ID).mkdir()
+    config = tmp_path / ID / "config.json"
+    said: list[tuple[Any, tuple[int, int] | None]] = [
+        ({"uid": 1234, "gid": 1235, "umask": 18, "additionalGids": [7]}, (1234, 1235)), ({"uid": 0, "gid": 0}, (0, 0)),
+        ({"uid": 65_536, "gid": 0}, None), ({"uid": -1, "gid": 0}, None), ({"uid": "me"}, None), ([], None),
+    ]  # fmt: skip
+    for user, found in said:
+        config.write_text(json.dumps({"ociVersion": "1.2.0", "process": {"user": user}}))
+        assert podman.user_of(ID) == found
+    config.write_text('{"process"')
+    assert podman.user_of(ID) is None
+    assert podman.user_of(OTHER) is None
+
+
+def test_a_monitor_is_who_its_pidfile_names_while_that_is_among_the_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(podman_argv, "RUNROOT", str(tmp_path))
+    monkeypatch.setattr(podman, "PROC", str(tmp_path))
+    pidfile = tmp_path / f"overlay-containers/{ID}/userdata/conmon.pid"
+    for directory in (pidfile.parent, tmp_path / "604"):
+        directory.mkdir(parents=True)
+    pidfile.write_text("604")
+    (tmp_path / "604/cgroup").write_text("0::/conmon\n")
+    assert podman.monitor(ID) == 604
+    (tmp_path / "604/cgroup").write_text("0::/personas/libpod-1\n")
+    assert podman.monitor(ID) == 0, "its number is somebody else's by now"
+    for text, said in (("605", 0), ("", None), ("me", None)):
+        pidfile.write_text(text)
+        assert podman.monitor(ID) == said
+    assert podman.monitor(OTHER) is None
+
+
+def test_monitors_are_limited_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "ROOT", str(tmp_path))
+    for name in ("cgroup.controllers", "cgroup.procs"):
+        (tmp_path / name).touch()
+    assert "No such file" in podman.bound_monitors(), "a kernel without these limits is named"
+    for name in ("memory.max", "pids.max"):
+        (tmp_path / "conmon" / name).write_text("max")
+    assert podman.bound_monitors() == ""
+    assert int((tmp_path / "conmon/memory.max").read_text()) >= podman.MONITORS_LEAST
+    assert (tmp_path / "conmon/pids.max").read_text() == str(podman.MONITORS_PIDS)
+
+
 def test_many_are_removed_by_one_call_with_whole_seconds_to_end_in() -> None:
     assert podman_argv.remove(["p__a", "p__b"], 0.2) == ["rm", "--force", "--ignore", "--time=1", "--", "p__a", "p__b"]
     assert "--time=0" in podman_argv.remove(["p__a"], 0)
@@ -327,7 +378,7 @@ def test_an_ok_has_what_was_asked_for() -> None:
     assert judge(exited(0, "", f"Damaged image {ID}:\nDeleted damaged image: {ID}\n"), Verb.REPAIR).value == (f"Deleted damaged image: {ID}",)
 
 
-@pytest.mark.parametrize("verb", [Verb.LIST, Verb.RUN, Verb.PAUSE, Verb.UNPAUSE, Verb.LOAD, Verb.IMAGES, Verb.UNTAG])
+@pytest.mark.parametrize("verb", [v for v in Verb if v not in (Verb.REMOVE, Verb.CHECK, Verb.REPAIR)])
 @pytest.mark.parametrize(
     "said", ["", "\n", "ok\n", "p__b\n", ID[:60] + "\n", ID.upper() + "\n", "\ufffd\n", "[]\n", f"{ID}\n\ufffd\n", "p__a\nx\n", "p__a"]
 )

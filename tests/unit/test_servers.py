@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from serverkit import Bench
 from bay0 import servers
 from bay0.bounds import Bounds
 from bay0.machines.server import E, S
-from bay0.servers import HOPELESS, IMAGE, NAME, RETRIES, UID, Config, cpus_of, memory_for, read_config
+from bay0.servers import HOPELESS, IMAGE, NAME, RETRIES, UID, Config, changed, cpus_of, memory_for, read_config
 from bay0.state.link import Answer
 
 ARCHIVE = "/persist/images/spine-ai.tar"
@@ -100,6 +101,12 @@ def test_a_configuration_that_makes_no_sense_fails_it(bench: Bench) -> None:
     bench.engine.send(NAME, E.CONFIGURE, config="{")
     assert bench.go(E.START, 5) is S.FAILED
     assert "makes no sense" in bench.why()
+
+
+def test_what_only_a_newer_program_knows_of_it_outlives_a_change_of_its_configuration() -> None:
+    made = changed('{"autostart":true,"model":null,"threads":3}', {"model": "/persist/m"})
+    assert json.loads(made) == {"autostart": True, "model": "/persist/m", "threads": 3}
+    assert read_config(changed("{", {"autostart": False})) == Config(autostart=False)
 
 
 def test_sockets_that_cannot_be_made_are_a_reason_to_try_again(bench: Bench) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from bay0.bounds import Bounds
 from bay0.errors import StorageError
+from bay0.machines import MACHINES
 from bay0.state import db, nack, schema, worker
 
 
@@ -293,6 +294,57 @@ def test_a_step_that_comes_after_a_newer_one_is_journaled_and_does_not_turn_the_
     db.commit([step(5, dest="running")])
     assert [row["n"] for row in db.journal()] == [5, 7]
     assert (db.machines()[0][0]["state"], db.machines()[0][0]["seq"]) == ("stopped", 7)
+
+
+def persona(n: int, **more: Any) -> dict[str, Any]:
+    return step(n, "p://a", kind="persona", **more)
+
+
+REMOVED = {"source": "stopped", "event": "remove", "dest": "absent"}
+
+
+def test_a_removed_persona_has_its_history_and_no_row(opened: str) -> None:
+    db.commit([persona(1, dest="stopped", config="{}"), persona(2, **REMOVED)])
+    assert (db.machines()[0], [row["event"] for row in db.journal(machine="p://a")]) == ([], ["start", "remove"])
+
+
+def test_one_that_is_made_anew_under_a_removed_name_has_a_row_of_its_own(opened: str) -> None:
+    db.commit([persona(8, dest="stopped", seq=8, config="old"), persona(9, seq=9, **REMOVED)])
+    db.commit([persona(10, dest="stopped", seq=1, config="new")])
+    (row,), _ = db.machines()
+    assert (row["state"], row["seq"], row["config"]) == ("stopped", 1, "new")
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_step_that_comes_after_the_removal_brings_nothing_back(opened: str, *, anew: bool) -> None:
+    db.commit([persona(9, seq=9, **REMOVED), *([persona(10, dest="stopped", seq=1, config="new")] if anew else [])])
+    db.commit([persona(8, dest="running", seq=8)])
+    assert [(row["state"], row["config"]) for row in db.machines()[0]] == ([("stopped", "new")] if anew else [])
+
+
+@pytest.mark.parametrize("seam", ["between rows", "before begin"])
+def test_a_removal_that_is_cut_leaves_the_persona_as_it_was(opened: str, tmp_path: Path, seam: str) -> None:
+    db.commit([persona(1, dest="stopped", config="{}")])
+
+    def cut(name: str) -> None:
+        if name == seam:
+            crash(opened, str(tmp_path / "after"))
+
+    db.commit([persona(2, **REMOVED)], seam=cut)
+    db.open_database(str(tmp_path / "after"))
+    assert [row["config"] for row in db.machines()[0]] == ["{}"]
+
+
+def test_rows_of_personas_that_an_older_program_has_removed_are_deleted_by_the_next_boot(opened: str) -> None:
+    db.commit([persona(1, dest="stopped"), step(2, "sys://ai", kind="server", dest="absent")])
+    db.database.execute_sql("UPDATE machine SET state = 'absent'")
+    db.record_boot(boot("b2"))
+    assert [row["name"] for row in db.machines()[0]] == ["sys://ai"]
+
+
+def test_the_state_without_a_row_is_the_first_of_a_personas_table() -> None:
+    kind, state = schema.REMOVED
+    assert MACHINES[kind].initial.value == state
 
 
 def test_a_new_boot_may_count_its_machines_from_the_start(opened: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import re
+import signal
 from collections.abc import Iterator
 
 import alike
 import harness
 import pytest
+import syscalls
 from harness import NAP, PODMAN, Result, Vm
 
 pytestmark = pytest.mark.vm
@@ -24,7 +27,17 @@ cpus = 0.1
 stop_s = 0
 """
 SAY = """image = "localhost/alpine:3.23"
-command = ["/bin/echo", "good morning"]
+command = ["/bin/sh", "-c", "echo good morning from $(id -un); echo mine >letter"]
+user = "nobody"
+home = "/home/say"
+"""
+NESTED = """image = "localhost/alpine:3.23"
+command = ["/bin/sh", "-c", "unshare -Ur id -u; unshare -Urm sh -c 'mount -t tmpfs none /mnt && echo mounted'"]
+userns = true
+"""
+USER = """image = "localhost/user:1"
+command = ["/bin/sh", "-c", "id -u; echo mine >letter"]
+home = "/home/me"
 """
 AGAIN = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "trap 'exit 3' TERM; sleep infinity & wait"]
@@ -55,6 +68,18 @@ for place in /home/work /usr/local/bin; do cp /usr/bin/iconv $place/iconv; chmod
 chmod 711 /home/work
 """
 # a mount namespace of its own, out of reach of who ends what is left: the disk stays in use when /persist is unmounted
+# system calls of x86-64, their arguments, and the errno that a persona is to get (0: it is done)
+CLONE, PTRACE, KEYCTL, ADD_KEY, UNSHARE, SETNS, BPF, CLONE3 = 56, 101, 250, 248, 272, 308, 321, 435
+NEWUSER, NEWNS, FS, THREAD, ATTACH = 0x10000000, 0x20000, 0x200, 0x10F00, 16
+CONMON = -7  # stands for the pid of its monitor, which is outside
+CALLS = {
+    "unshare-user": ((UNSHARE, NEWUSER), errno.EPERM), "unshare-mount": ((UNSHARE, NEWNS), errno.EPERM),
+    "unshare-user-and-files": ((UNSHARE, NEWUSER | FS), errno.EPERM), "unshare-files": ((UNSHARE, FS), 0),
+    "clone-user": ((CLONE, NEWUSER | signal.SIGCHLD), errno.EPERM), "clone-process": ((CLONE, signal.SIGCHLD), 0),
+    "clone-thread": ((CLONE, THREAD), 0), "clone3": ((CLONE3, 0, 0), errno.ENOSYS), "setns": ((SETNS, -1, 0), errno.EPERM),
+    "keyctl": ((KEYCTL, 0, -3, 1), errno.EPERM), "add-key": ((ADD_KEY, 0, 0, 0, 0), errno.EPERM), "bpf": ((BPF, 0, 0, 0), errno.EPERM),
+    "ptrace-of-a-stranger": ((PTRACE, ATTACH, CONMON, 0, 0), errno.ESRCH), "ptrace-of-its-own": ((PTRACE, 0), 0),
+}  # fmt: skip
 HOLD = "unshare -m sh -c 'echo $$ >/sys/fs/cgroup/cgroup.procs; exec setsid sleep 1000' >/dev/null 2>&1 & sleep 1"
 
 
@@ -228,6 +253,14 @@ def test_a_setuid_file_in_an_image_or_a_home_gives_nobody_anything(spine: Vm):
         )
     finally:
         spine.sh(f"{PODMAN} rm -f -t 0 control", VERB_S)
+def test_it_gets_no_namespace_no_keyring_no_bpf_and_sees_no_stranger_and_all_that_programs_need_works(spine: Vm):
+    conmon = int(spine.out(f"cat /run/containers/storage/overlay-containers/{running(spine, 'work')['container']}/userdata/conmon.pid"))
+    calls = {name: ([conmon if each == CONMON else each for each in words], wanted) for name, (words, wanted) in CALLS.items()}
+    spine.out(syscalls.script("/persist/homes/p__work", {name: syscalls.program(*words) for name, (words, _) in calls.items()}))
+    inside = f"for each in {' '.join(calls)}; do ./$each; echo $each $?; done; unshare -U true || echo refused; unshare -Ur true || echo refused; "
+    inside += "seq 50 | sort -rn | head -n 1"
+    said = spine.out(f"bay0 persona shell work -- sh -c '{inside}' 2>/dev/null; rm /persist/homes/p__work/*").splitlines()
+    assert said == [*(f"{name} {wanted}" for name, (_, wanted) in calls.items()), "refused", "refused", "50"]
 
 
 def test_its_history_and_its_picture_are_from_the_journal_and_the_table(spine: Vm):
@@ -289,6 +322,48 @@ def test_a_container_that_is_killed_by_hand_is_noticed_and_cleared(spine: Vm):
     found = wait_state(spine, "nap", "failed")
     assert "status 137" in found["why"]
     assert spine.out(f"{PODMAN} ps -a -q --filter name=p__nap") == ""
+
+
+def test_when_its_monitor_is_killed_that_is_said_and_the_persona_is_ended(spine: Vm):
+    found = running(spine, "nap")
+    pidfile = f"/run/containers/storage/overlay-containers/{found['container']}/userdata/conmon.pid"
+    limits = "/sys/fs/cgroup/conmon/memory.max /sys/fs/cgroup/conmon/pids.max"
+    score, memory, pids = spine.out(f"cat /proc/$(cat {pidfile})/oom_score_adj {limits}").splitlines()
+    assert (score, pids) == ("0", "8192")
+    assert int(memory) >= 128 << 20
+    spine.out(f"kill -KILL $(cat {pidfile})")
+    found = wait_state(spine, "nap", "failed")
+    assert "its monitor has ended" in found["why"]
+    assert "its monitor has ended" in spine.sh("bay0 doctor").stdout
+    assert spine.out(f"{PODMAN} ps -a -q --filter name=p__nap") == ""
+
+
+@pytest.mark.full
+def test_a_persona_that_may_make_namespaces_makes_them(spine: Vm):
+    spine.create("nested", NESTED)
+    spine.act("start", "nested", VERB_S)
+    wait_state(spine, "nested", "stopped")
+    assert spine.out("bay0 persona logs nested").splitlines() == ["0", "mounted"]
+    spine.act("remove", "nested", VERB_S)
+
+
+@pytest.mark.full
+def test_an_image_that_names_its_user_has_a_home_of_that_user_from_its_first_start_on(spine: Vm):
+    running(spine, "work")
+    passwd = "echo me:x:1234:1235::/home/me:/bin/sh >>/etc/passwd; echo us:x:1235: >>/etc/group"
+    spine.out(f"bay0 persona shell work -- sh -c '{passwd}'; {PODMAN} commit -q -c USER=me p__work localhost/user:1", VERB_S)
+    spine.create("mine", USER)
+    for time in ("first", "second"):
+        spine.act("start", "mine", VERB_S)
+        assert "status 0" in wait_state(spine, "mine", "stopped")["why"], time
+    assert spine.out("bay0 persona logs mine").splitlines() == ["1234", "1234"]
+    owners = "stat -c '%u %g %a' /persist/homes/p__mine; stat -c '%u %g' /persist/homes/p__mine/letter"
+    assert spine.out(owners).splitlines() == ["1234 1235 700", "1234 1235"]
+    spine.out("bay0 persona reset mine --home --yes", VERB_S)
+    spine.act("start", "mine", VERB_S)
+    wait_state(spine, "mine", "stopped")
+    assert spine.out("stat -c '%u %a' /persist/homes/p__mine") == "1234 700"
+    spine.act("remove", "mine", VERB_S)
 
 
 @pytest.mark.full
@@ -365,9 +440,12 @@ def test_what_it_prints_is_in_its_log_also_after_it_is_gone(spine: Vm):
     spine.create("say", SAY)
     spine.act("start", "say", VERB_S)
     wait_state(spine, "say", "stopped")
-    assert "good morning" in spine.out("bay0 persona logs say")
+    assert "good morning from nobody" in spine.out("bay0 persona logs say")
     assert "status 0" in spine.show("say")["why"]
+    home = "/persist/homes/p__say"
+    assert spine.out(f"stat -c '%U %a' {home}; cat {home}/letter").splitlines() == ["nobody 700", "mine"], "a new home is its user's"
     spine.act("remove", "say", VERB_S)
+    assert spine.out("ls /persist/logs | grep -c say || true") == "0"
 
 
 def test_all_is_well_after_podman_hung(spine: Vm, hung: Result):
