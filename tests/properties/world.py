@@ -266,6 +266,7 @@ class SimSpawner:
     running: int = 0
     abandoned: int = 0
     closed: bool = False
+    ceilings: dict[str, str] = field(factory=dict)
 
     @property
     def reactor(self) -> SimReactor:
@@ -339,6 +340,9 @@ class SimControl:
 
     def open(self) -> None:
         self.is_open = True
+
+    def look(self) -> list[str]:
+        return []
 
 
 @define(eq=False)
@@ -531,8 +535,8 @@ class World:
         self.boot_id = f"{self.boots:08x}-sim"
         self.began, self.clock_moved = self.now, 0.0
         self.on = True
-        sinks = SimpleNamespace(file=SimpleNamespace(open=lambda: None), console=SimpleNamespace(push=lambda: None), console_level=0)
-        watchdog = SimpleNamespace(path="none", open=lambda: False, feed=lambda _now: None)
+        sinks = SimpleNamespace(file=SimpleNamespace(open=lambda: None, look=list), console=SimpleNamespace(push=lambda: None), console_level=0)
+        watchdog = SimpleNamespace(path="none", open=lambda: False, feed=lambda _now: False, armed=False, failing="")
         words = cmdline.Words(exec=exec_)
         self.spine = bay0.init.build(words, sinks, self.log, watchdog)
         self.spine.stages.ending = self._reboot
