@@ -303,12 +303,34 @@ def focus(options: argparse.Namespace) -> int:
 
 def image_load(options: argparse.Namespace) -> int:
     """Bring an archive in; its path is made absolute, for PID 1 has another working directory."""
-    path = os.path.abspath(options.file)
-    if not os.path.isfile(path):
-        raise RefusedError(f"no archive at {path}; scripts/mkpersona.sh builds one")
+    if options.file == inputs.STDIN:
+        path = _received()
+    else:
+        path = os.path.abspath(options.file)
+        if not os.path.isfile(path):
+            raise RefusedError(f"no archive at {path}; scripts/mkpersona.sh builds one, and - takes one from stdin")
     found = client.call("image.load", timeout_s=LOAD_S, path=path)
     emit(options, found, f"loaded {', '.join(found['loaded'])}; name it as `image` in a {MANIFEST}")
     return DONE
+
+
+def _received() -> str:
+    """Keep the archive that comes through stdin, and say on a terminal how far it is."""
+    from bay0.state import incoming
+
+    if sys.stdin.isatty():
+        raise UsageError("- reads the archive from stdin, which is a terminal: put it into a pipe, `... | bay0 image load -`")
+    client.call("image.list", timeout_s=WAIT_S)  # refuses what would be refused after the last byte
+    terminal = sys.stderr.isatty()
+
+    def say(size: int) -> None:
+        if terminal:
+            print(f"\r\033[K{size >> 20} MiB have come", end="", file=sys.stderr, flush=True)
+
+    path, size = incoming.receive(sys.stdin.buffer, say)
+    if terminal:
+        print(f"\r\033[K{size >> 20} MiB have come; podman unpacks them", file=sys.stderr, flush=True)
+    return path
 
 
 def image_list(options: argparse.Namespace) -> int:

@@ -166,9 +166,13 @@ def _others(verbs: Any) -> None:
     image = verb(verbs, "image", None, "list, load and remove the images personas are made of", "bay0 image list")
     words = image.add_subparsers(dest="image_verb", metavar="VERB", required=True)
     found = _json(
-        verb(words, "load", calls.image_load, "bring in an archive made by scripts/mkpersona.sh or `podman save`", "bay0 image load /tmp/shell.tar")
-    )
-    found.add_argument("file", metavar="FILE", help="the archive")
+        verb(
+            words, "load", calls.image_load, "bring in an archive made by scripts/mkpersona.sh or `podman save`",
+            "bay0 image load /persist/images/shell.tar\nxz -dc shell.tar.xz | bay0 image load -",
+            more="From the host, onto a disk that is there: scripts/mkpersist.sh --add shell.tar persist.img, while no spine runs on it.",
+        )
+    )  # fmt: skip
+    found.add_argument("file", metavar="FILE", help="the archive; - reads it from stdin, at most half of what is free on /persist")
     _json(verb(words, "list", calls.image_list, "list the images; those built in survive everything", "bay0 image list"))
     found = _json(verb(words, "remove", calls.image_remove, "remove an image", "bay0 image remove localhost/shell:latest"))
     found.add_argument("image", metavar="NAME", help="its name, as `bay0 image list` shows it")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Usage: scripts/mkpersist.sh [--size 10G] [--force] [--image FILE]... [PATH]
+#        scripts/mkpersist.sh --add FILE [--force] [PATH]
 #
 # Makes the spine's persist disk: a sparse file (default ./persist.img) with an ext4
 # labelled SPINE-PERSIST. It takes a few MB of real space until it is written to.
@@ -8,8 +9,11 @@
 #   --force       replace PATH if it exists; without it an existing file is never touched
 #   --image FILE  put an image archive (scripts/mkpersona.sh, `podman save`) on the disk;
 #                 on the spine: bay0 image load /persist/images/NAME. May be repeated
+#   --add FILE    put an image archive onto the disk PATH that is there already, while no
+#                 spine runs on it; nothing else of it is touched. May be repeated;
+#                 --force replaces an archive of the same name
 #
-# Needs no root; needs mkfs.ext4 and debugfs (Debian's e2fsprogs).
+# Needs no root; needs mkfs.ext4 and debugfs (Debian's e2fsprogs), for --add python3.
 set -euo pipefail
 LIB="$(dirname "$0")/lib"
 # shellcheck source=lib/say.sh
@@ -20,14 +24,18 @@ LIB="$(dirname "$0")/lib"
 size=10G
 force=no
 images=()
+add=no
+made=no # an option was given that makes a disk
 path=""
 while [ $# -gt 0 ]; do
     case $1 in
-        --size) need_value "$@"; size="$2"; shift ;;
-        --size=*) size="${1#*=}" ;;
+        --size) need_value "$@"; made=yes; size="$2"; shift ;;
+        --size=*) made=yes; size="${1#*=}" ;;
         --force) force=yes ;;
-        --image) need_value "$@"; images+=("$2"); shift ;;
-        --image=*) images+=("${1#*=}") ;;
+        --add) need_value "$@"; add=yes; images+=("$2"); shift ;;
+        --add=*) add=yes; images+=("${1#*=}") ;;
+        --image) need_value "$@"; made=yes; images+=("$2"); shift ;;
+        --image=*) made=yes; images+=("${1#*=}") ;;
         -h | --help) help_from "$0"; exit 0 ;;
         -*) usage_error "unknown option $1." ;;
         *) [ -z "$path" ] || usage_error "only one PATH, not '$path' and '$1'."; path="$1" ;;
@@ -35,13 +43,15 @@ while [ $# -gt 0 ]; do
     shift
 done
 path="${path:-$TOP/persist.img}"
+[ "$add$made" != yesyes ] || usage_error "--add puts archives onto a disk that is there; --size and --image make one: choose."
 
 [[ $size =~ ^[1-9][0-9]{0,11}[KMGT]?$ ]] || usage_error "--size takes a number with K, M, G or T, not '$size'."
 bytes="$(numfmt --from=iec "$size")"
 [ "$bytes" -ge $((16 * 1024 * 1024)) ] || usage_error "--size $size is too small: an ext4 with a journal needs 16M."
 [ ! -d "$path" ] || die "$path is a directory: name a file."
 [ ! -b "$path" ] || die "$path is a block device; this script only makes image files."
-[ "$force" = yes ] || [ ! -e "$path" ] ||
+[ "$add" = no ] || [ -e "$path" ] || die "there is no disk at $path: make it with scripts/mkpersist.sh --image FILE $path."
+[ "$force$add" != nono ] || [ ! -e "$path" ] ||
     die "$path exists and may hold data: use --force to replace it, or name another file."
 [ -d "$(dirname "$path")" ] || die "the directory $(dirname "$path") does not exist: make it first."
 PATH="$PATH:/usr/sbin:/sbin"
@@ -72,6 +82,17 @@ own_images() {
         done
     } | debugfs -w -f - "$1" >/dev/null 2>&1 || die "debugfs could not give the images to root."
 }
+
+if [ "$add" = yes ]; then
+    need_command debugfs "install Debian's e2fsprogs."
+    need_command python3 "install Debian's python3."
+    check_images
+    only=()
+    [ "$force" = no ] || only=(--force)
+    "$LIB/addimages.py" "${only[@]}" "$path" "${images[@]}" || exit 1
+    for name in "${images[@]##*/}"; do note "on it: bay0 image load /persist/images/$name"; done
+    exit 0
+fi
 
 populate=()
 if [ ${#images[@]} -gt 0 ]; then

@@ -7,6 +7,7 @@ finish_rootfs() {
     empty_etc_and_var
     add_skeleton
     add_modules
+    add_hwclock
     add_images
     add_personas
     add_filter
@@ -104,6 +105,12 @@ add_modules() {
     cp "$WORK/kernel/busybox" "$ROOTFS/usr/lib/stage0/busybox"
     cp "$WORK/kernel/ld-musl-x86_64.so.1" "$ROOTFS/usr/lib/ld-musl-x86_64.so.1"
     [ ! -d "$WORK/kernel/firmware" ] || cp -a "$WORK/kernel/firmware/." "$ROOTFS/usr/lib/firmware/"
+}
+
+# add_hwclock: from Alpine's busybox, because no package here brings it; Alpine's own root has it already.
+add_hwclock() {
+    local path="$ROOTFS/usr/sbin/hwclock"
+    [ -e "$path" ] || [ -L "$path" ] || ln -s ../lib/stage0/busybox "$path"
 }
 
 # add_images: what personas can start from without a network; bay0 loads it into podman by the name in the index.

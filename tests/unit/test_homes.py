@@ -67,7 +67,7 @@ def test_nothing_is_given_away_through_a_link_nor_a_file(disk: Path) -> None:
     (disk / "homes/p__work").symlink_to(disk / "precious")
     (disk / "homes/p__play").write_text("")
     for name in ("p__work", "p__play"):
-        with pytest.raises(files.MisplacedError):
+        with pytest.raises(homes.files.MisplacedError):
             homes.prepare(name, home=True)
         with pytest.raises(OSError):
             homes.give(name, 1234, 1234)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -81,6 +82,102 @@ def test_what_is_no_image_archive_makes_no_disk(tmp_path: Path) -> None:
         assert made.returncode == 1, reason
         assert reason in made.stderr
         assert not list(tmp_path.glob("p.img*")), "nothing is left behind"
+
+
+# ---- mkpersist.sh --add
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    made = tmp_path / "persist.img"
+    assert run(SCRIPTS / "mkpersist.sh", "--size", "16M", made).returncode == 0
+    return made
+
+
+def add(disk: Path, *files: Path, words: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return run(SCRIPTS / "mkpersist.sh", *(f"--add={file}" for file in files), *words, disk)
+
+
+def on_disk(disk: Path, path: str) -> bytes:
+    return subprocess.run(["debugfs", "-R", f"cat {path}", str(disk)], capture_output=True, check=False, env=os.environ | {"PATH": SBIN}).stdout
+
+
+@needs_ext4
+def test_archives_are_added_to_a_disk_that_is_there_and_all_else_of_it_stays(tmp_path: Path, disk: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    run("debugfs", "-w", "-R", f"write {tmp_path}/mine kept", disk)
+    one, two = archive(tmp_path / "a.tar"), archive(tmp_path / "b.tar.gz", "./oci-layout", "w:gz")
+    done = add(disk, one)
+    assert done.returncode == 0, done.stderr
+    assert "bay0 image load /persist/images/a.tar" in done.stdout + done.stderr
+    assert add(disk, two).returncode == 0
+    assert (on_disk(disk, "/images/a.tar"), on_disk(disk, "/images/b.tar.gz")) == (one.read_bytes(), two.read_bytes())
+    assert on_disk(disk, "/kept") == b"kept"
+    for path in ("/images", "/images/a.tar", "/images/b.tar.gz"):
+        inode = run("debugfs", "-R", f"stat {path}", disk).stdout.split()
+        assert (inode[inode.index("User:") + 1], inode[inode.index("Group:") + 1]) == ("0", "0"), path
+        assert inode[inode.index("Mode:") + 1] == ("0755" if path == "/images" else "0644"), path
+    assert run("e2fsck", "-fn", disk).returncode == 0
+
+
+@needs_ext4
+def test_an_archive_that_is_on_the_disk_is_replaced_only_by_force(tmp_path: Path, disk: Path) -> None:
+    one = archive(tmp_path / "a.tar")
+    assert add(disk, one).returncode == 0
+    first = one.read_bytes()
+    one.unlink()
+    archive(one, "oci-layout")
+    done = add(disk, one)
+    assert (done.returncode, "--force replaces it" in done.stderr, on_disk(disk, "/images/a.tar")) == (1, True, first)
+    assert add(disk, one, words=("--force",)).returncode == 0
+    assert on_disk(disk, "/images/a.tar") == one.read_bytes()
+
+
+@needs_ext4
+def test_a_disk_in_use_not_ours_or_not_there_and_an_archive_that_does_not_fit_change_nothing(tmp_path: Path, disk: Path) -> None:
+    one, big = archive(tmp_path / "a.tar"), archive(tmp_path / "big.tar")
+    big.open("ab").write(os.urandom(17 << 20))
+    other = tmp_path / "other.img"
+    with open(other, "wb") as file:
+        file.truncate(16 << 20)
+    run("mkfs.ext4", "-q", "-F", "-L", "HOLIDAYS", other)
+    unformatted = tmp_path / "zeroes.img"
+    with open(unformatted, "wb") as file:
+        file.truncate(16 << 20)
+    for path, file_, reason in (
+        (disk, big, "does not fit"), (other, one, "is no persist disk"), (unformatted, one, "is no persist disk"),
+        (tmp_path / "absent.img", one, "there is no disk"), (disk, tmp_path / "absent.tar", "there is no file"), (tmp_path, one, "is a directory"),
+    ):  # fmt: skip
+        before = path.read_bytes() if path.is_file() else b""
+        done = add(path, file_)
+        assert (done.returncode, reason in done.stderr) == (1, True), (reason, done.stderr)
+        assert done.stderr.count("\n") == 1
+        assert (path.read_bytes() if path.is_file() else b"") == before
+    before = disk.read_bytes()
+    code = f"import fcntl; f = open({str(disk)!r}, 'r+b'); fcntl.lockf(f, fcntl.LOCK_SH, 1, 201); print(flush=True); input()"
+    holder = [sys.executable, "-c", code]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as using:  # a byte of those that QEMU locks
+        assert using.stdout is not None
+        using.stdout.readline()
+        done = add(disk, one)
+        using.communicate(b"\n")
+    assert (done.returncode, "is in use" in done.stderr, disk.read_bytes() == before) == (1, True, True)
+    assert run(SCRIPTS / "mkpersist.sh", f"--add={one}", "--size", "1G", disk).returncode == 2
+
+
+@needs_ext4
+def test_the_journal_of_a_spine_that_lost_its_power_is_replayed_before_an_archive_is_added(tmp_path: Path, disk: Path) -> None:
+    (tmp_path / "mine").write_text("in the journal")
+    run("debugfs", "-w", "-R", f"write {tmp_path}/mine kept", disk)
+    script = "journal_open\njournal_write -b 3000 /dev/null\njournal_close\n"
+    tool = ["debugfs", "-w", "-f", "-", str(disk)]
+    subprocess.run(tool, input=script, capture_output=True, text=True, check=False, env=os.environ | {"PATH": SBIN})
+    run("debugfs", "-w", "-R", "feature needs_recovery", disk)
+    assert "needs_recovery" in run("dumpe2fs", "-h", disk).stdout
+    done = add(disk, archive(tmp_path / "a.tar"))
+    assert done.returncode == 0, done.stderr
+    assert "needs_recovery" not in run("dumpe2fs", "-h", disk).stdout
+    assert run("e2fsck", "-fn", disk).returncode == 0
 
 
 # ---- mkpersona.sh
