@@ -48,6 +48,7 @@ MACHINES_ROOM = 100_000  # bytes of one page
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
 HEADER = 100  # bytes of a SQLite header
+_unsynced: list[str] = []  # why a sync has failed since the database was opened
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
 
@@ -173,12 +174,13 @@ def open_database(path: str) -> int:
     """Open `path` and return its version. `StorageError`: newer (left untouched), damaged, full, unwritable, fault."""
     with translated():
         if not database.is_closed():
-            database.close()
+            _let_go()
         for suffix in ("", "-wal"):
             _forget_cached(path + suffix)
         _refuse_newer(header_version(path))
         if log_version(path) > VERSION:
             _refuse_newer(log_version(path, verify=True))
+        _unsynced.clear()
         database.init(path, pragmas=(), timeout=0)  # a lock is said at once; to wait for it would miss the bound
         database.connect()
         database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
@@ -276,6 +278,7 @@ def transaction() -> Iterator[None]:
     except DatabaseError as error:
         code, why = _meaning(_cause(error))
         if written and code not in NOT_TAKEN:
+            _unsynced.append(why)
             raise StorageError("unsure", why) from error
         raise
 
@@ -362,10 +365,20 @@ def trim() -> None:
 
 
 def checkpoint() -> bool:
-    """Move the write-ahead log into the database, synced; tell whether the log is empty now."""
+    """Move the write-ahead log into the database, synced; tell whether the log is empty now.
+
+    Not once a sync has failed: the log may lack on the disk what memory still shows, and no later sync says so. A database
+    half copied from it, beside a log with a hole, is torn for good; the log alone has lost at most its end.
+    """
     require_open()
+    if _unsynced:
+        raise StorageError("fault", f"a sync has failed, the log is left as it is: {_unsynced[0]}")
     with translated():
-        busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        try:
+            busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except DatabaseError as error:
+            _unsynced.append(str(error))
+            raise
         return not busy
 
 
@@ -375,7 +388,16 @@ def close() -> bool:
         if database.is_closed():
             return True
         try:
-            busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return checkpoint()
         finally:
-            database.close()  # whatever happens, or the filesystem could not be unmounted
-        return not busy
+            _let_go()  # whatever happens, or the filesystem could not be unmounted
+
+
+def _let_go() -> None:
+    """Close without the checkpoint that SQLite makes as its last connection closes.
+
+    Nobody hears what came of that one, and a sync may have failed (`checkpoint`). An interrupt ends it before its first page.
+    NO_CKPT_ON_CLOSE would say the same; Python has it from 3.12 on.
+    """
+    database.connection().interrupt()
+    database.close()

@@ -331,7 +331,7 @@ class Checks:
         link = sqlite3.connect(path)
         link.row_factory = sqlite3.Row
         try:
-            hold(link.execute("PRAGMA integrity_check").fetchone()[0] == "ok", "SQLite finds the database damaged")
+            hold(_sound(link), "SQLite finds the database damaged")
             if not link.execute("PRAGMA user_version").fetchone()[0]:
                 hold(not link.execute("SELECT name FROM sqlite_master").fetchall(), "tables of a migration that was not finished")
                 return None
@@ -547,6 +547,13 @@ class Checks:
                 hold(config is not None, f"{instance.name} has no configuration")
                 asked = [manifest.from_wire(wire) for wire in self.manifests[instance.name]]
                 hold(config is not None and config.manifest in asked, f"{instance.name} is not what was asked for: {instance.config}")
+
+
+def _sound(link: sqlite3.Connection) -> bool:
+    try:
+        return bool(link.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _told(steps: list[Step]) -> str:
