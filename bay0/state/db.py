@@ -54,6 +54,7 @@ NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not wr
 HEADER = 100  # bytes of a SQLite header
 SUFFIXES = ("", "-wal", "-shm", "-journal")  # what SQLite opens
 MOVE_AWAY = "move it away, then `bay0 storage retry`; if the database is elsewhere, put it here"
+_unsynced: list[str] = []  # why a sync has failed since the database was opened
 WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
 
@@ -185,7 +186,7 @@ def open_database(path: str) -> int:
     """
     with translated():
         if not database.is_closed():
-            database.close()
+            _let_go()
         for suffix in SUFFIXES:  # SQLite would wait for a FIFO
             files.check(path + suffix, MOVE_AWAY)
         for suffix in ("", "-wal"):
@@ -193,6 +194,7 @@ def open_database(path: str) -> int:
         _refuse_newer(header_version(path))
         if log_version(path) > VERSION:
             _refuse_newer(log_version(path, verify=True))
+        _unsynced.clear()
         database.init(path, pragmas=(), timeout=0)  # a lock is said at once; to wait for it would miss the bound
         database.connect()
         database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
@@ -293,6 +295,7 @@ def transaction() -> Iterator[None]:
     except DatabaseError as error:
         code, why = _meaning(_cause(error))
         if written and code not in NOT_TAKEN:
+            _unsynced.append(why)
             raise StorageError("unsure", why) from error
         raise
 
@@ -384,10 +387,20 @@ def trim() -> None:
 
 
 def checkpoint() -> bool:
-    """Move the write-ahead log into the database, synced; tell whether the log is empty now."""
+    """Move the write-ahead log into the database, synced; tell whether the log is empty now.
+
+    Not once a sync has failed: the log may lack on the disk what memory still shows, and no later sync says so. A database
+    half copied from it, beside a log with a hole, is torn for good; the log alone has lost at most its end.
+    """
     require_open()
+    if _unsynced:
+        raise StorageError("fault", f"a sync has failed, the log is left as it is: {_unsynced[0]}")
     with translated():
-        busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        try:
+            busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except DatabaseError as error:
+            _unsynced.append(str(error))
+            raise
         return not busy
 
 
@@ -397,7 +410,16 @@ def close() -> bool:
         if database.is_closed():
             return True
         try:
-            busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return checkpoint()
         finally:
-            database.close()  # whatever happens, or the filesystem could not be unmounted
-        return not busy
+            _let_go()  # whatever happens, or the filesystem could not be unmounted
+
+
+def _let_go() -> None:
+    """Close without the checkpoint that SQLite makes as its last connection closes.
+
+    Nobody hears what came of that one, and a sync may have failed (`checkpoint`). An interrupt ends it before its first page.
+    NO_CKPT_ON_CLOSE would say the same; Python has it from 3.12 on.
+    """
+    database.connection().interrupt()
+    database.close()

@@ -333,7 +333,7 @@ class Checks:
         link = sqlite3.connect(path)
         link.row_factory = sqlite3.Row
         try:
-            hold(link.execute("PRAGMA integrity_check").fetchone()[0] == "ok", "SQLite finds the database damaged")
+            hold(_sound(link), "SQLite finds the database damaged")
             if not link.execute("PRAGMA user_version").fetchone()[0]:
                 hold(not link.execute("SELECT name FROM sqlite_master").fetchall(), "tables of a migration that was not finished")
                 return None
@@ -567,6 +567,13 @@ def _one_range_each(configs: dict[str, str]) -> None:
         slot = personas.slot_of(text)
         if slot is not None:
             hold(owners.setdefault(slot, name) == name, f"{name} and {owners[slot]} have one uid range, slot {slot}")
+
+
+def _sound(link: sqlite3.Connection) -> bool:
+    try:
+        return bool(link.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _told(steps: list[Step]) -> str:

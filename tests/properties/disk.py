@@ -3,14 +3,17 @@
 What survives a power cut is modelled by bytes: SQLite appends to its write-ahead log and syncs it only at a FULL commit or a checkpoint. `synced` is
 what was on the platter then; a cut keeps any prefix of what was written since, torn frames included (docs/ARCHITECTURE.md, facts, "Power cuts").
 Which statements sync is read from `PRAGMA synchronous` itself, so that code which turns syncing off is believed.
-What was written and could not be brought to the platter is shown all the same (pagecache.py).
+What was written and could not be brought to the platter is shown all the same (pagecache.py). A checkpoint syncs twice, the log before it
+copies and the database after it; either may fail. SQLite makes one more as it closes the last connection, and says nothing of what came of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +58,9 @@ class Disk:
     fail_skips: int = 0  # writes that go well before that one
     sync_loses: str | None = None  # the next sync fails, and does not write these (pagecache.LOSES)
     sync_skips: int = 0  # syncs that go well before that one
+    database_loses: str | None = None  # the next sync of the database file itself fails, and does not write these
     sync_failures: int = 0  # how many there were
+    torn: str = ""  # what went wrong inside a request, whose worker answers for every exception
     latency_s: float = 0.001
     mounted: bool = False
     unplugged: bool = False  # pulled out while mounted: what is open on it is dead
@@ -121,13 +126,17 @@ class Disk:
 
     def install(self, patch: Any) -> None:
         """Stand before and after every statement and commit."""
-        execute_sql, commit = database.execute_sql, database.commit
+        execute_sql, commit, close = database.execute_sql, database.commit, database.close
 
         def watched_execute(sql: str, params: Any = None) -> Any:
             self._before(sql)
             if "checkpoint" in sql:
                 self._flush()
+                self._is_whole(self.read())
+                self._copy()
             result = execute_sql(sql, params)
+            if "checkpoint" in sql and not (self.quiet or self.wedged):
+                self.pages.write_anew("")
             if (sql.startswith("PRAGMA") and "=" in sql) or "checkpoint" in sql:
                 self._after(checkpointed="checkpoint" in sql)
             elif sql.startswith(WRITES) and not database.connection().in_transaction:
@@ -144,12 +153,21 @@ class Disk:
             self._seam("after COMMIT")
             return result
 
+        def watched_close() -> Any:
+            self._seam("before close")
+            before = self.read()
+            result = close()
+            if before.get(LOG) and not self.read().get(LOG):
+                self._moved_at_close(before)
+            return result
+
         def _level() -> int:
             return int(execute_sql("PRAGMA synchronous").fetchone()[0])
 
         self._level = _level
         patch.setattr(database, "execute_sql", watched_execute)
         patch.setattr(database, "commit", watched_commit)
+        patch.setattr(database, "close", watched_close)
 
     _level: Callable[[], int] = field(default=lambda: 2)
 
@@ -190,7 +208,7 @@ class Disk:
         files, old = self.read(), self.pages.platter
         if (self._level() if level is None else level) == 0:
             self.pages.platter = {**files, "-wal": old.get("-wal", b"")[: len(files.get("-wal", b""))]}
-        elif checkpointed or files.get("") != old.get(""):
+        elif checkpointed or self.pages.below(files).get("") != old.get(""):
             self.pages.written(files)
 
     # ---- syncs that fail
@@ -211,6 +229,54 @@ class Disk:
         self.pages.fail(self.read(), LOG, loses)
         self.sync_failures += 1
         return True
+
+    def _copy(self) -> None:
+        """Stand before a checkpoint whose log has been synced: the pages are copied, and then the sync of the database may fail."""
+        if self.quiet or self.wedged or self.database_loses is None:
+            return
+        files = self.read()
+        copied = self._checkpointed(files)
+        with open(self.path, "r+b") as file:
+            file.write(copied[""])
+        self._database_sync_fails({**files, "": copied[""]})
+        raise peewee.OperationalError("disk I/O error")
+
+    def _is_whole(self, files: Files) -> None:
+        """A log that lost something must not be copied: a crash in the middle would leave half a copy beside a log with a hole."""
+        lost = [] if self.quiet or self.wedged else self.pages.lost(files, LOG)
+        if lost:
+            self.torn = f"the log is copied into the database, and its pages {lost} were never written"
+
+    def _moved_at_close(self, before: Files) -> None:
+        """SQLite has made a checkpoint of its own, of which nobody hears: had a sync of it failed, it would have left the log."""
+        if self.quiet or self.wedged:
+            return
+        if self._sync_fails():
+            self.write(before)
+            return
+        self._is_whole(before)
+        if self.database_loses is not None:
+            files = {**before, "": self.read()[""]}
+            self.write(files)
+            self._database_sync_fails(files)
+        else:
+            self.pages.write_anew("")
+            self.pages.written(self.read())
+
+    def _database_sync_fails(self, files: Files) -> None:
+        loses, self.database_loses = self.database_loses, None
+        self.pages.fail(files, "", loses or "nothing")
+        self.sync_failures += 1
+
+    def _checkpointed(self, files: Files) -> Files:
+        """Return what these files become in a checkpoint."""
+        copy = self.copy_to(self.folder + "-copy", files)
+        with contextlib.closing(sqlite3.connect(copy)) as base:
+            base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        with open(copy, "rb") as file:
+            data = file.read()
+        shutil.rmtree(self.folder + "-copy")
+        return {"": data}
 
     def writeback(self, loses: str) -> None:
         """The kernel writes the log by itself, as it does every few seconds, and fails: the next sync says so."""

@@ -58,6 +58,14 @@ class PageCache:
         self.ghosts = {key: page for key, page in self.ghosts.items() if key[0] != name}
         return shown
 
+    def lost(self, seen: Files, name: str) -> list[int]:
+        """Return the pages of a file that memory shows and the platter has not."""
+        return [number for each, number in self._ghosts_in(seen) if each == name]
+
+    def write_anew(self, name: str) -> None:
+        """All pages of a file that were lost are written into once more: they are dirty again."""
+        self.ghosts = {key: page for key, page in self.ghosts.items() if key[0] != name}
+
     def power_cut(self, files: Files) -> None:
         """Memory is empty, and these are on the platter."""
         self.platter, self.ghosts, self.untold = files, {}, False

@@ -213,6 +213,44 @@ def what_was_lost_is_told_to_who_moves_a_long_log(world: World, moment: float) -
     _the_disk_keeps_promises_again(world, 2)
 
 
+def the_database_itself_cannot_be_synced(world: World, moment: float) -> None:
+    """A checkpoint copies, and its last sync fails: the log is still there, whoever asked for the checkpoint."""
+    _lived_in(world, PLAY, IDLE)
+    world.nack(1)
+    world.run(moment / 4)
+    world.disk.database_loses = LOSES[int(10 * moment) % 4]
+    if moment < 1:
+        world.patch.setattr(db, "LOG_LONG", 0)
+        world.verb("stop", IDLE)
+        world.run(0.05)
+        world.patch.setattr(db, "LOG_LONG", LOG_LONG)
+    elif moment < 2:
+        world.call("suspend", reason="lid")
+    else:
+        world.stop()
+        world.run(60)
+        hold(world.disk.sync_failures > 0, "no sync failed")
+        return
+    _the_disk_keeps_promises_again(world, 2)
+    hold(world.disk.sync_failures > 0, "no sync failed")
+
+
+def a_log_that_lost_something_is_not_copied_as_the_disk_is_closed(world: World, moment: float) -> None:
+    """The sync of the last steps fails. A checkpoint would then copy what memory shows and the disk has not, be it ours or SQLite's at its close."""
+    _lived_in(world, PLAY, IDLE)
+    world.nack(1)
+    world.run(moment / 4)
+    world.disk.latency_s = 0.15
+    world.stop()
+    for _ in range(200):
+        if not world.on or world.state_of_storage.value == "closing":
+            break
+        world.run(0.05)
+    world.disk.sync_loses, world.disk.sync_skips = LOSES[int(10 * moment) % 3], int(moment) % 2
+    world.disk.database_loses = LOSES[int(20 * moment) % 4] if moment > 1.6 else None
+    world.run(60)
+
+
 def podman_gives_no_answer(world: World, moment: float) -> None:
     world.boot()
     world.run(3)
@@ -581,5 +619,6 @@ STORIES: tuple[Story, ...] = (
     an_exec_that_is_not_wanted_again, closed_before_the_database_was_current, a_commit_whose_answer_is_lost,
     a_promise_to_a_wedged_disk, one_write_fails_near_a_promise, a_promise_is_asked_for_as_the_disk_is_closed,
     a_sync_fails_and_memory_shows_what_was_lost, what_was_not_promised_is_lost_before_a_promise,
-    what_was_lost_is_told_to_who_moves_a_long_log, podman_gives_no_answer, a_cut_while_personas_run,
+    what_was_lost_is_told_to_who_moves_a_long_log, the_database_itself_cannot_be_synced,
+    a_log_that_lost_something_is_not_copied_as_the_disk_is_closed, podman_gives_no_answer, a_cut_while_personas_run,
 )  # fmt: skip

@@ -131,6 +131,21 @@ def hunt(first: list[Hunt]) -> tuple[int, str] | None:
 # ---- the database
 
 
+class _Forgetful(list[str]):
+    def append(self, _why: str) -> None:
+        pass
+
+
+@likely(stories.a_log_that_lost_something_is_not_copied_as_the_disk_is_closed)
+def a_log_whose_sync_failed_is_copied_into_the_database(patch: Patch) -> None:
+    patch.setattr(db, "_unsynced", _Forgetful())
+
+
+@likely(stories.a_log_that_lost_something_is_not_copied_as_the_disk_is_closed)
+def sqlite_makes_a_checkpoint_of_its_own_as_it_closes(patch: Patch) -> None:
+    patch.setattr(db, "_let_go", lambda: database.close())
+
+
 @mutant
 def no_transaction_around_a_commit(patch: Patch) -> None:
     patch.setattr(database, "atomic", lambda *_: contextlib.nullcontext())

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Self
 import pytest
 from ai import AI, Ai
 from attrs import define, field
+from broken import hold
 from checks import Checks
 from disk import DEVICE, Calls, Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
@@ -172,6 +173,7 @@ class SimWorker:
             return None
         finally:
             self.working = False
+            hold(not world.disk.torn, world.disk.torn)
 
     def _bound_left(self) -> float:
         """Return for how long PID 1 still waits for the request under way."""
@@ -660,7 +662,7 @@ class World:
         disk = self.disk
         disk.full = disk.readonly = disk.damaged = False
         disk.fail_once, disk.fail_skips, disk.latency_s = None, 0, 0.001
-        disk.sync_loses, disk.sync_skips = None, 0
+        disk.sync_loses, disk.sync_skips, disk.database_loses = None, 0, None
         self.stage_fault = None
         self.work.entry_s = ENTRY_S
         self.podman.mend()

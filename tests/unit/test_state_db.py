@@ -580,6 +580,47 @@ def test_closing_twice_is_harmless(opened: str) -> None:
     assert db.close() is True
 
 
+def test_after_a_checkpoint_that_failed_sqlite_makes_none_of_its_own_as_it_closes(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log may have lost something on the disk that memory still shows: to copy it would tear the database."""
+    db.commit([step(n) for n in range(1, 50)])
+    before, execute = bytes_of(opened), db.database.execute_sql
+
+    def failing(sql: str, params: Any = None) -> Any:
+        if "checkpoint" in sql:
+            raise peewee.OperationalError("disk I/O error")
+        return execute(sql, params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(db.database, "execute_sql", failing)
+        with pytest.raises(StorageError):
+            db.close()
+    assert db.database.is_closed()
+    assert bytes_of(opened) == before, "the log stays, and the database is as it was"
+    db.open_database(opened)
+    assert len(db.journal(machine="m")) == 49
+
+
+def test_after_a_sync_that_failed_nothing_is_copied_out_of_the_log(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = db.database.commit
+
+    def failing() -> None:
+        commit()
+        raise peewee.OperationalError("disk I/O error")
+
+    db.commit([step(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(db.database, "commit", failing)
+        with pytest.raises(StorageError):
+            db.commit([step(2)], full=True)
+    before = Path(opened).read_bytes()
+    for act in (db.checkpoint, db.close):
+        with pytest.raises(StorageError, match="the log is left as it is"):
+            act()
+    assert Path(opened).read_bytes() == before
+    db.open_database(opened)
+    assert db.close() is True, "the next worker reads the log from the disk, and may copy it"
+
+
 def test_a_checkpoint_that_fails_still_lets_go_of_the_file(opened: str) -> None:
     """Or the filesystem could not be unmounted."""
     db.commit([step(1)])
