@@ -9,6 +9,7 @@ import pytest
 from kit import until
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
 
+from bay0.answers import Listing
 from bay0.bounds import Bounds
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
 from bay0.machines import MACHINES
@@ -37,7 +38,7 @@ class Desk:
     def call(self, method: str, **params: Any) -> list[Any]:
         """Call, and return the list in which the answer will be."""
         answers: list[Any] = []
-        self.methods[method](params, answers.append)
+        self.methods[method](params, lambda answer: answers.append(answer.whole() if isinstance(answer, Listing) else answer))
         return answers
 
     def ask(self, method: str, seconds: float = 20, **params: Any) -> Any:
