@@ -25,6 +25,12 @@ class Listing:
     key: str = ""
 
 
+    def whole(self) -> Any:
+        """Return all of it, as it arrives at a client."""
+        items = list(self.items)
+        return {**self.around, self.key: items} if self.key else items
+
+
 def encode(value: Any) -> bytes:
     """Return JSON in ASCII. `ValueError`, `RecursionError`, `TypeError`: it cannot be said in JSON."""
     return json.dumps(value, default=str, allow_nan=False).encode()

@@ -71,7 +71,7 @@ def _machines(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    rows = client.call("history", machine=options.machine, limit=options.lines)
+    rows = client.history(options.machine, options.lines)
     emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {options.machine}")
     return 0
 

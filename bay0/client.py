@@ -92,6 +92,28 @@ def call(method: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
     return answer["result"]
 
 
+def history(machine: str, limit: int) -> Any:
+    """Return the journal of a machine. `RefusedError` for a name that nobody has or had, with the nearest one there is."""
+    try:
+        return call("history", machine=machine, limit=limit)
+    except RefusedError as refusal:
+        near = _nearest(machine, [each["name"] for each in call("machines")])
+        if near is None:
+            raise
+        raise RefusedError(f"{refusal}. Did you mean {near}?") from refusal
+
+
+def _nearest(word: str, names: Sequence[str]) -> str | None:
+    """Return the name that was probably meant by a word that is none; None if it is one, or is like none."""
+    import difflib  # noqa: PLC0415 - only for this sentence
+
+    if word in names:
+        return None
+    spelled = {name: name for name in names} | {name.rpartition("://")[2].partition(":")[0]: name for name in names}  # `work`, `boot`
+    found = difflib.get_close_matches(word, spelled, 1)
+    return spelled[found[0]] if found else None
+
+
 def call_all(method: str, many: Sequence[Mapping[str, Any]], timeout_s: float = TIMEOUT_S) -> list[Any]:
     """Call one method once for each of `many` params, `AT_ONCE` of them under way. A refusal stands in the list as a `RefusedError`."""
     found: dict[int, Any] = {}

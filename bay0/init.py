@@ -66,6 +66,7 @@ PART_S = 0.1  # between two modules that nobody waits for
 TENANT_VERBS = ("list", "show", "start", "stop", "restart", "configure")
 # what methods take that a boot does not load, by how their names begin
 TAKES = {"tenant.": late.TENANT_VERBS, "validate": late.VALIDATION, "suspend": late.INHIBIT, "inhibit": late.INHIBIT, "persona.": late.MANIFESTS}
+ALONE = frozenset({"boots", "history", "nack.list", "image.list"})  # their answers come later and may be large
 GUEST_EXEC = "/usr/lib/bay0-exec/run"
 SYS_BLOCK = "/sys/class/block"
 BUILT_IN_IMAGES = "/usr/share/spine-images"
@@ -344,7 +345,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
     continuity = Continuity(reactor, bounds, logger, state, clock.build_time(), words.trust_seed)
     continuity.begin()
     services = Services(reactor, spawner, bounds, logger)
-    control = ControlServer(reactor, logger, {}, frame_s=bounds.frame)
+    control = ControlServer(reactor, logger, {}, frame_s=bounds.frame, alone=ALONE)
     storage_paths = podman_effects.StoragePaths(*(f"{paths.CONTAINERS}/{name}" for name in ("storage", "libpod", "volumes", "tmp")))
     podman = podman_effects.Podman(spawner, bounds, logger, podman_effects.environment(storage_paths))
     places = Places(homes=paths.HOMES, logs=paths.LOGS, storage=storage_paths)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bay0.answers import Listing
 from bay0.errors import RefusedError
-from bay0.state.registry import read_nack_registry, write_nack_registry
+from bay0.state.registry import Rows, list_nack_registry, read_nack_registry, write_nack_registry
 
 if TYPE_CHECKING:
     from bay0.control import Method, Reply
     from bay0.state.port import StatePort
 
-LISTED_MAX = 400  # with every reason as long as may be they fit into what may wait for one client
+LISTED_MAX = 400  # the newest; of the others only the number is told
 
 
 def methods(port: StatePort) -> dict[str, Method]:
@@ -40,13 +41,13 @@ def methods(port: StatePort) -> dict[str, Method]:
         read_nack_registry(port, read, digest)
 
     def listed(_params: Mapping[str, Any], reply: Reply) -> None:
-        def read(found: Any) -> None:
+        def read(found: tuple[int, Rows] | RefusedError) -> None:
             if isinstance(found, RefusedError):
                 reply(found)
             else:
-                newest = sorted(found, key=lambda row: (row["at"], row["digest"]), reverse=True)
-                reply({"total": len(found), "entries": newest[:LISTED_MAX]})
+                total, newest = found
+                reply(Listing(newest, {"total": total}, "entries"))
 
-        read_nack_registry(port, read)
+        list_nack_registry(port, read, LISTED_MAX)
 
     return {"nack.add": add, "nack.remove": remove, "nack.check": check, "nack.list": listed}

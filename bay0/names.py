@@ -66,22 +66,29 @@ class Name:
 
 def parse(text: str) -> Name:
     """Read `p://LABEL` or `sys://LABEL`. Raises BadNameError, which says what is wrong where."""
-    if not isinstance(text, str):
-        raise BadNameError(f"a name is text, not {type(text).__name__}. {ALLOWED}")
-    match = _NAME.fullmatch(text)
-    if match is None:
-        raise _refusal(text, *_fault_of_start(text))
-    return Name(KINDS[match[1]], match[2])
+    return _read(text)
 
 
 def persona(text: str) -> Name:
     """Read the name of a persona, `p://work` or `work` for short. Raises BadNameError, also for a tenant's name."""
-    if not isinstance(text, str) or not _LABEL.fullmatch(text):
-        name = parse(text)
-        if name.kind != "persona":
-            raise _refusal(text, 0, "sys:// is a system tenant, and only a persona, p://, will do here")
-        return name
-    return Name("persona", text)
+    if isinstance(text, str) and _LABEL.fullmatch(text):
+        return Name("persona", text)
+    return _read(text, "p")
+
+
+def _read(text: str, only: str = "") -> Name:
+    """Read a name; `only`: of this kind, which is then also what a refusal suggests."""
+    if not isinstance(text, str):
+        raise BadNameError(f"a name is text, not {type(text).__name__}. {ALLOWED}")
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise _refusal(text, *_fault_of_start(text), only)
+    if only and match[1] != only:
+        raise _refusal(text, 0, "sys:// is a system tenant, and only a persona, p://, will do here", only)
+    if len(match[2]) > LABEL_MAX or not _LABEL.fullmatch(match[2]):
+        index, why = _fault_of_label(match[2])
+        raise _refusal(text, len(text) - len(match[2]) + index, why, only)
+    return Name(KINDS[match[1]], match[2])
 
 
 def from_podman(text: str) -> Name | None:
@@ -92,12 +99,15 @@ def from_podman(text: str) -> Name | None:
     return Name(KINDS[match[1]], match[2])
 
 
-def _refusal(text: str, index: int, why: str) -> BadNameError:
-    """Say what is wrong, in ASCII only: a bad name may hold what a terminal obeys or draws as something else."""
+def _refusal(text: str, index: int, why: str, only: str = "") -> BadNameError:
+    """Say what is wrong, in ASCII only: a bad name may hold what a terminal obeys or draws as something else.
+
+    `only`: the one kind of name that would do.
+    """
     shown = ascii(text) if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]!a}..."
     where = f"character {index + 1}"
     where += f", {text[index]!a} (U+{ord(text[index]):04X})" if index < len(text) else ", where it ends"
-    return BadNameError(f"{shown} is not a name: {where}: {why}. {_better(text)}{ALLOWED}")
+    return BadNameError(f"{shown} is not a name: {where}: {why}. {_better(text, only)}{ALLOWED}")
 
 
 def _fault_of_start(text: str) -> tuple[int, str]:
@@ -153,8 +163,9 @@ def _class_of(char: str) -> str:
     return "" if char.isalnum() or char == "-" else "punctuation is not allowed, but for single hyphens"
 
 
-def _better(text: str) -> str:
-    """Return a guess at what was meant, as a sentence; empty without a good one."""
+def _better(text: str, only: str = "") -> str:
+    """Return a guess at what was meant, as a sentence; empty without a good one. It is never what was just refused."""
     match = re.fullmatch("(?:(p|sys)(?::/*|__))?([a-z0-9_. -]{1,32})", text[: SHOWN_MAX + 1].strip().lower(), re.ASCII)
     label = re.sub("[-_. ]+", "-", match[2]).strip("-") if match else ""
-    return f"Perhaps {match[1] or 'p'}://{label}? " if match and _LABEL.fullmatch(label) else ""
+    better = f"{only or match[1] or 'p'}://{label}" if match and _LABEL.fullmatch(label) else text
+    return f"Perhaps {better}? " if better != text else ""

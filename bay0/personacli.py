@@ -263,7 +263,7 @@ def print_log(name: Name, options: argparse.Namespace, what_next: Callable[[], s
 def history(options: argparse.Namespace) -> int:
     """Print a persona's journal."""
     name = name_of(options.persona)
-    rows = client.call("history", machine=name.semantic, limit=options.lines)
+    rows = client.history(name.semantic, options.lines)
     emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {name.semantic}")
     return DONE
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, define, field
 
 from bay0 import focus, names, personas
+from bay0.answers import Listing
 from bay0.errors import RefusedError
 from bay0.fence import below_persist
 from bay0.machines import MACHINES, boot
@@ -64,7 +65,8 @@ class PersonaVerbs:
         """Answer with every persona; refused while that is not known, since an empty list would be a lie."""
         self._need_known()
         found = sorted(self.spine.engine.of_kind("persona"), key=lambda instance: instance.name)
-        reply([self._facts(instance) for instance in found if instance.now is not S.ABSENT])
+        front = self._front()
+        reply(Listing(self._facts(instance, front) for instance in found if instance.now is not S.ABSENT))
 
     def show(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with one persona, its manifest and its last steps of this boot; with `wait`, once it rests or its bound is over."""
@@ -77,7 +79,10 @@ class PersonaVerbs:
         steps = [asdict(step) for step in self._recent.get(instance.name, ())]
         return {**self._facts(instance), "manifest": wire, "steps": steps}
 
-    def _facts(self, instance: Instance) -> dict[str, Any]:
+    def _front(self) -> str | None:
+        return focus.active(self.spine.engine.instances[focus.NAME])
+
+    def _facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
         config = personas.read_config(instance.config)
         wanted = config.manifest if config is not None else None
         return {
@@ -86,7 +91,7 @@ class PersonaVerbs:
             "desired": instance.desired,
             "attempts": instance.attempts,
             "seq": instance.seq,
-            "active": focus.active(self.spine.engine.instances[focus.NAME]) == instance.name,
+            "active": (front or self._front()) == instance.name,
             "since_ms": instance.entered_ms,
             "image": wanted.image if wanted else None,
             "autostart": wanted.autostart if wanted else False,
@@ -257,7 +262,7 @@ class PersonaVerbs:
 
     def focus_show(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with who is in front."""
-        reply({"active": focus.active(self.spine.engine.instances[focus.NAME])})
+        reply({"active": self._front()})
 
     # ---- images
 
@@ -294,7 +299,8 @@ class PersonaVerbs:
                 return
             found = [{**asdict(image), "built_in": image.name in built_in} for image in verdict.value]
             loaded = {image.name for image in verdict.value}
-            reply(found + [{"name": name, "id": None, "size": None, "built_in": True} for name in sorted(built_in) if name not in loaded])
+            found += [{"name": name, "id": None, "size": None, "built_in": True} for name in sorted(built_in) if name not in loaded]
+            reply(Listing(found))
 
         self.spine.podman.image_list(listed)
 

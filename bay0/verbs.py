@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define
 
 import bay0
-from bay0 import duties, log
+from bay0 import duties, flow, log
+from bay0.answers import Listing
 from bay0.effects import shield
 from bay0.errors import RefusedError
-from bay0.machines.engine import Step
+from bay0.machines.engine import Instance, Step
 from bay0.machines.storage import E as StorageEvent
+from bay0.state.link import Answer
 
 if TYPE_CHECKING:
     from bay0.control import Method, Reply
     from bay0.inhibit import Inhibit
     from bay0.init import Spine
-    from bay0.state.link import Answer
     from bay0.validation import Validation
 
 RUN_DEADLINE_MAX_S = 3600.0
 HISTORY_MAX = 300
 PREVIOUS_MAX = 5
+NAME_SHOWN = 60
 
 
 @define(eq=False, repr=False)
@@ -62,7 +65,7 @@ class Verbs:
         """Answer with everything `bay0 status` shows; reads only memory and /proc/self."""
         spine = self.spine
         memory = _memory()
-        reply(
+        around = (
             {
                 "version": bay0.__version__,
                 "boot_id": spine.boot_id,
@@ -99,21 +102,28 @@ class Verbs:
                 "speed": spine.speed.describe(),
                 "continuity": spine.continuity.describe(),
                 "watchdog": shield.describe(spine.watchdog),
-                "machines": [self._machine(name) for name in sorted(spine.engine.instances)],
             }
         )
+        reply(Listing(self._machines(), around, "machines"))
 
     def turns(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with how long PID 1's turns took since `since_ms` of the kernel's clock, at most the last quarter of an hour."""
         reply({"now_ms": log.kernel_ms(), **self.spine.reactor.recent.since(float(params.get("since_ms", 0)) / 1000)})
 
-    def _machine(self, name: str) -> dict[str, Any]:
-        instance = self.spine.engine.instances[name]
-        return {"name": name, "kind": instance.definition.kind, "state": instance.now.value, "seq": instance.seq, "attempts": instance.attempts}
+    def _machines(self) -> Iterator[dict[str, Any]]:
+        """Yield every live machine as it is when its turn comes."""
+        instances = self.spine.engine.instances
+        return (self._machine(instances[name]) for name in sorted(instances) if name in instances)
+
+    def _machine(self, instance: Instance) -> dict[str, Any]:
+        return {
+            "name": instance.name, "kind": instance.definition.kind, "state": instance.now.value, "seq": instance.seq,
+            "attempts": instance.attempts,
+        }  # fmt: skip
 
     def machines(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with all live machines."""
-        reply([self._machine(name) for name in sorted(self.spine.engine.instances)])
+        reply(Listing(self._machines()))
 
     def boots(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with this boot from memory and, if the disk can be read, `previous` earlier ones (at most `PREVIOUS_MAX`)."""
@@ -122,25 +132,47 @@ class Verbs:
         this = {**spine.state.boot, "dirty": spine.state.dirty, "entered_ms": spine.entered_ms, "complete_ms": spine.complete_ms}
         this["steps"] = [asdict(s) for s in spine.steps]
 
-        def answered(answer: Answer) -> None:
-            earlier = [b for b in answer.value if b["boot_id"] != spine.boot_id] if answer.ok else []
-            reply({"this": this, "previous": earlier[:previous], "unread": None if answer.ok else answer.why})
+        def answered(earlier: list[dict[str, Any]] | Answer) -> None:
+            found = [] if isinstance(earlier, Answer) else [each for each in earlier if each["boot_id"] != spine.boot_id]
+            unread = earlier.why if isinstance(earlier, Answer) else None
+            reply(Listing(found[:previous], {"this": this, "unread": unread}, "previous"))
 
         if previous:
             spine.state.keep_out_a_crowd()
-            spine.state.ask("history", spine.bounds.open, answered, limit=previous + 1)
+            flow.run(self._pages("history", previous + 1, lambda boot: boot["ordinal"]), answered)
         else:
             reply({"this": this, "previous": [], "unread": None})
 
     def history(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Answer with the last journal rows of one machine, from the disk."""
+        """Answer with the last journal rows of one machine, oldest first, from the disk; refused for a name that nobody has or had."""
         machine, limit = str(params["machine"]), max(1, min(int(params.get("limit", 50)), HISTORY_MAX))
 
-        def answered(answer: Answer) -> None:
-            reply(answer.value if answer.ok else RefusedError(f"the journal cannot be read now: {answer.why}"))
+        def answered(rows: list[dict[str, Any]] | Answer) -> None:
+            if isinstance(rows, Answer):
+                reply(RefusedError(f"the journal cannot be read now: {rows.why}"))
+            elif rows or machine in self.spine.engine.instances:
+                reply(Listing(rows[::-1]))
+            else:
+                reply(RefusedError(f"no machine is or was called {machine[:NAME_SHOWN]!a}; `bay0 machines` lists those there are"))
 
         self.spine.state.keep_out_a_crowd()
-        self.spine.state.ask("journal", self.spine.bounds.open, answered, machine=machine, limit=limit)
+        flow.run(self._pages("journal", limit, lambda row: [row["boot_id"], row["n"]], machine=machine), answered)
+
+    def _pages(
+        self, op: str, limit: int, mark: Callable[[dict[str, Any]], Any], **which: Any
+    ) -> flow.Flow[list[dict[str, Any]] | Answer]:
+        """Ask the worker for `limit` rows, newest first, a packet at a time; the next page begins behind the `mark` of the last row."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            before = mark(rows[-1]) if rows else None
+            ask = partial(self.spine.state.ask, op, self.spine.bounds.open, limit=limit - len(rows), before=before, **which)
+            page: Answer = yield ask
+            if not page.ok:
+                return page
+            found, more = page.value
+            rows += found
+            if not more:
+                return rows
 
     def governor(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with what the governor sees, whom it restrains and why."""

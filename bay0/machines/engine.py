@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 logging.getLogger("transitions").setLevel(logging.WARNING)  # it logs every callback at INFO
 
+WHY_MAX = 500  # characters of a reason: what is kept, logged and listed of a step has a bound
+
 Reply = Callable[["Step | Exception | None"], None]
 
 
@@ -298,7 +300,7 @@ class Engine:
             source=source or row.source.value,
             event=row.event.value,
             dest=row.dest.value,
-            why=why,
+            why=why[:WHY_MAX],
             at_ms=self.clock_ms(),
             attempts=row.tries.after(instance.attempts),
             desired=instance.desired if row.desired is None else row.desired,

@@ -48,7 +48,8 @@ ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name
 WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our schema's names
 # `+` keeps SQLite from the index on machine: behind `n` there is hardly ever anything to look at
 LATER_STEP = "SELECT 1 FROM journal WHERE boot_id = ? AND n > ? AND +machine = ? LIMIT 1"
-MACHINES_ROOM = 100_000  # bytes of one page
+PAGE_ROOM = 100_000  # bytes of JSON in one answer; a packet takes more
+TEXT_MAX = 1000  # characters of a text in a row that alone is more than that: this program writes no such row
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
 HEADER = 100  # bytes of a SQLite header
@@ -179,6 +180,11 @@ def _forget_cached(path: str) -> None:
             os.close(fd)
 
 
+def _text(data: bytes) -> str:
+    """Read a text column; bytes that are no text are another's, and no reason to read nothing at all."""
+    return data.decode(errors="replace")
+
+
 def open_database(path: str) -> int:
     """Open `path` and return its version.
 
@@ -197,6 +203,7 @@ def open_database(path: str) -> int:
         _unsynced.clear()
         database.init(path, pragmas=(), timeout=0)  # a lock is said at once; to wait for it would miss the bound
         database.connect()
+        database.connection().text_factory = _text
         database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
         version = int(database.pragma("user_version"))
         for name, value in PRAGMAS:
@@ -336,30 +343,58 @@ def require_open() -> None:
         raise StorageError("no_device", "no database is open")
 
 
-def machines(after: str = "", room: int = MACHINES_ROOM) -> tuple[list[Row], bool]:
-    """Return the stored machines behind the name `after`, as many as `room` bytes of JSON hold, and whether there are more."""
-    require_open()
-    page: list[Row] = []
-    with translated():
-        rows: Iterable[Any] = MachineRow.select().where(MachineRow.name > after).order_by(MachineRow.name).dicts().iterator()
-        for row in rows:
-            room -= len(json.dumps(row))
-            if page and room < 0:
-                return page, True
-            page.append(row)
-    return page, False
+def page(rows: Iterable[Row], room: int = PAGE_ROOM) -> tuple[list[Row], bool]:
+    """Return the first of `rows`, as many as `room` bytes of JSON hold and at least one, and whether there are more."""
+    found: list[Row] = []
+    for row in rows:
+        size = len(json.dumps(row))
+        room -= size
+        if found and room < 0:
+            return found, True
+        found.append(row if size < PAGE_ROOM else _short(row))
+    return found, False
 
 
-def boots(limit: int) -> list[Row]:
-    """Return the last `limit` boots, newest first."""
+def _short(row: Row) -> Row:
+    """Cut the texts of a row that no packet takes; half a configuration would be another one, so it is left out."""
+    kept = {key: value[:TEXT_MAX] if isinstance(value, str) else value for key, value in row.items()}
+    return {**kept, "config": ""} if "config" in row else kept
+
+
+def machines(after: str = "", room: int = PAGE_ROOM) -> tuple[list[Row], bool]:
+    """Return a page of the stored machines behind the name `after`. A row whose values are not what they should be is of the kind "unreadable"."""
     require_open()
     with translated():
-        rows: Iterable[Any] = BootRow.select().order_by(BootRow.ordinal.desc()).limit(limit).dicts()
+        fields = ", ".join(MACHINE_FIELDS)
+        found = database.execute_sql(
+            f"SELECT {fields} FROM machine WHERE name > ? AND typeof(name) = 'text' AND length(name) <= {TEXT_MAX} ORDER BY name",  # noqa: S608 - ours
+            [after],
+        )
+        return page(map(_machine, found), room)
+
+
+def _machine(values: Sequence[Any]) -> Row:
+    row = dict(zip(MACHINE_FIELDS, values, strict=True))
+    if all(isinstance(row[name], int if name in ("seq", "attempts") else str) for name in MACHINE_FIELDS):
+        return row
+    return {"name": row["name"], "kind": "unreadable", "state": "", "seq": 0, "attempts": 0, "desired": "stopped", "boot_id": "", "config": ""}
+
+
+def boots(limit: int, before: int | None = None) -> list[Row]:
+    """Return the last `limit` boots, newest first; `before`: only those with a lower ordinal."""
+    require_open()
+    with translated():
+        query = BootRow.select()
+        if before is not None:
+            query = query.where(BootRow.ordinal < before)
+        rows: Iterable[Any] = query.order_by(BootRow.ordinal.desc()).limit(limit).dicts()
         return list(rows)
 
 
-def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Sequence[str] = (), limit: int = 200) -> list[Row]:
-    """Return the last `limit` journal rows of a machine, a boot or some kinds, oldest first."""
+def journal(
+    *, machine: str | None = None, boot_id: str | None = None, kinds: Sequence[str] = (), limit: int = 200, before: Sequence[Any] | None = None
+) -> list[Row]:
+    """Return the last `limit` journal rows of a machine, a boot or some kinds, oldest first; `before`: only those before (boot_id, n)."""
     require_open()
     with translated():
         query = JournalRow.select()
@@ -369,6 +404,9 @@ def journal(*, machine: str | None = None, boot_id: str | None = None, kinds: Se
             query = query.where(JournalRow.kind.in_(kinds))
         if boot_id is not None:
             query = query.where(JournalRow.boot_id == boot_id)
+        if before is not None:
+            ordinal = BootRow.select(BootRow.ordinal).where(BootRow.boot_id == before[0]).scalar() or 0
+            query = query.where((BootRow.ordinal < ordinal) | ((BootRow.ordinal == ordinal) & (JournalRow.n < before[1])))
         rows: Iterable[Any] = query.join(BootRow, on=(BootRow.boot_id == JournalRow.boot_id)).order_by(
             BootRow.ordinal.desc(), JournalRow.n.desc()
         ).limit(limit).dicts()

@@ -20,7 +20,7 @@ from bay0.digests import parse
 from bay0.state import db
 from bay0.state.schema import NackRow
 
-PAGE = 60  # rows in one answer: with every `why` as long as may be they fit into a packet
+PAGE = 60  # rows in one answer, fewer if their reasons are long
 
 
 def put(digest: str, why: str, at: int, boot_id: str) -> bool:
@@ -52,8 +52,8 @@ def find(digest: str) -> dict[str, Any] | None:
 
 
 def page(after: str = "") -> list[dict[str, Any]]:
-    """Return up to `PAGE` rows behind the digest `after`; fewer mean that these were the last."""
+    """Return up to `PAGE` rows behind the digest `after`, as many as a packet takes; none mean that there are no more."""
     db.require_open()
     with db.translated():
         rows: Iterable[Any] = NackRow.select().where(NackRow.digest > after).order_by(NackRow.digest).limit(PAGE).dicts()
-        return list(rows)
+        return db.page(rows)[0]

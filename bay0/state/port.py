@@ -6,7 +6,8 @@ anything else is kept in memory under its number and written out, in order and i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from bay0.reactor import Reactor, Timer
 
 CHUNK = 20  # steps in one packet, unless they are so large that fewer fit; their answer is one call of the reactor's
-CHUNK_BYTES = 100_000
-STEP_BYTES = 800  # of a step without its config
+CHUNK_BYTES = 100_000  # of them as they are sent; one may be more, and the largest there is fits into a packet
 MEMORY_MAX = 5000  # steps kept while the disk is away
 UNSYNCED_MAX = 200  # steps committed without a sync; then one is made
 LAZY_FLUSH_S = 1.0
@@ -188,8 +188,8 @@ class StatePort:
 
     def _send_some(self) -> None:
         """Commit what is in memory, in order; one commit is under way at a time, and what comes meanwhile goes together in the next."""
-        numbers = [] if self._in_flight else list(self.memory)
-        sent = numbers[: self._that_fit(numbers)]
+        rows = [] if self._in_flight else self._that_fit(self.memory)
+        sent = [row["n"] for row in rows]
         if not sent:
             return
         self._in_flight.update(sent)
@@ -206,23 +206,33 @@ class StatePort:
                 self._answer(list(self._waiters), Answer(code=FAULT, why=answer.why or "storage is not durable any more"))
             self._judge(answer)
 
-        self.ask("commit", self.bounds.commit, answered, steps=self._rows(sent), full=full)
+        self.ask("commit", self.bounds.commit, answered, steps=rows, full=full)
 
     def _answer(self, numbers: list[int], answer: Answer) -> None:
         for waiter in [self._waiters.pop(n) for n in numbers if n in self._waiters]:
             waiter.done(answer)
 
-    def _that_fit(self, numbers: list[int]) -> int:
-        """Return how many of these steps one packet takes; at least one."""
+    def _that_fit(self, numbers: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the first of these steps as they are sent, as many as one packet takes; at least one, unless none is left in memory."""
+        rows: list[dict[str, Any]] = []
         room = CHUNK_BYTES
-        for count, n in enumerate(numbers[:CHUNK]):
-            room -= STEP_BYTES + len((self.memory[n].config or "") if n in self.memory else "")
-            if room < 0:
-                return max(1, count)
-        return min(CHUNK, len(numbers))
+        for n in numbers:
+            if n in self.memory:
+                row = asdict(self.memory[n])
+                room -= len(json.dumps(row))  # a configuration is JSON in JSON: nobody can tell its size by its length
+                if rows and (room < 0 or len(rows) == CHUNK):
+                    break
+                rows.append(row)
+        return rows
 
-    def _rows(self, numbers: list[int]) -> list[dict[str, Any]]:
-        return [asdict(self.memory[n]) for n in numbers if n in self.memory]
+    def _stage_all(self) -> flow.Flow[Answer]:
+        """Give the worker everything that is in memory, in order, a packet at a time, to be written by its next flush."""
+        staged = Answer()
+        left = list(self.memory)
+        while staged.ok and (rows := self._that_fit(left)):
+            staged = yield self.link.waiting("stage", self.bounds.commit, steps=rows)
+            left = left[left.index(rows[-1]["n"]) + 1 :]
+        return staged
 
     def _committed(self, numbers: list[int], *, full: bool) -> None:
         """Forget what is on the platter, and with it everything before it; hold on to what is not."""
@@ -402,13 +412,10 @@ class StatePort:
     def _flush_memory(self) -> flow.Flow[Answer | None]:
         """Write out what no sync has vouched for, in order; what is there is skipped."""
         self.memory, self.unsynced = dict(sorted((self.unsynced | self.memory).items())), {}
-        left = sent = list(self.memory)
-        while left:
-            fit = self._that_fit(left)
-            staged: Answer = yield self.link.waiting("stage", self.bounds.commit, steps=self._rows(left[:fit]))
-            if not staged.ok:
-                return staged
-            left = left[fit:]
+        sent = list(self.memory)
+        staged = yield from self._stage_all()
+        if not staged.ok:
+            return staged
         flushed: Answer = yield self.link.waiting("flush", self.bounds.flush)
         if not flushed.ok:
             return flushed
@@ -420,10 +427,8 @@ class StatePort:
         if self._in_flight:  # their answers come first: what was refused must not be written after all
             yield self.link.waiting("hello", self.bounds.commit)
         self._answer(list(self._waiters), Answer(code=FAULT, why="storage is being closed"))
-        numbers = list(self.memory)
-        steps = self._rows(numbers[: self._that_fit(numbers)])
-        if steps and self._current:  # else the database may be an older program's, or lack this boot
-            yield self.link.waiting("stage", self.bounds.commit, steps=steps)
+        if self.memory and self._current:  # else the database may be an older program's, or lack this boot
+            yield from self._stage_all()
             yield self.link.waiting("flush", self.bounds.commit)
         if self._current:
             kept: Answer = yield self.link.waiting("farewell", self.bounds.commit, seconds=self.good_time())

@@ -32,6 +32,15 @@ def read_nack_registry(port: StatePort, done: Callable[[Rows | RefusedError], No
     flow.run(_all(port) if digest is None else _one(port, digest), done)
 
 
+def list_nack_registry(port: StatePort, done: Callable[[tuple[int, Rows] | RefusedError], None], most: int) -> None:
+    """Call `done` with how many NACKs there are and the newest `most` of them, or with why nobody knows now. Holds no more than that.
+
+    `RefusedError` at once while too many ask.
+    """
+    port.keep_out_a_crowd()
+    flow.run(_newest(port, most), done)
+
+
 def write_nack_registry(
     port: StatePort, done: Callable[[bool | RefusedError], None], digest: str, *, why: str = "", nacked: bool = True
 ) -> None:
@@ -76,13 +85,22 @@ def _one(port: StatePort, digest: str) -> flow.Flow[Rows | RefusedError]:
     return [] if found.value is None else [found.value]
 
 
-def _all(port: StatePort) -> flow.Flow[Rows | RefusedError]:
+def _all(port: StatePort, most: int | None = None) -> flow.Flow[Rows | RefusedError]:
+    found = yield from _newest(port, most)
+    return found if isinstance(found, RefusedError) else found[1]
+
+
+def _newest(port: StatePort, most: int | None) -> flow.Flow[tuple[int, Rows] | RefusedError]:
+    """Read all, a page at a time; return how many there are, and the newest `most` of them."""
     rows: Rows = []
+    total, after = 0, ""
     while True:
-        after = rows[-1]["digest"] if rows else ""
         page: Answer = yield lambda resume, after=after: port.ask("nack_page", port.bounds.commit, resume, after=after)  # type: ignore[misc]
         if not page.ok:
             return _refusal(page)
         if not page.value:
-            return rows
+            return total, rows
+        total, after = total + len(page.value), page.value[-1]["digest"]
         rows += page.value
+        if most is not None:
+            rows = sorted(rows, key=lambda row: (row["at"], row["digest"]), reverse=True)[:most]

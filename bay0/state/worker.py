@@ -26,7 +26,8 @@ PROBE_WIDTH = 79
 HISTORY_KINDS = ("boot", "storage")
 PRUNE_EVERY = 500  # commits
 NEWS_MAX = 20  # in one answer; the next has the rest
-HISTORY_STEPS = 60  # of each boot; six boots of them fit into a packet
+HISTORY_STEPS = 60  # of each boot, fewer if their reasons are long: they fit into a packet
+STEPS_ROOM = 80_000  # bytes of JSON
 _staged: list[dict[str, Any]] = []
 _commits = itertools.count(1)
 _failed: list[StorageError] = []  # why a commit failed
@@ -93,8 +94,14 @@ def _genesis(lines: list[str]) -> bool:
     return True
 
 
-def _history(limit: int) -> list[dict[str, Any]]:
-    return [{**boot, "steps": db.journal(boot_id=boot["boot_id"], kinds=HISTORY_KINDS, limit=HISTORY_STEPS)} for boot in db.boots(limit)]
+def _history(limit: int, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
+    """Return a page of the last boots, newest first, each with its last steps."""
+    return db.page({**boot, "steps": _last_steps(boot["boot_id"])} for boot in db.boots(limit, before))
+
+
+def _last_steps(boot_id: str) -> list[dict[str, Any]]:
+    newest_first = db.journal(boot_id=boot_id, kinds=HISTORY_KINDS, limit=HISTORY_STEPS)[::-1]
+    return db.page(newest_first, STEPS_ROOM)[0][::-1]
 
 
 def _time_save(seconds: int) -> int:
@@ -159,7 +166,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "stage": _stage,
     "flush": _flush,
     "commit": _commit,
-    "journal": lambda machine, limit: db.journal(machine=machine, limit=limit),
+    "journal": lambda machine, limit, before=None: db.page(db.journal(machine=machine, limit=limit, before=before)[::-1]),
     "history": _history,
     "probe": _probe,
     "room": lambda: device.room(),

@@ -37,6 +37,7 @@ import bay0.init
 import bay0.log
 import bay0.personas
 from bay0 import cmdline, duties, names
+from bay0.answers import Listing
 from bay0.effects import cgroup, podman_argv, power
 from bay0.effects.modules import Wanted
 from bay0.effects.service import ServiceSpec
@@ -691,6 +692,7 @@ class World:
 
     def _ask(self, asked: Asked) -> None:
         def reply(result: Any) -> None:
+            result = result.whole() if isinstance(result, Listing) else result
             asked.answers.append(result)
             self.checks.answered(asked, result)
 

@@ -261,8 +261,23 @@ def test_history_is_a_table_or_says_that_there_is_none(spine: dict[str, Any], ca
     assert cli.main(["history", "boot:01234567"]) == 0
     assert "mounted proc/sys/dev" in capsys.readouterr().out
     spine["history"] = []
-    assert cli.main(["history", "nobody"]) == 0
-    assert "the journal has nothing of nobody" in capsys.readouterr().out
+    assert cli.main(["history", "sys://console"]) == 0
+    assert "the journal has nothing of sys://console" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("wrok", "p://work"), ("work", "p://work"), ("console", "sys://console"), ("boot", "boot:0123"), ("zzz", None), ("focus", None)],
+)
+def test_a_name_without_a_history_is_refused_with_the_one_that_was_meant(
+    spine: dict[str, Any], word: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spine["history"] = RefusedError("no machine is or was called so")
+    spine["machines"] = [{"name": name} for name in ("p://work", "p://play", "sys://console", "boot:0123", "focus")]
+    assert cli.main(["history", word]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("bay0: no machine is or was called so")
+    assert (f"Did you mean {meant}?" in said) if meant else ("Did you mean" not in said)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from bootkit import Machine
 from kit import Log, Timers, in_child
 
 from bay0 import inhibitcli
+from bay0.answers import Listing
 from bay0.effects import sleep
 from bay0.errors import RefusedError, StorageError
 from bay0.machines.inhibit import NAME, S
@@ -58,7 +59,7 @@ class Bed:
     def answer(self, answers: list[Any]) -> Any:
         self.turn(lambda: answers, "an answer")
         assert len(answers) == 1
-        return answers[0]
+        return answers[0].whole() if isinstance(answers[0], Listing) else answers[0]
 
     def show(self) -> dict[str, Any]:
         return self.answer(self.ask("inhibit"))

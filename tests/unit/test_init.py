@@ -332,7 +332,8 @@ def test_the_control_socket_answers_while_the_spine_runs(tmp_path: Path) -> None
     assert [step["dest"] for step in boots["this"]["steps"] if step["kind"] == "boot"][-1] == "complete"
     assert boots["previous"] == []
     assert [row["dest"] for row in call("history", machine=THING)] == ["starting", "running"]
-    assert call("history", machine="nobody") == []
+    assert call("history", machine="nobody")["message"] == "no machine is or was called 'nobody'; `bay0 machines` lists those there are"
+    assert call("history", machine="focus") == [], "it is there, and has done nothing yet"
     assert call("run", argv=["sh", "-c", "echo out; exit 7"], deadline_s=20)["status"] == 7
     for wrong in (
         {},

@@ -13,7 +13,7 @@ from test_state_port import Bench
 
 from bay0 import cli, digests, nackcli, nackverbs
 from bay0.errors import BadDigestError, RefusedError, StorageError
-from bay0.state import db, nack, registry
+from bay0.state import db, nack, registry, worker
 from bay0.state.registry import read_nack_registry, write_nack_registry
 from bay0.state.schema import database
 
@@ -232,6 +232,17 @@ def test_all_pages_are_read(healthy: Bench) -> None:
     assert [row["digest"] for row in healthy.answers[0]] == [ONE, TWO]
 
 
+def test_a_page_fits_into_a_packet_whatever_the_reasons_are(opened: str) -> None:
+    digests_ = [f"sha256:{number:064x}" for number in range(100)]
+    for digest in digests_:
+        nack.put(digest, "\U0001f600" * registry.WHY_MAX, 1, "b1")  # one such character is twelve bytes of JSON
+    found: list[str] = []
+    while rows := nack.page(found[-1] if found else ""):
+        assert len(json.dumps({"id": 1 << 40, "ok": rows})) < worker.PACKET_MAX
+        found += [row["digest"] for row in rows]
+    assert found == digests_
+
+
 # ---- verbs and command line
 
 
@@ -256,8 +267,9 @@ def test_the_list_is_the_newest_first_and_bounded(healthy: Bench) -> None:
     rows = [{**ROW, "digest": f"sha256:{n:064x}", "at": n} for n in range(500)]
     nackverbs.methods(healthy.port)["nack.list"]({}, healthy.answers.append)
     serve_pages(healthy, rows, [])
-    assert healthy.answers[0]["total"] == 500
-    assert [row["at"] for row in healthy.answers[0]["entries"]] == list(range(499, 499 - nackverbs.LISTED_MAX, -1))
+    answer = healthy.answers[0].whole()
+    assert answer["total"] == 500
+    assert [row["at"] for row in answer["entries"]] == list(range(499, 499 - nackverbs.LISTED_MAX, -1))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from attrs.exceptions import FrozenInstanceError
@@ -83,6 +84,24 @@ def test_what_is_no_text_is_refused_too(thing: object) -> None:
 
 def test_a_persona_may_be_named_without_its_kind() -> None:
     assert names.persona("work") == names.persona("p://work") == Name("persona", "work")
+
+
+@pytest.mark.parametrize(
+    "text", ["sys://ai", "SYS://AI", "sys__ai", "sys:ai", "sys:///ai", "Sys://a_i", "p://Work", "p__work", "W ork", "ai-", "-", ""]
+)
+@pytest.mark.parametrize("read", [names.parse, names.persona])
+def test_what_a_refusal_suggests_is_taken_and_is_not_what_was_refused(text: str, read: Callable[[str], Name]) -> None:
+    try:
+        read(text)
+    except BadNameError as refusal:
+        for meant in re.findall(r"Perhaps (\S+)\?", str(refusal)):
+            assert meant != text
+            read(meant)
+
+
+def test_who_wants_a_persona_called_like_a_tenant_is_told_how() -> None:
+    with pytest.raises(BadNameError, match=re.escape("Perhaps p://ai?")):
+        names.persona("sys://ai")
 
 
 def test_a_tenant_is_no_persona() -> None:

@@ -10,6 +10,7 @@ from kit import until
 from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
 
 from bay0 import personas, personaverbs
+from bay0.answers import Listing
 from bay0.bounds import Bounds
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
 from bay0.machines import MACHINES
@@ -38,7 +39,7 @@ class Desk:
     def call(self, method: str, **params: Any) -> list[Any]:
         """Call, and return the list in which the answer will be."""
         answers: list[Any] = []
-        self.methods[method](params, answers.append)
+        self.methods[method](params, lambda answer: answers.append(answer.whole() if isinstance(answer, Listing) else answer))
         return answers
 
     def ask(self, method: str, seconds: float = 20, **params: Any) -> Any:

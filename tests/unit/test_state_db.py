@@ -171,7 +171,7 @@ def test_machines_are_read_a_page_at_a_time_and_none_is_missed(opened: str) -> N
     more = True
     while more:
         page, more = db.machines(seen[-1] if seen else "")
-        assert len(json.dumps(page)) <= db.MACHINES_ROOM + 4000
+        assert len(json.dumps(page)) <= db.PAGE_ROOM + 4000
         seen += [row["name"] for row in page]
         pages += 1
     assert seen == [f"m{n:03}" for n in range(1, 101)]

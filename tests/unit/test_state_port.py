@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from kit import E, HandClock, Launcher, Log, PlayedWorker, S, small
 from bay0.bounds import Bounds
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
-from bay0.machines.engine import Engine, Step
+from bay0.machines.engine import WHY_MAX, Engine, Step
 from bay0.machines.storage import E as Storage
 from bay0.machines.storage import S as Health
+from bay0.manifest import WIRE_MAX, Manifest
+from bay0.personas import Config
 from bay0.state import link, port, worker
 from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, UNSYNCED_MAX, StatePort
 
@@ -684,4 +687,31 @@ def test_after_closing_a_commit_is_volatile_and_asks_nobody(healthy: Bench) -> N
 def test_both_ends_agree_on_how_much_fits_into_a_packet() -> None:
     assert link.REQUEST_MAX == worker.PACKET_MAX
     assert link.PACKET_MAX >= worker.PACKET_MAX
-    assert port.CHUNK * 1500 < worker.PACKET_MAX
+    assert port.CHUNK_BYTES < worker.PACKET_MAX
+
+
+@pytest.mark.parametrize("char", ['"', "\\", "x"])
+def test_the_largest_manifests_are_committed_in_packets_that_fit(healthy: Bench, char: str) -> None:
+    """A configuration is kept as JSON and sent as JSON in JSON: each quote in it becomes four characters."""
+    size = WIRE_MAX // len(json.dumps(char * 1000)) * 1000 - 1000
+    config = Config(Manifest(image="localhost/work:latest", command=("/bin/sh", char * size)), 7).text()
+    steps = [
+        Step("b1", 100 + n, "one", "small", n, "idle", "work", "working", "\U0001f600" * WHY_MAX, 1, config=config) for n in range(6)
+    ]
+    for step in steps:
+        healthy.port.commit(step, small().rows[0], healthy.answers.append)
+    healthy.serve()
+    assert healthy.health is Health.DURABLE
+    sent = [request for request in healthy.worker.seen if request["op"] == "commit"]
+    assert [n for n in healthy.journaled() if n >= 100] == [step.n for step in steps]
+    assert max(len(json.dumps(request)) for request in sent) <= link.REQUEST_MAX
+    assert len(healthy.answers) == len(steps)
+
+
+def test_everything_in_memory_is_written_at_the_end_however_many_packets_it_takes(healthy: Bench) -> None:
+    for n in range(3 * CHUNK):
+        healthy.port._remember(Step("b1", 100 + n, "one", "small", n, "idle", "work", "working", "", 1))
+    healthy.engine.send("storage:b1", Storage.CLOSE)
+    seen = healthy.serve()
+    assert seen.count("stage") > 3
+    assert set(healthy.journaled("stage")) >= set(range(100, 100 + 3 * CHUNK))

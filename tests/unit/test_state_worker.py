@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bay0.errors import StorageError
+from bay0.machines.engine import WHY_MAX
 from bay0.state import db, worker
 from bay0.state.schema import VERSION, database
 from bay0.verbs import PREVIOUS_MAX
@@ -82,6 +83,17 @@ def step(n: int, **more: Any) -> dict[str, Any]:
     return {**row, **more}
 
 
+def pages(peer: Peer, op: str, limit: int, **which: Any) -> list[dict[str, Any]]:
+    """Read `limit` rows as PID 1 does (verbs.py), newest first."""
+    rows: list[dict[str, Any]] = []
+    more, before = True, None
+    while more:
+        page, more = peer.ok(op, limit=limit - len(rows), before=before, **which)
+        rows += page
+        before = rows and (rows[-1]["ordinal"] if op == "history" else [rows[-1]["boot_id"], rows[-1]["n"]])
+    return rows
+
+
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[Peer]:
     made = Peer(tmp_path)
@@ -112,7 +124,7 @@ def test_a_commit_can_be_read_back_and_sent_again(peer: Peer) -> None:
     peer.ready()
     assert peer.ok("commit", steps=[step(1), step(2)], full=False) == 2
     assert peer.ok("commit", steps=[step(1), step(2), step(3)], full=True) == 1
-    assert [row["n"] for row in peer.ok("journal", machine="m", limit=10)] == [1, 2, 3]
+    assert [row["n"] for row in pages(peer, "journal", 10, machine="m")] == [3, 2, 1]
     assert peer.ok("machines")[0][0]["seq"] == 3
 
 
@@ -120,7 +132,7 @@ def test_a_memory_journal_larger_than_a_packet_is_staged_and_flushed_in_one_tran
     peer.ready()
     for start in range(0, 2000, 100):
         peer.ok("stage", steps=[step(n) for n in range(start, start + 100)])
-    assert peer.ok("journal", machine="m", limit=10) == []
+    assert peer.ok("journal", machine="m", limit=10) == [[], False]
     assert peer.ok("flush") == 2000
     assert peer.ok("flush") == 0, "what was written out is not kept"
 
@@ -142,7 +154,7 @@ def test_history_is_the_last_boots_with_their_steps(peer: Peer) -> None:
     peer.ready()
     peer.ok("commit", steps=[step(1, kind="boot"), step(2)], full=False)  # a tenant's would crowd the boot out
     peer.ok("migrate", boot={**BOOT, "boot_id": "b2"})
-    boots = peer.ok("history", limit=5)
+    boots = pages(peer, "history", 5)
     assert [(boot["boot_id"], len(boot["steps"])) for boot in boots] == [("b2", 0), ("b1", 1)]
 
 
@@ -155,20 +167,65 @@ def test_as_many_boots_as_a_client_may_ask_for_fit_into_an_answer(peer: Peer) ->
             for n in range(100)
         ]
         peer.ok("commit", steps=steps, full=False)
-    boots = peer.ok("history", limit=PREVIOUS_MAX + 1)
+    boots = pages(peer, "history", PREVIOUS_MAX + 1)
     assert len(boots) == PREVIOUS_MAX + 1
     assert all(boot["steps"][-1]["n"] == 99 for boot in boots), "the end of each is there"
 
 
-def test_five_hundred_rows_of_a_journal_fit_into_an_answer_or_say_so(peer: Peer) -> None:
+@pytest.mark.parametrize("why", ["it ended: exit status 1", "x" * WHY_MAX, "\U0001f600" * WHY_MAX])
+def test_rows_of_a_journal_come_in_pages_that_fit_into_packets_whatever_the_reasons_are(peer: Peer, why: str) -> None:
     peer.ready()
-    for start in range(0, 500, 100):
-        peer.ok("commit", steps=[step(n, why="it ended: exit status 1") for n in range(start, start + 100)], full=False)
-    assert len(peer.ok("journal", machine="m", limit=500)) == 500
-    peer.ok("commit", steps=[step(n, why="x" * 2000) for n in range(1000, 1050)], full=False)
-    peer.ok("commit", steps=[step(n, why="x" * 2000) for n in range(1050, 1100)], full=False)
-    assert peer.error("journal", machine="m", limit=500) == {"code": "fault", "message": "the answer is too large"}
-    assert peer.ok("hello"), "and it goes on"
+    for boot_id in ("b1", "b2"):
+        peer.ok("migrate", boot={**BOOT, "boot_id": boot_id})
+        for start in range(0, 200, 10):
+            peer.ok("commit", steps=[step(n, why=why, boot_id=boot_id) for n in range(start, start + 10)], full=False)
+    peer.ok("commit", steps=[step(999, machine="another")], full=False)
+    found = [(row["boot_id"], row["n"]) for row in pages(peer, "journal", 300, machine="m")]
+    assert found == [(boot, n) for boot in ("b2", "b1") for n in reversed(range(200))][:300]
+
+
+def test_boots_come_in_pages_that_fit_into_packets_whatever_the_reasons_are(peer: Peer) -> None:
+    peer.ready()
+    for number in range(8):
+        peer.ok("migrate", boot={**BOOT, "boot_id": f"b{number}"})
+        for start in range(0, 70, 10):
+            steps = [step(n, kind="boot", boot_id=f"b{number}", why="\U0001f600" * WHY_MAX) for n in range(start, start + 10)]
+            peer.ok("commit", steps=steps, full=False)
+    boots = pages(peer, "history", PREVIOUS_MAX + 1)
+    assert [boot["boot_id"] for boot in boots] == [f"b{number}" for number in range(7, 1, -1)]
+    for boot in boots:
+        numbers = [each["n"] for each in boot["steps"]]
+        assert numbers == list(range(70 - len(numbers), 70)), "the end of each is there"
+        assert len(numbers) > 5
+
+
+def test_machines_that_another_has_written_are_read_or_named_and_never_the_reason_that_nothing_is_read(peer: Peer) -> None:
+    peer.ready()
+    peer.ok("commit", steps=[step(1, machine="p://work", kind="persona", config="{}")], full=True)
+    peer.ok("close")
+    odd: list[tuple[Any, ...]] = [
+        ("p://huge", "persona", "stopped", 1, "stopped", 0, "b0", "x" * (1 << 20)),
+        ("p://number", "persona", "stopped", "many", "stopped", 0, "b0", ""),
+        ("p://bytes", "persona", b"\xff\xfe", 1, "stopped", 0, "b0", ""),
+        ("p://blob", "persona", "stopped", 1, "stopped", 0, "b0", b"\0\xff"),
+        ("n" * (1 << 20), "persona", "stopped", 1, "stopped", 0, "b0", ""),
+        (b"\xff", "persona", "stopped", 1, "stopped", 0, "b0", ""),
+    ]
+    with sqlite3.connect(peer.top / "spine" / "state.db") as other:
+        other.executemany("INSERT INTO machine (name, kind, state, seq, desired, attempts, boot_id, config) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", odd)
+        other.execute("UPDATE machine SET desired = CAST(x'ff41' AS TEXT) WHERE name = 'p://work'")
+    other.close()
+    peer.ok("open")
+    peer.ok("migrate", boot={**BOOT, "boot_id": "b2"})
+    rows: dict[str, dict[str, Any]] = {}
+    more = True
+    while more:
+        page, more = peer.ok("machines", after=max(rows, default=""))
+        rows.update({row["name"]: row for row in page})
+    assert {name: row["kind"] for name, row in rows.items()} == {
+        "p://work": "persona", "p://huge": "persona", "p://number": "unreadable", "p://bytes": "unreadable", "p://blob": "unreadable",
+    }  # fmt: skip
+    assert (rows["p://huge"]["config"], rows["p://work"]["config"]) == ("", "{}")
 
 
 def test_a_probe_writes_and_syncs(peer: Peer) -> None:
@@ -297,7 +354,7 @@ def test_a_whole_database_is_looked_through_in_its_time(peer: Peer) -> None:
     assert peer.ok("validate_database", seconds=20) is True
     assert peer.ok("validate_database", seconds=-1) is False, "no time, no verdict"
     assert peer.ok("validate_database", seconds=20) is True, "and the connection is as it was"
-    assert len(peer.ok("journal", machine="m", limit=300)) == 99
+    assert len(pages(peer, "journal", 300, machine="m")) == 99
 
 
 def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(peer: Peer) -> None:
