@@ -142,6 +142,7 @@ class PersonaVerbs:
         """
         stored = [(i.name, i.config) for i in there if i.now is not S.ABSENT]
         coming = [(i.name, i.pending.config) for i in there if i.pending is not None]
+        coming += [(i.name, order.config) for i in there for order in i.queue]
         taken = set(self.spine.stages.slots_left_alone)
         for name, text in (*stored, *coming):
             slot = personas.slot_of(text or "")

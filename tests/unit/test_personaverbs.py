@@ -160,6 +160,18 @@ def test_a_uid_range_is_given_once_also_where_the_one_who_has_it_is_of_a_newer_p
     assert slots(desk) == {"p://newer": 0, WORK: 1}
 
 
+def test_a_uid_range_that_waits_behind_another_step_is_not_given_to_the_next_one(desk: Desk) -> None:
+    desk.create()
+    desk.bench.journal.hold = True
+    desk.call("persona.remove", name=WORK)
+    for name in (WORK, PLAY):
+        desk.call("persona.create", name=name, manifest={"image": IMAGE})
+    while desk.bench.journal.held:
+        desk.bench.journal.answer()
+    assert sorted(slots(desk)) == [PLAY, WORK]
+    assert len(set(slots(desk).values())) == 2
+
+
 def test_a_uid_range_of_a_machine_that_this_program_cannot_even_name_is_not_given(desk: Desk) -> None:
     desk.stages.slots_left_alone = frozenset({0, 1})
     desk.create()
