@@ -374,7 +374,7 @@ def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> N
     assert set(worker.OPS) == {
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "genesis",
         "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model", "image_archive",
-        "home_empty", "trash_sweep",
+        "home_empty", "home_give", "log_remove", "trash_sweep",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
         "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip
