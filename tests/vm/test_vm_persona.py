@@ -36,17 +36,24 @@ command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
 stop_s = 60
 """
 # somebody had the disk before: what is in the place of files that the worker opens, and of two logs that conmon opens
+# (debugfs takes some names in the directory where it stands only)
 PREPARED = """
-mkdir /spine
-mkdir /spine/genesis.log
-mknod /spine/time p
-mknod /spine/alive p
-symlink /spine/seed /dev/zero
-mkdir /logs
-mknod /logs/p__work.log p
-symlink /logs/p__say.log /persist/written
-mkdir /homes
-symlink /homes/p__thief /persist/homes/p__work
+cd /
+mkdir spine
+cd spine
+mkdir genesis.log
+symlink seed /dev/zero
+mknod time p
+mknod alive p
+cd /
+mkdir logs
+cd logs
+mknod p__work.log p
+symlink p__say.log /persist/written
+cd /
+mkdir homes
+cd homes
+symlink p__thief /persist/homes/p__work
 """
 SETUID = r"""
 # iconv shows a file; busybox would give such rights back by itself
