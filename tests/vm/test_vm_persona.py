@@ -49,17 +49,24 @@ command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
 stop_s = 60
 """
 # somebody had the disk before: what is in the place of files that the worker opens, and of two logs that conmon opens
+# (debugfs takes some names in the directory where it stands only)
 PREPARED = """
-mkdir /spine
-mkdir /spine/genesis.log
-mknod /spine/time p
-mknod /spine/alive p
-symlink /spine/seed /dev/zero
-mkdir /logs
-mknod /logs/p__work.log p
-symlink /logs/p__say.log /persist/written
-mkdir /homes
-symlink /homes/p__thief /persist/homes/p__work
+cd /
+mkdir spine
+cd spine
+mkdir genesis.log
+symlink seed /dev/zero
+mknod time p
+mknod alive p
+cd /
+mkdir logs
+cd logs
+mknod p__work.log p
+symlink p__say.log /persist/written
+cd /
+mkdir homes
+cd homes
+symlink p__thief /persist/homes/p__work
 """
 SETUID = r"""
 # iconv shows a file; busybox would give such rights back by itself
@@ -156,8 +163,8 @@ def test_a_log_that_is_a_pipe_hangs_no_start_and_one_that_is_a_link_is_not_writt
     spine.create("say", SAY)
     spine.act("start", "say", VERB_S)
     wait_state(spine, "say", "stopped")
-    kinds = "stat -c %F /persist/logs/p__work.log /persist/logs/p__work.log.set-aside /persist/logs/p__say.log.set-aside"
-    assert spine.out(kinds).splitlines() == ["regular empty file", "fifo", "symbolic link"]
+    spine.out("cd /persist/logs; test -f p__work.log && test ! -L p__say.log && test -f p__say.log")
+    spine.out("cd /persist/logs; test -p p__work.log.set-aside && test -L p__say.log.set-aside")
     assert spine.sh("test -e /persist/written").status == 1
     assert spine.out("stat -c %a /persist/logs") == "700"
     assert "good morning" in spine.out("bay0 persona logs say")
