@@ -19,7 +19,7 @@ from attrs import asdict, define, field
 from bay0 import focus
 from bay0.effects import cgroup, gauges, reserve
 from bay0.effects.ceilings import Ceilings, Met, bounded, look_at
-from bay0.effects.gauges import Gauges, Limits, is_guest
+from bay0.effects.gauges import PAGE, Gauges, Limits, is_guest
 from bay0.effects.sensors import Thermometer
 from bay0.machines import persona, server
 from bay0.personas import GROUP, TENANTS
@@ -251,7 +251,8 @@ class Keeper:
             return None, None
         group = look_at(_directory(instance, tenant.life).removeprefix(f"{cgroup.ROOT}/"))
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return group.memory_max, int(json.loads(instance.config)["manifest"]["memory"])
+            wanted = int(json.loads(instance.config)["manifest"]["memory"])
+            return group.memory_max, wanted - wanted % PAGE  # as the kernel keeps it
         return group.memory_max, None
 
 

@@ -330,6 +330,14 @@ def test_a_personas_own_limit_that_somebody_changed_by_hand_is_left_and_shown_be
     assert govern.of(PLAY, "memory.max") == "max"
 
 
+def test_a_limit_of_half_a_page_is_none_that_somebody_changed(govern: Govern) -> None:
+    instance = govern.engine.instances[PLAY]
+    instance.config = instance.config.replace(str(256 << 20), str((256 << 20) + 2048))
+    govern.kernel.write(f"cgroup/{govern.groups[PLAY]}/memory.max", f"{256 << 20}\n")
+    shown = {each["name"]: (each["limit"], each["manifest"]) for each in govern.keeper.show()["tenants"]}
+    assert shown[PLAY] == (256 << 20, 256 << 20)
+
+
 def test_who_meets_his_ceiling_is_in_the_log_and_in_the_picture(govern: Govern) -> None:
     govern.kernel.write("cgroup/services/console/pids.max", "847\n")
     govern.kernel.write("cgroup/services/console/pids.events", "max 12\n")

@@ -255,4 +255,4 @@ def test_events_f_goes_on_with_the_steps_that_come(log: Path, capsys: Captured, 
 def test_without_a_spine_there_are_no_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured) -> None:
     monkeypatch.setattr(logview.select, "__kwdefaults__", {"path": str(tmp_path / "none")})
     assert cli.main(["events"]) == 3
-    assert "no spine runs here" in capsys.readouterr().err
+    assert "scripts/quickstart.sh boots one" in capsys.readouterr().err

@@ -43,6 +43,14 @@ def spine(folder: str) -> Iterator[Vm]:
         yield machine
 
 
+@pytest.fixture(scope="module")
+def front(spine: Vm) -> str:
+    """The persona in front, for all cases."""
+    spine.create("front", FRONT)
+    start(spine, "front")
+    return "front"
+
+
 def start(spine: Vm, name: str) -> None:
     spine.act("start", name, VERB_S)
     harness.until(lambda: state(spine, name) == "running", VERB_S, f"{name} runs")
@@ -71,21 +79,19 @@ def test_a_healthy_spine_gives_the_doctor_nothing_to_find(spine: Vm):
     assert "pressure information is there" in spine.out("bay0 log")
 
 
-def test_under_memory_pressure_the_one_behind_is_frozen_or_stopped_and_the_one_in_front_is_not_touched(spine: Vm):
-    spine.create("front", FRONT)
+def test_under_memory_pressure_the_one_behind_is_frozen_or_stopped_and_the_one_in_front_is_not_touched(spine: Vm, front: str):
     together = governor(spine)["personas_limit"] >> 20
     assert 64 <= together < 768 - 96
     spine.create("hog", HOG.replace("@MIB@", str(together - 40)))  # which leaves the one in front less than half of its file
-    start(spine, "front")
-    spine.call("focus", VERB_S, name="p://front")
-    before = spine.show("front")
+    spine.call("focus", VERB_S, name=f"p://{front}")
+    before = spine.show(front)
     start(spine, "hog")
     action = harness.until(lambda: acted(spine, "memory"), ACTS_S, "the governor acts for want of memory")
     assert (action["persona"], action["dest"]) == ("p://hog", "frozen")
     assert "for want of memory" in action["why"]
     harness.until(lambda: state(spine, "hog") in ("paused", "stopped"), VERB_S, "hog is frozen or stopped")
     assert all(each["persona"] == "p://hog" for each in governor(spine)["actions"])
-    after = spine.show("front")
+    after = spine.show(front)
     assert (after["state"], after["container"]) == ("running", before["container"])
     assert {step["dest"] for step in after["steps"] if step["seq"] > before["seq"]} <= {"running"}, "it went on all the time"
     limits = spine.out(f"cat /sys/fs/cgroup/personas/libpod-{after['container']}/cpu.max")
@@ -158,9 +164,9 @@ def test_a_watchdog_whose_device_is_removed_is_said_everywhere_and_armed_anew_wh
     assert [each for each in found_by_the_doctor(spine) if each["component"] == "hardware"] == []
 
 
-def test_a_limit_that_somebody_changes_by_hand_is_set_right_if_it_is_the_spines_and_said_if_it_is_a_personas(spine: Vm):
+def test_a_limit_that_somebody_changes_by_hand_is_set_right_if_it_is_the_spines_and_said_if_it_is_a_personas(spine: Vm, front: str):
     together = spine.out("cat /sys/fs/cgroup/personas/memory.max")
-    container = spine.show("front")["container"]
+    container = spine.show(front)["container"]
     spine.out(f"echo max >/sys/fs/cgroup/personas/memory.max; echo 300M >/sys/fs/cgroup/personas/libpod-{container}/memory.max")
     harness.until(lambda: spine.out("cat /sys/fs/cgroup/personas/memory.max") == together, 120, "the governor's next look")
     said = [each["what"] for each in found_by_the_doctor(spine)]
@@ -169,13 +175,13 @@ def test_a_limit_that_somebody_changes_by_hand_is_set_right_if_it_is_the_spines_
     assert spine.out(f"cat /sys/fs/cgroup/personas/libpod-{container}/memory.max") == str(300 << 20), "it is theirs to change"
 
 
-def test_a_root_fork_bomb_on_the_console_ends_in_its_own_group_and_the_spine_goes_on(spine: Vm):
+def test_a_root_fork_bomb_on_the_console_ends_in_its_own_group_and_the_spine_goes_on(spine: Vm, front: str):
     console = "/sys/fs/cgroup/services/console"
     spine.out(f"""setsid bash -c 'echo 0 >{console}/cgroup.procs; bomb() {{ bomb | bomb & }}; bomb' >/dev/null 2>&1 </dev/null &""")
     harness.until(lambda: spine.out(f"grep -v 'max 0' {console}/pids.events || true"), 120, "it is full")
     status = spine.status()
     assert (status["boot"], status["storage"]["state"]) == ("complete", "durable")
-    assert state(spine, "front") == "running"
+    assert state(spine, front) == "running"
     assert spine.sh("bay0 run -- true", VERB_S).status == 0
     harness.until(lambda: "limit of processes met" in spine.out("bay0 log"), 120, "the governor's next look")
     assert any(each["what"].startswith("services/console had all the") for each in found_by_the_doctor(spine))
