@@ -263,6 +263,7 @@ def main() -> int:
     for count in map(int, (chosen.at_once or chosen.counts).split(",")):
         print(f"personas.py: {count} personas ...", file=sys.stderr)
         rows.append(one(count))
+        print(made(rows), file=sys.stderr)
     print(made(rows))
     if chosen.json:
         with open(chosen.json, "w", encoding="utf-8") as file:
