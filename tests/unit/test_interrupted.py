@@ -136,3 +136,13 @@ def test_the_frozen_program_ends_at_ctrl_c_without_a_word_from_its_first_instruc
         if process.returncode == -signal.SIGINT:
             caught += 1
     assert caught, "no signal arrived before the end"
+
+
+@pytest.mark.built
+@pytest.mark.parametrize("words", [("--help",), ("version",), ("graph", "boot")])
+def test_a_reader_that_has_enough_ends_the_frozen_program_without_a_word(frozen: list[str], words: tuple[str, ...]) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    done = subprocess.run([*frozen, *words], stdout=ours, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
