@@ -31,6 +31,7 @@ sys.argv[1:] = sys.argv[3:]
 runpy.run_module("bay0", run_name="__main__", alter_sys=True)
 """
 BUFFERED = {"PYTHONUNBUFFERED": ""}  # as the frozen program is
+MOMENTS_OF_A_START = 60
 MOMENTS = (*range(0, 40, 4), *range(40, 400, 24))
 
 
@@ -126,9 +127,9 @@ def test_the_frozen_program_ends_at_ctrl_c_without_a_word_from_its_first_instruc
     whole = time.monotonic() - began
     assert done.returncode == 3, done.stderr
     caught = 0
-    for step in range(150):
+    for step in range(MOMENTS_OF_A_START):
         process = subprocess.Popen([*frozen, "persona", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(whole * step / 150)
+        time.sleep(whole * step / MOMENTS_OF_A_START)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert b"Traceback" not in err and b"PYI-" not in err and b"Exception" not in err, (step, err)  # noqa: PT018
