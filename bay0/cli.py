@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import bay0
 from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, streams, tenantcli, wire
@@ -27,6 +27,7 @@ GRACES_S = 600.0  # beyond a command's own deadline; bay0 answers much sooner un
 RPC_TIMEOUT_S = 3600.0
 RPC_WINDOW = 16  # requests under way, so that neither side's buffer fills
 RPC_WINDOW_MAX = 64
+SHOWN_MAX = 1000  # characters of a complaint; the choices take most of it
 
 
 def _version(options: argparse.Namespace) -> int:
@@ -200,9 +201,23 @@ def _window(text: str) -> int:
     return value
 
 
+class _Grammar(argparse.ArgumentParser):
+    """Of all verbs. Each complains of its own words, with its own usage, and shows nothing that a terminal would obey."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"this takes no {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        shown = streams.harmless(message).replace("\n", "\\n")
+        super().error(shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]} ...")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the whole grammar of the command line."""
-    top = argparse.ArgumentParser(
+    top = _Grammar(
         prog="bay0",
         description="Talk to bay0, PID 1 of an Alpine-Spline machine. Every verb has --help; most have --json.",
         epilog="Start with `bay0 status`, `bay0 boot` and `bay0 persona list`. Without a spine, `bay0 graph boot` draws the boot's own table.",
@@ -242,10 +257,13 @@ def parser() -> argparse.ArgumentParser:
         verb.set_defaults(how=how)
         verb.add_argument("--force", action="store_true", help="kill everything without asking, sync what answers within 2 s, then cut the power")
     verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
-    verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show")
+    verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show", help="show (the default), or retry: try to open it again")
     verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)
     verb.add_argument("machine", help="its kind, such as boot, storage, tenant or persona; a wrong one lists them all")
-    verb.add_argument("--format", choices=("mermaid", "dot", "svg", "page"), default="mermaid")
+    verb.add_argument(
+        "--format", choices=("mermaid", "dot", "svg", "page"), default="mermaid",
+        help="page: as in docs/machines; svg needs Graphviz (default mermaid)",
+    )  # fmt: skip
     verb.add_argument("--live", action="store_true", help="mark the state it is in now (needs a spine)")
     verb = add("rpc", _rpc, "send JSON-RPC 2.0 requests from stdin, one a line, and print the answers", json_flag=False)
     verb.add_argument(
@@ -254,14 +272,14 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.add_argument("--each", action="store_true", help="answer each request before the next is read: for a program at the other end of a pipe")
     verb = add("debug", _debug, "fail on purpose, to try bay0.panic= (needs bay0.debug on the kernel command line)", json_flag=False)
-    verb.add_argument("what", choices=("crash",))
+    verb.add_argument("what", choices=("crash",), help="PID 1 fails as a defect would make it fail")
     personagrammar.register(verbs)
     tenantcli.register(verbs)
     nackcli.register(verbs)
     inhibitcli.register(verbs)
     carecli.register(verbs)
     verb = add("completion", _completion, "print a completion script for a shell, such as: . <(bay0 completion bash)", json_flag=False)
-    verb.add_argument("shell", choices=completion.SHELLS)
+    verb.add_argument("shell", choices=completion.SHELLS, help="the shell that is to complete bay0's words")
     add("version", _version, "print the version, and which image this is: its content, locks, kernel and build time")
     return top
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -27,12 +28,20 @@ def ensure() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole of the process
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a word of the caller's that is no text is shown as its bytes
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
     """Print a complaint; one that nobody reads changes nothing."""
     with contextlib.suppress(OSError):
-        print(f"bay0: {text}", file=sys.stderr, flush=True)
+        print(f"bay0: {harmless(text)}", file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """Return lines in which there is nothing that a terminal would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 def complain(error: OSError) -> int:

@@ -20,6 +20,9 @@ class BootError(Exception):
     """One boot did not give its figures; the message says why."""
 
 
+ASKED = b"\x1b[6n"
+
+
 class Console:
     """One run of QEMU. `timeout` stands in front of it, so it ends even if this program is killed."""
 
@@ -68,6 +71,8 @@ class Console:
         if not data:
             self.errors.seek(0)
             raise BootError(f"QEMU ended. {self.errors.read().decode(errors='replace').strip()}\n{self.tail()}")
+        if ASKED in self.text[-len(ASKED) + 1 :] + data:
+            self.send("\x1b[24;80R")  # as a terminal answers that is asked how large it is; else the shell would wait for it
         self.text += data
         self.arrivals.append((len(self.text), now))
         return True

@@ -24,8 +24,9 @@ FILES = (
     "usr/share/spine-images/alpine-3.23.tar", "usr/share/spine-images/index.json", "usr/share/spine-personas/work/persona.toml",
     "usr/share/spine-seccomp/persona.json", "usr/share/spine-seccomp/tenant.json",
 )  # fmt: skip
-PROGRAMS = ("sbin/init", "usr/bin/bay0", "bin/sh", "bin/bash", "usr/bin/podman", "usr/bin/crun", "usr/bin/conmon",
-            "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip
+PROGRAMS = ("sbin/init", "usr/lib/bay0/bay0", "usr/bin/env", "usr/sbin/hwclock", "bin/sh", "bin/bash", "usr/bin/podman",
+            "usr/bin/crun", "usr/bin/conmon", "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip
+SCRIPTS = ("usr/bin/bay0", "usr/bin/resize")
 # What the first exec needs outside of the frozen program, by the image's variant (etc/os-release).
 LIBRARIES = {
     "registry": ("usr/lib/x86_64-linux-gnu/libz.so.1", "usr/lib/x86_64-linux-gnu/libc.so.6"),
@@ -169,6 +170,12 @@ def check_skeleton(root: Root) -> Iterator[str]:
         program = root.resolve(name)
         if program is None or not os.access(program, os.X_OK) or read_elf(program) is None:
             yield f"/{name} does not lead to a program"
+    for name in SCRIPTS:
+        script = root.resolve(name)
+        if script is None or not os.access(script, os.X_OK) or not script.read_bytes().startswith(b"#!/bin/"):
+            yield f"/{name} is no script that can be run"
+    if (root.resolve("usr/bin/env") or Path()).name == "busybox":
+        yield "/usr/bin/env is busybox's, which has no --block-signal, and /usr/bin/bay0 needs that"
     if not any((root.top / "usr/lib/modules").glob("*/modules.dep.bin")):
         yield "the kernel modules have no index (depmod)"
 

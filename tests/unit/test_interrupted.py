@@ -31,6 +31,7 @@ sys.argv[1:] = sys.argv[3:]
 runpy.run_module("bay0", run_name="__main__", alter_sys=True)
 """
 BUFFERED = {"PYTHONUNBUFFERED": ""}  # as the frozen program is
+MOMENTS_OF_A_START = 60
 MOMENTS = (*range(0, 40, 4), *range(40, 400, 24))
 
 
@@ -126,9 +127,9 @@ def test_the_frozen_program_ends_at_ctrl_c_without_a_word_from_its_first_instruc
     whole = time.monotonic() - began
     assert done.returncode == 3, done.stderr
     caught = 0
-    for step in range(150):
+    for step in range(MOMENTS_OF_A_START):
         process = subprocess.Popen([*frozen, "persona", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(whole * step / 150)
+        time.sleep(whole * step / MOMENTS_OF_A_START)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert b"Traceback" not in err and b"PYI-" not in err and b"Exception" not in err, (step, err)  # noqa: PT018
@@ -136,3 +137,13 @@ def test_the_frozen_program_ends_at_ctrl_c_without_a_word_from_its_first_instruc
         if process.returncode == -signal.SIGINT:
             caught += 1
     assert caught, "no signal arrived before the end"
+
+
+@pytest.mark.built
+@pytest.mark.parametrize("words", [("--help",), ("version",), ("graph", "boot")])
+def test_a_reader_that_has_enough_ends_the_frozen_program_without_a_word(frozen: list[str], words: tuple[str, ...]) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    done = subprocess.run([*frozen, *words], stdout=ours, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

@@ -102,6 +102,19 @@ def test_one_whose_size_is_known_is_not_asked(terminal: Terminal) -> None:
     assert (terminal.size, terminal.seen) == ((25, 81), b"")
 
 
+@pytest.mark.parametrize("terminal", [b"\x1b[40;100R"], indirect=True)
+@pytest.mark.parametrize("typed", [b"ls", b"ls\n"])
+def test_what_was_typed_before_is_left_for_the_shell_and_nothing_is_asked(terminal: Terminal, typed: bytes) -> None:
+    os.write(terminal.ours, typed)
+    assert terminal.resize("--unknown") == 0
+    assert terminal.size == (24, 80)
+    assert ASKED not in terminal.seen
+    before = termios.tcgetattr(terminal.theirs)
+    before[3] &= ~termios.ICANON
+    termios.tcsetattr(terminal.theirs, termios.TCSANOW, before)
+    assert os.read(terminal.theirs, 100) == typed
+
+
 def test_without_a_terminal_it_says_so() -> None:
     done = subprocess.run(["bash", RESIZE], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (1, "resize: this is no terminal\n")

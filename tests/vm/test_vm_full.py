@@ -80,7 +80,7 @@ def test_a_pid_1_that_stands_still_is_ended_by_the_watchdog():
 
 def test_panic_shell_gives_a_shell_and_reboots_when_it_is_left():
     with harness.vm(append="bay0.debug bay0.panic=shell", console=True) as machine:
-        machine.wait_console(harness.COMPLETE)
+        machine.wait_console("spine:.*# ")
         machine.type("\nbay0 debug crash\n")
         machine.wait_console("policy: shell", 60)
         machine.wait_console("panic# ", 60)

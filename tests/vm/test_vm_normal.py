@@ -189,6 +189,10 @@ def test_podman_is_there(spine: Vm):
 # ---- commands
 
 
+def test_the_clock_of_the_machine_can_be_set_by_what_the_documents_say(spine: Vm):
+    spine.out("hwclock --systohc --utc && hwclock --show --utc")
+
+
 def test_bay0_run_has_its_commands_status_and_output(spine: Vm):
     assert spine.sh("bay0 run -- false").status == 1
     assert spine.sh("bay0 run -- sh -c 'exit 42'").status == 42

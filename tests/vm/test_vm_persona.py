@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import alike
 import harness
+import line
 import pytest
 import syscalls
 from harness import NAP, PODMAN, Result, Vm
@@ -99,7 +100,7 @@ def disk(folder: str) -> str:
 
 @pytest.fixture(scope="module")
 def spine(disk: str) -> Iterator[Vm]:
-    with harness.vm(disk, life_s=LIFE_S) as machine:
+    with harness.vm(disk, qemu=line.words(f"{disk}.line"), life_s=LIFE_S) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.wait_durable()
         machine.out("bay0 persona create work")
@@ -285,6 +286,40 @@ def test_images_are_listed_and_one_in_use_is_not_removed(spine: Vm):
     found = {each["name"]: each for each in spine.json("bay0 image list --json")}
     assert found["localhost/alpine:3.23"]["built_in"]
     assert spine.sh("bay0 image remove localhost/alpine:3.23", VERB_S).status == 1
+
+
+def test_an_archive_from_stdin_is_loaded_and_leaves_nothing_on_the_disk(spine: Vm):
+    before = spine.out("ls -A /persist/containers/tmp | wc -l")
+    said = spine.out("bay0 image load - </usr/share/spine-images/alpine-3.23.tar", VERB_S)
+    assert "loaded localhost/alpine:3.23" in said
+    assert spine.out("ls -A /persist/containers/tmp | wc -l") == before
+    refused = spine.sh("echo no archive | bay0 image load -", VERB_S)
+    assert (refused.status, refused.stderr.startswith("bay0: ")) == (1, True)
+
+
+def test_a_shell_on_a_serial_line_has_the_terminals_size_and_so_has_the_shell_in_a_persona(spine: Vm, disk: str):
+    running(spine, "work")
+    with line.Line(f"{disk}.line") as terminal:
+        spine.out(f"setsid bash -c 'exec bash -l <{line.DEVICE} >{line.DEVICE} 2>&1' >/dev/null 2>&1 &")
+        at = terminal.wait("spine:.*# ", VERB_S)
+        terminal.type("stty size; bay0 persona shell work")
+        at = terminal.wait("40 100\r?\n", VERB_S, at)
+        terminal.type("stty size")  # in the persona by now or in a moment
+        at = terminal.wait("stty size\r?\n(.*\n)*40 100\r?\n", VERB_S, at)
+        spine.out(f"stty -F {line.DEVICE} rows 50 cols 132")  # as `resize` does, or a window that is pulled
+
+        def followed() -> bool:
+            terminal.type("stty size")
+            return b"50 132" in terminal.seen[at:]
+
+        harness.until(followed, VERB_S, "the shell in the persona has the new size", every_s=2)
+        at = len(terminal.seen)
+        terminal.type("exit")
+        terminal.wait("spine:.*# ", VERB_S, at)
+        terminal.rows, terminal.columns = 33, 99
+        at = len(terminal.seen)
+        terminal.type("resize; stty size; exit")
+        terminal.wait("33 99\r?\n", VERB_S, at)
 
 
 # ---- focus
@@ -489,6 +524,63 @@ def test_power_off_with_a_persona_that_ignores_term_kills_it_when_its_time_is_ov
 
 
 # ---- leaving, and podman does not answer: boots of their own
+
+
+def twice(machine: Vm) -> None:
+    """Press Ctrl-Alt-Del until two of them count; the pause between two is one that a person makes."""
+
+    def pressed() -> bool:
+        machine.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")])
+        return "asked to end by force" in machine.console
+
+    harness.until(pressed, VERB_S, "Ctrl-Alt-Del twice is taken", every_s=1)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("way", ["reboot", "poweroff", "keys"])
+def test_by_force_it_ends_though_podman_hangs_and_the_disk_is_dead(folder: str, way: str):
+    disk = harness.make_disk(f"{folder}/force-{way}.img", "2G")
+    with harness.pausable(disk) as paused:
+        with harness.vm(paused.uri, life_s=LIFE_S) as machine:
+            machine.wait_console(harness.COMPLETE)
+            machine.wait_durable()
+            machine.create("deaf", DEAF)
+            running(machine, "deaf")
+            machine.out(f"sync; {HANGS['by itself']}")
+            boot_id = machine.status()["boot_id"]
+            force = "" if way == "keys" else f"until grep -q 'longer than usual' /run/bay0/log.jsonl; do sleep 1; done; sleep 3; bay0 {way} --force"
+            machine.out(f'setsid sh -c "{force}" >/dev/null 2>&1 &')  # ready in the guest, whose clock may be slower than ours
+            machine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; bay0 poweroff')
+            machine.wait_console("the stop takes longer than usual.*waits_for=.*deaf", VERB_S)
+            paused.pause()
+            if way == "keys":
+                twice(machine)
+            left = machine.wait(VERB_S)
+        paused.resume()
+    assert left.status == 0
+    assert "ending by force" in left.console
+    assert ("sysrq: Power Off" if way == "poweroff" else "sysrq: Resetting") in left.console
+    assert "reboot: " not in left.console.partition("ending by force")[2].partition("sysrq: ")[0], "no reboot(2) was asked"
+    with harness.vm(disk, life_s=LIFE_S) as machine:
+        machine.wait_console(harness.COMPLETE)
+        machine.wait_durable()
+        assert machine.show("deaf")["state"] == "stopped"
+        assert boot_id in [each["boot_id"] for each in machine.json("bay0 boot --json")["previous"]]
+        assert machine.quit().status == 0
+    harness.check_clean(disk)
+
+
+@pytest.mark.full
+def test_where_power_off_cannot_be_had_the_machine_restarts_and_says_so(folder: str):
+    disk = harness.make_disk(f"{folder}/no-acpi.img")
+    with harness.vm(disk, "acpi=off", life_s=LIFE_S) as machine:
+        machine.wait_console(harness.COMPLETE)
+        machine.wait_durable()
+        machine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; bay0 poweroff')
+        left = machine.wait(VERB_S)
+    assert "power-off cannot be had: the machine restarts instead" in left.console
+    assert left.status == 0
+    harness.check_clean(disk)
 
 
 HANGS = {
