@@ -22,7 +22,7 @@ from bay0.verdict import COMPONENTS
 OVERDUE = 124  # as timeout(1) has it
 DEADLINE_MAX_S = 3600.0
 GRACES_S = 600.0  # beyond a command's own deadline; bay0 answers much sooner unless its patience is great
-RPC_TIMEOUT_S = 3600.0
+RPC_TIMEOUT_S = GROW_TIMEOUT_S = 3600.0
 RPC_WINDOW = 16  # requests under way, so that neither side's buffer fills
 RPC_WINDOW_MAX = 64
 
@@ -103,6 +103,11 @@ def _storage(options: argparse.Namespace) -> int:
     if options.action == "retry":
         answer = client.call("storage.retry")
         emit(options, answer, "accepted: storage is tried again; `bay0 storage` shows how it went")
+        return 0
+    if options.action == "grow":
+        grown = client.call("storage.grow", timeout_s=GROW_TIMEOUT_S)
+        sizes = f"from {grown['from_bytes'] >> 20} to {grown['to_bytes'] >> 20} MiB"
+        emit(options, grown, f"the filesystem on {grown['device']} has grown {sizes}")
         return 0
     status = client.call("status")
     emit(options, {**status["storage"], "dirty": status["dirty"]}, report.storage(status))
@@ -227,8 +232,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("command", nargs="*", help="the command, after --")
     for how in ("poweroff", "reboot"):
         add(how, _power, f"{how} in order: services stopped, disk closed").set_defaults(how=how)
-    verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
-    verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show")
+    verb = add("storage", _storage, "show the health of /persist, try again after it was mended, or grow it to the size of its disk")
+    verb.add_argument(
+        "action", nargs="?", choices=("show", "retry", "grow"), default="show",
+        help="show (default); retry: open it again; grow: a disk that was made larger is used to its end, while all goes on",
+    )  # fmt: skip
     verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)
     verb.add_argument("machine", help="its kind, such as boot, storage, tenant or persona; a wrong one lists them all")
     verb.add_argument("--format", choices=("mermaid", "dot", "svg", "page"), default="mermaid")

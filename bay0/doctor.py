@@ -12,7 +12,7 @@ from attrs import asdict, frozen
 
 from bay0.logline import LEVELS
 from bay0.personareport import age, label, on_terminal
-from bay0.report import REMEDIES, room
+from bay0.report import REMEDIES, beyond, room
 
 Facts = Mapping[str, Any]
 SLOW_TURN_MS = 5000.0  # of PID 1; its watchdog has 30 s, and a host without KVM makes one second of a tenth
@@ -100,6 +100,9 @@ def _storage(status: Facts) -> Iterator[Finding]:
 
 
 def _room(found: Facts | None) -> Iterator[Finding]:
+    for line in beyond(found or {}):
+        what, _, help_ = line.partition(": ")
+        yield Finding("storage", what, help_ or "nothing is lost by leaving it as it is")
     if found and found["bytes_for_others"] < SCARCE * found["bytes"]:
         yield Finding("storage", f"nearly full: {room(found)}; the spine itself has {found['bytes_free'] >> 20} MiB", ROOM)
     if found and found["files_free"] < SCARCE * found["files"]:

@@ -15,6 +15,7 @@ from bay0.effects import shield
 from bay0.errors import RefusedError
 from bay0.machines.engine import Step
 from bay0.machines.storage import E as StorageEvent
+from bay0.state import growth
 
 if TYPE_CHECKING:
     from bay0.control import Method, Reply
@@ -47,6 +48,7 @@ class Verbs:
             "power": self.power,
             "run": self.run,
             "storage.retry": self.retry,
+            "storage.grow": lambda _params, reply: growth.grow(self.spine.state, self.spine.spawner.run, reply),
             "governor": self.governor,
             "suspend": lambda params, reply: self._inhibit().suspend(params, reply),
             "inhibit": lambda params, reply: self._inhibit().show(params, reply),

@@ -81,9 +81,18 @@ def _probe(text: str) -> dict[str, int]:
         try:
             os.write(fd, f"{text:<{PROBE_WIDTH}}\n".encode())  # of one length: it overwrites what an earlier boot wrote
             os.fdatasync(fd)
-            return device.room(fd)
+            return device.room(fd) | _beyond()
         finally:
             os.close(fd)
+
+
+def _beyond() -> dict[str, int]:
+    """Return how much larger the disk is than what is used of it (`device.extent`); nothing if that cannot be told."""
+    try:
+        found = device.extent()
+    except (OSError, StorageError, ValueError):
+        return {}
+    return {key: found[key] for key in ("unused", "behind")}
 
 
 def _genesis(lines: list[str]) -> bool:
@@ -162,6 +171,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "history": _history,
     "probe": _probe,
     "room": lambda: device.room(),
+    "extent": lambda: device.extent(),
     "genesis": _genesis,
     "genesis_tail": lambda count: genesis.tail(GENESIS, count),
     "containers_prepare": lambda: homes.prepare_containers(),

@@ -324,7 +324,8 @@ def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(p
 
 def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> None:
     assert set(worker.OPS) == {
-        "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "genesis",
+        "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "genesis",
+        "room", "extent",
         "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model",
         "home_empty", "trash_sweep",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
