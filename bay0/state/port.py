@@ -377,6 +377,8 @@ class StatePort:
             self.log.error("state db open/migrate failed", why=migrated.why)
             return migrated
         self.log.info("state db open/migrate", found=opened.value["version"], **migrated.value)
+        if not opened.value.get("checked", True):
+            self.log.warning("state db is too large to be checked as it is opened", why="`bay0 --validate` checks it")
         return None
 
     def _read(self) -> flow.Flow[Answer | None]:

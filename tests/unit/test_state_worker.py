@@ -99,10 +99,10 @@ def test_it_says_who_it_is(peer: Peer) -> None:
 def test_it_opens_migrates_and_reads_a_new_database(peer: Peer) -> None:
     assert peer.ok("find", wanted="x") == ["/dev/test", "x"]
     assert peer.ok("mount", devices=["/dev/test"]) == "/dev/test"
-    assert peer.ok("open") == {"version": 0}
+    assert peer.ok("open") == {"version": 0, "checked": True}
     assert peer.ok("migrate", boot=BOOT) == {"ran": VERSION, "version": VERSION}
     assert peer.ok("machines") == [[], False]
-    assert peer.ok("open") == {"version": VERSION}
+    assert peer.ok("open") == {"version": VERSION, "checked": True}
     assert os.stat(peer.top / "spine").st_mode & 0o777 == 0o700
 
 
