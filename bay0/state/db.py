@@ -256,7 +256,10 @@ def record_boot(boot: Row) -> None:
 
 
 def _forget(table: str, which: str, *values: Any) -> None:
-    """Delete rows, no more than fit into a bound: how many there are is decided by who made the disk, or by a program that dies at once."""
+    """Delete rows, no more than fit into a bound.
+
+    How many there are is decided by whatever made the disk, or by a program that ends again and again.
+    """
     database.execute_sql(
         f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {which} LIMIT {FORGOTTEN_AT_ONCE})",  # noqa: S608 - our own words
         values,

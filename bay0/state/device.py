@@ -134,9 +134,9 @@ def prepare() -> None:
 
 
 def room(where: int | str | None = None) -> dict[str, int]:
-    """Return the filesystem's size in bytes, what is free for the spine and of that for everybody else, and the same of files (statvfs(3)).
+    """Return the filesystem's size in bytes, what is free for the spine and what for everybody else; and the same of files.
 
-    The kernel has these numbers in memory: the disk is not asked.
+    statvfs(3): the kernel has these numbers in memory: the disk is not asked.
     """
     found = os.statvfs(ROOT if where is None else where)
     return {
@@ -178,8 +178,9 @@ def size(device: str) -> int:
 def extent() -> dict[str, Any]:
     """Return the mounted device, its size and its filesystem's, and what of the disk is used by neither.
 
-    `unused`: bytes of the device that the filesystem does not reach; `behind`: of a partition, bytes of its disk that no partition reaches. Less
-    than `WORTH_GROWING` is nothing: a filesystem may leave a piece too small for a group, and a partition table has a copy at the disk's end.
+    `unused`: bytes of the device that the filesystem does not reach; `behind`: of a partition, bytes of its disk that no
+    partition reaches. Less than `WORTH_GROWING` is nothing: a filesystem may leave a piece too small for a group, and a
+    partition table has a copy at the disk's end.
     """
     source = mounted_device()
     if source is None:

@@ -21,7 +21,10 @@ Done = Callable[[Mapping[str, Any] | RefusedError], None]
 
 
 def grow(port: StatePort, run: Run, done: Done) -> None:
-    """Grow the filesystem if its disk is larger; `done` gets {"device", "from_bytes", "to_bytes"}, or the refusal. `RefusedError` at once as well."""
+    """Grow the filesystem if its disk is larger; `done` gets {"device", "from_bytes", "to_bytes"}, or the refusal.
+
+    `RefusedError` at once while nothing can be kept, or while it is growing.
+    """
     if not port.healthy:
         state = port.storage.now.value if port.storage is not None else "absent"
         raise RefusedError(f"storage is {state}; nothing was changed")
@@ -62,7 +65,7 @@ def _outcome(port: StatePort, result: Any) -> Mapping[str, Any] | RefusedError:
     port.probe(f"{port.boot['boot_id']} grown")  # the next look at its size is this one's
     if not result.ok:
         why = result.stderr.strip() or result.reason()
-        return RefusedError(f"the filesystem was not grown to its end: {why}; what was added stays, and the same command goes on from there")
+        return RefusedError(f"the filesystem was not grown to its end: {why}; what was added stays, the same command goes on")
     found: Mapping[str, Any] = json.loads(result.stdout)
     port.log.info("persist grown", **found)
     return found
