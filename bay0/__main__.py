@@ -16,6 +16,10 @@ def main() -> int:
         _be_pid1(time.monotonic())
     if sys.argv[1:] == ["--umbilical-forwarder"]:
         return _be_forwarder()
+    if sys.argv[1:] == ["--grow-persist"]:  # hidden, as it is no verb: `bay0 storage grow` has PID 1 start it, under a deadline
+        from bay0.state.resize import main as grow
+
+        return grow()
     from bay0.cli import main as cli
 
     return cli(sys.argv[1:])

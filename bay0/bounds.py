@@ -17,6 +17,7 @@ class Bounds:
     flush: float = 5.0
     genesis: float = 1.0
     close: float = 6.0
+    grow: float = 300.0  # the filesystem to the size of its disk; what was added by then stays
     modprobe: float = 4.0
     term_grace: float = 2.0
     kill_grace: float = 1.0

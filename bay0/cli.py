@@ -24,7 +24,7 @@ from bay0.wire import FRAME_MAX
 OVERDUE = 124  # as timeout(1) has it
 DEADLINE_MAX_S = 3600.0
 GRACES_S = 600.0  # beyond a command's own deadline; bay0 answers much sooner unless its patience is great
-RPC_TIMEOUT_S = 3600.0
+RPC_TIMEOUT_S = GROW_TIMEOUT_S = 3600.0
 RPC_WINDOW = 16  # requests under way, so that neither side's buffer fills
 RPC_WINDOW_MAX = 64
 SHOWN_MAX = 1000  # characters of a complaint; the choices take most of it
@@ -109,6 +109,11 @@ def _storage(options: argparse.Namespace) -> int:
     if options.action == "retry":
         answer = client.call("storage.retry")
         emit(options, answer, "accepted: storage is tried again; `bay0 storage` shows how it went")
+        return 0
+    if options.action == "grow":
+        grown = client.call("storage.grow", timeout_s=GROW_TIMEOUT_S)
+        sizes = f"from {grown['from_bytes'] >> 20} to {grown['to_bytes'] >> 20} MiB"
+        emit(options, grown, f"the filesystem on {grown['device']} has grown {sizes}")
         return 0
     status = client.call("status")
     emit(options, {**status["storage"], "dirty": status["dirty"]}, report.storage(status))
@@ -256,8 +261,11 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         verb.set_defaults(how=how)
         verb.add_argument("--force", action="store_true", help="kill everything without asking, sync what answers within 2 s, then cut the power")
-    verb = add("storage", _storage, "show the health of /persist, or try again after it was mended")
-    verb.add_argument("action", nargs="?", choices=("show", "retry"), default="show", help="show (the default), or retry: try to open it again")
+    verb = add("storage", _storage, "show the health of /persist, try again after it was mended, or grow it to the size of its disk")
+    verb.add_argument(
+        "action", nargs="?", choices=("show", "retry", "grow"), default="show",
+        help="show (default); retry: open it again; grow: a disk that was made larger is used to its end, while all goes on",
+    )  # fmt: skip
     verb = add("graph", _graph, "draw the state diagram of a machine from its table", json_flag=False)
     verb.add_argument("machine", help="its kind, such as boot, storage, tenant or persona; a wrong one lists them all")
     verb.add_argument(

@@ -13,7 +13,7 @@ from attrs import asdict, frozen
 from bay0.governorreport import memory
 from bay0.logline import LEVELS
 from bay0.personareport import NOT_UNDERSTOOD, age, label, on_terminal
-from bay0.report import REMEDIES, room
+from bay0.report import REMEDIES, beyond, room
 from bay0.speed import MARGIN, remedy
 
 Facts = Mapping[str, Any]
@@ -166,6 +166,9 @@ def _storage(status: Facts) -> Iterator[Finding]:
 
 
 def _room(found: Facts | None) -> Iterator[Finding]:
+    for line in beyond(found or {}):
+        what, _, help_ = line.partition(": ")
+        yield Finding("storage", what, help_ or "nothing is lost by leaving it as it is")
     if found and found["bytes_for_others"] < SCARCE * found["bytes"]:
         yield Finding("storage", f"nearly full: {room(found)}; the spine itself has {found['bytes_free'] >> 20} MiB", ROOM)
     if found and found["files_free"] < SCARCE * found["files"]:

@@ -251,7 +251,10 @@ class Spine:
         self.reactor.call_later(PROBE_EVERY_S, self._probe)
 
     def _look_for_disk(self) -> None:
-        """Notice a disk that came after the last attempt began, seen in sysfs, which never waits for it; or room on one that was full."""
+        """Notice a disk that came after the last attempt began, seen in sysfs, which never waits for it.
+
+        Or room on one that was full.
+        """
         health = self.state.storage
         if health is not None and health.now is storage.S.DETACHED and self.boot.now is boot.S.COMPLETE:
             disks = _disks()

@@ -333,7 +333,10 @@ class Personas(ContainerPort):
                 self._waiting.discard(name)
 
     def sweep_trash(self) -> None:
-        """Delete what was taken away, a piece at a time, so that no other request waits long behind it; one sweep at a time, however many homes."""
+        """Delete what was taken away, a piece at a time, so that no other request waits long behind it.
+
+        One sweep at a time, however many homes there are: each takes its part of the worker's time.
+        """
 
         def swept(answer: Answer) -> None:
             self._sweeping = False

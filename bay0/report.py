@@ -86,7 +86,17 @@ def storage(found: Mapping[str, Any]) -> str:
         line += f"\n          dirty: {found['dirty']}"
     if health["state"] in REMEDIES:
         line += f"\n          {REMEDIES[health['state']]}"
-    return line
+    return "\n          ".join([line, *beyond(health.get("room") or {})])
+
+
+def beyond(found: Mapping[str, int]) -> list[str]:
+    """Say how much larger the disk is than what is used of it, and what can be done about it."""
+    lines = []
+    if found.get("unused"):
+        lines.append(f"the disk is {found['unused'] >> 20} MiB larger than its filesystem: `bay0 storage grow`")
+    if found.get("behind"):
+        lines.append(f"{found['behind'] >> 20} MiB of the disk lie behind its last partition, which bay0 cannot enlarge yet")
+    return lines
 
 
 def room(found: Mapping[str, int]) -> str:

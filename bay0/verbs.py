@@ -17,6 +17,7 @@ from bay0.effects import shield
 from bay0.errors import RefusedError
 from bay0.machines.engine import Instance, Step
 from bay0.machines.storage import E as StorageEvent
+from bay0.state import growth
 from bay0.state.link import Answer
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Verbs:
             "power": self.power,
             "run": self.run,
             "storage.retry": self.retry,
+            "storage.grow": lambda _params, reply: growth.grow(self.spine.state, self.spine.spawner.run, reply),
             "governor": self.governor,
             "suspend": lambda params, reply: self._inhibit().suspend(params, reply),
             "inhibit": lambda params, reply: self._inhibit().show(params, reply),

@@ -29,7 +29,6 @@ from bay0.state.schema import (
     VERSION,
     BootRow,
     JournalRow,
-    MachineRow,
     database,
 )
 
@@ -38,6 +37,9 @@ Seam = Callable[[str], None]
 PRAGMAS = (("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", "1"), ("wal_autocheckpoint", "0"))
 EXPECTED = {"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "wal_autocheckpoint": 0}
 LOG_LONG = 4 << 20  # bytes
+LOG_MAX = 128 << 20  # bytes of a log that is read at all: a longer one is not ours, and would take longer than opening may
+PAGES = {1 << power for power in range(9, 17)}  # bytes a page may have
+FORGOTTEN_AT_ONCE = 20_000  # rows of one kind, in one transaction; the rest goes at the next boot
 JOURNAL_FIELDS = tuple(JournalRow._meta.sorted_field_names)  # noqa: SLF001 - peewee's documented name for it
 # Built once: a step is the one thing that is written all the time, and making its SQL anew took longer than SQLite does.
 PUT_JOURNAL = f"INSERT OR IGNORE INTO journal ({', '.join(JOURNAL_FIELDS)}) VALUES ({', '.join('?' * len(JOURNAL_FIELDS))})"  # noqa: S608 - our schema's names
@@ -50,6 +52,7 @@ WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our s
 LATER_STEP = "SELECT 1 FROM journal WHERE boot_id = ? AND n > ? AND +machine = ? LIMIT 1"
 PAGE_ROOM = 100_000  # bytes of JSON in one answer; a packet takes more
 TEXT_MAX = 1000  # characters of a text in a row that alone is more than that: this program writes no such row
+OLD = f"boot_id NOT IN (SELECT boot_id FROM boot ORDER BY ordinal DESC LIMIT {JOURNAL_KEEP_BOOTS})"  # noqa: S608 - our schema's names
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
 HEADER = 100  # bytes of a SQLite header
@@ -130,6 +133,13 @@ def _checksum(data: bytes, order: str, start: tuple[int, int]) -> tuple[int, int
     return first, second
 
 
+def _refuse_long(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        size = os.path.getsize(f"{path}-wal")
+        if size > LOG_MAX:
+            raise StorageError("damaged", f"state.db is damaged (its write-ahead log has {size >> 20} MiB)")
+
+
 def log_version(path: str, *, verify: bool = False) -> int:
     """Return the version that a write-ahead log left by a crash holds, which the header does not know yet; 0 if it says none.
 
@@ -141,12 +151,13 @@ def log_version(path: str, *, verify: bool = False) -> int:
     """
     version = seen = 0
     wal = path + "-wal"
+    _refuse_long(path)
     with contextlib.suppress(FileNotFoundError), open(files.open_file(wal), "rb", buffering=0) as log:
         start = log.read(WAL_HEADER)
         order = ">" if start[3:4] == b"\x83" else "<"
         total = _checksum(start[:24], order, (0, 0)) if len(start) == WAL_HEADER else (0, 0)
         size = int.from_bytes(start[8:12], "big")
-        while len(start) == WAL_HEADER:
+        while len(start) == WAL_HEADER and size in PAGES:  # SQLite ignores a log that says anything else
             frame = log.read(WAL_FRAME)
             if len(frame) < WAL_FRAME or frame[8:16] != start[16:24]:  # its salts are not the log's: left from an earlier round
                 break
@@ -258,26 +269,30 @@ def record_boot(boot: Row) -> None:
     with translated(), database.atomic("IMMEDIATE"):
         last = BootRow.select(fn.MAX(BootRow.ordinal)).scalar() or 0
         BootRow.insert(ordinal=last + 1, **boot).on_conflict_ignore().execute()
-        kept = BootRow.select(BootRow.boot_id).order_by(BootRow.ordinal.desc()).limit(JOURNAL_KEEP_BOOTS)
-        JournalRow.delete().where(JournalRow.boot_id.not_in(kept)).execute()
-        MachineRow.delete().where(
-            MachineRow.boot_id.not_in(kept) & MachineRow.kind.in_(("boot", "storage"))
-        ).execute()
-        kind, state = REMOVED
-        # an older program kept them for ever
-        MachineRow.delete().where((MachineRow.kind == kind) & (MachineRow.state == state)).execute()
-        BootRow.delete().where(BootRow.boot_id.not_in(kept)).execute()
+        _forget("journal", OLD)
+        _forget("machine", f"{OLD} AND kind IN ('boot', 'storage')")
+        _forget("machine", "kind = '{}' AND state = '{}'".format(*REMOVED))  # an older program kept them for ever
+        _forget("boot", OLD)
     prune()
+
+
+def _forget(table: str, which: str, *values: Any) -> None:
+    """Delete rows, no more than fit into a bound.
+
+    How many there are is decided by whatever made the disk, or by a program that ends again and again.
+    """
+    database.execute_sql(
+        f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {which} LIMIT {FORGOTTEN_AT_ONCE})",  # noqa: S608 - our own words
+        values,
+    )
 
 
 def prune() -> None:
     """Forget the oldest rows of tenants and personas: a program that dies at once makes thousands a day."""
     with translated(), database.atomic("IMMEDIATE"):
         for kind in JOURNAL_BOUNDED_KINDS:
-            database.execute_sql(
-                "DELETE FROM journal WHERE kind = ? AND rowid <= (SELECT rowid FROM journal WHERE kind = ? ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
-                [kind, kind, JOURNAL_KEEP_ROWS],
-            )
+            last = "(SELECT rowid FROM journal WHERE kind = ? ORDER BY rowid DESC LIMIT 1 OFFSET ?)"
+            _forget("journal", f"kind = ? AND rowid <= {last}", kind, kind, JOURNAL_KEEP_ROWS)
 
 
 @contextlib.contextmanager

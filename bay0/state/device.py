@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any
 
+from attrs import frozen
+
 from bay0.errors import StorageError
 from bay0.state import files
 from bay0.state.paths import FALLBACK_DEVICE, LABEL, ROOT, SPINE
@@ -23,6 +25,9 @@ IOPRIO = ("none", "real-time", "best-effort", "idle")
 APPEAR_S = 0.5  # how long a disk may take to show up when none is there
 USB_APPEAR_S = 1.7  # and one on USB, where something is plugged in; within the bound of `find`
 USB = "/sys/bus/usb/devices"
+SECTOR = 512  # bytes, the unit of sysfs whatever the disk's own is
+WORTH_GROWING = 16 << 20  # bytes
+INCOMPAT_64BIT = 0x80
 # ext4 superblock (kernel: Documentation/filesystems/ext4/super.rst), relative to the device's start
 _SUPER, _MAGIC_AT, _MAGIC, _LABEL_AT, _LABEL_LEN = 1024, 0x38, b"\x53\xef", 0x78, 16
 
@@ -130,15 +135,89 @@ def prepare() -> None:
 
 
 def room(where: int | str | None = None) -> dict[str, int]:
-    """Return the filesystem's size in bytes, what is free for the spine and of that for everybody else, and the same of files (statvfs(3)).
+    """Return the filesystem's size in bytes, what is free for the spine and what for everybody else; and the same of files.
 
-    The kernel has these numbers in memory: the disk is not asked.
+    statvfs(3): the kernel has these numbers in memory: the disk is not asked.
     """
     found = os.statvfs(ROOT if where is None else where)
     return {
         "bytes": found.f_blocks * found.f_frsize, "bytes_free": found.f_bfree * found.f_frsize, "bytes_for_others": found.f_bavail * found.f_frsize,
         "files": found.f_files, "files_free": found.f_favail,
     }  # fmt: skip
+
+
+@frozen
+class Superblock:
+    """What an ext4 filesystem says of its own size."""
+
+    blocks: int
+    block: int  # bytes of one
+    group: int  # blocks of a group
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.blocks * self.block
+
+
+def superblock(device: str) -> Superblock:
+    """Read the size of the filesystem on `device`. Of one that is mounted the kernel keeps this block in memory."""
+    with open(device, "rb", buffering=0) as disk:
+        disk.seek(_SUPER)
+        data = disk.read(1024)
+    if data[_MAGIC_AT : _MAGIC_AT + 2] != _MAGIC:
+        raise StorageError("damaged", f"{device} has no ext4 superblock")
+    low, log, group, incompat, high = (int.from_bytes(data[at : at + 4], "little") for at in (0x4, 0x18, 0x20, 0x60, 0x150))
+    return Superblock(low + (high << 32 if incompat & INCOMPAT_64BIT else 0), 1024 << log, group)
+
+
+def size(device: str) -> int:
+    """Return the size of a block device in bytes, as the kernel knows it now."""
+    return _sectors(_entry(device), "size") * SECTOR
+
+
+def extent() -> dict[str, Any]:
+    """Return the mounted device, its size and its filesystem's, and what of the disk is used by neither.
+
+    `unused`: bytes of the device that the filesystem does not reach; `behind`: of a partition, bytes of its disk that no
+    partition reaches. Less than `WORTH_GROWING` is nothing: a filesystem may leave a piece too small for a group, and a
+    partition table has a copy at the disk's end.
+    """
+    source = mounted_device()
+    if source is None:
+        raise StorageError("no_device", f"nothing is mounted on {ROOT}")
+    entry, total, filesystem = _entry(source), size(source), superblock(source).bytes
+    behind = _behind(entry) if os.path.exists(f"{entry}/partition") else 0
+    spare = {key: n if n >= WORTH_GROWING else 0 for key, n in (("unused", total - filesystem), ("behind", behind))}
+    return {"device": source, "bytes": total, "filesystem_bytes": filesystem, **spare}
+
+
+def _behind(entry: str) -> int:
+    """Return how much of a disk is left behind the partition at `entry`; 0 if another one comes after it."""
+    whole = os.path.dirname(entry)
+    ends = {name: _sectors(f"{whole}/{name}", "start") + _sectors(f"{whole}/{name}", "size") for name in _partitions(whole)}
+    ours = ends[os.path.basename(entry)]
+    return (_sectors(whole, "size") - ours) * SECTOR if ours == max(ends.values()) else 0
+
+
+def _partitions(whole: str) -> list[str]:
+    return [name for name in os.listdir(whole) if os.path.exists(f"{whole}/{name}/partition")]
+
+
+def _entry(device: str) -> str:
+    """Return the kernel's directory of a block device; that of a partition is below its disk's."""
+    return os.path.realpath(f"{SYS_BLOCK}/{os.path.basename(os.path.realpath(device))}")
+
+
+def _sectors(entry: str, name: str) -> int:
+    with open(f"{entry}/{name}", encoding="ascii") as file:
+        return int(file.read())
+
+
+def mounted_device() -> str | None:
+    """Return the device that is mounted on /persist."""
+    mounted = _mounted()
+    return None if mounted is None else mounted[0]
 
 
 def _mounted() -> tuple[str, str] | None:

@@ -159,7 +159,10 @@ def _emptied_trash() -> Steps:
 
 
 def _emptied(folder: str, depth: int) -> Steps:
-    """Delete what is in `folder`. What lies deeper than `depth` is moved to the top of the trash: a path has an end, and so have descriptors."""
+    """Delete what is in `folder`.
+
+    What lies deeper than `depth` is moved to the top of the trash: the length of a path is limited, and so are descriptors.
+    """
     gone = 0
     with os.scandir(folder) as entries:
         while True:
@@ -192,7 +195,10 @@ def _deleted(entry: os.DirEntry[str], depth: int) -> Steps:
 
 
 def _shortened(entry: os.DirEntry[str]) -> bool:
-    """Take a piece off the end of a file if it is large; tell whether that was done. To free millions of blocks in one call takes too long."""
+    """Take a piece off the end of a file if it is large; tell whether that was done.
+
+    To free millions of blocks in one call takes too long.
+    """
     found = os.lstat(entry.path)  # an entry would remember what it was at first
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not found.st_size or found.st_blocks * 512 <= PIECE:
         return False

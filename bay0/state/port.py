@@ -67,6 +67,7 @@ class StatePort:
     memory: dict[int, Step] = field(factory=dict)
     unsynced: dict[int, Step] = field(factory=dict)  # committed, and the next worker may find that the disk could not write them after all
     lost: int = 0
+    growing: bool = False  # the filesystem, to the size of its disk
     room: dict[str, int] | None = None  # on the disk at the last look, see the worker
     found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
     good_time: Callable[[], int | None] = lambda: None  # what is to be kept of it; None: nothing sensible
@@ -394,6 +395,8 @@ class StatePort:
             self.log.error("state db open/migrate failed", why=migrated.why)
             return migrated
         self.log.info("state db open/migrate", found=opened.value["version"], **migrated.value)
+        if not opened.value.get("checked", True):
+            self.log.warning("state db is too large to be checked as it is opened", why="`bay0 --validate` checks it")
         return None
 
     def _read(self) -> flow.Flow[Answer | None]:

@@ -23,6 +23,7 @@ SOCKET_FD = 3
 PACKET_MAX = 160 << 10  # bytes; below the kernel's default socket buffer of 208 KiB
 ALIVE = f"{SPINE}/alive"
 PROBE_WIDTH = 79
+CHECK_S = 1.0  # a database may be of any size, and opening it has a bound
 HISTORY_KINDS = ("boot", "storage")
 PRUNE_EVERY = 500  # commits
 NEWS_MAX = 20  # in one answer; the next has the rest
@@ -36,9 +37,7 @@ _failed: list[StorageError] = []  # why a commit failed
 def _open() -> dict[str, Any]:
     device.prepare()
     version = db.open_database(DATABASE)
-    if version:
-        db.check_integrity()
-    return {"version": version}
+    return {"version": version, "checked": not version or db.look_through(CHECK_S)}
 
 
 def _migrate(boot: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +82,18 @@ def _probe(text: str) -> dict[str, int]:
         try:
             os.write(fd, f"{text:<{PROBE_WIDTH}}\n".encode())  # of one length: it overwrites what an earlier boot wrote
             os.fdatasync(fd)
-            return device.room(fd)
+            return device.room(fd) | _beyond()
         finally:
             os.close(fd)
+
+
+def _beyond() -> dict[str, int]:
+    """Return how much larger the disk is than what is used of it (`device.extent`); nothing if that cannot be told."""
+    try:
+        found = device.extent()
+    except (OSError, StorageError, ValueError):
+        return {}
+    return {key: found[key] for key in ("unused", "behind")}
 
 
 def _genesis(lines: list[str]) -> bool:
@@ -170,6 +178,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "history": _history,
     "probe": _probe,
     "room": lambda: device.room(),
+    "extent": lambda: device.extent(),
     "genesis": _genesis,
     "genesis_tail": lambda count: genesis.tail(GENESIS, count),
     "containers_prepare": lambda: homes.prepare_containers(),

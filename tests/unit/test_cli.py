@@ -70,7 +70,7 @@ def spine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
         return answer
 
-    names = ("status", "machines", "boots", "history", "run", "power", "storage.retry", "debug.crash")
+    names = ("status", "machines", "boots", "history", "run", "power", "storage.retry", "storage.grow", "debug.crash")
     monkeypatch.setenv("BAY0_SOCKET", path)
     with served(path, {name: method(name) for name in names}):
         yield answers
@@ -222,6 +222,17 @@ def test_retrying_storage_is_accepted_or_refused_with_the_reason(spine: dict[str
     spine["storage.retry"] = RefusedError("storage:1 is durable: storage is healthy")
     assert cli.main(["storage", "retry"]) == cli.REFUSED == 1
     assert "storage is healthy" in capsys.readouterr().err
+
+
+def test_growing_storage_says_from_what_to_what(spine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    spine["storage.grow"] = {"device": "/dev/vda", "from_bytes": 2 << 30, "to_bytes": 4 << 30}
+    assert cli.main(["storage", "grow"]) == 0
+    assert capsys.readouterr().out == "the filesystem on /dev/vda has grown from 2048 to 4096 MiB\n"
+    assert cli.main(["storage", "grow", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == spine["storage.grow"]
+    spine["storage.grow"] = RefusedError("/dev/vda is used to its end: make the disk larger first; nothing was changed")
+    assert cli.main(["storage", "grow"]) == cli.REFUSED
+    assert "make the disk larger first" in capsys.readouterr().err
 
 
 def test_a_boot_is_shown_with_its_steps_and_a_verdict(spine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

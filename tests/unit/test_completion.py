@@ -69,6 +69,7 @@ def completed(script: str, words: list[str]) -> list[str]:
         (["persona", "reset", "work", "--h"], ["--help", "--home"]),
         (["completion", "f"], ["fish"]),
         (["storage", "r"], ["retry"]),
+        (["storage", "g"], ["grow"]),
         (["persona", "shell", "work", "--", "l"], []),
     ],
 )

@@ -647,6 +647,34 @@ def _wal(tmp_path: Path, version: int, *, torn: bool) -> str:
     return path
 
 
+@pytest.mark.parametrize("size", [0, 1, 100, 1 << 31, (1 << 32) - 1])
+def test_a_log_whose_pages_have_no_size_that_there_is_says_no_version_and_is_not_read(tmp_path: Path, size: int) -> None:
+    path = _wal(tmp_path, 999, torn=False)
+    log = bytearray(Path(f"{path}-wal").read_bytes())
+    log[8:12] = struct.pack(">I", size)
+    Path(f"{path}-wal").write_bytes(log)
+    assert db.log_version(path) == db.log_version(path, verify=True) == 0
+
+
+def test_a_log_of_any_size_is_not_read_as_a_database_is_opened(path: str) -> None:
+    with open(f"{path}-wal", "wb") as log:
+        log.truncate(db.LOG_MAX + 1)
+    with pytest.raises(StorageError, match="write-ahead log has 128 MiB") as error:
+        db.open_database(path)
+    assert error.value.code == "damaged"
+    assert os.path.getsize(f"{path}-wal") == db.LOG_MAX + 1, "it is left as it is"
+
+
+def test_of_too_many_old_rows_a_boot_forgets_some_and_the_next_ones_the_rest(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "FORGOTTEN_AT_ONCE", 100)
+    db.commit([step(n, kind="boot", boot_id="of no boot") for n in range(250)])
+    left = []
+    for number in range(3):
+        db.record_boot(boot(f"boot-{number}"))
+        left.append(db.database.execute_sql("SELECT count(*) FROM journal").fetchone()[0])
+    assert left == [150, 50, 0]
+
+
 def test_a_torn_frame_of_the_log_is_not_taken_for_a_newer_program(tmp_path: Path) -> None:
     assert db.log_version(_wal(tmp_path, 999, torn=True)) == 999, "the quick look cannot know"
     assert db.log_version(_wal(tmp_path, 999, torn=True), verify=True) == 0

@@ -113,10 +113,10 @@ def test_it_says_who_it_is(peer: Peer) -> None:
 def test_it_opens_migrates_and_reads_a_new_database(peer: Peer) -> None:
     assert peer.ok("find", wanted="x") == ["/dev/test", "x"]
     assert peer.ok("mount", devices=["/dev/test"]) == "/dev/test"
-    assert peer.ok("open") == {"version": 0}
+    assert peer.ok("open") == {"version": 0, "checked": True}
     assert peer.ok("migrate", boot=BOOT) == {"ran": VERSION, "version": VERSION}
     assert peer.ok("machines") == [[], False]
-    assert peer.ok("open") == {"version": VERSION}
+    assert peer.ok("open") == {"version": VERSION, "checked": True}
     assert os.stat(peer.top / "spine").st_mode & 0o777 == 0o700
 
 
@@ -372,9 +372,9 @@ def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(p
 
 def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> None:
     assert set(worker.OPS) == {
-        "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "genesis",
-        "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model", "image_archive",
-        "home_empty", "home_give", "log_remove", "trash_sweep",
+        "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "extent",
+        "genesis", "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model",
+        "image_archive", "home_empty", "home_give", "log_remove", "trash_sweep",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
         "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip

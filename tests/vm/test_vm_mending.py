@@ -173,6 +173,23 @@ def test_a_full_disk_recovers_by_itself_when_there_is_room_again(full: Vm, disk:
     full.out("rm /persist/big /persist/rest")
     assert full.wait_durable()["dirty"] is None
     assert "there is more room on it" in full.out("bay0 log")
+
+
+def test_a_disk_that_is_made_larger_is_said_and_grown_into_while_it_is_used(full: Vm):
+    before = full.wait_durable()["storage"]["room"]["bytes"]
+    full.qmp("block_resize", device="persist", size=1 << 30)
+    harness.until(lambda: full.status()["storage"]["room"].get("unused"), 60, "the probe sees a larger disk")
+    assert "`bay0 storage grow`" in full.out("bay0 storage")
+    grown = full.json("bay0 storage grow --json", 120)
+    assert (grown["device"], grown["to_bytes"]) == ("/dev/vda", 1 << 30)
+    harness.until(lambda: full.status()["storage"]["room"]["bytes"] > 20 * before, 60, "there is room")
+    status = full.status()
+    assert (status["storage"]["state"], status["storage"]["room"]["unused"], status["dirty"]) == ("durable", 0, None)
+    refused = full.sh("bay0 storage grow")
+    assert (refused.status, "is used to its end" in refused.stderr) == (1, True)
+
+
+def test_a_disk_that_was_full_and_grown_is_whole(full: Vm, disk: str):
     boot_id = full.status()["boot_id"]
     assert full.quit().status == 0
     harness.check_clean(disk)
