@@ -240,14 +240,19 @@ class WorkerLink:
         if not packet:
             self.reactor.unwatch(worker.peer.fileno())  # the reaper will say that it is gone
             return False
-        reply = json.loads(packet)
-        call = worker.calls.pop(reply["id"], None)
+        try:
+            number, answer = _read(packet)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as nonsense:
+            why = f"the state worker says what makes no sense: {type(nonsense).__name__}"
+            self.abandon(why)
+            self.on_fault(why)
+            return False
+        call = worker.calls.pop(number, None)
         if call is None:
             return True  # late: it was answered "timed out"
         call.timer.cancel()
         self.longest_s[call.op] = max(self.longest_s.get(call.op, 0.0), self.reactor.clock() - call.asked)
-        error = reply.get("error")
-        call.done(Answer(code=error["code"], why=error["message"]) if error else Answer(value=reply["ok"]))
+        call.done(answer)
         return True
 
     def _missed(self, worker: _Worker, number: int, op: str, bound_s: float) -> None:
@@ -284,6 +289,13 @@ class WorkerLink:
     def _drop(self, worker: _Worker) -> None:
         self.reactor.unwatch(worker.peer.fileno())
         worker.peer.close()
+
+
+def _read(packet: bytes) -> tuple[int, Answer]:
+    """Return the number of the request that is answered, and the answer. Raises what reading a packet of nonsense raises."""
+    reply = json.loads(packet)
+    error = reply.get("error") if isinstance(reply, dict) else None
+    return int(reply["id"]), Answer(code=str(error["code"]), why=str(error["message"])) if error else Answer(value=reply["ok"])
 
 
 def _fail(worker: _Worker, answer: Answer) -> None:
