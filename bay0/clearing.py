@@ -85,7 +85,8 @@ class Clearing:
             if not listed.ok:
                 return dict.fromkeys(wanted, Cleared(gone=False, why=listed.why))
             known = listed.value
-        there = {each.name: each for each in known if each.name in wanted}
+        asked = set(wanted)
+        there = {each.name: each for each in known if each.name in asked}
         statuses = {name: each.exit_code if each.state == "exited" else None for name, each in there.items()}
         left = yield from self._remove(wanted)  # also what is not listed: one may be made just now, and a run that was killed holds its name
         return {
@@ -101,7 +102,8 @@ class Clearing:
         listed: Verdict = yield self.podman.list
         if not listed.ok:
             return dict.fromkeys(wanted, removed.why)
-        return {each.name: removed.why for each in listed.value if each.name in wanted}
+        asked = set(wanted)
+        return {each.name: removed.why for each in listed.value if each.name in asked}
 
 
 def _asking(remove: Any, names: list[str]) -> flow.Waitable:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import flow, focus, garbage, late, names, net, reconcile
+from bay0 import flow, focus, garbage, late, net, reconcile
 from bay0.effects import ceilings, cgroup, modules, mounts, power, shield
 from bay0.effects.ceilings import Ceilings
 from bay0.effects.spawn import Ending
@@ -43,6 +43,8 @@ POWER_AGAIN_S = 1.0
 NAMED_MAX = 5  # of what a slow stop waits for
 PRESSURE = "/proc/pressure"
 REPLAYS_A_TURN = 25
+STOPS_A_TURN = 25
+AT_REST = ("absent", "stopped", "failed")
 DEVICES_A_TURN = 10
 SERVERS_AGAIN_S = 30.0
 SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
@@ -84,6 +86,7 @@ class BootStages:
     _complete: bool = False
     _power_tries: int = 0
     _force_tries: int = 0
+    _waited: dict[tuple[str, ...], list[Instance]] = field(factory=dict)  # kinds -> those of them that a stop still waits for
     _stages: dict[Effect, Callable[[Instance, int], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -215,7 +218,18 @@ class BootStages:
         self.reconciled = True
         self._converged, self._owing, self._known = 0, [], False
         self._seqs = {str(row["name"]): int(row["seq"]) for row in self.state.stored}
-        flow.run(self._containers(), self._replay)
+        flow.run(self._planned(), self._replay)
+
+    def _planned(self) -> flow.Flow[tuple[reconcile.Plan, int]]:
+        """Return the plan for what was stored, made in many turns, and how many containers podman has."""
+        containers: tuple[Container, ...] = yield from self._containers()
+        making = reconcile.planning(self.state.stored or (), MACHINES, {each.name for each in containers})
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                return made.value, len(containers)
+            yield self._next_turn
 
     def _containers(self) -> flow.Flow[tuple[Container, ...]]:
         """Ask podman what there is. Its first call after a boot renews its own database, so it is made alone, with a long bound."""
@@ -242,22 +256,22 @@ class BootStages:
             self._engine.know(MACHINES["persona"])
         self._next_turn(resume)
 
-    def _replay(self, containers: tuple[Container, ...]) -> None:
+    def _replay(self, planned: tuple[reconcile.Plan, int]) -> None:
         """Take over what was stored; whatever owes anything goes through CONVERGE."""
-        plan = reconcile.plan(self.state.stored or (), MACHINES, {each.name for each in containers})
-        unknown = [row for row in self.state.stored or () if row["name"] in plan.unknown]
-        self.slots_left_alone = _slots(unknown)
+        plan, containers = planned
+        left_alone = set(plan.unknown)
+        self.slots_left_alone = _slots(row for row in self.state.stored or () if row["name"] in left_alone)
         for name in plan.unknown:
             self.log.warning("machine of an unknown kind or name left alone", machine=name)
         if plan.foreign:
             self.log.warning("containers of somebody else left alone", containers=", ".join(plan.foreign))
         new = deque(replay for replay in plan.replays if self._is_new(replay))
-        owed = [names.parse(replay.name).podman for replay in new if replay.converge and replay.definition.kind in reconcile.CONTAINED]
+        owed = [replay.container for replay in new if replay.converge and replay.container]
         self.personas.clearing.gather((*owed, *plan.sweep), self.bounds.gather)
         if plan.sweep:
             self.log.warning("containers without a persona removed", containers=", ".join(plan.sweep))
             self.personas.audit.sweep(plan.sweep)
-        self._replay_some(new, len(containers))
+        self._replay_some(new, containers)
 
     def _is_new(self, replay: reconcile.Replay) -> bool:
         """Tell whether a stored machine says something new: what lives in this boot knows better, unless it has done nothing since it was made."""
@@ -355,8 +369,7 @@ class BootStages:
         self._stopping, self._leaving = (instance, token), True
         self.reactor.call_later(self.bounds.slow_stop, partial(self._say_slow, instance))
         self.personas.no_autostart()
-        for live in list(self._engine.of_kind("persona")):
-            self._engine.send(live.name, persona.E.STOP, "the spine is going down")
+        self._stop_some(deque(self._engine.of_kind("persona")))
         for live in list(self._engine.of_kind("server")):
             coming = live.now.value if live.pending is None else live.pending.dest
             if coming not in (server.S.STOPPED.value, server.S.STOPPING.value):  # which would take it for a word about what is wanted
@@ -376,6 +389,13 @@ class BootStages:
     @staticmethod
     def _how(boot: Instance) -> str:
         return str(boot.context.get("how", "reboot"))
+    def _stop_some(self, left: deque[Instance]) -> None:
+        """Ask a few personas to stop; the next turns ask the others."""
+        for live in [left.popleft() for _ in range(min(len(left), STOPS_A_TURN))]:
+            if live.name in self._engine.instances:
+                self._engine.send(live.name, persona.E.STOP, "the spine is going down")
+        if left:
+            self.reactor.call_soon(partial(self._stop_some, left))
 
     def _stop_the_rest(self) -> None:
         """Personas have had their time, and podman with them: what is left of them is killed, then the tenants are stopped."""
@@ -392,7 +412,19 @@ class BootStages:
         self.look_stopped()
 
     def _containers_at_rest(self) -> bool:
-        return self.personas.at_rest() and all(i.now in (server.S.STOPPED, server.S.FAILED) for i in self._engine.of_kind("server"))
+        return self._all_rest(("persona", "server"))
+
+    def _all_rest(self, kinds: tuple[str, ...]) -> bool:
+        """Tell whether all machines of these kinds rest.
+
+        It is asked after each step, so it looks at one that did not rest at the last look, and at all of them only when that one does.
+        """
+        waited = self._waited.setdefault(kinds, [])
+        while waited and _rests(waited[-1]):
+            waited.pop()
+        if not waited:
+            waited += [live for kind in kinds for live in self._engine.of_kind(kind) if not _rests(live)]
+        return not waited
 
     def look_stopped(self) -> None:
         """Go on with the stop when personas, then tenants, are at rest; called after each step."""
@@ -402,8 +434,7 @@ class BootStages:
             if self._containers_at_rest():
                 self._stop_the_rest()
             return
-        running = [i for i in self._engine.of_kind("tenant") if not i.definition.spec(i.now).converged]
-        if not running:
+        if self._all_rest(("tenant",)):
             (instance, token), self._stopping = self._stopping, None
             self._report(instance, token, E.DONE)
 
@@ -479,6 +510,13 @@ class BootStages:
 def _slots(rows: Iterable[Mapping[str, Any]]) -> frozenset[int]:
     """Return the uid ranges of stored machines that this program does not know: a newer one runs them again."""
     return frozenset(slot for row in rows if (slot := slot_of(row["config"])) is not None)
+
+
+def _rests(live: Instance) -> bool:
+    """Tell whether the stop has nothing to wait for in a machine."""
+    if live.definition.kind in reconcile.CONTAINED:  # one that failed has no container either
+        return live.now.value in AT_REST
+    return bool(live.definition.spec(live.now).converged)
 
 
 def _network() -> list[str]:

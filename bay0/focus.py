@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "focus"
 LOOK_S = 0.1
+LOOK, ASK, WORK_A_TURN = 1, 20, 400  # what a look and a step cost, beside each other; and how much of that a turn does
 ALIVE = (persona.S.STARTING, *persona.HAS_CONTAINER)
 
 
@@ -35,8 +36,18 @@ def active(instance: Instance) -> str | None:
     """Return the persona in front, or None."""
     if instance.now is S.NONE or not instance.config:
         return None
-    found: str = json.loads(instance.config)["active"]
-    return found
+    try:
+        found = json.loads(instance.config)["active"]
+    except (ValueError, KeyError, TypeError, RecursionError):  # the database may be another program's, and this is asked in watchers
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _there(instance: Instance, front: str | None) -> bool:
+    """Tell whether a persona is where the switch wants it: the one in front runs, the others do not."""
+    if instance.name == front:
+        return instance.now is persona.S.RUNNING
+    return instance.now not in ALIVE or instance.now is persona.S.PAUSED
 
 
 @define(eq=False, repr=False)
@@ -62,39 +73,52 @@ class Focus:
         flow.run(flow.as_long_as(owed, self._switch(active(instance))), ended)
 
     def _switch(self, front: str | None) -> flow.Flow[tuple[E, str]]:
-        if front is not None and front in self._personas():
-            self._ask(front, persona.E.RESUME, "it comes to the front", (persona.S.PAUSED, persona.S.PAUSING))
-        while left := self.left(front):
-            for name in left:
-                if name != front:
-                    self._ask(name, persona.E.PAUSE, f"{front} is in front", (persona.S.RUNNING, persona.S.RESUMING), say=True)
+        if front is None:  # or all would be frozen, for nobody
+            return E.FAULT, "who is in front cannot be read"
+        instance = self.engine.instances.get(front) if self.engine is not None else None
+        if instance is not None and instance.definition.kind == "persona":
+            self._ask(instance, persona.E.RESUME, "it comes to the front", (persona.S.PAUSED, persona.S.PAUSING))
+        while (yield from self._look(front)):
             yield self._pause
         return E.DONE, ""
+
+    def _look(self, front: str) -> flow.Flow[bool]:
+        """Look at every persona once, some of them in a turn, and freeze whom it finds behind; tell whether one is still on the way."""
+        late, work = False, 0
+        for instance in self._personas():
+            work += LOOK
+            if not _there(instance, front):
+                late = True
+                if instance.name != front:
+                    states = (persona.S.RUNNING, persona.S.RESUMING)
+                    work += ASK * self._ask(instance, persona.E.PAUSE, f"{front} is in front", states, say=True)
+            if work >= WORK_A_TURN:
+                work = 0
+                yield self._next_turn
+        return late
 
     def _pause(self, resume: flow.Resume) -> None:
         self.reactor.call_later(LOOK_S, lambda: resume(None))
 
-    def _personas(self) -> dict[str, Instance]:
-        return {i.name: i for i in self.engine.of_kind("persona")} if self.engine is not None else {}
+    def _next_turn(self, resume: flow.Resume) -> None:
+        self.reactor.call_soon(partial(resume, None))
+
+    def _personas(self) -> list[Instance]:
+        return list(self.engine.of_kind("persona")) if self.engine is not None else []
 
     def left(self, front: str | None) -> list[str]:
         """Return who is still on the way: the one in front does not run yet, or one behind it is not frozen."""
-        late = []
-        for name, instance in self._personas().items():
-            there = instance.now is persona.S.RUNNING if name == front else instance.now not in ALIVE or instance.now is persona.S.PAUSED
-            if not there:
-                late.append(name)
-        return sorted(late)
+        return sorted(instance.name for instance in self._personas() if not _there(instance, front))
 
-    def _ask(self, name: str, event: persona.E, why: str, states: tuple[persona.S, ...], *, say: bool = False) -> None:
-        """Send `event` once, when it means something."""
-        instance = self._personas()[name]
-        if self.engine is None or name in self._asked or instance.now not in states or instance.pending:
-            return
-        self._asked.add(name)
+    def _ask(self, instance: Instance, event: persona.E, why: str, states: tuple[persona.S, ...], *, say: bool = False) -> bool:
+        """Send `event` once, when it means something; tell whether it was sent."""
+        if self.engine is None or instance.name in self._asked or instance.now not in states or instance.pending:
+            return False
+        self._asked.add(instance.name)
         if say:
-            self.detach(name)
-        self.engine.send(name, event, why)
+            self.detach(instance.name)
+        self.engine.send(instance.name, event, why)
+        return True
 
     def detach(self, name: str) -> None:
         """Take a persona's buffers off the screen before it is frozen, or the compositor could wait for it for ever.

@@ -406,7 +406,7 @@ def _built_in() -> dict[str, str]:
     try:
         with open(f"{BUILT_IN_IMAGES}/index.json", encoding="utf-8") as file:
             return {name: f"{BUILT_IN_IMAGES}/{archive}" for name, archive in json.load(file).items()}
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 

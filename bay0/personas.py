@@ -313,24 +313,26 @@ class Personas(ContainerPort):
         self._waiting.discard(name)
 
     def look_autostart(self) -> None:
-        """Start those that wait and are stopped; called after each step."""
-        engine = self.engine
-        if engine is None:
-            return
+        """Start those that wait and are stopped."""
         for name in sorted(self._waiting):
-            instance = engine.instances.get(name)
-            if instance is None:
-                self._waiting.discard(name)
-            elif instance.pending:
-                continue
-            elif instance.now is S.STOPPED:
-                self._waiting.discard(name)
-                config = read_config(instance.config)
-                limit = config.manifest.retries + 1 if config else 0
-                event = E.AUTOSTART if instance.attempts < limit else E.GAVE_UP
-                self._send(name, event, "" if event is E.AUTOSTART else f"{instance.attempts} of {limit} attempts")
-            elif instance.now in (S.ABSENT, S.FAILED, *HAS_CONTAINER):
-                self._waiting.discard(name)
+            self._look_autostart(name)
+
+    def _look_autostart(self, name: str) -> None:
+        """Start one that waits, if it is stopped; called after each of its steps."""
+        engine = self.engine
+        instance = engine.instances.get(name) if engine is not None else None
+        if name not in self._waiting or (instance is not None and instance.pending):
+            return
+        if instance is None:
+            self._waiting.discard(name)
+        elif instance.now is S.STOPPED:
+            self._waiting.discard(name)
+            config = read_config(instance.config)
+            limit = config.manifest.retries + 1 if config else 0
+            event = E.AUTOSTART if instance.attempts < limit else E.GAVE_UP
+            self._send(name, event, "" if event is E.AUTOSTART else f"{instance.attempts} of {limit} attempts")
+        elif instance.now in (S.ABSENT, S.FAILED, *HAS_CONTAINER):
+            self._waiting.discard(name)
 
     def sweep_trash(self) -> None:
         """Delete what was taken away, a piece at a time, so that no other request waits long behind it.
@@ -359,10 +361,6 @@ class Personas(ContainerPort):
         for group in (GROUP, TENANTS, CONMON_GROUP):
             cgroup.kill(f"{cgroup.ROOT}{group}")
 
-    def at_rest(self) -> bool:
-        """Tell whether no persona has or owes a container."""
-        return self.engine is None or all(i.now in (S.ABSENT, S.STOPPED, S.FAILED) for i in self.engine.of_kind("persona"))
-
     def stepped(self, instance: Instance, step: Step) -> None:
         """Follow the engine: start what waits for its rest, freeze again what was frozen before it had to be started anew."""
         if instance.definition.kind != "persona":
@@ -370,8 +368,8 @@ class Personas(ContainerPort):
         self.look_again(instance)
         if step.event == E.STOP.value:  # it is not wanted any more
             self._waiting.discard(instance.name)
-        if self._waiting:
-            self.reactor.call_soon(self.look_autostart)
+        if instance.name in self._waiting:
+            self.reactor.call_soon(partial(self._look_autostart, instance.name))
         if instance.now is S.RUNNING and instance.desired == "paused":
             self.reactor.call_soon(partial(self._freeze_again, instance))
         if instance.now is S.ABSENT:

@@ -7,7 +7,7 @@ names is removed unless a running machine owns it; everybody else's containers a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 
 CONTAINED = ("persona", "server")  # the kinds of machines that are containers
+ROWS_A_TURN = 100
 
 
 @frozen(eq=False, repr=False)
 class Replay:
-    """One stored machine to take over; `converge` says whether it owes anything."""
+    """One stored machine to take over; `converge` says whether it owes anything, `container` what podman calls it, if it is a container."""
 
     definition: MachineDef
     stored: Mapping[str, Any]
     converge: bool
+    container: str = ""
 
     @property
     def name(self) -> str:
@@ -48,27 +50,49 @@ class Plan:
 
 
 def plan(stored: Iterable[Mapping[str, Any]], definitions: Mapping[str, MachineDef], containers: Iterable[str] = ()) -> Plan:
-    """Decide for each stored machine row and each container. Those at rest in a converged state, with no container, owe nothing."""
+    """Make the plan at once; see `planning`."""
+    making = planning(stored, definitions, containers)
+    while True:
+        try:
+            next(making)
+        except StopIteration as made:
+            return made.value  # type: ignore[no-any-return]
+
+
+def planning(
+    stored: Iterable[Mapping[str, Any]], definitions: Mapping[str, MachineDef], containers: Iterable[str] = ()
+) -> Generator[None, None, Plan]:
+    """Decide for each stored machine row and each container. Those at rest in a converged state, with no container, owe nothing.
+
+    Yields after every `ROWS_A_TURN` of them: a thousand are more than a turn.
+    """
     there = set(containers)
-    replays, unknown, owned = [], [], set()
-    for row in stored:
+    converged = {kind: {spec.state.value for spec in each.specs if spec.converged} for kind, each in definitions.items()}
+    replays: list[Replay] = []
+    unknown: list[str] = []
+    owned: set[str] = set()
+    for count, row in enumerate(stored, 1):
         definition = definitions.get(row["kind"])
-        if definition is None:
+        container = _container(row) if definition is not None and definition.kind in CONTAINED else ""
+        if definition is None or container is None:
             unknown.append(str(row["name"]))
-            continue
-        converged = row["state"] in {spec.state.value for spec in definition.specs if spec.converged}
-        haunted = False
-        if definition.kind in CONTAINED:
-            container = _container(row)
-            if container is None:
-                unknown.append(str(row["name"]))
-                continue
-            if row["state"] != persona.S.ABSENT.value:
+        else:
+            owes = row["state"] not in converged[row["kind"]]
+            if container and row["state"] != persona.S.ABSENT.value:
                 owned.add(container)
                 haunted = container in there
-        if definition.resident or not converged:
-            replays.append(Replay(definition, row, not converged or haunted))
-    ours = {name for name in there if names.from_podman(name) is not None}
+            else:
+                haunted = False
+            if definition.resident or owes:
+                replays.append(Replay(definition, row, owes or haunted, container))
+        if count % ROWS_A_TURN == 0:
+            yield
+    ours: set[str] = set()
+    for count, name in enumerate(there, 1):
+        if names.from_podman(name) is not None:
+            ours.add(name)
+        if count % ROWS_A_TURN == 0:
+            yield
     return Plan(tuple(replays), tuple(unknown), tuple(sorted(ours - owned)), tuple(sorted(there - ours)))
 
 

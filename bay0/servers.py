@@ -77,7 +77,7 @@ def read_config(text: str) -> Config | None:
     try:
         found = json.loads(text) if text else {}
         config = Config(found.get("autostart", True), found.get("model"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     sane = isinstance(config.autostart, bool) and (config.model is None or isinstance(config.model, str))
     return config if sane else None

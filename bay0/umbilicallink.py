@@ -161,7 +161,7 @@ class Link:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("a message that is too long, or with a descriptor")
             self._hear(json.loads(data))
-        except (ValueError, KeyError, TypeError, RecursionError) as nonsense:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as nonsense:
             self._hangs(f"what it says makes no sense: {type(nonsense).__name__}: {nonsense}"[:200])
             return False
         return True

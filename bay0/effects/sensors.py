@@ -162,7 +162,7 @@ class Thermometer:
             found = tuple(Sensor(str(called), value, float(limit)) for called, value, limit in json.loads(packet)) if packet else None
         except BlockingIOError:
             return
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError):
             found = None
         if found is None:
             self._hang_up()

@@ -392,7 +392,8 @@ def _machine(values: Sequence[Any]) -> Row:
     row = dict(zip(MACHINE_FIELDS, values, strict=True))
     if all(isinstance(row[name], int if name in ("seq", "attempts") else str) for name in MACHINE_FIELDS):
         return row
-    return {"name": row["name"], "kind": "unreadable", "state": "", "seq": 0, "attempts": 0, "desired": "stopped", "boot_id": "", "config": ""}
+    config = _text(row["config"]) if isinstance(row["config"], bytes) else str(row["config"])
+    return {"name": row["name"], "kind": "unreadable", "state": "", "seq": 0, "attempts": 0, "desired": "stopped", "boot_id": "", "config": config}
 
 
 def boots(limit: int, before: int | None = None) -> list[Row]:

@@ -240,16 +240,21 @@ class WorkerLink:
         if not packet:
             self.reactor.unwatch(worker.peer.fileno())  # the reaper will say that it is gone
             return False
-        reply = json.loads(packet)
-        for each in reply.get("misplaced", ()):
+        try:
+            number, answer, misplaced = _read(packet)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as nonsense:
+            why = f"the state worker says what makes no sense: {type(nonsense).__name__}"
+            self.abandon(why)
+            self.on_fault(why)
+            return False
+        for each in misplaced:
             self.log.warning("set aside on /persist" if each["now"] else "left alone on /persist", **each)
-        call = worker.calls.pop(reply["id"], None)
+        call = worker.calls.pop(number, None)
         if call is None:
             return True  # late: it was answered "timed out"
         call.timer.cancel()
         self.longest_s[call.op] = max(self.longest_s.get(call.op, 0.0), self.reactor.clock() - call.asked)
-        error = reply.get("error")
-        call.done(Answer(code=error["code"], why=error["message"]) if error else Answer(value=reply["ok"]))
+        call.done(answer)
         return True
 
     def _missed(self, worker: _Worker, number: int, op: str, bound_s: float) -> None:
@@ -286,6 +291,18 @@ class WorkerLink:
     def _drop(self, worker: _Worker) -> None:
         self.reactor.unwatch(worker.peer.fileno())
         worker.peer.close()
+
+
+def _read(packet: bytes) -> tuple[int, Answer, list[dict[str, str]]]:
+    """Return the number of the request that is answered, the answer, and what the worker found in the way on the disk.
+
+    Raises what reading a packet of nonsense raises.
+    """
+    reply = json.loads(packet)
+    error = reply.get("error") if isinstance(reply, dict) else None
+    answer = Answer(code=str(error["code"]), why=str(error["message"])) if error else Answer(value=reply["ok"])
+    misplaced = [{key: str(each[key]) for key in ("path", "found", "now")} for each in reply.get("misplaced", ())]
+    return int(reply["id"]), answer, misplaced
 
 
 def _fail(worker: _Worker, answer: Answer) -> None:

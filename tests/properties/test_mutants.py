@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -361,14 +361,14 @@ def time_outs_are_swallowed(patch: Patch) -> None:
 
 @mutant
 def a_boot_does_not_replay_what_is_stored(patch: Patch) -> None:
-    patch.setattr(reconcile, "plan", lambda *_: reconcile.Plan((), ()))
+    _replan(patch, lambda _plan, _there: reconcile.Plan((), ()))
 
 
 @mutant
 def a_stored_running_is_trusted(patch: Patch) -> None:
-    plan = reconcile.plan
+    planning = reconcile.planning
     doubted = lambda rows: [row for row in rows if row["state"] != "running"]
-    patch.setattr(reconcile, "plan", lambda rows, definitions, containers=(): plan(doubted(rows), definitions, containers))
+    patch.setattr(reconcile, "planning", lambda rows, definitions, containers=(): planning(doubted(rows), definitions, containers))
 
 
 # ---- personas
@@ -379,13 +379,13 @@ def _without(patch: Patch, owner: Any, name: str) -> None:
 
 
 def _replan(patch: Patch, changed: Callable[[reconcile.Plan, set[str]], reconcile.Plan]) -> None:
-    plan = reconcile.plan
+    planning = reconcile.planning
 
-    def replanned(rows: Any, definitions: Any, containers: Any = ()) -> reconcile.Plan:
+    def replanned(rows: Any, definitions: Any, containers: Any = ()) -> Generator[None, None, reconcile.Plan]:
         there = set(containers)
-        return changed(plan(rows, definitions, there), there)
+        return changed((yield from planning(rows, definitions, there)), there)
 
-    patch.setattr(reconcile, "plan", replanned)
+    patch.setattr(reconcile, "planning", replanned)
 
 
 @likely(RECONCILES)

@@ -46,6 +46,7 @@ def crowd(spine: init.Spine, count: int = PERSONAS_MAX) -> None:
         instance = spine.engine.add(f"p://n{number}-" + "x" * 24 if number != 7 else "p://n7", MACHINES["persona"], persona.S.STOPPED, seq=1)
         instance.config = text
         step = Step(spine.boot_id, 1, instance.name, "persona", 1, "starting", "gave_up", "failed", WIDE * WHY_MAX, 1)
+        instance.committed = step
         spine.persona_verbs._recent[instance.name] = deque([step] * STEPS_KEPT)
 
 

@@ -59,6 +59,25 @@ def test_an_error_is_an_answer_with_a_code(bench: Bench) -> None:
     assert bench.news == []
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"nonsense", b"\xff", b"[]", b"1", b"{}", b'{"id":0}', b'{"id":"x","ok":1}', b'{"id":0,"error":{}}', b'{"id":0,"error":"full"}', b"[" * 60000,
+        b'{"id":NaN,"ok":1}', b'{"id":1e999,"ok":1}',
+    ],
+)  # fmt: skip
+def test_a_worker_that_makes_no_sense_is_given_up_and_does_not_end_pid_1(bench: Bench, packet: bytes) -> None:
+    bench.ask("commit")
+    bench.launcher.last.peer.send(packet)
+    bench.clock.wait()
+    assert [answer.code for answer in bench.answers] == [GONE]
+    assert bench.launcher.last.killed == 1
+    assert bench.news[0].startswith("fault: the state worker says what makes no sense")
+    bench.launcher.last.die()
+    bench.clock.wait(BACK_OFF_S[0] + 0.01)
+    assert bench.news[-1] == "dead", "and the next one may start"
+
+
 def test_without_a_worker_a_request_is_answered_gone_but_not_at_once() -> None:
     bench = Bench()
     bench.link.ask("hello", 1.0, bench.answers.append)

@@ -276,8 +276,12 @@ def played() -> Iterator[Played]:
 
 
 @pytest.mark.parametrize(
-    "data", [b"nonsense", b"[]", b"{}", b'{"op":"warm","n":"x"}', b'{"op":"rule"}', b"\xff", b"[" * 60000, b'{"op":"decision"' + b" " * 70000 + b"}"]
-)
+    "data",
+    [
+        b"nonsense", b"[]", b"{}", b'{"op":"warm","n":"x"}', b'{"op":"rule"}', b"\xff", b"[" * 60000, b'{"op":"decision"' + b" " * 70000 + b"}",
+        b'{"op":"warm","n":1e999}', b'{"op":"warm","n":NaN}', b'{"op":"warm","n":' + b"9" * 5000 + b"}", b'"op"', b"1",
+    ],
+)  # fmt: skip
 def test_a_forwarder_that_makes_no_sense_is_ended(played: Played, data: bytes) -> None:
     played.say(data)
     assert len(played.hung) == 1
