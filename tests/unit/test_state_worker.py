@@ -321,7 +321,7 @@ def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> N
     assert set(worker.OPS) == {
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "genesis",
         "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model",
-        "home_empty", "trash_sweep",
+        "home_give", "home_empty", "log_remove", "trash_sweep",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
         "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip
