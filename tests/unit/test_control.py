@@ -564,6 +564,7 @@ def test_what_waits_for_all_clients_is_bounded_together_and_who_reads_is_spared(
     crowd = [server.client() for _ in range(CLIENTS_MAX - 1)]
     for client in crowd:
         client.send(*({"id": number, "method": "later"} for number in range(4)))
+    until(lambda: len(server.later) == 4 * len(crowd), step=server.turn)
     reader.send({"id": 1, "method": "later"})
     until(lambda: len(server.later) == 4 * len(crowd) + 1, step=server.turn)
     last = server.later.pop()
