@@ -40,7 +40,7 @@ class Bed:
         self.asleep, self.awake = top / "asleep", top / "awake"
         (top / "state").write_text(offers)
         sleep.states.__defaults__ = (str(top / "state"),)
-        sleep.ARGV = ("/bin/sh", "-c", f"echo mem >{self.asleep}; while [ ! -e {self.awake} ]; do sleep 0.02; done")
+        sleep.ARGV = ("/bin/sh", "-c", f"echo mem >{top}/word; mv {top}/word {self.asleep}; while [ ! -e {self.awake} ]; do sleep 0.02; done")
         self.words = words
 
     def boot(self) -> Bed:
