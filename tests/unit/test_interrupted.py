@@ -116,7 +116,8 @@ def frozen() -> list[str]:
     """Give the words that run the built image's own `bay0`, in its own root."""
     if not (BUILT_ROOT / "usr/bin/bay0").exists():
         not_built("build/rootfs is not there")
-    return ["unshare", "--map-root-user", "--root", str(BUILT_ROOT), "/usr/bin/bay0"]
+    enter = 'mount --rbind /dev "$0/dev" && exec chroot "$0" /usr/bin/bay0 "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", enter, str(BUILT_ROOT)]
 
 
 @pytest.mark.built
