@@ -87,7 +87,7 @@ def changed(text: str, changes: Mapping[str, Any]) -> str:
     """Return a stored configuration with `changes`; what only a newer program knows of it stays."""
     try:
         stored = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         stored = {}
     config = evolve(read_config(text) or Config(), **changes)
     return json.dumps({**(stored if isinstance(stored, dict) else {}), **asdict(config)}, separators=(",", ":"))
