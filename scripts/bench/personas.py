@@ -63,7 +63,7 @@ for i in $(seq COUNT); do
     printf '{"jsonrpc":"2.0","id":%d,"method":"persona.create","params":{"name":"p://n%d","manifest":MANIFEST}}\n' $i $i
 done | bay0 rpc --window 64 >/dev/null
 steps() { cat /run/bay0/log.jsonl.1 /run/bay0/log.jsonl 2>/dev/null | grep '"event": *"step"' | grep '"machine": *"p://n'; }
-until_all() { until [ $(steps | grep -c "\"dest\": *\"$1\"") -ge $2 ]; do sleep 2; done; }
+until_all() { until [ $(steps | grep -v '"by": *"calm"' | grep -c "\"dest\": *\"$1\"") -ge $2 ]; do sleep 2; done; }
 verb start >starts; verb stop >stops
 bay0 rpc --window 64 <starts >/dev/null
 until_all running COUNT
@@ -184,7 +184,7 @@ def flow_of(output: str) -> dict[str, Any]:
         rounds[step["n"] > _half(steps)].append(step)
     first, second = rounds
     began = min(step["t_ms"] for step in first if step["dest"] == "starting")
-    ran = sorted(step["t_ms"] for step in first if step["dest"] == "running")
+    ran = sorted(step["t_ms"] for step in first if step["by"] == "started")
     stop = min(step["t_ms"] for step in first if step["by"] == "stop")
     again = min(step["t_ms"] for step in second if step["by"] == "stop")
     cancelled = sorted(step["t_ms"] for step in second if step["dest"] == "stopped" and "podman was not called" in step["why"])

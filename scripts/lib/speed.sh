@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2054  # commas are QEMU's
 # How much patience the spine needs here: a fixed piece of work, timed in QEMU under the accelerator that will be used.
 #
 # The work is a firmware of 67 bytes: it writes A to the serial port, adds, stores, jumps and calls in a loop, writes B and ends QEMU.
