@@ -25,20 +25,16 @@ PIECE = 32 << 20  # bytes of a file that are freed at once
 
 def prepare_containers() -> dict[str, bool]:
     """Make podman's directories; tell whether it has ever put anything there, so that there may be containers."""
-    used = _holds_anything(f"{CONTAINERS}/storage")
     for path in (CONTAINERS, *(f"{CONTAINERS}/{name}" for name in PODMAN_DIRECTORIES)):
         files.directory(path, 0o711, most=0o755, anew=True)
     files.directory(LOGS, 0o700, anew=True)
-    return {"used": used}
+    return {"used": _holds_anything(f"{CONTAINERS}/storage")}
 
 
 def _holds_anything(path: str) -> bool:
     """Tell whether something is in a directory, without reading the names of all."""
-    try:
-        with os.scandir(path) as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    with os.scandir(path) as entries:
+        return next(entries, None) is not None
 
 
 def set_containers_aside() -> bool:

@@ -25,7 +25,7 @@ def receive(stream: BinaryIO, say: Callable[[int], None], directory: str = PLACE
     `RefusedError` if there is no disk, nothing came, or it is more than half of what is free: the other half is for what podman makes of it.
     """
     try:
-        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         why = f"an archive from stdin is kept on /persist, and that cannot be written now ({error.strerror}): `bay0 storage` tells why"
         raise RefusedError(why) from error

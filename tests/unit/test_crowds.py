@@ -188,7 +188,7 @@ def stages(crowd: Crowd, timers: Any) -> duties.BootStages:
     calm: Any = SimpleNamespace(no_autostart=nothing, kill_all=nothing)
     state: Any = SimpleNamespace(append_genesis=nothing, boot={"boot_id": "b"})
     made = duties.BootStages(
-        timers, SimpleNamespace(polite_stop=10.0), Log(), None, SimpleNamespace(close=nothing), state, None, calm, None, None, None,  # type: ignore[arg-type]
+        timers, SimpleNamespace(polite_stop=10.0, slow_stop=30.0), Log(), None, SimpleNamespace(close=nothing), state, None, calm, None, None, None,  # type: ignore[arg-type]
     )  # fmt: skip
     made.engine = crowd  # type: ignore[assignment]
     return made

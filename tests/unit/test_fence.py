@@ -48,6 +48,8 @@ MAY_OPEN_IN_STATE = {
     "state/entropy.py": "the kernel's random number generator",
     "state/worker.py": "/proc",
     "state/homes.py": "what lies in the trash",
+    "state/incoming.py": "a file without a name",
+    "state/resize.py": "the mount point itself",
 }
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")

@@ -326,7 +326,7 @@ def test_a_home_that_is_none_is_refused_and_left(peer: Peer, disk: Disk, where: 
     assert (error["code"], str(path) in error["message"]) == ("misplaced", True)
     assert os.path.lexists(path)
     assert disk.untouched()
-    assert peer.ok("persona_prepare", name="p__x", home=False), "who wants none starts"
+    assert peer.ok("persona_prepare", name="p__x", home=False) is False, "one without a home is prepared, and has no new home"
 
 
 def test_a_home_that_is_a_link_to_another_personas_is_never_given(peer: Peer, disk: Disk) -> None:
