@@ -95,7 +95,10 @@ class Rows:
         if op == "containers_aside":
             shutil.rmtree(self.bench.podman.store)
             os.makedirs(f"{self.bench.podman.store}/tmp")
-        values = {"containers_prepare": {"used": True}, "ai_archive": AI_ARCHIVE if self.bench.ai_archive else None, "ai_model": {"size": 1 << 20}}
+        values = {
+            "containers_prepare": {"used": True}, "ai_archive": AI_ARCHIVE if self.bench.ai_archive else None, "ai_model": {"size": 1 << 20},
+            "persona_prepare": self.bench.new_homes,
+        }  # fmt: skip
         self.bench.soon(lambda: done(Answer(values.get(op, True))))
 
     def append_genesis(self, _lines: list[str]) -> None:
@@ -137,6 +140,7 @@ class Bench:
         self.kernel.install(self.patch)
         self.patch.setattr(podman_argv, "EXITS", f"{self.folder}/exits")
         self.patch.setattr(bay0.personas.Personas, "configure", lambda _self: None)
+        self.patch.setattr(bay0.personas, "user_of", lambda _container: (os.getuid(), os.getgid()))
         self.patch.setattr(bay0.machines.engine, "build", MACHINE_OF)
         self.patch.setattr(bay0.servers.kernelview, "look", lambda directory: view(self.servers, directory, self.wrong))
         self.patch.setattr(bay0.servers.Ends, "watch", lambda *_: None)
@@ -154,6 +158,7 @@ class Bench:
         self.crash_on: str | None = None
         self.no_podman = False
         self.ai_archive, self.cold, self.wrong = True, False, {}
+        self.new_homes = False  # a home is given to its user as it is made: podman creates, prepares and starts in three calls
         self.rows: dict[str, dict[str, Any]] = {}
         self.steps: list[Step] = []
         self.podman = Podman(self, f"{self.folder}/containers", f"{self.folder}/exits")  # type: ignore[arg-type]
@@ -232,6 +237,7 @@ class Bench:
         self.personas = Personas(
             self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, lambda: {IMAGE: ARCHIVE},  # type: ignore[arg-type]
         )  # fmt: skip
+        self.personas.own = lambda _monitor, _ended: None  # here monitors live as long as their containers
         services = Services(self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
         none: Any = None
         self.stages = BootStages(self.reactor, bounds, QUIET, none, none, state, services, self.personas, none, dict, lambda: None)

@@ -231,10 +231,14 @@ def _as_a_stage(reconcile_now: Callable[[BootStages], None]) -> Callable[[BootSt
 RUN_SEAMS = ("after autostart", *(f"podman run {moment}" for moment in range(5)), "podman run end", "before started", "after started")
 
 
-@pytest.mark.parametrize("retries", [0, 1, 3])
-@pytest.mark.parametrize("seam", RUN_SEAMS)
+NEW_HOME_SEAMS = tuple(f"podman {verb} {moment}" for verb in ("create", "init", "start") for moment in ("0", "end"))
+STARTS = [(seam, retries) for seam in RUN_SEAMS for retries in (0, 1, 3)] + [(seam, 1) for seam in (*NEW_HOME_SEAMS, "before home_give")]
+
+
+@pytest.mark.parametrize(("seam", "retries"), STARTS)
 def test_a_persona_that_takes_the_machine_down_as_it_starts_is_given_up_after_its_attempts(seam: str, retries: int) -> None:
     with Bench() as bench:
+        bench.new_homes = seam not in RUN_SEAMS
         bench.store("persona", NAME, "stopped", desired="stopped", autostart=True, restart="always", retries=retries)
         boots = 0
         while not bench.boot(crash_on=seam, complete=True):
