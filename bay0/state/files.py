@@ -207,5 +207,9 @@ def replace(path: str, data: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.replace(path + BESIDE, path)
+    try:
+        os.replace(path + BESIDE, path)
+    except PermissionError as error:
+        why = f"{error.strerror}; `lsattr` tells why"
+        raise MisplacedError(path, "a file that may not be replaced", "one of ours", why) from error
     sync_directory(os.path.dirname(path))

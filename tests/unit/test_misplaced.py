@@ -382,7 +382,23 @@ def test_a_model_that_is_no_file_is_said_to_be_none(peer: Peer, disk: Disk, thin
     assert str(path) in peer.ok("ai_model", path=str(path))["why"]
 
 
-# ---- what cannot even be set aside
+# ---- what cannot even be set aside, or replaced
+
+
+@pytest.mark.parametrize("where", ["time", "seed"])
+def test_a_file_that_cannot_be_replaced_is_named_and_no_fault_of_the_disk(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bay0.state import files
+
+    def refuse(*_names: str) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as of a file that is immutable (chattr(1))
+
+    (tmp_path / where).write_text("old")
+    monkeypatch.setattr(files.os, "replace", refuse)
+    with pytest.raises(files.MisplacedError, match=rf"{where} is a file that may not be replaced.*lsattr"):
+        files.replace(str(tmp_path / where), b"new")
+    assert (tmp_path / where).read_text() == "old"
 
 
 @pytest.mark.parametrize("where", [*WRITTEN_IN_PLACE[:3], "spine/time", "spine/seed"])

@@ -146,7 +146,8 @@ def test_without_the_word_for_it_a_suspend_flushes_and_says_that_it_stays_awake(
         ("clock", "date +%s >/tmp/now; date -s @1000000", "date -s @$(cat /tmp/now)", "it says 1970-01-12"),
         ("log", "chattr +i /persist/spine/genesis.log", "chattr -i /persist/spine/genesis.log", "Operation not permitted"),
         (
-            "persist", "cd /persist/spine && rm validate.marker && mkdir validate.marker", "rmdir /persist/spine/validate.marker", "Is a directory",
+            "persist", "cd /persist/spine && rm validate.marker && mkdir validate.marker && chattr +i validate.marker",
+            "cd /persist/spine && chattr -i validate.marker && rmdir validate.marker", "validate.marker is a directory",
         ),
     ],
 )  # fmt: skip
