@@ -34,6 +34,7 @@ home = "/home/say"
 """
 NESTED = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "unshare -Ur id -u; unshare -Ur echo one more"]
+user = "nobody"
 userns = true
 """
 USER = """image = "localhost/user:1"
