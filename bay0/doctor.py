@@ -14,7 +14,7 @@ from bay0.governorreport import memory
 from bay0.logline import LEVELS
 from bay0.personareport import NOT_UNDERSTOOD, age, label, on_terminal
 from bay0.report import REMEDIES, beyond, room
-from bay0.speed import MARGIN, remedy
+from bay0.speed import remedy
 
 Facts = Mapping[str, Any]
 SLOW_TURN_MS = 5000.0  # of PID 1; its watchdog has 30 s, and a host without KVM makes one second of a tenth
@@ -206,9 +206,6 @@ def _speed(found: Facts | None) -> Iterator[Finding]:
     if found["needs"] is not None and found["needs"] > patience:
         what = f"{found['missed']} bounds were missed, and this machine is slow: it needed a patience of {found['needs']} and has {patience:g}"
         yield Finding("speed", what, remedy(found["needs"]))
-    elif found["boot_needs"] > MARGIN * patience:
-        what = f"this machine is slow: it needed a patience of {found['boot_needs']} at boot, and has {patience:g}"
-        yield Finding("speed", what, remedy(found["boot_needs"]))
 
 
 def _tenants(status: Facts) -> Iterator[Finding]:

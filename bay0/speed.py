@@ -21,7 +21,6 @@ ROUNDS = 1000  # of the loop in a slice
 SLICE_S = 0.00012  # that a slice takes there
 SLICES, EVERY_S = 20, 0.05
 AGAIN_S = 60.0  # between two looks, however many bounds are missed
-MARGIN = 3.0  # at boot: one short look is no exact measure
 
 
 def work() -> int:

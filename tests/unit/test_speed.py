@@ -81,5 +81,4 @@ def test_status_and_doctor_say_it() -> None:
     assert not list(doctor._speed(None))
     slow, _, _ = speed(1)
     slow.booted(LOADED_MS * 20)
-    (finding,) = doctor._speed(slow.describe())
-    assert "it needed a patience of 20.0 at boot, and has 5" in finding.what
+    assert not list(doctor._speed(slow.describe())), "one look at boot is no finding while every bound is kept"
