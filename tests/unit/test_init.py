@@ -507,8 +507,10 @@ def test_force_overtakes_a_stop_that_hangs_and_the_console_has_named_it(tmp_path
     machine = Machine(tmp_path)
     machine.bounds = evolve(machine.bounds, slow_stop=0.1, term_grace=600.0)
     spine = machine.boot()
-    spine.stages.wanted = lambda: {THING: ServiceSpec(("sh", "-c", "trap '' TERM HUP; while :; do sleep 1; done"))}
+    deaf = tmp_path / "deaf"
+    spine.stages.wanted = lambda: {THING: ServiceSpec(("sh", "-c", f"trap '' TERM HUP; : >{deaf}; while :; do sleep 1; done"))}
     machine.complete(spine)
+    machine.turn_until(spine, deaf.exists, "it hears no TERM")
     spine.stop("poweroff", "the test")
     machine.turn_until(spine, lambda: [line for line in machine.logged() if line["event"] == "the stop takes longer than usual"])
     (first, *_) = [line for line in machine.logged() if line["event"] == "the stop takes longer than usual"]
