@@ -152,7 +152,7 @@ def directory(path: str, mode: int, *, most: int | None = None, anew: bool) -> N
         found = None
     if found is None:
         os.makedirs(path, mode, exist_ok=True)
-    fd = _open_directory(path)
+    fd = open_directory(path)
     try:
         now = os.fstat(fd)
         if stat.S_IMODE(now.st_mode) & ~(mode if most is None else most):
@@ -172,13 +172,14 @@ def kept_directory(path: str, mode: int) -> None:
         raise MisplacedError(path, _kind(found), DIRECTORY)
 
 
-def _open_directory(path: str) -> int:
+def open_directory(path: str) -> int:
+    """Open a directory and no link to one, and return the descriptor."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def sync_directory(path: str) -> None:
     """Bring a directory's names to the platter."""
-    fd = _open_directory(path)
+    fd = open_directory(path)
     try:
         os.fsync(fd)
     finally:
@@ -207,9 +208,14 @@ def replace(path: str, data: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    rename(path + BESIDE, path, named=path)
+    sync_directory(os.path.dirname(path))
+
+
+def rename(source: str, path: str, *, named: str) -> None:
+    """Rename a file, over what is at `path`. `MisplacedError` of `named` if one of them is immutable or append-only (chattr(1))."""
     try:
-        os.replace(path + BESIDE, path)
+        os.replace(source, path)
     except PermissionError as error:
         why = f"{error.strerror}; `lsattr` tells why"
-        raise MisplacedError(path, "a file that may not be replaced", "one of ours", why) from error
-    sync_directory(os.path.dirname(path))
+        raise MisplacedError(named, "a file that may not be replaced", "one of ours", why) from error

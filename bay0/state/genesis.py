@@ -17,7 +17,7 @@ def append(path: str, lines: list[str], limit: int = LIMIT) -> None:
     try:
         if os.fstat(fd).st_size + len(text) > limit:
             files.clear(path + ".1", written=False)
-            os.replace(path, path + ".1")
+            files.rename(path, path + ".1", named=path)
             new = files.side_file(path, APPENDED)
             os.close(fd)
             fd = new

@@ -65,7 +65,7 @@ def _is_new(home: os.stat_result) -> bool:
 
 def give(name: str, uid: int, gid: int) -> bool:
     """Make a new home that of its user, as inside; tell whether it was new. By descriptor, never through a link."""
-    fd = os.open(f"{HOMES}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = files.open_directory(f"{HOMES}/{name}")
     try:
         if not _is_new(os.fstat(fd)):
             return False

@@ -401,6 +401,22 @@ def test_a_file_that_cannot_be_replaced_is_named_and_no_fault_of_the_disk(
     assert (tmp_path / where).read_text() == "old"
 
 
+def test_a_genesis_log_that_cannot_be_begun_anew_is_named_and_no_fault_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bay0.state import files, genesis
+
+    def refuse(*_names: str) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as of a file that may only be appended to (chattr(1))
+
+    log = tmp_path / "genesis.log"
+    log.write_text("old\n")
+    monkeypatch.setattr(files.os, "replace", refuse)
+    with pytest.raises(files.MisplacedError, match=r"genesis\.log is a file that may not be replaced.*lsattr"):
+        genesis.append(str(log), ["new"], limit=4)
+    assert log.read_text() == "old\n"
+
+
 @pytest.mark.parametrize("where", [*WRITTEN_IN_PLACE[:3], "spine/time", "spine/seed"])
 def test_what_cannot_be_set_aside_is_an_error_that_names_it_and_no_fault_of_the_disk(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
