@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import names, runfiles
+from bay0 import itself, names, runfiles
 from bay0.effects import mounts
 from bay0.effects.service import ServiceSpec
 from bay0.errors import RefusedError
@@ -100,7 +99,7 @@ class Umbilical:
             self._make(CONSOLE_NAME, self.run, 0o600)
             self.grant(CONSOLE_NAME, 0, "", uids=1)
         if UMBILICAL not in self.services.specs:
-            argv = self.argv or _program()
+            argv = self.argv or itself.argv(FORWARDER)
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
             self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=partial(self._link.lend, self.bounds.umbilical_hello), limits=limits)
         if UMBILICAL not in self.engine.instances:
@@ -290,12 +289,6 @@ class Umbilical:
     def _beaten(self, ok: bool, _why: str, value: dict[str, Any]) -> None:  # noqa: FBT001 - as all answers come
         if ok:
             self.facts_seen = value
-
-
-def _program() -> tuple[str, ...]:
-    """Return how to start this program as the forwarder. Frozen without PyInstaller's hooks, it has no `sys.frozen`: its name tells."""
-    interpreted = os.path.basename(sys.executable).startswith("python")
-    return (sys.executable, "-m", "bay0", FORWARDER) if interpreted else (sys.executable, FORWARDER)
 
 
 def _place(path: str) -> tuple[runfiles.File | None, runfiles.File | None]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bay0 import itself
 from bay0.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ def grow(port: StatePort, run: Run, done: Done) -> None:
 
     `RefusedError` at once while nothing can be kept, or while it is growing.
     """
-    if not port.healthy:
-        state = port.storage.now.value if port.storage is not None else "absent"
-        raise RefusedError(f"storage is {state}; nothing was changed")
+    port.need_durable()
     if port.growing:
         raise RefusedError("it is being grown already; `bay0 storage` shows how far")
     port.keep_out_a_crowd()
@@ -45,7 +42,7 @@ def grow(port: StatePort, run: Run, done: Done) -> None:
         if why:
             end(RefusedError(f"{why}; nothing was changed"))
             return
-        run("grow-persist", _program(), port.bounds.grow, lambda result: end(_outcome(port, result)))
+        run("grow-persist", itself.argv(PROCESS), port.bounds.grow, lambda result: end(_outcome(port, result)))
 
     port.ask("extent", port.bounds.find, measured)
 
@@ -69,8 +66,3 @@ def _outcome(port: StatePort, result: Any) -> Mapping[str, Any] | RefusedError:
     found: Mapping[str, Any] = json.loads(result.stdout)
     port.log.info("persist grown", **found)
     return found
-
-
-def _program() -> tuple[str, ...]:
-    interpreted = os.path.basename(sys.executable).startswith("python")
-    return (sys.executable, "-m", "bay0", PROCESS) if interpreted else (sys.executable, PROCESS)

@@ -171,10 +171,15 @@ class StatePort:
 
     def admits(self, machine: MachineDef, row: Row) -> str | None:  # noqa: ARG002 - the protocol's
         """Refuse a promise that cannot be kept."""
-        if row.promised and not self.healthy:
-            state = self.storage.now.value if self.storage is not None else "absent"
-            return f"storage is {state}"
-        return None
+        return self._lacking() if row.promised and not self.healthy else None
+
+    def _lacking(self) -> str:
+        return f"storage is {self.storage.now.value if self.storage is not None else 'absent'}"
+
+    def need_durable(self) -> None:
+        """Before something that must be kept: `RefusedError` while nothing can be."""
+        if not self.healthy:
+            raise RefusedError(f"{self._lacking()}; nothing was changed")
 
     def commit(self, step: Step, row: Row, done: Callable[[Acceptance], None]) -> None:
         """Keep `step`: on disk if storage is healthy, else in memory until it is."""

@@ -51,9 +51,7 @@ def write_nack_registry(
     parse(digest)
     if len(why) > WHY_MAX or not why.isprintable():
         raise RefusedError(f"the reason must be one line of at most {WHY_MAX} characters")
-    if not port.healthy:
-        state = port.storage.now.value if port.storage is not None else "absent"
-        raise RefusedError(f"storage is {state}; nothing was changed")
+    port.need_durable()
     port.keep_out_a_crowd()
 
     def answered(answer: Answer) -> None:
