@@ -70,22 +70,16 @@ class Podman:
         self._answer("list", (), done, listing)
 
     def run(self, spec: Any, done: Callable[[Verdict], None], **_asker: Any) -> None:
-        def ran() -> Verdict:
-            self.made += 1
-            self.there[spec.name] = ("running", 0)
-            self.ids[spec.name] = f"{self.made:064x}"
-            return Verdict(Outcome.OK, "", self.ids[spec.name])
-
-        self._answer("run", (spec,), done, ran)
+        self._answer("run", (spec,), done, lambda: self._made(spec.name, "running"))
 
     def create(self, spec: Any, done: Callable[[Verdict], None], **_asker: Any) -> None:
-        def created() -> Verdict:
-            self.made += 1
-            self.there[spec.name] = ("created", 0)
-            self.ids[spec.name] = f"{self.made:064x}"
-            return Verdict(Outcome.OK, "", self.ids[spec.name])
+        self._answer("create", (spec,), done, lambda: self._made(spec.name, "created"))
 
-        self._answer("create", (spec,), done, created)
+    def _made(self, name: str, state: str) -> Verdict:
+        self.made += 1
+        self.there[name] = (state, 0)
+        self.ids[name] = f"{self.made:064x}"
+        return Verdict(Outcome.OK, "", self.ids[name])
 
     def init(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
         self._answer("init", (name,), done, lambda: OK)

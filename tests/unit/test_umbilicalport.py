@@ -348,13 +348,19 @@ def test_a_forwarder_that_does_not_read_is_ended(played: Played) -> None:
     assert played.hung == ["it does not read what it is told"]
 
 
-@in_child
-def test_doors_whose_sockets_somebody_removed_are_made_anew_and_answer(run: str) -> None:
+def served(run: str) -> tuple[Spine, str]:
+    """Return a spine with a forwarder and an AI that is ready, and the path of the door that p://work was granted."""
     spine = Spine(run)
     door = f"{spine.umbilical.prepare('p://work')}/ai.sock"
     spine.umbilical.grant("p://work", 0, own_group())
     spine.umbilical.tenant("ready", group=own_group())
     spine.there()
+    return spine, door
+
+
+@in_child
+def test_doors_whose_sockets_somebody_removed_are_made_anew_and_answer(run: str) -> None:
+    spine, door = served(run)
     assert spine.umbilical.look() == []
     mounted = os.open(os.path.dirname(door), os.O_PATH)
     for path in (door, f"{run}/ai.sock"):
@@ -368,11 +374,7 @@ def test_doors_whose_sockets_somebody_removed_are_made_anew_and_answer(run: str)
 
 @in_child
 def test_a_door_that_was_removed_with_its_directory_is_said_to_be_lost_once_and_comes_back_with_the_next_start(run: str) -> None:
-    spine = Spine(run)
-    door = f"{spine.umbilical.prepare('p://work')}/ai.sock"
-    spine.umbilical.grant("p://work", 0, own_group())
-    spine.umbilical.tenant("ready", group=own_group())
-    spine.there()
+    spine, door = served(run)
     shutil.rmtree(run)
     assert set(spine.umbilical.look()) == {f"{run}/ai.sock", f"{door} is lost until p://work is started again"}
     assert spine.umbilical.look() == []
