@@ -266,9 +266,10 @@ class Personas(ContainerPort):
         if why:
             return f"{why}; boot the newer program that wrote it, or remove it and create it again (its home is kept)"
         slot = slot_of(instance.config)
-        others = [i for i in (self.engine.of_kind("persona") if self.engine is not None else ()) if i is not instance]
-        twin = next((other.name for other in others if slot_of(other.config) == slot), "")
-        return twin and f"its uid range is that of {twin} too; remove one of them and create it again (its home is kept)"
+        for other in self.engine.of_kind("persona") if self.engine is not None else ():
+            if other is not instance and slot_of(other.config) == slot:
+                return f"its uid range is that of {other.name} too; remove one of them and create it again (its home is kept)"
+        return ""
 
     # ---- its end
 
