@@ -15,12 +15,13 @@ from attrs import define, field
 from bay0 import names, reconcile
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, ghosts
+from bay0.machines import boot
 from bay0.machines.table import CONVERGE
 
 if TYPE_CHECKING:
     from bay0.clearing import Cleared, Clearing
     from bay0.effects.podman import Podman, Verdict
-    from bay0.machines.engine import Engine
+    from bay0.machines.engine import Engine, Instance, Step
     from bay0.reactor import Reactor, Timer
     from bay0.state.port import StatePort
 
@@ -31,19 +32,27 @@ GHOST_GONE_S = 1.0
 
 @define(eq=False, repr=False)
 class Audit:
-    """Looks at all of podman's containers and at the cgroups below each of `groups`, whose function returns the ids of those meant to run."""
+    """Looks at all of podman's containers, and into the cgroups they are in. `boot`: this boot's machine."""
 
+    engine: Engine
     reactor: Reactor
     log: Any
     state: StatePort
     podman: Podman
     clearing: Clearing
-    groups: dict[str, Callable[[], set[str]]] = field(factory=dict)
-    engine: Engine | None = None
-    _next: Timer | None = None
-    _asked: bool = False  # somebody has a reason to look, such as a container of nobody that could not be removed
+    boot: Instance
+    _groups: dict[str, Callable[[], set[str]]] = field(init=False, factory=dict)
+    _next: Timer | None = field(init=False, default=None)
+    _asked: bool = field(init=False, default=False)  # somebody has a reason to look, such as a container of nobody that could not be removed
 
-    def begin(self) -> None:
+    def __attrs_post_init__(self) -> None:
+        self.engine.on("boot", boot.S.COMPLETE, call=self._begin, of=self.boot)
+
+    def look_into(self, group: str, meant: Callable[[], set[str]]) -> None:
+        """Look into the cgroup `group`, too; `meant` returns the ids of the containers that are meant to run there."""
+        self._groups[group] = meant
+
+    def _begin(self, _boot: Instance, _step: Step) -> None:
         """Look now and then from now on."""
         self._look_in(EVERY_S)
 
@@ -67,10 +76,9 @@ class Audit:
 
     def _look(self) -> None:
         self._look_in(EVERY_S)
-        engine = self.engine
-        if engine is None or not self.state.healthy:
+        if not self.state.healthy:
             return
-        if not self._asked and not any(i.seq for kind in reconcile.CONTAINED for i in engine.of_kind(kind)):
+        if not self._asked and not any(i.seq for kind in reconcile.CONTAINED for i in self.engine.of_kind(kind)):
             return
         self._asked = False
 
@@ -85,8 +93,6 @@ class Audit:
 
     def _strays(self, containers: set[str]) -> None:
         engine = self.engine
-        if engine is None:
-            return
         ours = [i for kind in reconcile.CONTAINED for i in engine.of_kind(kind)]
         states = {i.name: i.now.value for i in ours}
         moving = {names.parse(i.name).podman for i in ours if i.pending is not None}
@@ -112,7 +118,7 @@ class Audit:
         if self.podman.under_way or self.podman.waiting:
             self.soon()
             return
-        for directory in [each for group, live in self.groups.items() for each in ghosts(known | live(), group)]:
+        for directory in [each for group, live in self._groups.items() for each in ghosts(known | live(), group)]:
             self.log.warning("container unknown to podman ended", cgroup=directory)
             cgroup.kill(directory)
             cgroup.thaw(directory)

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from bay0.clearing import Cleared, Clearing
     from bay0.effects.podman import Podman, RunSpec, StoragePaths, Verdict
     from bay0.effects.watch import CgroupWatch
+    from bay0.late import Late
     from bay0.machines.engine import Engine, Instance
     from bay0.reactor import Reactor, Timer
     from bay0.state.port import StatePort
     from bay0.umbilicalport import Umbilical
 
+PERSONAS = "/personas"  # the cgroups of containers: of personas,
+TENANTS = "/tenants"  # of servers, and of a validation's probe,
+CONMONS = "/conmon"  # and of all their monitors (effects/podman.py)
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 STUCK_S = (2.0, 5.0, 10.0, 20.0)
 CALM_S = 60.0  # one that lived this long has not failed quickly
@@ -40,6 +44,18 @@ AT_WORK = ("running", "ready")  # states of one that is not to be frozen
 HAUNTED = "podman says it is gone, the kernel says it lives"
 ABOVE = "it is thawed, but stands still with all others: the group above it is frozen (1 in /sys/fs/cgroup{}/cgroup.freeze)"
 Outcome_ = tuple[Enum, str]
+
+
+def lose_disk(log: Any) -> None:
+    """End all that still runs on a filesystem that the kernel has given up, so that it can be mounted anew. Their machines see them end."""
+    log.warning("personas killed", why="the filesystem they run on is dead")
+    kill_all()
+
+
+def kill_all() -> None:
+    """End every process of every container, a validation's probe too, without asking podman."""
+    for group in (PERSONAS, TENANTS, CONMONS):
+        cgroup.kill(f"{cgroup.ROOT}{group}")
 
 
 @frozen
@@ -64,8 +80,12 @@ class Live:
 
 @define(eq=False, repr=False)
 class ContainerPort:
-    """The effect port of a kind of machines that are containers. `group`: the cgroup that theirs are in."""
+    """The effect port of a kind of machines that are containers. `group`: the cgroup that theirs are in.
 
+    `boot`: this boot's machine. `own` hears of the end of a child of PID 1 (Reaper.own).
+    """
+
+    engine: Engine
     reactor: Reactor
     bounds: Bounds
     log: Any
@@ -73,12 +93,12 @@ class ContainerPort:
     podman: Podman
     watch: CgroupWatch
     places: Places
-    boot_id: str
+    boot: Instance
     built_in: Callable[[], Mapping[str, str]]
-    engine: Engine | None = field(init=False, default=None)
-    clearing: Clearing = field(init=False)
-    audit: Audit = field(init=False)
-    umbilical: Callable[[], Umbilical] = field(init=False)
+    clearing: Clearing
+    audit: Audit
+    umbilical: Late[Umbilical]
+    own: Callable[[int, Callable[[int], None]], None]
     _live: dict[str, Live] = field(init=False, factory=dict)
     _ends: dict[str, reconcile.End] = field(init=False, factory=dict)
     _stuck: dict[str, int] = field(init=False, factory=dict)
@@ -88,6 +108,7 @@ class ContainerPort:
 
     def __attrs_post_init__(self) -> None:
         """Let each kind make what belongs to it: they are plain classes, which a boot has sooner than one of attrs that inherits."""
+        self.audit.look_into(self.group, self.containers)
         self._begin()
 
     # ---- what each kind says itself
@@ -140,9 +161,7 @@ class ContainerPort:
         flow.run(flow.as_long_as(owed, flows[effect.name](instance)), ended)
 
     def _report(self, instance: Instance, token: int, event: Enum, why: str) -> None:
-        if self.engine is not None:
-            engine = self.engine
-            self.reactor.call_soon(lambda: engine.outcome(instance.name, token, event, why))
+        self.reactor.call_soon(lambda: self.engine.outcome(instance.name, token, event, why))
 
     def _ask(self, op: str, resume: flow.Resume, **arguments: Any) -> None:
         self.state.ask(op, self.bounds.open, resume, **arguments)
@@ -155,7 +174,7 @@ class ContainerPort:
 
     def _send(self, name: str, event: Enum | str, why: str) -> None:
         """Send an event of the table, or the one that is called so in whichever table it is."""
-        if self.engine is not None and name in self.engine.instances:
+        if name in self.engine.instances:
             definition = self.engine.instances[name].definition
             self.engine.send(name, definition.event(event) if isinstance(event, str) else event, why)
 
@@ -168,12 +187,11 @@ class ContainerPort:
             return instance.committed is not None and instance.committed.n == token
 
         def waits() -> None:
-            if self.engine is not None:
-                waiting.append(True)
-                self.engine.waits(instance.name, token, self.bounds.turn)
+            waiting.append(True)
+            self.engine.waits(instance.name, token, self.bounds.turn)
 
         def begins() -> None:
-            if waiting and self.engine is not None:
+            if waiting:
                 waiting.clear()
                 self.engine.begins(instance.name, token)
 
@@ -226,7 +244,7 @@ class ContainerPort:
 
     def _look(self, name: str, live: Live) -> None:
         """See whether a container still has processes, and is as frozen as it is meant to be; the kernel's word, not podman's."""
-        instance = None if self.engine is None else self.engine.instances.get(name)
+        instance = self.engine.instances.get(name)
         if self._live.get(name) is not live or instance is None:
             return
         now = instance.now.value

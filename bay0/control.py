@@ -100,7 +100,7 @@ class ControlServer:
 
     reactor: Reactor
     log: Any
-    methods: dict[str, Method]
+    methods: dict[str, Method] = field(factory=dict)
     path: str = SOCKET
     uids: frozenset[int] = frozenset({0})
     frame_s: float = 10.0
@@ -117,6 +117,12 @@ class ControlServer:
     _working: bool = False  # there will be a turn for them
     _end: float = 0.0  # when that turn has given them its time
     _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
+
+    def offer(self, methods: Mapping[str, Method], takes: Sequence[str] = ()) -> None:
+        """Serve these, too. `takes`: the modules that are loaded before the first call of one of them, a module a turn (late.py)."""
+        self.methods.update(methods)
+        if takes:
+            self.takes.update(dict.fromkeys(methods, takes))
 
     def open(self) -> None:
         """Listen, in place of a socket that a dead process left, or of our own that nobody can reach any more.

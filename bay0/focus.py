@@ -54,10 +54,13 @@ def _there(instance: Instance, front: str | None) -> bool:
 class Focus:
     """The effect port of the focus machine."""
 
+    engine: Engine
     reactor: Reactor
     log: Any
-    engine: Engine | None = None
-    _asked: set[str] = field(factory=set)
+    _asked: set[str] = field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.engine.on("persona", *(state for state in persona.S if state not in ALIVE), call=self._lost)
 
     def start(self, instance: Instance, _effect: Enum, token: int) -> None:
         """Switch."""
@@ -67,7 +70,7 @@ class Focus:
             return instance.committed is not None and instance.committed.n == token
 
         def ended(outcome: tuple[E, str] | None) -> None:
-            if outcome is not None and self.engine is not None:
+            if outcome is not None:
                 self.reactor.call_soon(partial(self.engine.outcome, instance.name, token, *outcome))
 
         flow.run(flow.as_long_as(owed, self._switch(active(instance))), ended)
@@ -75,7 +78,7 @@ class Focus:
     def _switch(self, front: str | None) -> flow.Flow[tuple[E, str]]:
         if front is None:  # or all would be frozen, for nobody
             return E.FAULT, "who is in front cannot be read"
-        instance = self.engine.instances.get(front) if self.engine is not None else None
+        instance = self.engine.instances.get(front)
         if instance is not None and instance.definition.kind == "persona":
             self._ask(instance, persona.E.RESUME, "it comes to the front", (persona.S.PAUSED, persona.S.PAUSING))
         while (yield from self._look(front)):
@@ -104,7 +107,7 @@ class Focus:
         self.reactor.call_soon(partial(resume, None))
 
     def _personas(self) -> list[Instance]:
-        return list(self.engine.of_kind("persona")) if self.engine is not None else []
+        return list(self.engine.of_kind("persona"))
 
     def left(self, front: str | None) -> list[str]:
         """Return who is still on the way: the one in front does not run yet, or one behind it is not frozen."""
@@ -112,7 +115,7 @@ class Focus:
 
     def _ask(self, instance: Instance, event: persona.E, why: str, states: tuple[persona.S, ...], *, say: bool = False) -> bool:
         """Send `event` once, when it means something; tell whether it was sent."""
-        if self.engine is None or instance.name in self._asked or instance.now not in states or instance.pending:
+        if instance.name in self._asked or instance.now not in states or instance.pending:
             return False
         self._asked.add(instance.name)
         if say:
@@ -127,9 +130,8 @@ class Focus:
         """
         self.log.info("gpu detach", persona=name, why="no compositor runs: nothing of it is on a screen")
 
-    def stepped(self, instance: Instance, step: Step) -> None:
-        """Follow the engine: a persona that ends cannot be in front."""
-        if instance.definition.kind != "persona" or self.engine is None or NAME not in self.engine.instances or instance.now in ALIVE:
-            return
-        if active(self.engine.instances[NAME]) == instance.name:
+    def _lost(self, instance: Instance, step: Step) -> None:
+        """Put none in front when the one there has ended."""
+        switch = self.engine.instances.get(NAME)
+        if switch is not None and active(switch) == instance.name:
             self.engine.send(NAME, E.LOST, f"{instance.name} is {step.dest}")

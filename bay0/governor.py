@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, define, field
 
 from bay0 import focus
-from bay0.effects import cgroup, gauges, reserve
+from bay0.containers import PERSONAS, TENANTS
+from bay0.effects import cgroup, gauges
 from bay0.effects.ceilings import Ceilings, Met, bounded, look_at
 from bay0.effects.gauges import PAGE, Gauges, Limits, is_guest
 from bay0.effects.sensors import Thermometer
-from bay0.machines import persona, server
-from bay0.personas import GROUP, TENANTS
+from bay0.machines import boot, persona, server
 from bay0.readings import Pressure, Reading, Tenant
 from bay0.thermal import CALM, COOL_DOWN_S, CPU_ACT, MEMORY_ACT, MEMORY_WARN, Action, Governor, Rung
 
 if TYPE_CHECKING:
-    from bay0.init import Spine
+    from bay0.effects.reserve import Reserve
+    from bay0.late import Late
     from bay0.machines.engine import Engine, Instance, Step
     from bay0.personas import Personas
     from bay0.reactor import Reactor, Timer
@@ -44,18 +45,20 @@ CAPS = {Rung.FREE: 1.0, Rung.HALF_WEIGHT: 1.0, Rung.HALF: 0.5, Rung.QUARTER: 0.2
 
 @define(eq=False, repr=False)
 class Keeper:
-    """Governs the personas of a running spine, and first of all its AI. `servers`: their effect port, if it was needed yet."""
+    """Governs the personas of a running spine, and first of all its AI. `boot`: this boot's machine."""
 
+    engine: Engine
     reactor: Reactor
     log: Any
-    engine: Engine
+    boot: Instance
     personas: Personas
+    servers: Late[Servers]
     thermometer: Thermometer
-    servers: Callable[[], Servers | None] = lambda: None
+    reserve: Reserve
+    ceilings: Ceilings
     gauges: Gauges = field(factory=Gauges)
     brain: Governor = field(factory=Governor)
     actions: deque[dict[str, Any]] = field(factory=lambda: deque(maxlen=ACTIONS_KEPT))
-    ceilings: Ceilings = field(factory=Ceilings)
     seen: Reading | None = None
     limit: int | None = None  # bytes that all personas together may take
     virtual: bool = field(factory=is_guest)
@@ -67,23 +70,28 @@ class Keeper:
 
     def begin(self) -> None:
         """Keep the spine's share of memory, then look, from the next turn on."""
-        self.limit = reserve.kept(self.log, self.ceilings)
+        self.limit = self.reserve.keep()
         self._again(0.0)
 
-    def close(self) -> None:
+    def __attrs_post_init__(self) -> None:
+        self.engine.on("persona", persona.S.RUNNING, call=self._runs)
+        self.engine.on("server", server.S.READY, call=self._runs)
+        self.engine.on("focus", call=self._focused)
+        self.engine.on("boot", *boot.LEAVES, call=self._close, of=self.boot)
+
+    def _close(self, _boot: Instance, _step: Step) -> None:
         """Look no more: the spine is going down. What was written goes with the cgroups."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self.thermometer.close()
 
-    def stepped(self, instance: Instance, step: Step) -> None:
-        """Follow the engine: somebody who starts to run is a reason to look."""
-        kind = instance.definition.kind
-        if (kind, step.dest) in (("persona", persona.S.RUNNING.value), ("server", server.S.READY.value)):
-            self._again(EAGER_S)
-        elif kind == focus.NAME:
-            self._again(0.0)  # whoever comes to the front is set free at once
+    def _runs(self, _instance: Instance, _step: Step) -> None:
+        """One that starts to run is a reason to look."""
+        self._again(EAGER_S)
+
+    def _focused(self, _focus: Instance, _step: Step) -> None:
+        self._again(0.0)  # the one that comes to the front is set free at once
 
     # ---- looking
 
@@ -153,7 +161,7 @@ class Keeper:
             container = self.personas.container(instance.name)
             if container is not None and instance.now in persona.HAS_CONTAINER:
                 yield instance, container
-        servers = self.servers()
+        servers = self.servers.made
         for instance in self.engine.of_kind("server"):
             container, held = servers.container(instance.name) if servers is not None else None, self.brain.held.get(instance.name)
             if container is not None and instance.now in server.HAS_CONTAINER:
@@ -243,7 +251,6 @@ class Keeper:
             "rung": _word(held.rung if held is not None else Rung.FREE), "cause": held.cause if held is not None else None,
         }  # fmt: skip
 
-
     def _limits(self, tenant: Tenant) -> tuple[int | None, int | None]:
         """Return the memory it may take, and what its manifest says: the first may have been changed by hand, and is left."""
         instance = self.engine.instances.get(tenant.name)
@@ -256,18 +263,12 @@ class Keeper:
         return group.memory_max, None
 
 
-def make(spine: Spine) -> Keeper:
-    """Wire one to a running spine."""
-    thermometer = Thermometer(spine.reactor, spine.spawner, spine.log)
-    return Keeper(spine.reactor, spine.log, spine.engine, spine.personas, thermometer, lambda: spine.servers, ceilings=spine.stages.ceilings)
-
-
 def _protected() -> list[str]:
     return [INIT, *(f"{SERVICES}/{name}" for name in cgroup.children(f"{cgroup.ROOT}/{SERVICES}") if name != SPARED)]
 
 
 def _directory(instance: Instance, container: str) -> str:
-    group = TENANTS if instance.definition.kind == "server" else GROUP
+    group = TENANTS if instance.definition.kind == "server" else PERSONAS
     return f"{cgroup.ROOT}{group}/libpod-{container}"
 
 

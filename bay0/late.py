@@ -10,10 +10,17 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from attrs import define, field, frozen
 
 from bay0 import garbage, precompiled
+
+if TYPE_CHECKING:
+    from bay0.machines.engine import Instance
 
 MANIFESTS = ("bay0.manifestrules", "bay0.manifest")  # what a stored persona is read with
 SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.readings", "bay0.effects.gauges", "bay0.servers")
@@ -23,9 +30,72 @@ VALIDATION = ("bay0.verdict", "bay0.freezer", "bay0.effects.peers", "bay0.valida
 INHIBIT = ("bay0.effects.sleep", "bay0.inhibit")
 RESERVE = ("bay0.readings", "bay0.effects.gauges", "bay0.effects.reserve")
 GOVERNOR = (*MANIFESTS, *RESERVE, "bay0.heat", "bay0.effects.sensors", "bay0.thermal", "bay0.governor")
+MODULES = {
+    "servers:Servers": SERVERS,
+    "umbilicalport:Umbilical": UMBILICAL,
+    "tenantverbs:TenantVerbs": TENANT_VERBS,
+    "validation:Validation": VALIDATION,
+    "validate:Parts": VALIDATION,
+    "freezer:Freezer": VALIDATION,
+    "inhibit:Inhibit": INHIBIT,
+    "effects.reserve:Reserve": RESERVE,
+    "governor:Keeper": GOVERNOR,
+    "effects.sensors:Thermometer": GOVERNOR,
+}
 ALL = (*GOVERNOR, *TENANT_VERBS, *UMBILICAL, *VALIDATION, *INHIBIT)
 
 Later = Callable[[Callable[[], None]], object]
+Part = TypeVar("Part")
+
+
+@define(eq=False, repr=False)
+class Late(Generic[Part]):
+    """A part of the spine that is made when it is first needed: call it to have it.
+
+    `target`: "module:Class" within bay0; `build` gets that class and makes the part. Those who can wait call `load` first,
+    so that each module has a turn of its own. `ImportError`, `OSError`: its program cannot be read now, e.g. for want of a descriptor.
+    """
+
+    target: str
+    build: Callable[[type[Part]], Part]
+    made: Part | None = field(init=False, default=None)
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """What it takes, dependencies first."""
+        return MODULES[self.target]
+
+    def __call__(self) -> Part:
+        """Return the part; make it first if this is the first time."""
+        if self.made is None:
+            module, _, name = self.target.partition(":")
+            with loading():
+                found: type[Part] = getattr(importlib.import_module(f"bay0.{module}"), name)
+            self.made = self.build(found)
+        return self.made
+
+    def load(self, later: Later, done: Callable[[None], None]) -> None:
+        """Load its modules, one in each turn that `later` gives, then call `done`."""
+        one_by_one(self.modules, later, done)
+
+    def ask(self, name: str) -> Callable[[], Any]:
+        """Return a call of its method `name` that returns () while it is not made."""
+        return lambda: () if self.made is None else getattr(self.made, name)()
+
+    def method(self, name: str) -> Callable[[Mapping[str, Any], Callable[[Any], None]], None]:
+        """Return its method `name` as one of the control socket's, for a part that is made when the first request comes."""
+        return lambda params, reply: getattr(self(), name)(params, reply)
+
+
+@frozen(eq=False, repr=False)
+class LatePort:
+    """The effect port of a kind whose part is made with its first effect."""
+
+    part: Late[Any]
+
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Start `effect` of `instance`."""
+        self.part().start(instance, effect, token)
 
 
 def one_by_one(names: Sequence[str], later: Later, done: Callable[[None], None]) -> None:

@@ -44,6 +44,10 @@ class Console:
     _ring: deque[bytes] = field(factory=deque)
     _begun: bytes = b""  # the rest of a line that is partly out: it is never dropped, or two lines would become one
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of it."""
+        return {"console_lines_dropped": self.dropped}
+
     def write(self, line: str) -> None:
         """Queue a line and push out what the terminal takes."""
         if len(self._ring) >= CONSOLE_RING:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from bay0 import flow, late, names, reconcile
-from bay0.audit import Audit
-from bay0.clearing import Clearing
-from bay0.containers import LOG_SIZE, PERSONA_FILTER, ContainerPort, Live, Outcome_
+from bay0 import flow, names, reconcile
+from bay0.containers import LOG_SIZE, PERSONA_FILTER, PERSONAS, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup
 from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, bound_monitors, config_files, user_of, write_config
 from bay0.errors import ManifestError, RefusedError
 from bay0.line import Line, Over
+from bay0.machines.boot import LEAVES
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
 from bay0.mending import Mending
 from bay0.umbilicalplaces import IN_PERSONA
@@ -30,15 +29,12 @@ if TYPE_CHECKING:
     from bay0.manifest import Manifest
     from bay0.state.link import Answer
 
-GROUP = "/personas"
-TENANTS = "/tenants"  # of servers, and of a validation's probe
-CONMON_GROUP = "/conmon"  # of all containers' monitors (effects/podman.py)
+GROUP = PERSONAS
 UID_BASE = 100_000  # the first uid of slot 0; each persona has a range of its own
 UIDS = 65_536
 SLOTS_MAX = 32_000
 OOM_SCORE = 100  # above the spine's own processes (0); far below tenants, or a large persona would be ended before a small tenant
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
-SWEEP_AGAIN_S = 0.5  # of the trash
 DAMAGED = "; its image may be damaged: stop who uses it, `bay0 image remove {0}`, and load it again"
 
 
@@ -104,19 +100,17 @@ class Personas(ContainerPort):
     """The effect port of all personas."""
 
     group = GROUP
-    own: Callable[[int, Callable[[int], None]], None]  # hear of the end of a child of PID 1 (Reaper.own)
 
     def _begin(self) -> None:
-        """Make what belongs to this port, and what servers share."""
+        """Make what belongs to this port."""
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.line = Line(self.reactor.clock, self.reactor.call_soon, AT_ONCE)  # of starts
-        self._sweeping = False  # the trash
         self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
-        self.clearing = Clearing(self.reactor, self.podman)
-        self.audit = Audit(self.reactor, self.log, self.state, self.podman, self.clearing)
-        self.audit.groups[GROUP] = self.containers
         self.mending = Mending(self.reactor, self.bounds, self.log, self.podman, self.state, self.lives, self.audit.soon)
+        self.podman.on_damage(self.mending.noticed)
+        self.engine.on("persona", call=self._stepped)
+        self.engine.on("boot", *LEAVES, call=self._no_autostart, of=self.boot)
 
     def configure(self) -> None:
         """Tell podman where things are; /persist is mounted by now."""
@@ -130,6 +124,10 @@ class Personas(ContainerPort):
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         return {Effect.RUN.name: self._run}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of the line of starts."""
+        return {"starts_waiting": self.line.waiting, "start_s": round(self.line.pace_s, 1)}
 
     # ---- a container is owed
 
@@ -169,7 +167,7 @@ class Personas(ContainerPort):
         if prepared.value:
             self._new_homes.add(name.podman)
         if config.manifest.ai:
-            yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
+            yield partial(self.umbilical.load, self.reactor.call_soon)  # what the way to the AI takes
         yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
@@ -249,7 +247,7 @@ class Personas(ContainerPort):
         labels = {
             "bay0.persona": instance.name,
             "bay0.seq": str(instance.seq),
-            "bay0.boot": self.boot_id,
+            "bay0.boot": self.engine.boot_id,
             "bay0.config": digest(wanted),
         }
         return RunSpec(
@@ -266,7 +264,7 @@ class Personas(ContainerPort):
         if why:
             return f"{why}; boot the newer program that wrote it, or remove it and create it again (its home is kept)"
         slot = slot_of(instance.config)
-        for other in self.engine.of_kind("persona") if self.engine is not None else ():
+        for other in self.engine.of_kind("persona"):
             if other is not instance and slot_of(other.config) == slot:
                 return f"its uid range is that of {other.name} too; remove one of them and create it again (its home is kept)"
         return ""
@@ -296,8 +294,6 @@ class Personas(ContainerPort):
 
     def autostart(self) -> None:
         """Start what is marked so, each as soon as it is at rest; called once a boot, when reconcile is done and the disk keeps promises."""
-        if self.engine is None:
-            return
         for instance in self.engine.of_kind("persona"):
             if instance.now is not S.ABSENT and '"autostart":true' in instance.config:  # most say no, and reading them all takes long
                 config = read_config(instance.config)
@@ -305,7 +301,7 @@ class Personas(ContainerPort):
                     self._waiting.add(instance.name)
         self.look_autostart()
 
-    def no_autostart(self) -> None:
+    def _no_autostart(self, _boot: Instance, _step: Step) -> None:
         """Start none of those that still wait: the spine is going down."""
         self._waiting.clear()
 
@@ -320,8 +316,7 @@ class Personas(ContainerPort):
 
     def _look_autostart(self, name: str) -> None:
         """Start one that waits, if it is stopped; called after each of its steps."""
-        engine = self.engine
-        instance = engine.instances.get(name) if engine is not None else None
+        instance = self.engine.instances.get(name)
         if name not in self._waiting or (instance is not None and instance.pending):
             return
         if instance is None:
@@ -335,37 +330,10 @@ class Personas(ContainerPort):
         elif instance.now in (S.ABSENT, S.FAILED, *HAS_CONTAINER):
             self._waiting.discard(name)
 
-    def sweep_trash(self) -> None:
-        """Delete what was taken away, a piece at a time, so that no other request waits long behind it.
+    # ---- each of its steps
 
-        One sweep at a time, however many homes there are: each takes its part of the worker's time.
-        """
-
-        def swept(answer: Answer) -> None:
-            self._sweeping = False
-            if answer.ok and answer.value:
-                self._sweeping = True
-                self.reactor.call_later(SWEEP_AGAIN_S, again)
-
-        def again() -> None:
-            self._sweeping = False
-            self.sweep_trash()
-
-        if self.state.healthy and not self._sweeping:
-            self._sweeping = True
-            self.state.ask("trash_sweep", self.bounds.open, swept)
-
-    # ---- the end of the spine
-
-    def kill_all(self) -> None:
-        """End every process of every container, a validation's probe too, without asking podman."""
-        for group in (GROUP, TENANTS, CONMON_GROUP):
-            cgroup.kill(f"{cgroup.ROOT}{group}")
-
-    def stepped(self, instance: Instance, step: Step) -> None:
-        """Follow the engine: start what waits for its rest, freeze again what was frozen before it had to be started anew."""
-        if instance.definition.kind != "persona":
-            return
+    def _stepped(self, instance: Instance, step: Step) -> None:
+        """Start what waits for its rest, freeze again what was frozen before it had to be started anew."""
         self.look_again(instance)
         if step.event == E.STOP.value:  # it is not wanted any more
             self._waiting.discard(instance.name)
@@ -381,11 +349,10 @@ class Personas(ContainerPort):
 
     def forget(self, instance: Instance) -> None:
         """Let go of one that is not there, since it was removed or never made; the journal has its history."""
-        engine = self.engine
-        if engine is None or engine.instances.get(instance.name) is not instance:
+        if self.engine.instances.get(instance.name) is not instance:
             return
         if instance.now is S.ABSENT and instance.pending is None and not instance.queue:
-            engine.forget(instance.name)
+            self.engine.forget(instance.name)
 
     def _freeze_again(self, instance: Instance) -> None:
         if instance.now is S.RUNNING and instance.desired == "paused" and not instance.pending:

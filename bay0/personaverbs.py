@@ -6,12 +6,11 @@ A verb is answered when its step is kept and, with `wait`, when the machine rest
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, field
+from attrs import asdict, define
 
 from bay0 import focus, names, personas
 from bay0.answers import Listing
@@ -24,24 +23,39 @@ from bay0.machines.persona import E, S
 from bay0.names import Name
 
 if TYPE_CHECKING:
+    from bay0.bounds import Bounds
     from bay0.control import Method, Reply
-    from bay0.effects.podman import Verdict
-    from bay0.init import Spine
+    from bay0.effects.podman import Podman, Verdict
+    from bay0.focus import Focus
+    from bay0.machines.engine import Engine
+    from bay0.outcomes import Outcomes
+    from bay0.personas import Personas
+    from bay0.reactor import Reactor
+    from bay0.replay import Replay
     from bay0.state.link import Answer
+    from bay0.state.port import StatePort
+    from bay0.trash import Trash
 
 EVENTS = {"start": E.START, "stop": E.STOP, "pause": E.PAUSE, "resume": E.RESUME, "reset": E.RESET, "remove": E.REMOVE}
-STEPS_KEPT = 20  # of each machine, for `persona show`
 PERSONAS_MAX = 2000
 Taken = Step | Exception | None
 
 
 @define(eq=False, repr=False)
 class PersonaVerbs:
-    """The methods, bound to a running spine."""
+    """The methods. `boot`: this boot's machine."""
 
-    spine: Spine
-    _recent: dict[str, deque[Step]] = field(factory=dict)
-    _waiters: list[tuple[Instance, Callable[[], None]]] = field(factory=list)
+    engine: Engine
+    reactor: Reactor
+    bounds: Bounds
+    state: StatePort
+    podman: Podman
+    boot: Instance
+    personas: Personas
+    switch: Focus
+    replay: Replay
+    trash: Trash
+    outcomes: Outcomes
 
     def methods(self) -> dict[str, Method]:
         """Return method name -> function."""
@@ -64,23 +78,23 @@ class PersonaVerbs:
     def list_all(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with every persona; refused while that is not known, since an empty list would be a lie."""
         self._need_known()
-        found = sorted(self.spine.engine.of_kind("persona"), key=lambda instance: instance.name)
+        found = sorted(self.engine.of_kind("persona"), key=lambda instance: instance.name)
         front = self._front()
         reply(Listing(self._facts(instance, front) for instance in found if instance.now is not S.ABSENT))
 
     def show(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with one persona, its manifest and its last steps of this boot; with `wait`, once it rests or its bound is over."""
         instance = self._instance(params)
-        self.when_rested(instance, wait=bool(params.get("wait")), then=lambda _settled: reply(self._shown(instance)))
+        self.outcomes.when_rested(instance, wait=bool(params.get("wait")), then=lambda _settled: reply(self._shown(instance)))
 
     def _shown(self, instance: Instance) -> dict[str, Any]:
         config = personas.read_config(instance.config)
         wire = config.manifest.to_wire() if config is not None else None
-        steps = [asdict(step) for step in self._recent.get(instance.name, ())]
+        steps = [asdict(step) for step in self.outcomes.recent(instance.name)]
         return {**self._facts(instance), "manifest": wire, "steps": steps}
 
     def _front(self) -> str | None:
-        return focus.active(self.spine.engine.instances[focus.NAME])
+        return focus.active(self.engine.instances[focus.NAME])
 
     def _facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
         config = personas.read_config(instance.config)
@@ -99,13 +113,13 @@ class PersonaVerbs:
             "description": wanted.description if wanted else "",
             "not_understood": personas.not_understood(instance.config),
             "why": instance.committed.why if instance.committed is not None else "as an earlier boot left it",
-            "container": self.spine.personas.container(instance.name),
+            "container": self.personas.container(instance.name),
         }
 
     def _instance(self, params: Mapping[str, Any]) -> Instance:
         name = _name(params)
         self._need_known()
-        instance = self.spine.engine.instances.get(name.semantic)
+        instance = self.engine.instances.get(name.semantic)
         if instance is None or instance.now is S.ABSENT:
             raise RefusedError(f"there is no persona {name.semantic}; `bay0 persona list` names those there are")
         return instance
@@ -118,7 +132,7 @@ class PersonaVerbs:
 
         name, wanted = _name(params), manifest.from_wire(params["manifest"])
         self._need_known()
-        engine = self.spine.engine
+        engine = self.engine
         there = [i for i in engine.of_kind("persona") if i.now is not S.ABSENT or i.pending is not None]
         config = personas.Config(wanted, self._free_slot(there)).text()
         instance = engine.instances.get(name.semantic)
@@ -130,7 +144,7 @@ class PersonaVerbs:
 
         def taken(result: Taken) -> None:
             if isinstance(result, Exception):
-                self.spine.reactor.call_soon(partial(self.spine.personas.forget, made))
+                self.reactor.call_soon(partial(self.personas.forget, made))
             reply(result if isinstance(result, Exception) else self._facts(made))
 
         engine.send(name.semantic, E.CREATE, "", taken, config=config)
@@ -143,7 +157,7 @@ class PersonaVerbs:
         stored = [(i.name, i.config) for i in there if i.now is not S.ABSENT]
         coming = [(i.name, i.pending.config) for i in there if i.pending is not None]
         coming += [(i.name, order.config) for i in there for order in i.queue]
-        taken = set(self.spine.stages.slots_left_alone)
+        taken = set(self.replay.slots_left_alone)
         for name, text in (*stored, *coming):
             slot = personas.slot_of(text or "")
             if text and slot is None:
@@ -161,28 +175,28 @@ class PersonaVerbs:
             if isinstance(result, Exception):
                 reply(result)
             elif empty and event in (E.RESET, E.REMOVE):
-                self.when_rested(instance, wait=True, then=partial(self._empty, instance, reply))
+                self.outcomes.when_rested(instance, wait=True, then=partial(self._empty, instance, reply))
             else:
-                self.when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
+                self.outcomes.when_rested(instance, wait=wait, then=partial(self._answer, instance, reply))
 
         if event is E.START:
             self._may_start(instance)
         if event is E.STOP:
-            self.spine.personas.not_wanted(instance.name)
-        self.spine.engine.send(instance.name, event, "", taken)
+            self.personas.not_wanted(instance.name)
+        self.engine.send(instance.name, event, "", taken)
 
     def _may_start(self, instance: Instance) -> None:
         """Refuse a start that cannot go well, before anything changes."""
-        if self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
+        if self.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
             raise RefusedError("the spine is going down: nothing is started any more")
         self._need_turn()
-        obstacle = self.spine.personas.obstacle(instance) if instance.now in (S.STOPPED, S.FAILED, S.WAITING) else ""
+        obstacle = self.personas.obstacle(instance) if instance.now in (S.STOPPED, S.FAILED, S.WAITING) else ""
         if obstacle:
             raise RefusedError(f"{instance.name} is not started: {obstacle}")
 
     def _need_turn(self) -> None:
         """Refuse a start whose turn would not come in its bound, at the pace at which they begin."""
-        line, bound = self.spine.personas.line, self.spine.bounds.turn
+        line, bound = self.personas.line, self.bounds.turn
         if line.wait_s() > bound:
             raise RefusedError(
                 f"{line.waiting} starts wait for their turn, each of which takes some {line.pace_s:.1f} s: this one's would come "
@@ -194,7 +208,7 @@ class PersonaVerbs:
         reply({**self._facts(instance), "settled": settled})
 
     def _empty(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - as above
-        now = self.spine.engine.instances.get(instance.name, instance).now  # one that was removed may be there anew
+        now = self.engine.instances.get(instance.name, instance).now  # one that was removed may be there anew
         if not settled or now not in (S.STOPPED, S.FAILED, S.ABSENT):
             reply(RefusedError(f"{instance.name} is still {now.value}: its home was not emptied; ask again when it is stopped"))
             return
@@ -202,43 +216,11 @@ class PersonaVerbs:
         def emptied(answer: Answer) -> None:
             if answer.ok:
                 self._answer(instance, reply, settled=True)
-                self.spine.personas.sweep_trash()
+                self.trash.sweep()
             else:
                 reply(RefusedError(f"its home was not emptied: {answer.why}"))
 
-        self.spine.state.ask("home_empty", self.spine.bounds.open, emptied, name=names.parse(instance.name).podman)
-
-    def when_rested(self, instance: Instance, *, wait: bool, then: Callable[[bool], None]) -> None:
-        """Call `then(True)` once the machine owes nothing, or `then(False)` when the bound for verbs is over."""
-        if not wait or _rests(instance):
-            then(_rests(instance))
-            return
-        entry: list[Any] = []
-
-        def over(*, settled: bool) -> None:
-            if entry:
-                self._waiters.remove(entry.pop())
-                timer.cancel()
-                then(settled)
-
-        timer = self.spine.reactor.call_later(self.spine.bounds.verb, partial(over, settled=False))
-        waiter = (instance, partial(over, settled=True))
-        entry.append(waiter)
-        self._waiters.append(waiter)
-
-    def recent(self, name: str) -> tuple[Step, ...]:
-        """Return the last steps of a machine in this boot."""
-        return tuple(self._recent.get(name, ()))
-
-    def stepped(self, instance: Instance, step: Step) -> None:
-        """Follow the engine: remember the last steps, tell those who wait."""
-        if instance.now is S.ABSENT:
-            self._recent.pop(instance.name, None)
-        elif instance.definition.resident:
-            self._recent.setdefault(instance.name, deque(maxlen=STEPS_KEPT)).append(step)
-        for waiting, call in tuple(self._waiters):
-            if waiting is instance and _rests(instance):
-                self.spine.reactor.call_soon(call)
+        self.state.ask("home_empty", self.bounds.open, emptied, name=names.parse(instance.name).podman)
 
     # ---- focus
 
@@ -247,19 +229,19 @@ class PersonaVerbs:
         instance, wait = self._instance(params), bool(params.get("wait", True))
         if instance.now not in focus.ALIVE:
             raise RefusedError(f"{instance.name} is {instance.now.value}: start it first")
-        switch = self.spine.engine.instances[focus.NAME]
+        switch = self.engine.instances[focus.NAME]
 
         def answer(settled: bool) -> None:  # noqa: FBT001 - what was waited for
-            left = self.spine.focus.left(instance.name)
+            left = self.switch.left(instance.name)
             reply({"active": focus.active(switch), "settled": settled and not left, "left": left})
 
         def taken(result: Taken) -> None:
             if isinstance(result, Exception):
                 reply(result)
             else:
-                self.when_rested(switch, wait=wait, then=answer)
+                self.outcomes.when_rested(switch, wait=wait, then=answer)
 
-        self.spine.engine.send(focus.NAME, FocusEvent.FOCUS, instance.name, taken, config=focus.config(instance.name))
+        self.engine.send(focus.NAME, FocusEvent.FOCUS, instance.name, taken, config=focus.config(instance.name))
 
     def focus_show(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with who is in front."""
@@ -274,11 +256,11 @@ class PersonaVerbs:
             raise ValueError("path must be an absolute path")
         self._need_disk()
         loaded = partial(_verdict, reply, lambda value: {"loaded": value})
-        load = partial(self.spine.podman.image_load, path, loaded)
+        load = partial(self.podman.image_load, path, loaded)
         if not below_persist(path):
             load()
             return
-        self.spine.state.keep_out_a_crowd()
+        self.state.keep_out_a_crowd()
 
         def looked(answer: Answer) -> None:
             why = answer.value if answer.ok else answer.why
@@ -287,12 +269,12 @@ class PersonaVerbs:
             else:
                 load()
 
-        self.spine.state.ask("image_archive", self.spine.bounds.read, looked, path=path)
+        self.state.ask("image_archive", self.bounds.read, looked, path=path)
 
     def image_list(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with podman's images, and with those of the spine that are loaded when they are first needed."""
         self._need_disk()
-        built_in = self.spine.personas.built_in()
+        built_in = self.personas.built_in()
 
         def listed(verdict: Verdict) -> None:
             if not verdict.ok:
@@ -303,30 +285,26 @@ class PersonaVerbs:
             found += [{"name": name, "id": None, "size": None, "built_in": True} for name in sorted(built_in) if name not in loaded]
             reply(Listing(found))
 
-        self.spine.podman.image_list(listed)
+        self.podman.image_list(listed)
 
     def image_remove(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Remove an image that no container uses."""
         name = str(params["name"])
         self._need_disk()
-        self.spine.podman.image_remove(name, partial(_verdict, reply, lambda _value: {"removed": name}))
+        self.podman.image_remove(name, partial(_verdict, reply, lambda _value: {"removed": name}))
 
     def _need_known(self) -> None:
         """Refuse until the stored personas are known, or a name could be given twice."""
-        if not self.spine.stages.known:
+        if not self.replay.known:
             raise RefusedError("what is stored on /persist is not known in this boot (yet); `bay0 storage` tells why. Nothing was changed")
 
     def _need_disk(self) -> None:
-        if not self.spine.state.healthy:
+        if not self.state.healthy:
             raise RefusedError("images are on /persist, and storage is not durable now; `bay0 storage` tells why")
 
 
 def _verdict(reply: Reply, shape: Callable[[Any], Any], verdict: Verdict) -> None:
     reply(shape(verdict.value) if verdict.ok else RefusedError(verdict.why))
-
-
-def _rests(instance: Instance) -> bool:
-    return instance.pending is None and instance.definition.spec(instance.now).busy is None
 
 
 def _name(params: Mapping[str, Any]) -> Name:

@@ -38,6 +38,10 @@ class Reaper:
     _owned: dict[int, Exit] = field(factory=dict)
     _promised: bool = False  # another turn: a signal meanwhile does not make it two
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of it."""
+        return {"reaped": self.reaped, "orphans": self.orphans}
+
     def own(self, pid: int, call: Exit) -> None:
         """Call `call(wait status)` when `pid` has ended. Register in the same turn in which it was started."""
         self._owned[pid] = call

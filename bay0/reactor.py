@@ -55,6 +55,10 @@ class Reactor:
     _waiting: set[int] = field(factory=set)  # descriptors that were found ready, and whose call is queued
     _running: bool = False
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of its turns."""
+        return {"longest_turn_ms": round(self.longest_turn_s * 1000, 1), "turns": self.turns}
+
     def call_soon(self, call: Call) -> None:
         """Queue `call` behind what is queued already."""
         self._queue.append(call)

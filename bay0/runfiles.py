@@ -32,12 +32,16 @@ def which(path: str) -> File | None:
 
 @define(eq=False, repr=False)
 class RunFiles:
-    """Looks at all of them. `looks`: name -> looks, mends and returns what had happened to it, in words."""
+    """Looks at all of them."""
 
     reactor: Reactor
     log: Any
-    looks: dict[str, Callable[[], Iterable[str]]]
+    _looks: dict[str, Callable[[], Iterable[str]]] = field(init=False, factory=dict)
     _failing: dict[str, str] = field(factory=dict)  # name -> why it cannot be made anew; said once
+
+    def look_after(self, name: str, look: Callable[[], Iterable[str]]) -> None:
+        """Have `look` called now and then: it looks at `name`, mends it and returns what had happened to it, in words."""
+        self._looks[name] = look
 
     def begin(self) -> None:
         """Look now and then from now on."""
@@ -49,7 +53,7 @@ class RunFiles:
 
     def look(self) -> None:
         """Look once. What cannot be made anew is tried again with the next look."""
-        for name, look in self.looks.items():
+        for name, look in self._looks.items():
             try:
                 for why in look():
                     self.log.warning("made anew on /run", what=name, why=why)

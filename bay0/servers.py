@@ -16,24 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
-from bay0 import envelope, flow, late, names, reconcile, runfiles
-from bay0.containers import LOG_SIZE, TENANT_FILTER, ContainerPort, Live, Outcome_
+from bay0 import envelope, flow, names, reconcile, runfiles
+from bay0.containers import LOG_SIZE, TENANT_FILTER, TENANTS, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup, kernelview
 from bay0.effects.gauges import Progress
 from bay0.effects.pidfd import Ends
 from bay0.effects.podman import Outcome, RunSpec
 from bay0.envelope import Envelope
 from bay0.errors import RefusedError
+from bay0.machines.boot import LEAVES
 from bay0.machines.server import HAS_CONTAINER, NAME, E, Effect, S
-from bay0.personas import SLOTS_MAX, TENANTS, UID_BASE, UIDS
+from bay0.personas import SLOTS_MAX, UID_BASE, UIDS
 from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_SOCKET, TENANT_USER
 
 if TYPE_CHECKING:
     from bay0.effects.podman import Verdict
-    from bay0.init import Spine
     from bay0.machines.engine import Instance, Step
     from bay0.state.link import Answer
-    from bay0.umbilicalport import Umbilical
 
 OWN_MODEL = "/model/own.gguf"  # inside, if there is one
 MODEL_VARIABLE = "SPINE_AI_MODEL"
@@ -46,6 +45,7 @@ PIDS = 64
 OOM_SCORE = 1000  # the most there is, nine tenths of the memory above personas (100): whoever needs memory, it is the one that goes
 STOP_S = 2.0  # nothing is lost with it
 RETRIES = 5  # in a row, over boots too
+GOING_DOWN = "the spine is going down"
 ENVELOPE_LOOK_S = 0.1
 PROGRESS_EVERY_S = 5.0
 WAYS = "build it with scripts/mkai.sh and put it on the disk with `scripts/mkpersist.sh --image build/spine-ai.tar`, or `bay0 image load FILE`"
@@ -107,14 +107,15 @@ class Servers(ContainerPort):
     """The effect port of servers; there is one, `sys://ai`."""
 
     group = TENANTS
-    peek: Callable[[], Umbilical | None]  # the umbilical, if anybody has needed it yet
 
     def _begin(self) -> None:
+        self.engine.on("server", call=self._stepped)
+        self.engine.on("boot", *LEAVES, call=self._going_down, of=self.boot)
         self.ends = Ends(self.reactor)
         self.rows: tuple[envelope.Row, ...] = ()  # the envelope as it was last read back
         self.unavailable = ""  # why it was not started with this boot
         self.remedy = ""  # and what helps
-        self.restarts = False  # it is to be started again as soon as it is stopped
+        self._restarts = False  # it is to be started again as soon as it is stopped
         self.first_token_s: float | None = None
         self.model_bytes = 0
         self._final: set[str] = set()  # whose last failure no other try would help
@@ -122,7 +123,8 @@ class Servers(ContainerPort):
         self._yields = False
         self._waiting = False  # to be started once it is at rest (autostart)
         self._seen = False  # its socket, when it was last looked for
-        self._unwanted = ""  # why it does not start with the spine, though it could
+        # why it does not start with the spine, though it could
+        self._unwanted = GOING_DOWN if self.boot.now in LEAVES else ""
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         return {Effect.RUN.name: self._run, Effect.WARM.name: self._warm, Effect.DRAIN.name: self._drain}
@@ -146,7 +148,7 @@ class Servers(ContainerPort):
         if wrong:
             self.remedy = DEFAULT_MODEL
             return self._last(instance, f"its model cannot be used: {wrong}")
-        yield partial(late.one_by_one, late.UMBILICAL, self.reactor.call_soon)  # what the way to the AI takes
+        yield partial(self.umbilical.load, self.reactor.call_soon)  # what the way to the AI takes
         yield flow.at_once  # the next start may have its directory already
         try:
             spec = self._spec(instance, config)
@@ -206,7 +208,7 @@ class Servers(ContainerPort):
         self._wanted = Envelope("", UID, UIDS, TENANT_USER, memory, cpus, WEIGHT_OF_PERSONAS, PIDS, OOM_SCORE)
         return RunSpec(
             name=name.podman, image=IMAGE, command=(), environment={MODEL_VARIABLE: OWN_MODEL} if config.model else {},
-            labels={"bay0.tenant": instance.name, "bay0.seq": str(instance.seq), "bay0.boot": self.boot_id},
+            labels={"bay0.tenant": instance.name, "bay0.seq": str(instance.seq), "bay0.boot": self.engine.boot_id},
             memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=self.group, uid_base=UID, mounts=mounted, workdir="",
             hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log", log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=True,
             stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}", seccomp=TENANT_FILTER,
@@ -241,7 +243,7 @@ class Servers(ContainerPort):
 
     def look(self) -> list[str]:
         """Notice that somebody removed the socket of a server that serves: only its next start makes another."""
-        instance = self.engine.instances.get(NAME) if self.engine is not None else None
+        instance = self.engine.instances.get(NAME)
         if instance is None or instance.now is not S.READY:
             self._seen = False
             return []
@@ -323,32 +325,35 @@ class Servers(ContainerPort):
         event, why = reconcile.after_end(end, desired=instance.desired, restart="always", retries=RETRIES, attempts=instance.attempts)
         return E[event.name], why
 
-    def stepped(self, instance: Instance, step: Step) -> None:
-        """Follow the engine: the umbilical hears of every state, and what waits for its rest is started."""
-        if instance.definition.kind != "server":
-            return
+    def _stepped(self, instance: Instance, step: Step) -> None:
+        """Tell the umbilical, and start what waits for its rest."""
         self.look_again(instance)
         self._yields = step.event == E.YIELD.value or (self._yields and instance.now not in (S.STOPPED, S.STARTING))
         self.announce(instance, step.why)
-        if self.restarts and instance.now is S.STOPPED:
-            self.restarts = False
+        if self._restarts and instance.now is S.STOPPED:
+            self._restarts = False
             self._send(instance.name, E.START, "")
         if self._waiting:
             self.reactor.call_soon(partial(self._look_autostart, instance))
 
-    def announce_all(self) -> None:
-        """Tell an umbilical that is new."""
-        instance = self.engine.instances.get(NAME) if self.engine is not None else None
-        if instance is not None:
-            self.announce(instance, self.unavailable or _why(instance))
-
     def announce(self, instance: Instance, why: str) -> None:
         """Tell the umbilical, if there is one, how the server is."""
-        umbilical = self.peek()
-        if umbilical is not None:
-            live = self._live.get(instance.name)
-            group = f"{self.group}/libpod-{live.container}" if live is not None and instance.now in HAS_CONTAINER else ""
-            umbilical.tenant(instance.now.value, why, group)
+        if self.umbilical.made is not None:
+            self.umbilical.made.tenant(**self._told(instance, why))
+
+    def told(self) -> dict[str, Any]:
+        """Return how the server is, for an umbilical that is new."""
+        instance = self.engine.instances.get(NAME)
+        return {"state": "stopped"} if instance is None else self._told(instance, self.unavailable or _why(instance))
+
+    def _told(self, instance: Instance, why: str) -> dict[str, Any]:
+        live = self._live.get(instance.name)
+        group = f"{self.group}/libpod-{live.container}" if live is not None and instance.now in HAS_CONTAINER else ""
+        return {"state": instance.now.value, "why": why, "group": group}
+
+    def restart(self, *, runs: bool) -> None:
+        """Start it again as soon as it is stopped, if it `runs`."""
+        self._restarts = runs
 
     # ---- with the spine
 
@@ -357,8 +362,7 @@ class Servers(ContainerPort):
 
         `images`: those that podman had when this boot looked. No call of podman is made for one that cannot start.
         """
-        engine = self.engine
-        instance = engine.instances.get(NAME) if engine is not None else None
+        instance = self.engine.instances.get(NAME)
         if instance is None or instance.now not in (S.STOPPED, S.CONVERGING, S.STUCK):
             return
         config = read_config(instance.config)
@@ -383,9 +387,12 @@ class Servers(ContainerPort):
         self.log.info("the ai is not started", why=why)
         self.announce(instance, why)
 
+    def _going_down(self, _boot: Instance, _step: Step) -> None:
+        self.no_start(GOING_DOWN)
+
     def no_start(self, why: str) -> None:
         """Start it no more unless somebody asks for it: neither with the spine nor to end a restart."""
-        self.restarts, self._waiting, self._unwanted = False, False, why
+        self._restarts, self._waiting, self._unwanted = False, False, why
 
     def _wait_for_rest(self, instance: Instance) -> None:
         if self._unwanted:  # since its archive was asked about
@@ -404,15 +411,3 @@ class Servers(ContainerPort):
 
 def _why(instance: Instance) -> str:
     return instance.committed.why if instance.committed is not None else "nobody has started it in this boot"
-
-
-def make(spine: Spine) -> Servers:
-    """Wire them to a running spine; podman, its clearing and its audit are those of personas."""
-    personas = spine.personas
-    made = Servers(
-        spine.reactor, spine.bounds, spine.log, spine.state, spine.podman, personas.watch, personas.places, spine.boot_id, personas.built_in
-    )  # fmt: skip
-    made.engine, made.clearing, made.audit = spine.engine, personas.clearing, personas.audit
-    made.umbilical, made.peek = spine.need_umbilical, lambda: spine.umbilical
-    made.audit.groups[TENANTS] = made.containers
-    return made

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from bay0.machines import storage
+from bay0.machines.bus import ANY
+from bay0.machines.table import TIMED_OUT
+
 if TYPE_CHECKING:
+    from bay0.machines.engine import Engine, Instance, Step
     from bay0.reactor import Reactor
 
 LOADED_MS = 165.0  # in which the program is loaded where a patience of 1 is right
@@ -35,6 +40,7 @@ def work() -> int:
 class Speed:
     """What is known of it. `boot_needs`, `needs`: the patience needed, at boot and when a bound was missed last."""
 
+    engine: Engine
     reactor: Reactor
     log: Any
     patience: float
@@ -45,6 +51,13 @@ class Speed:
     _spent_s: float = field(init=False, default=0.0)
     _left: int = field(init=False, default=0)
     _not_before: float = field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        self.engine.on(ANY, call=self._stepped)
+
+    def _stepped(self, instance: Instance, step: Step) -> None:
+        if step.event == TIMED_OUT.lower() or (step.kind == "storage" and step.dest == storage.S.WEDGED.value):
+            self.bound_missed(f"{instance.name}: {step.why}")
 
     def booted(self, loaded_ms: float) -> None:
         """Say at boot how fast the machine is."""

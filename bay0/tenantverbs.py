@@ -13,39 +13,54 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
-from bay0 import servers
+from bay0 import servers as ai
 from bay0.errors import RefusedError
 from bay0.machines import boot
 from bay0.machines.server import E, S
 from bay0.umbilicalplaces import IMAGE
 
 if TYPE_CHECKING:
+    from bay0.bounds import Bounds
     from bay0.control import Reply
-    from bay0.init import Spine
-    from bay0.machines.engine import Instance, Step
+    from bay0.late import Late
+    from bay0.machines.engine import Engine, Instance, Step
+    from bay0.outcomes import Outcomes
+    from bay0.reactor import Reactor
+    from bay0.replay import Replay
+    from bay0.servers import Servers
     from bay0.state.link import Answer
+    from bay0.state.port import StatePort
+    from bay0.umbilicalport import Umbilical
 
 Taken = Any  # Step, Exception or None
 
 
 @define(eq=False, repr=False)
 class TenantVerbs:
-    """The methods, bound to a running spine."""
+    """The methods. `boot`: this boot's machine."""
 
-    spine: Spine
+    engine: Engine
+    reactor: Reactor
+    bounds: Bounds
+    state: StatePort
+    boot: Instance
+    servers: Late[Servers]
+    umbilical: Late[Umbilical]
+    replay: Replay
+    outcomes: Outcomes
     _changing: deque[Callable[[], None]] = field(factory=deque)  # whose turn it is, and who waits for theirs
 
     # ---- looking
 
     def list(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with every server."""
-        reply([self._facts(instance) for instance in self.spine.engine.of_kind("server")])
+        reply([self._facts(instance) for instance in self.engine.of_kind("server")])
 
     def show(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with one: its facts, its envelope as the kernel has it now, its last steps, and what went through the umbilical."""
         instance = self._instance(params)
-        port = self.spine.need_servers()
-        steps = [asdict(step) for step in self.spine.persona_verbs.recent(instance.name)] if self.spine.persona_verbs is not None else []
+        port = self.servers()
+        steps = [asdict(step) for step in self.outcomes.recent(instance.name)]
         shown = {
             **self._facts(instance),
             "envelope": [{**asdict(row), "ok": row.ok} for row in port.read_back(instance.name)],
@@ -55,14 +70,14 @@ class TenantVerbs:
         def counted(ok: bool, why: str, value: dict[str, Any]) -> None:  # noqa: FBT001 - as the umbilical calls it
             reply({**shown, "sessions": value if ok else {}, "sessions_why": "" if ok else why})
 
-        umbilical = self.spine.umbilical
+        umbilical = self.umbilical.made
         if umbilical is None:
             counted(True, "", {})
         else:
             umbilical.facts(counted)
 
     def _facts(self, instance: Instance) -> dict[str, Any]:
-        port, config = self.spine.need_servers(), servers.read_config(instance.config)
+        port, config = self.servers(), ai.read_config(instance.config)
         why = port.unavailable or (instance.committed.why if instance.committed is not None else "as an earlier boot left it")
         return {
             "name": instance.name,
@@ -84,10 +99,10 @@ class TenantVerbs:
         name = params["name"]
         if not isinstance(name, str):
             raise TypeError("name must be text such as sys://ai")
-        instance = self.spine.engine.instances.get(name)
+        instance = self.engine.instances.get(name)
         if instance is None or instance.definition.kind != "server":
             raise RefusedError(f"there is no server {name!r}; `bay0 tenant list` names those there are")
-        if not self.spine.stages.known:
+        if not self.replay.known:
             raise RefusedError("what is stored on /persist is not known in this boot (yet); `bay0 storage` tells why. Nothing was changed")
         return instance
 
@@ -101,7 +116,7 @@ class TenantVerbs:
     def stop(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Let the requests in flight end, then stop it."""
         self._instance(params)
-        self.spine.need_servers().no_start("it was asked to stop")
+        self.servers().no_start("it was asked to stop")
         self._act(E.STOP, params, reply)
 
     def restart(self, params: Mapping[str, Any], reply: Reply) -> None:
@@ -109,11 +124,11 @@ class TenantVerbs:
         instance = self._instance(params)
         self._need_boot()
         runs = instance.now not in (S.STOPPED, S.FAILED, S.WAITING)
-        self.spine.need_servers().restarts = runs
+        self.servers().restart(runs=runs)
         self._act(E.STOP if runs else E.START, params, reply)
 
     def _need_boot(self) -> None:
-        if self.spine.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
+        if self.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
             raise RefusedError("the spine is going down: nothing is started any more")
 
     def _act(self, event: E, params: Mapping[str, Any], reply: Reply) -> None:
@@ -125,7 +140,7 @@ class TenantVerbs:
             else:
                 self._rested(instance, wait=wait, reply=reply)
 
-        self.spine.engine.send(instance.name, event, "", taken)
+        self.engine.send(instance.name, event, "", taken)
 
     def _rested(self, instance: Instance, *, wait: bool, reply: Reply) -> None:
         """Answer once it rests; a restart does so on its way."""
@@ -136,8 +151,7 @@ class TenantVerbs:
             else:
                 reply({**self._facts(instance), "settled": settled})
 
-        if self.spine.persona_verbs is not None:
-            self.spine.persona_verbs.when_rested(instance, wait=wait, then=then)
+        self.outcomes.when_rested(instance, wait=wait, then=then)
 
     def configure(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Change what it is made of, for its next start. `model`: a path, or null for the image's own; `autostart`. Durable before the answer."""
@@ -162,7 +176,7 @@ class TenantVerbs:
             else:
                 then()
 
-        self.spine.state.ask("ai_model", self.spine.bounds.open, looked, path=model)
+        self.state.ask("ai_model", self.bounds.open, looked, path=model)
 
     def _keep(self, instance: Instance, changes: Mapping[str, Any], reply: Reply) -> None:
         """Keep these changes, one caller's after the other's: each is a change to what the last one left."""
@@ -175,7 +189,7 @@ class TenantVerbs:
             answer = result if isinstance(result, Exception) else self._facts(instance)
             self._changing.popleft()
             if self._changing:
-                self.spine.reactor.call_soon(self._changing[0])  # not at once: hundreds that are refused would nest
+                self.reactor.call_soon(self._changing[0])  # not at once: hundreds that are refused would nest
             reply(answer)
 
-        self.spine.engine.send(instance.name, E.CONFIGURE, "", taken, config=servers.changed(instance.config, changes))
+        self.engine.send(instance.name, E.CONFIGURE, "", taken, config=ai.changed(instance.config, changes))

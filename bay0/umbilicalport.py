@@ -20,6 +20,7 @@ from bay0.effects import mounts
 from bay0.effects.service import ServiceSpec
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES, tenant
+from bay0.machines.boot import LEAVES
 from bay0.umbilicallink import Done, Link, plain
 from bay0.umbilicalplaces import (
     CONSOLE_NAME,
@@ -36,7 +37,7 @@ from bay0.umbilicalquota import Bucket
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
     from bay0.effects.service import Services
-    from bay0.machines.engine import Engine, Instance
+    from bay0.machines.engine import Engine, Instance, Step
     from bay0.reactor import Reactor, Timer
 
 DOORS_MAX = 64
@@ -46,6 +47,15 @@ BEAT_S = 10.0
 DECISIONS_A_SECOND, DECISIONS_AT_ONCE = 5.0, 50.0  # logged; the rest is counted
 MEMORY_MAX, PIDS_MAX = 96 << 20, 4  # of the forwarder's cgroup; it is one thread
 TEXT_MAX = 200
+TRIES = 20  # of the forwarder, in a row: some eight minutes; the next start of the AI, or of a persona with a way to it, tries again
+
+
+def _no_ai() -> dict[str, Any]:
+    return {"state": "stopped"}
+
+
+def _told(state: str, why: str = "", group: str = "", retry_s: float = 5.0) -> dict[str, Any]:
+    return {"op": "tenant", "state": state, "why": why[:TEXT_MAX], "group": group, "retry_s": retry_s}
 
 
 @define(eq=False, repr=False)
@@ -66,15 +76,18 @@ class _Door:
 class Umbilical:
     """Doors, the channel, and the forwarder's specification. `run`: the directory of all of it.
 
-    `stored_seq`: the number of a machine's last stored step (BootStages.stored_seq).
+    `boot`: this boot's machine. `ai`: says the tenant's state to an umbilical that is new, see `tenant`.
+    `stored_seq`: the number of a machine's last stored step (Replay.stored_seq).
     """
 
+    engine: Engine
     reactor: Reactor
     bounds: Bounds
     log: Any
     services: Services
-    engine: Engine
+    boot: Instance
     stored_seq: Callable[[str], int]
+    ai: Callable[[], dict[str, Any]] = _no_ai
     patience: float = 1.0
     run: str = RUN
     argv: tuple[str, ...] = ()
@@ -84,14 +97,15 @@ class Umbilical:
     facts_seen: dict[str, Any] = field(factory=dict)  # what the last heartbeat brought
     _doors: dict[str, _Door] = field(factory=dict)
     _link: Link = field(init=False)
-    _tenant: dict[str, Any] = field(factory=lambda: {"op": "tenant", "state": "stopped", "why": "", "group": "", "retry_s": 5.0})
+    _tenant: dict[str, Any] = field(init=False)
     _beating: Timer | None = None
     _logged: Bucket = field(factory=lambda: Bucket(DECISIONS_A_SECOND, DECISIONS_AT_ONCE))
     _unlogged: int = 0
-    _leaving: bool = False  # the spine goes down
 
     def __attrs_post_init__(self) -> None:
         self._link = Link(self.reactor, self._hello, self._word, self._hangs)
+        self._tenant = _told(**self.ai())
+        self.engine.on("tenant", tenant.S.STOPPED, call=self._stopped)
 
     def begin(self) -> None:
         """Open the console's door and start the forwarder, unless that was done; `RefusedError` if a socket cannot be made."""
@@ -100,8 +114,9 @@ class Umbilical:
             self.grant(CONSOLE_NAME, 0, "", uids=1)
         if UMBILICAL not in self.services.specs:
             argv = self.argv or itself.argv(FORWARDER)
+            lend = partial(self._link.lend, self.bounds.umbilical_hello)
             limits = {"memory.max": str(MEMORY_MAX), "pids.max": str(PIDS_MAX)}
-            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, lend=partial(self._link.lend, self.bounds.umbilical_hello), limits=limits)
+            self.services.specs[UMBILICAL] = ServiceSpec(argv, self.env, tries=TRIES, lend=lend, limits=limits)
         if UMBILICAL not in self.engine.instances:
             self.engine.add(UMBILICAL, MACHINES["tenant"], seq=self.stored_seq(UMBILICAL))
         self._want()
@@ -109,16 +124,16 @@ class Umbilical:
             self._beating = self.reactor.call_later(BEAT_S * self.patience, self._beat)
 
     def _want(self) -> None:
-        if not self._leaving:  # or the spine would wait for it to end again
+        if self.boot.now not in LEAVES:  # or the spine would wait for it to end again
             self.engine.send(UMBILICAL, tenant.E.START, "the AI is wanted")
 
-    def stepped(self, instance: Instance, *, leaving: bool) -> None:
-        """Follow the engine: a forwarder that is wanted is started again when it has been stopped.
+    def _stopped(self, instance: Instance, _step: Step) -> None:
+        """Start a forwarder again that is wanted and has been stopped.
 
-        An earlier boot had one, too; what is left of its machine was perhaps on its way to rest when this boot wanted it, and heard nothing.
+        An earlier boot had one, too; what is left of its machine was perhaps on its way to rest when this boot wanted it,
+        and heard nothing.
         """
-        self._leaving = leaving
-        if instance.name == UMBILICAL and instance.now is tenant.S.STOPPED and UMBILICAL in self.services.specs:
+        if instance.name == UMBILICAL and UMBILICAL in self.services.specs:
             self._want()
 
     def prepare_tenant(self) -> str:
@@ -174,7 +189,9 @@ class Umbilical:
         Those whose directory is gone, too, are only said to be lost: it is what a container has mounted, and a new one
         would not be seen there before its next start.
         """
-        said = []
+        said: list[str] = []
+        if self.boot.now in LEAVES:
+            return said
         for door in [each for each in self._doors.values() if not each.lost and _place(each.path) != each.place]:
             if door.name != CONSOLE_NAME and _place(door.path)[0] != door.place[0]:
                 door.lost = True
@@ -210,7 +227,7 @@ class Umbilical:
 
     def tenant(self, state: str, why: str = "", group: str = "", retry_s: float = 5.0) -> None:
         """Tell the state of sys://ai and the cgroup its server must be in. Sessions run on only in ready, warming and draining."""
-        self._tenant = {"op": "tenant", "state": state, "why": why[:TEXT_MAX], "group": group, "retry_s": retry_s}
+        self._tenant = _told(state, why, group, retry_s)
         self._link.send(self._tenant)
 
     def warm(self, done: Done) -> None:
@@ -231,13 +248,6 @@ class Umbilical:
     def facts(self, done: Done) -> None:
         """Count. value: {name: {"connections", "requests", "refused", "bytes_in", "bytes_out", "in_flight", "open"}}; bound: bounds.umbilical."""
         self._link.ask("facts", self.bounds.umbilical, lambda ok, why, value: done(ok, why, value.get("names", {})))
-
-    def close(self) -> None:
-        """Close every door: the spine is going down."""
-        for name in list(self._doors):
-            self.revoke(name)
-        if self._beating is not None:
-            self._beating.cancel()
 
     # ---- the forwarder
 

@@ -26,9 +26,19 @@ from bay0.umbilicalplaces import CONSOLE, IMAGE, TENANT_SOCKET, UMBILICAL
 from bay0.verdict import COMPONENTS, GREEN, Finding, green, red, yellow
 
 if TYPE_CHECKING:
-    from bay0.init import Spine
-    from bay0.machines.engine import Instance
+    from bay0.bounds import Bounds
+    from bay0.effects.service import Services
+    from bay0.effects.shield import Watchdog
+    from bay0.freezer import Freezer
+    from bay0.late import Late
+    from bay0.machines.engine import Engine, Instance
+    from bay0.mending import Mending
+    from bay0.reactor import Reactor
+    from bay0.replay import Replay
+    from bay0.servers import Servers
     from bay0.state.link import Answer
+    from bay0.state.port import StatePort
+    from bay0.umbilicalport import Umbilical
 
 QUICK_CHECK_SHARE = 0.3  # of a commit's bound, since a commit waits behind it in the worker
 STALE_FEED_S = WATCHDOG_S / 2
@@ -57,10 +67,26 @@ class Kernel:
 
 
 @frozen(eq=False, repr=False)
-class Look:
-    """What a check is given. `say`: what it is busy with, for whoever waits."""
+class Parts:
+    """What of the spine is looked at."""
 
-    spine: Spine
+    engine: Engine
+    reactor: Reactor
+    bounds: Bounds
+    state: StatePort
+    services: Services
+    watchdog: Watchdog
+    replay: Replay
+    mending: Mending
+    servers: Late[Servers]
+    umbilical: Late[Umbilical]
+
+
+@frozen(eq=False, repr=False)
+class Look:
+    """What a check is given. `say`: what it is busy with, for those who wait."""
+
+    parts: Parts
     kernel: Kernel
     freezer: Freezer
     say: Callable[[str], None]
@@ -93,7 +119,7 @@ def freezer(look: Look) -> Finding | flow.Flow[Finding]:
     unkept = _unkept(look)
     if unkept:
         return yellow(f"cannot be checked, podman's storage is on /persist: {unkept}")
-    if not look.spine.stages.known:
+    if not look.parts.replay.known:
         return yellow("cannot be checked: what podman holds is not known in this boot yet")
     return look.freezer.check(look.say)
 
@@ -107,7 +133,7 @@ def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
     impostor = _listens(look, path) if os.path.lexists(path) else ""
     if impostor:
         return red(impostor)
-    ai = look.spine.engine.instances.get(server.NAME)
+    ai = look.parts.engine.instances.get(server.NAME)
     state = ai.now if ai is not None else server.S.STOPPED
     if ai is None or (state is server.S.STOPPED and ai.desired == "stopped"):
         return _no_ai(look)
@@ -126,17 +152,17 @@ def _no_ai(look: Look) -> Finding | flow.Flow[Finding]:
     Installed is one whose image podman had when this boot looked, whose archive is on the disk, or that somebody
     has tried to start in this boot.
     """
-    spine, ai = look.spine, look.spine.engine.instances.get(server.NAME)
-    port = spine.servers
+    parts, ai = look.parts, look.parts.engine.instances.get(server.NAME)
+    port = parts.servers.made
     why = port.unavailable if port is not None and port.unavailable else "it was not started"
     touched = ai is not None and ai.committed is not None
-    if IMAGE in spine.personas.mending.images or touched or not spine.state.healthy or not spine.stages.known:
+    if IMAGE in parts.mending.images or touched or not parts.state.healthy or not parts.replay.known:
         return yellow(f"no AI tenant: {why}")
     return _archive(look, why)
 
 
 def _archive(look: Look, why: str) -> flow.Flow[Finding]:
-    found: Answer = yield partial(look.spine.state.ask, "ai_archive", look.spine.bounds.open)
+    found: Answer = yield partial(look.parts.state.ask, "ai_archive", look.parts.bounds.open)
     if not found.ok:
         return yellow(f"no AI tenant; whether one is installed storage does not say: {found.why}")
     return green(NOT_INSTALLED) if found.value is None else yellow(f"no AI tenant: {why}")
@@ -147,7 +173,7 @@ def _listens(look: Look, path: str) -> str:
     found = _known(path)
     if isinstance(found, str):
         return found
-    ours = found.pid == os.getpid() or look.spine.services.owns(UMBILICAL, found.pid, found.group)
+    ours = found.pid == os.getpid() or look.parts.services.owns(UMBILICAL, found.pid, found.group)
     return "" if ours else f"an impostor answers at {path}: {_shown(found)}; it is neither bay0 nor its forwarder"
 
 
@@ -164,7 +190,7 @@ def _known(path: str) -> Answerer | str:
 
 def _ai_answers(look: Look) -> flow.Flow[Finding]:
     """See that the AI's own socket is answered from its own cgroup, and that its health comes through the forwarder."""
-    port, directory = look.spine.servers, look.kernel.tenant
+    port, directory = look.parts.servers.made, look.kernel.tenant
     container = port.container(server.NAME) if port is not None else None
     group = f"/tenants/libpod-{container}"
     try:
@@ -174,7 +200,7 @@ def _ai_answers(look: Look) -> flow.Flow[Finding]:
     if not found.alive or not f"{found.group}/".startswith(f"{group}/"):
         return red(f"an impostor answers at {directory}: {_shown(found)}; it is not in the AI's cgroup {group}")
     look.say("the forwarder asks the AI for its health")
-    ok, why, _value = yield flow.answered(look.spine.need_umbilical().check)
+    ok, why, _value = yield flow.answered(look.parts.umbilical().check)
     return GREEN if ok else red(f"the AI does not answer through the forwarder: {why}")
 
 
@@ -188,7 +214,7 @@ def compositor(look: Look) -> Finding:
     if os.path.lexists(path):
         found = _answers(look, name, path)
         return Finding(found.level, f"not ready: {found.why}") if found.why else found
-    instance = look.spine.engine.instances.get(name)
+    instance = look.parts.engine.instances.get(name)
     return yellow(f"not ready: there is no socket at {path}") if instance is not None and instance.now is tenant.S.RUNNING else GREEN
 
 
@@ -196,7 +222,7 @@ def _answers(look: Look, name: str, path: str) -> Finding:
     found = _known(path)
     if isinstance(found, str):
         return red(found)
-    if look.spine.services.owns(name, found.pid, found.group):
+    if look.parts.services.owns(name, found.pid, found.group):
         return GREEN
     return red(f"an impostor answers at {path}: {_shown(found)}; bay0 did not start it as {name}")
 
@@ -206,11 +232,10 @@ def _answers(look: Look, name: str, path: str) -> Finding:
 
 def _unkept(look: Look) -> str:
     """Say why nothing is kept now, or ""."""
-    state = look.spine.state
+    state = look.parts.state
     if state.healthy:
         return ""
-    health = state.storage.now.value if state.storage is not None else "absent"
-    return f"storage is {health}" + (f" ({state.dirty})" if state.dirty else "")
+    return f"storage is {state.storage.now.value}" + (f" ({state.dirty})" if state.dirty else "")
 
 
 def persist(look: Look) -> Finding | flow.Flow[Finding]:
@@ -230,17 +255,17 @@ def database(look: Look) -> Finding | flow.Flow[Finding]:
     unkept = _unkept(look)
     if unkept:
         return yellow(f"cannot be checked: {unkept}")
-    seconds = look.spine.bounds.commit * QUICK_CHECK_SHARE
+    seconds = look.parts.bounds.commit * QUICK_CHECK_SHARE
     return _asked(look, "validate_database", f"not looked through in {seconds:g} s, which is all that it may take while it is used", seconds=seconds)
 
 
 def _stamp(look: Look) -> str:
-    return f"{look.spine.boot_id} +{log.kernel_ms()} ms"
+    return f"{look.parts.engine.boot_id} +{log.kernel_ms()} ms"
 
 
 def _asked(look: Look, op: str, otherwise: str = "what was written is not what is read back", **arguments: Any) -> flow.Flow[Finding]:
     """Ask the worker. A missed bound is a wedged disk, as it is to everybody else, and storage deals with it."""
-    answer: Answer = yield partial(look.spine.state.ask, op, look.spine.bounds.open, **arguments)
+    answer: Answer = yield partial(look.parts.state.ask, op, look.parts.bounds.open, **arguments)
     if not answer.ok:
         return red(answer.why)
     return GREEN if answer.value else (yellow if op == "validate_database" else red)(otherwise)
@@ -256,12 +281,12 @@ def machines(look: Look) -> Finding:
 
 
 def _late(look: Look) -> Iterator[str]:
-    engine = look.spine.engine
+    engine = look.parts.engine
     now = engine.clock_ms()
     for name, instance in sorted(engine.instances.items()):
         deadline = instance.definition.spec(instance.now).deadline_s
         slack_ms = LATE_S * 1000 * engine.patience
-        if instance.pending is not None and now > instance.pending.at_ms + look.spine.bounds.flush * 1000 + slack_ms:
+        if instance.pending is not None and now > instance.pending.at_ms + look.parts.bounds.flush * 1000 + slack_ms:
             yield f"{name} waits for a commit since {_since(now, instance.pending.at_ms)}"
         elif instance.now in (persona.S.STUCK, server.S.STUCK):
             yield f"{name} is stuck: {_why(instance)}"
@@ -287,12 +312,12 @@ def pid1(look: Look) -> Finding:
 
 def watchdog(look: Look) -> Finding:
     """See that the hardware's watchdog is fed."""
-    dog = look.spine.watchdog
+    dog = look.parts.watchdog
     if dog.failing:
         return red(f"it cannot be fed: {dog.failing}")
     if not dog.armed:
         return yellow("there is none: nothing would end a hang")
-    age = look.spine.reactor.clock() - dog.fed_at
+    age = look.parts.reactor.clock() - dog.fed_at
     return red(f"it was fed {age:.0f} s ago, and bites after {WATCHDOG_S} s") if age > STALE_FEED_S else GREEN
 
 

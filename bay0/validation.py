@@ -14,14 +14,14 @@ from attrs import define, field
 
 from bay0 import flow
 from bay0.errors import RefusedError
-from bay0.freezer import Freezer
 from bay0.machines import boot
-from bay0.validate import CHECKS, Check, Kernel, Look
+from bay0.validate import CHECKS, Check, Kernel, Look, Parts
 from bay0.verdict import COMPONENTS, Finding, Level, red, worst
 
 if TYPE_CHECKING:
     from bay0.control import Reply
-    from bay0.init import Spine
+    from bay0.freezer import Freezer
+    from bay0.machines.engine import Instance
     from bay0.reactor import Timer
 
 ASKERS_MAX = 64
@@ -42,20 +42,17 @@ class _Run:
 
 @define(eq=False, repr=False)
 class Validation:
-    """Bound to a running spine."""
+    """`parts`: what the checks look at. `boot`: this boot's machine."""
 
-    spine: Spine
+    parts: Parts
+    log: Any
+    boot: Instance
+    freezer: Freezer
     kernel: Kernel = field(factory=Kernel)
     checks: Sequence[Check] = CHECKS
-    freezer: Freezer = field(init=False)
     last: dict[str, tuple[Finding, float]] = field(factory=dict)  # check -> what it found last, and when
     _run: _Run | None = None
     _waiting: list[Asker] = field(factory=list)
-
-    def __attrs_post_init__(self) -> None:
-        """Make the probe's keeper."""
-        spine = self.spine
-        self.freezer = Freezer(spine.reactor, spine.bounds, spine.log, spine.podman, spine.personas.clearing, spine.boot_id)
 
     def ask(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with what all checks find, or those named in `only`. `RefusedError`: there is no such check, or the spine goes down."""
@@ -63,7 +60,7 @@ class Validation:
         unknown = [name for name in only if name not in COMPONENTS]
         if unknown:
             raise RefusedError(f"no check {unknown[0]!r}; there are {', '.join(COMPONENTS)}")
-        if self.spine.boot.now in boot.LEAVES:
+        if self.boot.now in boot.LEAVES:
             raise RefusedError("the spine is going down; nothing is checked any more")
         if len(self._waiting) >= ASKERS_MAX:
             raise RefusedError(f"{ASKERS_MAX} wait for a validation already")
@@ -75,11 +72,11 @@ class Validation:
         """Answer with what is being looked at now; null if nothing is."""
         run = self._run
         busy = {} if run is None else {name: doing for name, doing in run.doing.items() if name not in run.found}
-        reply(run and {"doing": busy, "done": len(run.found), "of": len(run.doing), "for_s": self.spine.reactor.clock() - run.began})
+        reply(run and {"doing": busy, "done": len(run.found), "of": len(run.doing), "for_s": self.parts.reactor.clock() - run.began})
 
     def found_last(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with what each check found when it was last made in this boot; nothing is looked at."""
-        now = self.spine.reactor.clock()
+        now = self.parts.reactor.clock()
         known = [(name, *self.last[name]) for name in COMPONENTS if name in self.last]
         reply([{**_shown(name, finding), "ago_s": round(now - at, 1)} for name, finding, at in known])
 
@@ -89,11 +86,11 @@ class Validation:
         askers, self._waiting = self._waiting, []
         wanted = {name for only, _ in askers for name in only}
         checks = [check for check in self.checks if check.name in wanted]
-        run = self._run = _Run(askers, self.spine.reactor.clock(), {check.name: "" for check in checks})
-        self._within(run, self.spine.bounds.validate, *checks)
+        run = self._run = _Run(askers, self.parts.reactor.clock(), {check.name: "" for check in checks})
+        self._within(run, self.parts.bounds.validate, *checks)
         for check in checks:
-            self._within(run, getattr(self.spine.bounds, check.bound), check)
-            self.spine.reactor.call_soon(partial(self._start, run, check))  # each in a turn's own step
+            self._within(run, getattr(self.parts.bounds, check.bound), check)
+            self.parts.reactor.call_soon(partial(self._start, run, check))  # each in a turn's own step
 
     def _within(self, run: _Run, seconds: float, *checks: Check) -> None:
         """See that each of `checks` has found something `seconds` from now."""
@@ -103,18 +100,18 @@ class Validation:
                 doing = run.doing[check.name]
                 self._found(run, check, red(f"no answer in {seconds:g} s" + (f" while {doing}" if doing else "")))
 
-        run.timers.append(self.spine.reactor.call_later(seconds, late))
+        run.timers.append(self.parts.reactor.call_later(seconds, late))
 
     def _start(self, run: _Run, check: Check) -> None:
-        look = Look(self.spine, self.kernel, self.freezer, partial(run.doing.__setitem__, check.name))
+        look = Look(self.parts, self.kernel, self.freezer, partial(run.doing.__setitem__, check.name))
         flow.run(_guarded(check, look), partial(self._found, run, check))
 
     def _found(self, run: _Run, check: Check, finding: Finding) -> None:
         if run is not self._run or check.name in run.found:
             return  # late: it was answered for
         run.found[check.name] = finding
-        self.last[check.name] = (finding, self.spine.reactor.clock())
-        run.took[check.name] = self.spine.reactor.clock() - run.began
+        self.last[check.name] = (finding, self.parts.reactor.clock())
+        run.took[check.name] = self.parts.reactor.clock() - run.began
         if len(run.found) == len(run.doing):
             self._finish(run)
 
@@ -122,15 +119,15 @@ class Validation:
         self._run = None
         for timer in run.timers:
             timer.cancel()
-        took_ms = int((self.spine.reactor.clock() - run.began) * 1000)
+        took_ms = int((self.parts.reactor.clock() - run.began) * 1000)
         bad = {name: finding.why for name, finding in run.found.items() if finding.level is not Level.GREEN}
         verdict = worst(finding.level for finding in run.found.values())
-        self.spine.log.info("validated", verdict=verdict.value, checks=len(run.found), took_ms=took_ms, **bad)
+        self.log.info("validated", verdict=verdict.value, checks=len(run.found), took_ms=took_ms, **bad)
         for only, reply in run.askers:
             shown = [name for name in COMPONENTS if name in only]
             levels = [run.found[name].level for name in shown]
             reply({"verdict": worst(levels).value, "took_ms": took_ms, "checks": [_row(run, name) for name in shown]})
-        self.spine.reactor.call_soon(self._begin)
+        self.parts.reactor.call_soon(self._begin)
 
 
 def _row(run: _Run, name: str) -> dict[str, Any]:

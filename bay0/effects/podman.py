@@ -91,10 +91,18 @@ class Podman:
     log: Any
     environment: Mapping[str, str] = field(factory=lambda: {"CONTAINERS_CONF": CONF, "CONTAINERS_STORAGE_CONF": STORAGE_CONF})
     program: str = PROGRAM
-    damaged: Callable[[str], None] = _ignored  # told why, when a call finds podman's storage damaged
     overdue: Callable[[str], None] = _ignored  # told which call missed its bound
+    _damaged: list[Callable[[str], None]] = field(init=False, factory=list)
     _waiting: deque[_Call] = field(factory=deque)
     _under_way: set[_Call] = field(factory=set)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of its queue."""
+        return {"under_way": self.under_way, "waiting": self.waiting}
+
+    def on_damage(self, call: Callable[[str], None]) -> None:
+        """Call `call` with the reason when a call finds podman's storage damaged."""
+        self._damaged.append(call)
 
     @property
     def waiting(self) -> int:
@@ -223,7 +231,8 @@ class Podman:
             say = self.log.info if verdict.outcome in HANDLED else self.log.warning
             say("podman: not done", verb=call.verb.value, about=about, outcome=verdict.outcome.value, why=verdict.why)
         if verdict.outcome is Outcome.STORAGE and call.verb not in (Verb.CHECK, Verb.REPAIR):
-            self.damaged(verdict.why)
+            for told in self._damaged:
+                told(verdict.why)
         if verdict.outcome in (Outcome.TIMED_OUT, Outcome.ABANDONED):
             self.overdue(f"podman {call.verb.value}: {verdict.why}")
         self._start_some()

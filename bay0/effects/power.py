@@ -9,6 +9,8 @@ import time
 import traceback
 from collections.abc import Callable
 
+from attrs import define, field
+
 from bay0.effects import cgroup
 from bay0.syscalls import RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, reboot
 
@@ -60,6 +62,15 @@ def sync_child() -> int:
     """sync(2) as the whole of a forked process: it never ends on a wedged disk."""
     os.sync()
     return 0
+
+
+@define(eq=False, repr=False)
+class Calls:
+    """How a machine is ended: `end(how)` and `sync()` are each the whole of a forked process and return its exit status."""
+
+    end: Callable[[str], int] = power_child
+    sync: Callable[[], int] = sync_child
+    sysrq: Sysrq = field(factory=Sysrq)
 
 
 def bounded_sync(seconds: float) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
 from bay0.effects import cgroup
 from bay0.effects.gauges import memory, memory_bytes
 
@@ -21,13 +23,20 @@ PERSONAS_LEAST = 64 << 20
 KEPT = {"init": 48 << 20, "services": 48 << 20}  # never taken from them
 
 
-def kept(log: Any, ceilings: Ceilings) -> int | None:
-    """Write the limits and say so; return the bytes all personas together may take."""
-    limit, failures = keep(ceilings)
-    log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None)
-    if failures:
-        log.warning("memory is not reserved", why="; ".join(failures))
-    return limit
+@frozen(eq=False, repr=False)
+class Reserve:
+    """Writes the limits by `ceilings`, which looks after them from then on."""
+
+    log: Any
+    ceilings: Ceilings
+
+    def keep(self) -> int | None:
+        """Write the limits and say so; return the bytes all personas together may take."""
+        limit, failures = keep(self.ceilings)
+        self.log.info("memory of all personas together", limit_mib=limit >> 20 if limit is not None else None)
+        if failures:
+            self.log.warning("memory is not reserved", why="; ".join(failures))
+        return limit
 
 
 def keep(ceilings: Ceilings) -> tuple[int | None, list[str]]:

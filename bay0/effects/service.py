@@ -33,6 +33,7 @@ class ServiceSpec:
 
     `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended. `lend`: makes, at each start, the
     socket that the process finds as descriptor 3; ours of it is closed then. `limits`: of its cgroup ("pids.max" -> "4").
+    `tries`: after so many attempts in a row that ended within `CALM_S` it is given up; None: never.
     `if_killed`: a command that says so in its place when a signal has ended it; the status is its last word, as a shell has it.
     """
 
@@ -40,6 +41,7 @@ class ServiceSpec:
     env: Mapping[str, str] = field(factory=dict)
     tty: str | None = None
     once: bool = False
+    tries: int | None = None
     lend: Callable[[], socket.socket] | None = None
     limits: Mapping[str, str] = field(factory=dict)
     if_killed: Sequence[str] = ()
@@ -65,14 +67,13 @@ class _Live:
 class Services:
     """The effect port of tenants that are processes."""
 
+    engine: Engine
     reactor: Reactor
     spawner: Spawner
     bounds: Bounds
     log: Any
-    engine: Engine | None = None
-    specs: dict[str, ServiceSpec] = field(factory=dict)
-    _live: dict[str, _Live] = field(factory=dict)
-    _quick: dict[str, int] = field(factory=dict)
+    specs: dict[str, ServiceSpec] = field(init=False, factory=dict)
+    _live: dict[str, _Live] = field(init=False, factory=dict)
 
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
         """Do what `instance` owes."""
@@ -92,9 +93,7 @@ class Services:
             live.child.kill()
 
     def _report(self, instance: Instance, token: int, event: E, why: str = "", after_s: float = 0.0) -> None:
-        if self.engine is not None:
-            engine = self.engine
-            self.reactor.call_later(after_s, lambda: engine.outcome(instance.name, token, event, why))
+        self.reactor.call_later(after_s, lambda: self.engine.outcome(instance.name, token, event, why))
 
     def _start(self, instance: Instance, token: int) -> None:
         spec = self.specs.get(instance.name)
@@ -113,13 +112,13 @@ class Services:
                 keep=lent.fileno() if lent is not None else None, limits=spec.limits,
             )  # fmt: skip
         except (OSError, SpawnError) as error:  # OSError: no descriptor is left to lend
-            self._quick[instance.name] = self._quick.get(instance.name, 0) + 1
             self._report(instance, token, E.FAULT, str(error))
             return
         finally:
             if lent is not None:
                 lent.close()
-        self._live[instance.name] = _Live(child, self.reactor.clock())
+        live = self._live[instance.name] = _Live(child, self.reactor.clock())
+        self.reactor.call_later(CALM_S, lambda: self._calm(instance, live))
         self.log.info("service started", service=instance.name, pid=child.pid, argv=" ".join(spec.argv))
         self._report(instance, token, E.STARTED, f"pid {child.pid}")
 
@@ -127,7 +126,6 @@ class Services:
         live = self._live.pop(instance.name)
         live.child.kill()  # what it left behind in its group
         lived = self.reactor.clock() - live.since
-        self._quick[instance.name] = 0 if lived >= CALM_S else self._quick.get(instance.name, 0) + 1
         code = os.waitstatus_to_exitcode(status)
         why = f"exit status {code}" if code >= 0 else f"signal {-code}"
         self.log.info("service ended", service=instance.name, why=why, lived_s=round(lived, 1))
@@ -135,21 +133,23 @@ class Services:
         if code < 0 and spec is not None and spec.if_killed and instance.now is S.RUNNING:  # not by a stop of ours
             words = [*spec.if_killed, str(SIGNALLED - code)]
             self.spawner.run(f"{instance.name}-killed", words, IF_KILLED_S, lambda _result: None)
-        if self.engine is not None:
-            self.engine.send(instance.name, E.GONE, why)
+        self.engine.send(instance.name, E.GONE, why)
 
     def _wait(self, instance: Instance, token: int) -> None:
-        if self.specs[instance.name].once:
+        spec, tried = self.specs[instance.name], instance.attempts
+        if spec.once:
             self._dismiss(instance, "it runs once")
-            return
-        quick = self._quick.get(instance.name, 0)
-        instance.attempts = quick
-        self._report(instance, token, E.WAITED, after_s=BACK_OFF_S[min(quick, len(BACK_OFF_S) - 1)])
+        elif spec.tries is not None and tried >= spec.tries:
+            self._report(instance, token, E.GAVE_UP, f"{tried} attempts, each of which ended within {CALM_S:g} s")
+        else:
+            self._report(instance, token, E.WAITED, after_s=BACK_OFF_S[min(tried, len(BACK_OFF_S) - 1)])
+
+    def _calm(self, instance: Instance, live: _Live) -> None:
+        if self._live.get(instance.name) is live:
+            self.engine.send(instance.name, E.CALM)
 
     def _dismiss(self, instance: Instance, why: str) -> None:
-        if self.engine is not None:
-            engine = self.engine
-            self.reactor.call_soon(lambda: engine.send(instance.name, E.STOP, why))
+        self.reactor.call_soon(lambda: self.engine.send(instance.name, E.STOP, why))
 
     def _stop(self, instance: Instance, token: int) -> None:
         live = self._live.get(instance.name)

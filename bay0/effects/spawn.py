@@ -117,8 +117,16 @@ class Spawner:
     running: int = 0
     abandoned: int = 0
     closed: bool = False
-    ceilings: Mapping[str, str] = field(factory=dict)  # limits of every group that is made here
+    _ceilings: dict[str, str] = field(init=False, factory=dict)  # limits of every group that is made here
     _serial: Any = field(factory=lambda: itertools.count(1))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of it."""
+        return {"commands_running": self.running, "commands_left_behind": self.abandoned}
+
+    def bound(self, limits: Mapping[str, str]) -> None:
+        """Limit every group that is made from now on ("pids.max" -> "256"), where its own limits say nothing else."""
+        self._ceilings.update(limits)
 
     def start(
         self,
@@ -160,9 +168,9 @@ class Spawner:
         return child
 
     def _bound(self, directory: str, limits: Mapping[str, str]) -> None:
-        for name in self.ceilings.keys() - limits.keys():
+        for name in self._ceilings.keys() - limits.keys():
             with contextlib.suppress(OSError):
-                cgroup.limit(directory, {name: self.ceilings[name]})
+                cgroup.limit(directory, {name: self._ceilings[name]})
         cgroup.limit(directory, limits)
 
     def fork(self, name: str, main: Callable[[], int], on_exit: Callable[[int], None], *, group: str, keep: int) -> Child:

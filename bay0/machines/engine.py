@@ -7,6 +7,7 @@ Theory of operation: *commit, then memory, then effect* (docs/ARCHITECTURE.md, r
  4. Entering a busy state arms its deadline and starts its effect (one that waits in a queue of ours first has it anew when its turn comes, see
     `waits`). The outcome comes back as an event carrying the step's number;
     an outcome with another number is late and dropped.
+ 5. Once the step is whole, who subscribed to it is told (bus.py), in the order of the steps.
 A promised step whose commit timed out, or failed at its very end, is UNKNOWN: it is taken in memory, its effect is not run, CONVERGE follows.
 """
 
@@ -16,12 +17,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
 from transitions import Machine
 
 from bay0.errors import RefusedError, UncommittedError
+from bay0.machines.bus import Bus
 from bay0.machines.table import CONVERGE, TIMED_OUT, MachineDef, Pass, Row
 
 if TYPE_CHECKING:
@@ -173,17 +176,63 @@ class Engine:
     """All live machines of this boot."""
 
     boot_id: str
-    journal: JournalPort
-    effects: EffectPort
     timers: TimerPort
     clock_ms: Callable[[], int]
     log: Any
-    ripples: tuple[Ripple, ...] = ()
     patience: float = 1.0
     instances: dict[str, Instance] = field(factory=dict)
-    watchers: list[Callable[[Instance, Step], None]] = field(factory=list)
-    _machines: dict[str, Machine] = field(factory=dict)
-    _n: int = 0
+    _journal: JournalPort | None = field(init=False, default=None)
+    _ports: dict[str, EffectPort] = field(init=False, factory=dict)
+    _machines: dict[str, Machine] = field(init=False, factory=dict)
+    _bus: Bus = field(init=False, factory=Bus)
+    _n: int = field(init=False, default=0)
+
+    # ---- wiring
+
+    def keep_with(self, journal: JournalPort) -> None:
+        """Keep every step with `journal`. `AssertionError`: there is one already."""
+        if self._journal is not None:
+            raise AssertionError("the engine has a journal already")
+        self._journal = journal
+
+    def serve(self, kind: str, port: EffectPort) -> None:
+        """Let `port` do the effects of all machines of `kind`. `AssertionError`: another one does."""
+        if kind in self._ports:
+            raise AssertionError(f"{kind} has a port already")
+        self._ports[kind] = port
+
+    def on(self, kind: str, *states: Enum, call: Callable[[Instance, Step], None], of: Instance | None = None) -> None:
+        """Call `call` after each step that leads a machine of `kind` (`ANY`: of every kind) into one of `states`; without states after each step.
+
+        `of`: only that machine. Calls hear of steps in the order in which these were taken, each once the step is whole: committed, in
+        memory, its effect begun, who asked for it answered. By then a machine may have moved on: `step.dest` says which step it is about,
+        `instance.now` how things are.
+        """
+        self._bus.subscribe(kind, tuple(state.value for state in states), call, of)
+
+    def ripple(self, ripples: Iterable[Ripple]) -> None:
+        """Tell machines of the steps of others, by these rules."""
+        for each in ripples:
+            self.on(each.kind, each.state, call=partial(self._tell, each))
+
+    def _tell(self, ripple: Ripple, _instance: Instance, step: Step) -> None:
+        for other in self.of_kind(ripple.told):
+            self.send(other.name, ripple.event, step.why)
+
+    def complete(self, kinds: Iterable[str]) -> None:
+        """Check that the wiring is whole. `AssertionError` names the kinds whose effects nothing would do."""
+        missing = sorted(set(kinds) - self._ports.keys())
+        if missing or self._journal is None:
+            raise AssertionError(f"without a port: {', '.join(missing)}" if missing else "the engine has no journal")
+
+    @property
+    def journal(self) -> JournalPort:
+        """Where steps are kept."""
+        if self._journal is None:
+            raise AssertionError("the engine has no journal")
+        return self._journal
+
+    # ---- machines
 
     def know(self, definition: MachineDef) -> None:
         """Make what moves the machines of a kind, unless it is there."""
@@ -214,9 +263,9 @@ class Engine:
 
         def landed(_accepted: Acceptance) -> None:
             instance.pending = None
-            self._move(instance, step)
-            self._enter(instance, step, row.dest)
-            self._tell(instance, step, row.dest)
+            with self._bus.step(instance, step):
+                self._move(instance, step)
+                self._enter(instance, step, row.dest)
             self._advance(instance)
 
         self.journal.commit(step, row, landed)
@@ -317,6 +366,12 @@ class Engine:
             _answer(order, RefusedError("the disk did not take it; nothing was changed"))
             self._advance(instance)
             return
+        with self._bus.step(instance, step):
+            self._take_in(instance, order, row, step, accepted)
+        self._advance(instance)
+
+    def _take_in(self, instance: Instance, order: Order, row: Row, step: Step, accepted: Acceptance) -> None:
+        """Move memory, then begin the effect, then answer."""
         instance.committed = step
         took = step.at_ms - instance.entered_ms
         move(self._machines[instance.definition.kind], instance, row.event)
@@ -335,8 +390,6 @@ class Engine:
         else:
             self._enter(instance, step, row.dest)
             _answer(order, step)
-        self._tell(instance, step, row.dest)
-        self._advance(instance)
 
     def _move(self, instance: Instance, step: Step) -> None:
         """Let memory say what was committed; the state itself is moved by `transitions`."""
@@ -351,15 +404,7 @@ class Engine:
         if spec.busy is None or spec.deadline_s is None:
             return
         self._arm(instance, step.n, spec.deadline_s * self.patience, "no outcome")
-        self.effects.start(instance, spec.busy, step.n)
-
-    def _tell(self, instance: Instance, step: Step, state: Enum) -> None:
-        for watcher in tuple(self.watchers):
-            watcher(instance, step)
-        for ripple in self.ripples:
-            if ripple.kind == instance.definition.kind and ripple.state is state:
-                for other in self.of_kind(ripple.told):
-                    self.send(other.name, ripple.event, step.why)
+        self._ports[instance.definition.kind].start(instance, spec.busy, step.n)
 
 
 def _reason(row: Row, order: Order) -> str:

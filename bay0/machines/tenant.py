@@ -7,7 +7,7 @@ FAILED means: no process is left, and here is why.
 
 from enum import Enum
 
-from bay0.machines.table import MachineDef, Row, StateSpec, cells
+from bay0.machines.table import MachineDef, Row, StateSpec, Tries, cells
 
 
 class S(Enum):
@@ -27,6 +27,7 @@ class E(Enum):
 
     START = "start"
     STARTED = "started"
+    CALM = "calm"
     GONE = "gone"
     WAITED = "waited"
     STOP = "stop"
@@ -57,20 +58,21 @@ SPECS = (
 )
 
 ROWS = (
-    Row(S.STOPPED, E.START, S.STARTING, "the spine wants it"),
-    Row(S.FAILED, E.START, S.STARTING, "asked to try once more"),
+    Row(S.STOPPED, E.START, S.STARTING, "the spine wants it", tries=Tries.FIRST),
+    Row(S.FAILED, E.START, S.STARTING, "asked to try once more", tries=Tries.FIRST),
     Row(S.STARTING, E.STARTED, S.RUNNING, "the process is there"),
     Row(S.STARTING, E.GONE, S.WAITING, "it ended at once"),
     Row(S.STARTING, E.FAULT, S.WAITING, "it could not be started"),
     Row(S.STARTING, E.TIMED_OUT, S.CONVERGING, "we do not know: make it stopped"),
     Row(S.STARTING, E.STOP, S.STOPPING, "asked to stop"),
+    Row(S.RUNNING, E.CALM, S.RUNNING, "it has lived long enough: its attempts are forgotten", tries=Tries.FORGET),
     Row(S.RUNNING, E.GONE, S.WAITING, "it ended"),
     Row(S.RUNNING, E.STOP, S.STOPPING, "asked to stop"),
-    Row(S.WAITING, E.WAITED, S.STARTING, "the pause is over"),
+    Row(S.WAITING, E.WAITED, S.STARTING, "the pause is over", tries=Tries.COUNT),
     Row(S.WAITING, E.GAVE_UP, S.FAILED, "its attempts are used up"),
     Row(S.WAITING, E.STOP, S.STOPPED, "asked to stop; nothing runs"),
-    Row(S.WAITING, E.FAULT, S.STARTING, "the pause could not be kept"),
-    Row(S.WAITING, E.TIMED_OUT, S.STARTING, "the pause is over"),
+    Row(S.WAITING, E.FAULT, S.STARTING, "the pause could not be kept", tries=Tries.COUNT),
+    Row(S.WAITING, E.TIMED_OUT, S.STARTING, "the pause is over", tries=Tries.COUNT),
     Row(S.STOPPING, E.STOPPED, S.STOPPED, "it has ended"),
     Row(S.STOPPING, E.GONE, S.STOPPED, "it has ended"),
     Row(S.STOPPING, E.FAULT, S.CONVERGING, "it could not be told to stop"),
@@ -79,7 +81,6 @@ ROWS = (
     Row(S.CONVERGING, E.GONE, S.STOPPED, "nothing of it is left"),
     Row(S.CONVERGING, E.FAULT, S.CONVERGING, "something is left: again"),
     Row(S.CONVERGING, E.TIMED_OUT, S.CONVERGING, "something is left: again"),
-    Row(S.CONVERGING, E.GAVE_UP, S.FAILED, "it cannot be cleared"),
     *(
         Row(s, E.CONVERGE, S.CONVERGING, f"a boot found it {s.value}")
         for s in (S.STARTING, S.RUNNING, S.WAITING, S.STOPPING, S.CONVERGING)
@@ -91,9 +92,10 @@ IGNORED = {
     **cells((S.STOPPED, S.FAILED, S.RUNNING), (E.FAULT, E.TIMED_OUT), "no effect is under way"),
     **cells((S.STOPPED, S.WAITING, S.FAILED), (E.GONE,), "it was gone already"),
     **cells([s for s in S if s is not S.STARTING], (E.STARTED,), "a late answer"),
+    **cells([s for s in S if s is not S.RUNNING], (E.CALM,), "it does not run"),
     **cells([s for s in S if s is not S.WAITING], (E.WAITED,), "a late answer"),
     **cells([s for s in S if s not in (S.STOPPING, S.CONVERGING)], (E.STOPPED,), "a late answer"),
-    **cells([s for s in S if s not in (S.WAITING, S.CONVERGING)], (E.GAVE_UP,), "it is not being tried"),
+    **cells([s for s in S if s is not S.WAITING], (E.GAVE_UP,), "it is not being tried"),
     **cells((S.STOPPED, S.STOPPING, S.CONVERGING, S.FAILED), (E.STOP,), "it is stopped or stopping"),
     **cells((S.STOPPED, S.FAILED), (E.CONVERGE,), "nothing of it is left"),
     **cells(_LIVE, (E.START,), "it is started already"),

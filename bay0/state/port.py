@@ -7,14 +7,15 @@ anything else is kept in memory under its number and written out, in order and i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import asdict, define, field, frozen
 
 from bay0 import flow
 from bay0.errors import RefusedError, SpawnError
+from bay0.machines import MACHINES
 from bay0.machines.engine import Acceptance, Engine, Instance, Step
 from bay0.machines.storage import E, Effect, S
 from bay0.state.link import FAULT, GONE, MISPLACED, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
@@ -31,6 +32,18 @@ UNSYNCED_MAX = 200  # steps committed without a sync; then one is made
 LAZY_FLUSH_S = 1.0
 FREED = {"bytes_free": 1 << 20, "files_free": 10}  # either makes it worth while to try a full disk again at once
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
+
+
+class Clock(Protocol):
+    """What the disk keeps of the time (continuity.py)."""
+
+    def found(self, found: Mapping[str, Any]) -> None:
+        """Hear what the disk says (time.py), as soon as it is mounted."""
+
+    def good(self) -> int | None:
+        """Return the seconds to be kept; None: the clock makes no sense."""
+
+
 _EVENTS = {
     "no_device": E.NO_DEVICE, "unmountable": E.NO_DEVICE, "full": E.FULL, TIMED_OUT: E.TIMED_OUT, FAULT: E.FAULT, UNSURE: E.FAULT, GONE: E.FAULT,
 }  # fmt: skip
@@ -51,39 +64,47 @@ class _Waiter:
 
 @define(eq=False, repr=False)
 class StatePort:
-    """One a boot. `boot` is this boot's row; `stored` the machines as the database had them when it was first read."""
+    """One a boot. `boot` is this boot's row; `stored` the machines as the database had them when it was first read.
 
+    `clock`: is told what the disk says of the time, and says what is to be kept of it. `held` ends what still runs on a dead
+    filesystem, which cannot be mounted anew before.
+    """
+
+    engine: Engine
     reactor: Reactor
     bounds: Bounds
     log: Any
     launch: Launch
     boot: dict[str, Any]
+    clock: Clock
     wanted_device: str | None = None
-    engine: Engine | None = None
-    storage: Instance | None = None
-    device: str | None = None
-    dirty: str | None = None
-    stored: list[dict[str, Any]] | None = None
-    memory: dict[int, Step] = field(factory=dict)
-    unsynced: dict[int, Step] = field(factory=dict)  # committed, and the next worker may find that the disk could not write them after all
-    lost: int = 0
-    growing: bool = False  # the filesystem, to the size of its disk
-    room: dict[str, int] | None = None  # on the disk at the last look, see the worker
-    found_time: Callable[[dict[str, Any]], None] = lambda _found: None  # what the disk says of the time (time.py), as soon as it is mounted
-    good_time: Callable[[], int | None] = lambda: None  # what is to be kept of it; None: nothing sensible
-    held: Callable[[], None] = lambda: None  # a dead filesystem cannot be mounted anew while somebody is on it
+    held: Callable[[], None] = lambda: None
+    storage: Instance = field(init=False)
+    device: str | None = field(init=False, default=None)
+    dirty: str | None = field(init=False, default=None)
+    stored: list[dict[str, Any]] | None = field(init=False, default=None)
+    memory: dict[int, Step] = field(init=False, factory=dict)
+    # committed, and the next worker may find that the disk could not write them after all
+    unsynced: dict[int, Step] = field(init=False, factory=dict)
+    lost: int = field(init=False, default=0)
+    growing: bool = field(init=False, default=False)  # the filesystem, to the size of its disk
+    room: dict[str, int] | None = field(init=False, default=None)  # on the disk at the last look, see the worker
     link: WorkerLink = field(init=False)
-    _in_flight: set[int] = field(factory=set)
-    _waiters: dict[int, _Waiter] = field(factory=dict)
-    _lazy: Timer | None = None
-    _current: bool = False  # the database has been opened, migrated and read by the worker that is there
-    _readonly_code: str | None = None
-    _misplaced: set[str] = field(factory=set)  # what was said of files that cannot be written
-    _room_when_full: dict[str, int] | None = None
-    _retry_at: float = 0.0
+    _in_flight: set[int] = field(init=False, factory=set)
+    _waiters: dict[int, _Waiter] = field(init=False, factory=dict)
+    _lazy: Timer | None = field(init=False, default=None)
+    _current: bool = field(init=False, default=False)  # the database has been opened, migrated and read by the worker that is there
+    _readonly_code: str | None = field(init=False, default=None)
+    _misplaced: set[str] = field(init=False, factory=set)  # what was said of files that cannot be written
+    _room_when_full: dict[str, int] | None = field(init=False, default=None)
+    _retry_at: float = field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
-        """Wire the link's three kinds of news to the storage machine."""
+        """Make this boot's storage machine, and wire the link's three kinds of news to it."""
+        engine = self.engine
+        self.storage = engine.add(f"storage:{self.boot['boot_id'][:8]}", MACHINES["storage"])
+        engine.on("storage", S.DETACHED, S.WEDGED, S.FULL, S.READONLY, call=self._is_dirty, of=self.storage)
+        engine.on("storage", S.DURABLE, call=self._is_clean, of=self.storage)
         self.link = WorkerLink(
             self.reactor,
             self.log,
@@ -93,12 +114,34 @@ class StatePort:
             on_dead=lambda: self._send(E.WORKER_GONE, ""),
         )
 
+    def _is_dirty(self, _storage: Instance, step: Step) -> None:
+        self.dirty = step.why
+
+    def _is_clean(self, _storage: Instance, _step: Step) -> None:
+        self.dirty = None
+
     # ---- what the rest of the program asks
 
     @property
     def healthy(self) -> bool:
         """A commit is kept now."""
-        return self.storage is not None and self.storage.now is S.DURABLE
+        return self.storage.now is S.DURABLE
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `bay0 status` shows of it."""
+        return {
+            "state": self.storage.now.value,
+            "device": self.device,
+            "in_memory": len(self.memory),
+            "lost": self.lost,
+            "room": self.room if self.healthy or self.full else None,
+            "workers_left_behind": self.link.left_behind,
+            "longest_ms": {op: round(s * 1000, 1) for op, s in self.link.longest_s.items()},
+        }
+
+    def retry(self, why: str, reply: Callable[[Step | Exception | None], None] | None = None) -> None:
+        """Try the disk again; `reply` as in `Engine.send`."""
+        self.engine.send(self.storage.name, E.RETRY, why, reply)
 
     def worth_retrying(self) -> bool:
         """Tell whether what failed may have mended itself, and enough time has passed to look."""
@@ -111,7 +154,7 @@ class StatePort:
     @property
     def full(self) -> bool:
         """There is no room on the disk."""
-        return self.storage is not None and self.storage.now is S.FULL
+        return self.storage.now is S.FULL
 
     def look_for_room(self, freed: Callable[[], None]) -> None:
         """Ask how much room is on a full disk, which costs no access to it; call `freed` if it is clearly more than then."""
@@ -174,7 +217,7 @@ class StatePort:
         return self._lacking() if row.promised and not self.healthy else None
 
     def _lacking(self) -> str:
-        return f"storage is {self.storage.now.value if self.storage is not None else 'absent'}"
+        return f"storage is {self.storage.now.value}"
 
     def need_durable(self) -> None:
         """Before something that must be kept: `RefusedError` while nothing can be."""
@@ -301,8 +344,7 @@ class StatePort:
         self._room_when_full = answer.value if answer.ok else None
 
     def _send(self, event: Enum, why: str) -> None:
-        if self.engine is not None and self.storage is not None:
-            self.engine.send(self.storage.name, event, why)
+        self.engine.send(self.storage.name, event, why)
 
     # ---- the storage machine's effects
 
@@ -321,7 +363,7 @@ class StatePort:
 
     def _overtaken(self) -> None:
         """End an attempt that outlived its state's deadline: WEDGED waits for its worker's end, so there must be one."""
-        if self.storage is None or self.storage.now is not S.WEDGED:
+        if self.storage.now is not S.WEDGED:
             return
         if self.link.there:
             self.link.abandon("the attempt took too long")
@@ -330,9 +372,7 @@ class StatePort:
 
     def _outcome(self, instance: Instance, token: int, event: E, why: str) -> None:
         self._distrust(event, why)
-        if self.engine is not None:
-            engine = self.engine
-            self.reactor.call_soon(lambda: engine.outcome(instance.name, token, event, why))
+        self.reactor.call_soon(lambda: self.engine.outcome(instance.name, token, event, why))
 
     def _reopen(self, owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:
         yield self.link.ended()
@@ -388,7 +428,7 @@ class StatePort:
         """Read the last good time: before the database, so that this boot's own row has a time that makes sense."""
         found: Answer = yield self.link.waiting("time_load", self.bounds.read)
         if found.ok:
-            self.found_time(found.value)
+            self.clock.found(found.value)
         return None if found.ok else found
 
     def _open_database(self) -> flow.Flow[Answer | None]:
@@ -439,7 +479,7 @@ class StatePort:
             yield from self._stage_all()
             yield self.link.waiting("flush", self.bounds.commit)
         if self._current:
-            kept: Answer = yield self.link.waiting("farewell", self.bounds.commit, seconds=self.good_time())
+            kept: Answer = yield self.link.waiting("farewell", self.bounds.commit, seconds=self.clock.good())
             told = kept.value if kept.ok else {"failed": [kept.why]}
             (self.log.warning if told["failed"] else self.log.info)("time and seed kept for the next boot", **told)
         closed: Answer = yield self.link.waiting("close", self.bounds.close)

@@ -64,7 +64,7 @@ class Ai:
     def _look(self, directory: str) -> kernelview.View:
         if not cgroup.populated(directory):
             raise OSError(f"no process in {directory}")
-        return view(self.world.spine.servers, directory, {"no new privileges": "0", "memory limit": "max"} if self.wrong else {})
+        return view(self.world.spine.servers.made, directory, {"no new privileges": "0", "memory limit": "max"} if self.wrong else {})
 
     # ---- as the end of its monitor (Ends)
 

@@ -8,10 +8,10 @@ from attrs import define, field
 from broken import hold
 
 from bay0 import names, servers
+from bay0.containers import TENANTS
 from bay0.machines import boot
 from bay0.machines.server import HAS_CONTAINER, NAME, E, S
 from bay0.machines.table import Tries
-from bay0.personas import TENANTS
 
 if TYPE_CHECKING:
     from world import Asked, World
@@ -49,7 +49,7 @@ class AiChecks:
 
     def proposed(self, instance: Instance, step: Step, row: Row) -> None:
         before = instance.attempts
-        if self.known is not instance and self.world.spine.stages.known:
+        if self.known is not instance and self.world.spine.replay.known:
             self.known, before = instance, self.tries
         if step.dest == S.STARTING.value:
             self._starts(step, row, before)
@@ -114,7 +114,7 @@ class AiChecks:
 
     def turned(self) -> None:
         instance = self.world.spine.engine.instances.get(NAME)
-        if instance is not None and not self.started and not instance.pending and self.world.spine.stages.known:
+        if instance is not None and not self.started and not instance.pending and self.world.spine.replay.known:
             hold(instance.now in UNTIL_STARTED, f"nobody has started {NAME} in this boot, and it is {instance.now.value}")
         kernel, podman = self.world.kernel, self.world.podman
         seen = [c for c in podman.containers.values() if c.parent == TENANTS and not c.blind and kernel.lives(c.id)]
@@ -122,7 +122,7 @@ class AiChecks:
         if instance is None or instance.pending or instance.now not in (S.STOPPED, S.FAILED):
             return
         found = podman.containers.get(CONTAINER)
-        excused = found is None or found.excused or found.external or not self.world.spine.stages.known
+        excused = found is None or found.excused or found.external or not self.world.spine.replay.known
         hold(excused, f"{NAME} is {instance.now.value} and has a container, {found and found.state}")
 
     def settled(self, instance: Instance) -> str | None:

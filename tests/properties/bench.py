@@ -26,18 +26,21 @@ import bay0.machines.engine
 import bay0.personas
 import bay0.servers
 from bay0 import manifest, names
+from bay0.audit import Audit
+from bay0.autostart import Autostart
 from bay0.bounds import Bounds
+from bay0.clearing import Clearing
 from bay0.containers import Places
-from bay0.duties import BootStages
-from bay0.effectports import Duties
 from bay0.effects import podman as adapter
 from bay0.effects import podman_argv
 from bay0.effects.service import Services
 from bay0.effects.spawn import Ending, Result
 from bay0.machines import MACHINES
+from bay0.machines.boot import S as BootS
 from bay0.machines.engine import Acceptance, Engine, Step, build
 from bay0.personas import Config, Personas
 from bay0.reactor import Reactor
+from bay0.replay import Replay
 from bay0.servers import Servers
 from bay0.state.link import Answer
 
@@ -76,6 +79,7 @@ class Rows:
     boot_id: str
     stored: list[dict[str, Any]]
     healthy: bool = True
+    storage: Any = None
 
     def admits(self, *_: object) -> None:
         return None
@@ -120,6 +124,23 @@ class Commands:
             self.bench.soon(lambda: done(Result(Ending.EXITED, 127, "", "/bin/sh: exec: podman: not found", 0, 0.0)))
         else:
             self.bench.podman.run(argv, deadline_s, done)
+
+
+class There:
+    """A `late.Late` whose part is there: the attribute of the bench that is called so."""
+
+    def __init__(self, bench: Bench, name: str) -> None:
+        self.bench, self.name = bench, name
+
+    @property
+    def made(self) -> Any:
+        return getattr(self.bench, self.name)
+
+    def __call__(self) -> Any:
+        return self.made
+
+    def load(self, later: Callable[[Callable[[], None]], object], done: Callable[[None], None]) -> None:
+        later(lambda: done(None))
 
 
 class Bench:
@@ -201,10 +222,10 @@ class Bench:
         self.boots += 1
         self.seams, self.crash_at, self.crash_on = 0, crash_at, crash_on
         self._wire()
-        self.stages._complete = complete
+        self.boot_machine.state = BootS.COMPLETE if complete else BootS.RECONCILING
         end = self.now + LIMIT_S
         try:
-            self.stages.reconcile_now()
+            self.replay.begin()
             while self.now < end and not (self.rests() if until is None else until()):
                 self.reactor.turn(1.0)
         except Crash:
@@ -234,33 +255,32 @@ class Bench:
         bounds, spawner = Bounds(), Commands(self)
         podman = adapter.Podman(spawner, bounds, QUIET)  # type: ignore[arg-type]
         places: Any = Places(*("/nowhere" for _ in Places.__attrs_attrs__))
-        self.personas = Personas(
-            self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, lambda: {IMAGE: ARCHIVE},  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.personas.own = lambda _monitor, _ended: None  # here monitors live as long as their containers
-        services = Services(self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
-        none: Any = None
-        self.stages = BootStages(self.reactor, bounds, QUIET, none, none, state, services, self.personas, none, dict, lambda: None)
-        self.servers = Servers(
-            self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, boot_id, dict,  # type: ignore[arg-type]
-        )  # fmt: skip
+        self.engine = engine = Engine(boot_id, self.reactor, lambda: int(self.now * 1000), QUIET)
+        self.boot_machine = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
+        self.clearing = Clearing(self.reactor, podman)
+        audit = Audit(engine, self.reactor, QUIET, state, podman, self.clearing, self.boot_machine)
+        life: Any = (engine, self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, self.boot_machine)
+        ways: Any = There(self, "umbilical")
+        own = lambda _monitor, _ended: None  # here monitors live as long as their containers
+        self.personas = Personas(*life, lambda: {IMAGE: ARCHIVE}, self.clearing, audit, ways, own)
+        self.servers = Servers(*life, dict, self.clearing, audit, ways, own)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
-        self.servers.umbilical = self.servers.peek = lambda: self.umbilical  # type: ignore[assignment,return-value]
-        self.servers.clearing, self.servers.audit = self.personas.clearing, self.personas.audit
-        self.servers.audit.groups["/tenants"] = self.servers.containers
-        self.stages.servers = lambda: self.servers
-        ports = Duties({"persona": self.personas, "server": self.servers, "tenant": services, "focus": None})
-        self.engine = Engine(boot_id, state, ports, self.reactor, lambda: int(self.now * 1000), QUIET)
-        services.engine = self.stages.engine = self.personas.engine = self.personas.audit.engine = self.engine
-        self.servers.engine = self.engine
-        self.engine.watchers += [lambda *_: self.stages.look_converged(), self.personas.stepped, self.servers.stepped]
+        services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
+        self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.personas, self.clearing, audit)
+        there: Any = There(self, "servers")
+        Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there)
+        engine.keep_with(state)
+        nothing = SimpleNamespace(start=lambda *_: None)
+        ports: dict[str, Any] = {"persona": self.personas, "server": self.servers, "tenant": services, "focus": nothing, "boot": nothing}
+        for kind, port in ports.items():
+            engine.serve(kind, port)
 
     def rests(self) -> bool:
         """Reconcile has read what is there, nothing is owed and podman is idle."""
         live = self.engine.instances.values()
         return (
-            self.stages.known
-            and not (self.podman.under_way or self.podman.late or self.personas.clearing._busy)
+            self.replay.known
+            and not (self.podman.under_way or self.podman.late or self.clearing._busy)
             and not (self.haunted() or self.personas._waiting or self.servers._waiting)
             and all(i.pending is None and i.definition.spec(i.now).busy is None for i in live)
         )

@@ -123,8 +123,8 @@ class Checks:
     def booted(self) -> None:
         world = self.world
         engine = world.spine.engine
-        engine.journal = SpyJournal(engine.journal, self)
-        engine.effects = SpyEffects(engine.effects, self)
+        engine._journal = SpyJournal(engine.journal, self)
+        engine._ports = {kind: SpyEffects(port, self) for kind, port in engine._ports.items()}
         self.seen = dict(engine.instances)
         self.attempts = {}
         self.expected = {name: instance.now.value for name, instance in engine.instances.items()}
@@ -237,9 +237,9 @@ class Checks:
 
     def podman_called(self, argv: list[str]) -> None:
         """Nothing is removed before the stored personas are known, and never anything of somebody else."""
-        stages = self.world.spine.stages
         if argv[1] == "rm":
-            hold(self.world.spine.state.stored is not None and stages.reconciled, "containers are removed in a boot that could not read its database")
+            spine = self.world.spine
+            hold(spine.state.stored is not None and spine.replay._begun, "containers are removed in a boot that could not read its database")
             strangers = [name for name in argv[argv.index("--") + 1 :] if names.from_podman(name) is None]
             hold(not strangers, f"{strangers} are not ours to remove")
         elif argv[1] in ("run", "create"):
@@ -294,7 +294,7 @@ class Checks:
             hold(instance.desired == "stopped", f"{instance.name} is {instance.now.value} and wanted {instance.desired}")
             found = world.podman.containers.get(names.parse(instance.name).podman)
             hold(
-                found is None or found.excused or found.external or not world.spine.stages.known,
+                found is None or found.excused or found.external or not world.spine.replay.known,
                 f"{instance.name} is {instance.now.value} and has a container, {found and found.state}",
             )
         lost = world.homes.lost()
@@ -441,7 +441,7 @@ class Checks:
             return spine.boot.now is boot.S.COMPLETE and spine.state.storage.now is storage.S.READONLY  # nothing more can come of it
         return (
             spine.boot.now is boot.S.COMPLETE
-            and (spine.stages.known or spine.state.stored is None)
+            and (spine.replay.known or spine.state.stored is None)
             and not (self.world.podman.late or self.world.podman.under_way)
             and not self._haunted()
             and all(live.calm is None or live.calm.call is None for live in self._lives())
@@ -454,7 +454,7 @@ class Checks:
     def _lives(self) -> list[containers.Live]:
         """Every container that bay0 has started and not ended."""
         spine = self.world.spine
-        return [live for port in (spine.personas, spine.servers) if port is not None for live in port._live.values()]
+        return [live for port in (spine.personas, spine.servers.made) if port is not None for live in port._live.values()]
 
     def _haunted(self) -> bool:
         world = self.world
@@ -469,7 +469,7 @@ class Checks:
             return
         if world.rolled_back is not None:
             hold(world.state_of_storage is storage.S.READONLY, f"the database is of a newer program, and storage is {world.state_of_storage.value}")
-            hold(not world.spine.stages.known, "what could not be read is taken for known")
+            hold(not world.spine.replay.known, "what could not be read is taken for known")
             return
         hold(world.state_of_storage is storage.S.DURABLE, f"the disk is well, storage is {world.state_of_storage.value}")
         hold(world.spine.state.link.left_behind == 0, "a worker is still left behind")
@@ -506,13 +506,13 @@ class Checks:
         self._reconcile_again(list(image.machines.values()))
 
     def _reconcile_again(self, stored: list[dict[str, Any]]) -> None:
-        world, stages = self.world, self.world.spine.stages
+        world, replay = self.world, self.world.spine.replay
         count, removed = len(self.steps), [call for call in world.podman.calls if call.startswith("rm")]
-        stages.reconciled, stages._complete = False, False
+        then, replay._then, replay._begun = replay._then, [], False  # nothing starts with it
         world.spine.state.stored = stored
-        stages.reconcile_now()
+        replay.begin()
         world.run(5)
-        stages._complete = True
+        replay._then = then
         hold(len(self.steps) == count, f"a second reconcile did something: {_told(list(self.steps.values())[count:])}")
         hold(removed == [call for call in world.podman.calls if call.startswith("rm")], "a second reconcile removed something")
 

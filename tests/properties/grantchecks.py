@@ -88,7 +88,7 @@ class GrantChecks:
 
     def _caught_up(self) -> Forwarder | None:
         """Return the forwarder if it has heard all that it was told."""
-        grants, umbilical = self.world.grants, self.world.spine.umbilical
+        grants, umbilical = self.world.grants, self.world.spine.umbilical.made
         forwarder = grants.forwarder
         if umbilical is None or forwarder is None or not umbilical._link.there or umbilical._link._outbox:
             return None
@@ -121,7 +121,7 @@ class GrantChecks:
 
     def _knows_the_ai(self, forwarder: Forwarder) -> None:
         instance = self.world.spine.engine.instances.get(server.NAME)
-        if instance is not None and not instance.pending and self.world.spine.stages.known:
+        if instance is not None and not instance.pending and self.world.spine.replay.known:
             told = forwarder.tenant["state"]
             hold(told == instance.now.value, f"{server.NAME} is {instance.now.value}, and the forwarder was told {told}")
 

@@ -21,8 +21,9 @@ from broken import hold
 from umbilical import WARM_S
 
 import bay0.umbilicalport
-from bay0 import names, personas, servers
+from bay0 import names
 from bay0.forwarder import MESSAGE_MAX, RUNNING
+from bay0.late import Late
 from bay0.umbilicalplaces import CONSOLE_NAME, SOCKET
 
 if TYPE_CHECKING:
@@ -103,14 +104,12 @@ class Grants:
         setattr_(port, "Umbilical", functools.partial(port.Umbilical, run=self.run))
         setattr_(port, "socket", SimpleNamespace(**{**vars(socket), "socket": self._socket}))
         setattr_(port, "mounts", SimpleNamespace(fresh_tmpfs=self._tmpfs))
-        for user in (personas, servers):
-            setattr_(user, "late", SimpleNamespace(UMBILICAL=(), one_by_one=self._load))
+        setattr_(Late, "load", lambda part, later, done: self._load(part, later, functools.partial(done, None)))
         if os.geteuid():  # who is not root can give nothing to root
             setattr_(port, "_make_directory", lambda path: os.makedirs(path, exist_ok=True))
 
-    def _load(self, _names: Any, later: Callable[[Any], Any], done: Callable[[None], None]) -> None:
-        loaded = functools.partial(done, None)
-        if self.world.spine.umbilical is None:  # each boot is a new program
+    def _load(self, part: Late[Any], later: Callable[[Any], Any], loaded: Callable[[], None]) -> None:
+        if part.target.startswith("umbilicalport:") and part.made is None:  # each boot is a new program
             self.world.later(LOADS_S, loaded)
         else:
             later(loaded)
@@ -160,7 +159,7 @@ class Grants:
         if self.forwarder is not None:
             self.forwarder.close()
             self.forwarder = None
-        umbilical = self.world.spine.umbilical if self.world.spine is not None else None
+        umbilical = self.world.spine.umbilical.made if self.world.spine is not None else None
         if umbilical is not None and umbilical._link._channel is not None:
             umbilical._link._channel.close()
         for each in self.world.podman.containers.values():

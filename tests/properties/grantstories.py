@@ -34,7 +34,7 @@ def _without_ai(world: World) -> None:
     world.cut()
     world.boot()
     world.run(5)
-    hold(world.spine.umbilical is None, "nobody wants the AI, and there is a way to it")
+    hold(world.spine.umbilical.made is None, "nobody wants the AI, and there is a way to it")
 
 
 def a_manifest_is_edited(world: World, moment: float) -> None:

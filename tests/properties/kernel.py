@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0 import containers
+from bay0.containers import CONMONS as CONMON_GROUP
+from bay0.containers import PERSONAS as GROUP
+from bay0.containers import TENANTS
 from bay0.effects import cgroup
-from bay0.personas import CONMON_GROUP, GROUP, TENANTS
 
 if TYPE_CHECKING:
     from world import World

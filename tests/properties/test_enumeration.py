@@ -16,11 +16,11 @@ from podman import AI_IMAGE, Container, Podman, Vice
 
 import bay0.servers
 from bay0 import names
-from bay0.duties import BootStages
 from bay0.machines import MACHINES
 from bay0.machines.persona import S
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import MachineDef
+from bay0.replay import Replay
 
 UNKNOWN = "from_the_future"
 STEPS_MAX = 4  # of one persona in one recovery: CONVERGE, FAULT, WAITED, GONE
@@ -208,19 +208,17 @@ def test_a_reconcile_is_no_more_work_for_each_persona_however_many_there_are(man
     with Bench() as bench:
         for number in range(many):
             bench.store("persona", f"p://n{number}", "running")
-        done: list[object] = []
-        monkeypatch.setattr(BootStages, "_report", lambda _self, *what: done.append(what))
-        monkeypatch.setattr(BootStages, "reconcile_now", _as_a_stage(BootStages.reconcile_now))
+        monkeypatch.setattr(Replay, "begin", _as_a_stage(Replay.begin))
         looks.clear()
-        assert bench.boot(until=lambda: bool(done))
+        assert bench.boot(until=lambda: bench.replay.known and bench.replay._stage is None)
         assert {bench.state(f"p://n{number}") for number in range(many)} == {"stopped"}, "the stage ends when all have converged"
     assert len(looks) < 40 * many
 
 
-def _as_a_stage(reconcile_now: Callable[[BootStages], None]) -> Callable[[BootStages], None]:
-    def stage(self: BootStages) -> None:
-        self._reconciling = (None, 0)  # type: ignore[assignment]
-        reconcile_now(self)
+def _as_a_stage(begin: Callable[[Replay], None]) -> Callable[[Replay], None]:
+    def stage(self: Replay) -> None:
+        self._stage = (self.boot, 0)
+        begin(self)
 
     return stage
 

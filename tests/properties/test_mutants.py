@@ -27,7 +27,6 @@ from bay0 import flow, nackverbs, names, reconcile, umbilicalport
 from bay0.audit import Audit
 from bay0.clearing import Cleared, Clearing
 from bay0.containers import ContainerPort
-from bay0.duties import BootStages
 from bay0.effects import cgroup
 from bay0.effects.podman import Outcome, Podman, Verdict
 from bay0.errors import StorageError
@@ -39,8 +38,11 @@ from bay0.machines.server import E as ServerE
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import Row, Tries
 from bay0.mending import Mending
+from bay0.outcomes import Outcomes
+from bay0.outcomes import _Waiter as Waiter
 from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
+from bay0.replay import Replay
 from bay0.servers import Servers
 from bay0.state import db, homes, nack, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
@@ -340,7 +342,7 @@ def the_effect_runs_before_the_commit(patch: Patch) -> None:
         made = step(self, instance, row, *args, **kwargs)
         busy = instance.definition.spec(row.dest).busy
         if busy is not None:
-            self.effects.start(instance, busy, made.n)
+            self._ports[instance.definition.kind].start(instance, busy, made.n)
         return made
 
     patch.setattr(Engine, "_step", eager)
@@ -407,14 +409,14 @@ def a_stored_stopped_is_trusted_though_there_is_a_container(patch: Patch) -> Non
 
 @likely(stories.a_rollback)
 def a_program_that_cannot_read_the_database_clears_away_what_it_finds(patch: Patch) -> None:
-    begin = BootStages._reconcile
+    begin = Replay.stage
 
-    def rash(self: BootStages, instance: Any, token: int) -> None:
+    def rash(self: Replay, instance: Any, token: int) -> None:
         if self.state.stored is None:
             self.state.stored = []
         begin(self, instance, token)
 
-    patch.setattr(BootStages, "_reconcile", rash)
+    patch.setattr(Replay, "stage", rash)
 
 
 @likely(stories.a_crash_loop)
@@ -580,10 +582,10 @@ def a_home_is_made_anew_for_each_start(patch: Patch) -> None:
 
 @likely(*stories.HANGS)
 def a_verb_waits_as_long_as_it_takes(patch: Patch) -> None:
-    def patient(self: PersonaVerbs, instance: Any, *, wait: bool, then: Callable[[bool], None]) -> None:
-        self._waiters.append((instance, lambda: then(True)))
+    def patient(self: Outcomes, instance: Any, *, wait: bool, then: Callable[[bool], None]) -> None:
+        self._waiters.append(Waiter(instance, then))
 
-    patch.setattr(PersonaVerbs, "when_rested", patient)
+    patch.setattr(Outcomes, "when_rested", patient)
 
 
 @likely(stories.a_crash_loop)
@@ -654,14 +656,14 @@ def a_configuration_is_a_change_to_what_was_there_when_it_was_asked_for(patch: P
 
 @likely(aistories.a_restart_is_overtaken)
 def a_restart_is_remembered_for_ever(patch: Patch) -> None:
-    stepped = Servers.stepped
+    stepped = Servers._stepped
 
     def loyal(self: Servers, instance: Any, step: Any) -> None:
-        wanted = self.restarts
+        wanted = self._restarts
         stepped(self, instance, step)
-        self.restarts = self.restarts or wanted
+        self._restarts = self._restarts or wanted
 
-    patch.setattr(Servers, "stepped", loyal)
+    patch.setattr(Servers, "_stepped", loyal)
 
 
 @likely(aistories.a_restart_is_overtaken)
@@ -672,7 +674,7 @@ def a_stop_of_the_ai_does_not_end_its_restart(patch: Patch) -> None:
 @likely(aistories.it_is_configured_and_the_power_goes)
 def the_ai_starts_with_the_spine_whatever_is_configured(patch: Patch) -> None:
     def eager(self: Servers, _images: Any) -> None:
-        (ai,) = self.engine.of_kind("server") if self.engine is not None else ()
+        (ai,) = self.engine.of_kind("server")
         if ai.now is ServerS.STOPPED:
             self._wait_for_rest(ai)
 

@@ -50,7 +50,9 @@ def adopt(machine: MachineDef, stored: str) -> tuple[Engine, Instance, Journal, 
     journal, owed = Journal(), Owed()
     timers = SimpleNamespace(call_later=lambda *_: SimpleNamespace(cancel=lambda: None))
     log = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning"), lambda *_a, **_k: None))
-    engine = Engine("b", journal, owed, timers, lambda: 0, log)
+    engine = Engine("b", timers, lambda: 0, log)
+    engine.keep_with(journal)
+    engine.serve(machine.kind, owed)
     return engine, engine.adopt(
         machine, {"name": "m", "state": stored, "seq": 7, "attempts": 0, "desired": "stopped", "config": ""}
     ), journal, owed

@@ -33,11 +33,11 @@ from podman import ARCHIVE, IMAGE, Podman
 from work import ENTRY_S, Overdue, Time, Work
 from work import Calls as Charged
 
-import bay0.init
 import bay0.log
 import bay0.personas
-from bay0 import cmdline, duties, names
+from bay0 import cmdline, init, names, stages
 from bay0.answers import Listing
+from bay0.diskwatch import disks
 from bay0.effects import cgroup, podman_argv, power
 from bay0.effects.modules import Wanted
 from bay0.effects.service import ServiceSpec
@@ -46,6 +46,7 @@ from bay0.errors import Bay0Error, SpawnError
 from bay0.machines import boot, persona, storage
 from bay0.machines import tenant as tenants
 from bay0.reactor import TURN_S, Reactor
+from bay0.spine import Host, build
 from bay0.state import db, homes, paths, worker
 from bay0.state.schema import MIGRATIONS, VERSION, database
 
@@ -275,6 +276,12 @@ class SimSpawner:
     def reactor(self) -> SimReactor:
         return self.world.spine.reactor  # type: ignore[no-any-return]
 
+    def describe(self) -> dict[str, int]:
+        return {}
+
+    def bound(self, _limits: dict[str, str]) -> None:
+        """There are no cgroups of commands."""
+
     def close(self) -> None:
         self.closed = True
         self.world.podman.close()
@@ -325,6 +332,9 @@ class SimSpawner:
 class SimSysrq(power.Sysrq):
     """Ends the modelled machine, whatever the word."""
 
+    def open(self) -> None:
+        """Nothing to open."""
+
     def __init__(self, end: Callable[[str], NoReturn]) -> None:
         super().__init__()
         self.end = end
@@ -340,6 +350,9 @@ class SimControl:
     methods: dict[str, Any] = field(factory=dict)
     takes: dict[str, Any] = field(factory=dict)  # everything is loaded here
     is_open: bool = False
+
+    def offer(self, methods: dict[str, Any], _takes: Any = ()) -> None:
+        self.methods.update(methods)
 
     def open(self) -> None:
         self.is_open = True
@@ -457,25 +470,32 @@ class World:
         self.kernel.install(self.patch)
         self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))
         self.grants.install(setattr_)
-        init = bay0.init
-        setattr_(init, "Reactor", lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self), turn_s=self.turn_s))
-        setattr_(init, "Spawner", lambda *_: SimSpawner(self))
-        setattr_(init, "ControlServer", lambda *_, **_k: SimControl())
-        setattr_(init, "CgroupWatch", lambda *_: SimWatch(self.kernel))
-        setattr_(init, "_built_in", lambda: {IMAGE: ARCHIVE})
-        setattr_(init, "read_text", lambda _path: self.boot_id)
-        setattr_(init, "_wanted", lambda words: self._wanted(words))
-        setattr_(init, "SYS_BLOCK", self.blocks)
-        setattr_(init, "Continuity", functools.partial(init.Continuity, now=self._wall, forward=self._forward))
         setattr_(bay0.log, "kernel_ms", lambda: int(self.now * 1000))
-        setattr_(duties.mounts, "mount_kernel_filesystems", lambda: self._stage("mount"))
-        setattr_(duties.cgroup, "shield_pid1", lambda: self._stage("shield"))
-        setattr_(duties.shield, "unkillable", lambda: None)
-        setattr_(duties.shield, "ctrl_alt_del_is_a_signal", lambda: None)
-        setattr_(duties.net, "violations", list)
-        setattr_(duties.modules, "aliases", lambda: iter(()))
-        setattr_(duties.modules, "wanted", lambda _found: Wanted((), ()))
-        setattr_(duties, "socket", SimpleNamespace(sethostname=lambda _name: None))
+        setattr_(stages.mounts, "mount_kernel_filesystems", lambda: self._stage("mount"))
+        setattr_(stages.cgroup, "shield_pid1", lambda: self._stage("shield"))
+        setattr_(stages.shield, "unkillable", lambda: None)
+        setattr_(stages.shield, "ctrl_alt_del_is_a_signal", lambda: None)
+        setattr_(stages.net, "violations", list)
+        setattr_(stages.modules, "aliases", lambda: iter(()))
+        setattr_(stages.modules, "wanted", lambda _found: Wanted((), ()))
+        setattr_(stages, "socket", SimpleNamespace(sethostname=lambda _name: None))
+
+    def _host(self) -> Host:
+        """What the spine takes from this machine."""
+        return Host(
+            self.boot_id,
+            reactor=lambda: SimReactor(clock=lambda: self.now, selector=SimSelector(self), turn_s=self.turn_s),
+            spawner=lambda *_: SimSpawner(self),  # type: ignore[arg-type,return-value]
+            control=lambda *_, **_k: SimControl(),  # type: ignore[arg-type,return-value]
+            watch=lambda _reactor: SimWatch(self.kernel),  # type: ignore[arg-type,return-value]
+            now=self._wall,
+            forward=self._forward,
+            kernel_ms=lambda: int(self.now * 1000),
+            built_in=lambda: {IMAGE: ARCHIVE},
+            services=self._wanted,
+            disks=lambda: disks(self.blocks),
+            calls=power.Calls(self._reboot, lambda: 0, SimSysrq(self._reboot)),
+        )
 
     def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(**arguments: Any) -> Any:
@@ -538,15 +558,13 @@ class World:
         self.boot_id = f"{self.boots:08x}-sim"
         self.began, self.clock_moved = self.now, 0.0
         self.on = True
-        sinks = SimpleNamespace(file=SimpleNamespace(open=lambda: None, look=list), console=SimpleNamespace(push=lambda: None), console_level=0)
+        console = SimpleNamespace(push=lambda: None, describe=dict)
+        sinks = SimpleNamespace(file=SimpleNamespace(open=lambda: None, look=list), console=console, console_level=0)
         watchdog = SimpleNamespace(path="none", open=lambda: False, feed=lambda _now: False, armed=False, failing="")
         words = cmdline.Words(exec=exec_)
-        self.spine = bay0.init.build(words, sinks, self.log, watchdog)
-        self.spine.stages.ending = self._reboot
-        self.spine.stages.sync = lambda: 0
-        self.spine.stages.sysrq = SimSysrq(self._reboot)
+        self.spine = build(words, sinks, self.log, watchdog, self._host())
         self.checks.booted()
-        self._guard(self.spine.run)
+        self._guard(lambda: init.run(self.spine))
 
     def _program(self, *, older: bool) -> None:
         """Take a program; an older one only if a newer one was here, as a rollback does."""
@@ -762,7 +780,7 @@ class World:
         if how == "force":
             self._guard(lambda: self.spine.engine.send(self.spine.boot.name, boot.E.FORCE, "asked", how="reboot"))
         else:
-            self._guard(lambda: self.spine.stop(how, "asked"))
+            self._guard(lambda: self.spine.power_signals.stop(how, "asked"))
 
     def retry(self) -> None:
         self.send(self.spine.state.storage.name, storage.E.RETRY)

@@ -24,6 +24,7 @@ from bay0.effects import modules, mounts, power, shield, spawn
 from bay0.effects.service import ServiceSpec
 from bay0.effects.shield import Watchdog
 from bay0.machines.boot import E, S
+from bay0.spine import Host, Spine, build
 from bay0.state import device, entropy, homes, paths, worker
 
 GENEROUS = Bounds(
@@ -72,8 +73,6 @@ class Machine:
         net.violations = list  # type: ignore[assignment]
         shield.unkillable = shield.ctrl_alt_del_is_a_signal = lambda: None  # type: ignore[assignment]
         socket.sethostname = lambda _name: None  # type: ignore[assignment]
-        init.Bounds = lambda: self.bounds  # type: ignore[assignment,misc]
-        init._disks = lambda: frozenset({("vda", "1")})  # type: ignore[assignment]
         personas.write_config = lambda _files: None
 
     def _play_disk(self) -> None:
@@ -88,19 +87,19 @@ class Machine:
         entropy.RNG = os.devnull
         device.unmount = lambda: None  # type: ignore[assignment]
 
-    def boot(self, words: str = "", boot_id: str = "11111111-aaaa", begin: bool = True) -> init.Spine:
-        init.read_text = lambda _path: boot_id  # type: ignore[assignment]
+    def boot(self, words: str = "", boot_id: str = "11111111-aaaa", begin: bool = True, **host: Any) -> Spine:
         console = self.top / "console"
         console.touch()
         sinks = log.Sinks(console=log.Console(str(console)), file=log.RunLog(str(self.top / "run" / f"{boot_id[:4]}.jsonl")))
-        spine = init.build(cmdline.parse(words), sinks, log.make(sinks), Watchdog(str(self.top / "no-watchdog")))
+        host = {
+            "bounds": self.bounds, "disks": lambda: frozenset({("vda", "1")}), "calls": power.Calls(self.power, self.sync, self.sysrq),
+            "services": lambda _words: {THING: ServiceSpec(("sleep", "100"))}, **host,
+        }  # fmt: skip
+        watchdog = Watchdog(str(self.top / "no-watchdog"))
+        spine = build(cmdline.parse(words), sinks, log.make(sinks), watchdog, Host(boot_id, **host))
         spine.control.path = str(self.top / "run" / f"{boot_id[:4]}.sock")
         spine.control.uids = frozenset({os.getuid()})
-        spine.stages.ending = self.power
-        spine.stages.sysrq = self.sysrq
-        spine.stages.sync = self.sync
-        spine.stages.wanted = lambda: {THING: ServiceSpec(("sleep", "100"))}
-        init._take_signals(spine)
+        init.take_signals(spine)
         if begin:
             spine.engine.send(spine.boot.name, E.BEGIN)
         return spine
@@ -122,21 +121,21 @@ class Machine:
         (self.top / "synced").touch()
         return 0
 
-    def turn_until(self, spine: init.Spine, true: Callable[[], Any], what: str = "the condition") -> None:
+    def turn_until(self, spine: Spine, true: Callable[[], Any], what: str = "the condition") -> None:
         until(
-            true, f"{what} (boot {spine.boot.now}, storage {spine.state.storage and spine.state.storage.now})", 40.0, lambda: spine.reactor.turn(0.05)
+            true, f"{what} (boot {spine.boot.now}, storage {spine.state.storage.now})", 40.0, lambda: spine.reactor.turn(0.05)
         )
 
-    def complete(self, spine: init.Spine) -> init.Spine:
+    def complete(self, spine: Spine) -> Spine:
         self.turn_until(spine, lambda: spine.boot.now is S.COMPLETE, "init complete")
         self.turn_until(spine, lambda: spine.engine.instances[THING].now.value == "running", "the tenant")
         return spine
 
-    def leave(self, spine: init.Spine, how: str = "poweroff") -> None:
-        spine.stop(how, "the test is over")
+    def leave(self, spine: Spine, how: str = "poweroff") -> None:
+        spine.power_signals.stop(how, "the test is over")
         self.turn_until(spine, lambda: self.powered, "the power")
 
-    def crash(self, spine: init.Spine) -> None:
+    def crash(self, spine: Spine) -> None:
         """Lose the power: nothing is closed; every process ends."""
         self.turn_until(spine, lambda: not spine.state.memory, "an empty memory journal")
         for child in (pid for pid in list(spine.reaper._owned)):

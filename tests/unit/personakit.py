@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from kit import Journal, Log, Timers
+from kit import Journal, Log, Ready, Timers
 
 from bay0 import containers, manifest, personas
+from bay0.audit import Audit
 from bay0.bounds import Bounds
+from bay0.clearing import Clearing
 from bay0.containers import Places
 from bay0.effects.podman import Container, Outcome, StoragePaths, Verdict
-from bay0.focus import NAME as FOCUS
 from bay0.focus import Focus
 from bay0.machines import MACHINES
 from bay0.machines.engine import Engine, Instance
@@ -44,6 +45,10 @@ class Podman:
     made: int = 0
     ids: dict[str, str] = field(factory=dict)
     on_end: Callable[[str], None] = lambda _container: None  # the kernel: a removed container has no process left
+    told: list[Callable[[str], None]] = field(factory=list)  # of damage
+
+    def on_damage(self, call: Callable[[str], None]) -> None:
+        self.told.append(call)
 
     def _answer(self, verb: str, words: tuple[Any, ...], done: Callable[[Verdict], None], otherwise: Callable[[], Verdict]) -> None:
         self.asked.append((verb, *words))
@@ -122,6 +127,7 @@ class State:
     answer: Answer = field(factory=lambda: Answer(value=True))
     answers: dict[str, Answer] = field(factory=lambda: {"persona_prepare": Answer(value=False)})  # by operation; `answer` for all others
     healthy: bool = True
+    storage: Any = None
 
     def keep_out_a_crowd(self) -> None:
         """There is none."""
@@ -139,6 +145,13 @@ class MonitorsOf:
 
     def get(self, container: str) -> int | None:
         return self.said.get(container, 1000 + int(container, 16))
+
+
+class Nothing:
+    """An effect port that does nothing."""
+
+    def start(self, _instance: Instance, _effect: Any, _token: int) -> None:
+        """Do nothing."""
 
 
 class Bench:
@@ -167,17 +180,24 @@ class Bench:
         monkeypatch.setattr(containers, "expose_monitor", self.exposed.append)
         watch: Any = SimpleNamespace(add=self.watched.__setitem__, remove=lambda path: self.watched.pop(path, None))
         places = Places("/homes", "/logs", StoragePaths("/g", "/s", "/v", "/t"))
-        made: Any = (self.timers, Bounds(), self.log, self.state, self.podman)
-        self.port = Personas(*made, watch, places, "boot-1", lambda: {IMAGE: "/images/alpine.tar"})
-        self.port.own = self.owned.__setitem__
-        self.focus = Focus(self.timers, self.log)  # type: ignore[arg-type]
-        self.engine = Engine("boot-1", self.journal, self, self.timers, lambda: int(self.timers.now * 1000), self.log)
+        self.engine = engine = Engine("boot-1", self.timers, lambda: int(self.timers.now * 1000), self.log)
+        engine.keep_with(self.journal)
+        self.boot = engine.add("boot:this", MACHINES["boot"])
+        self.umbilical: Any = SimpleNamespace()
+        self.ways: Any = Ready(lambda: self.umbilical)
+        timers: Any = self.timers
+        podman: Any = self.podman
+        state: Any = self.state
+        self.clearing = Clearing(timers, podman)
+        self.audit = Audit(engine, timers, self.log, state, podman, self.clearing, self.boot)
+        self.life: Any = (engine, timers, Bounds(), self.log, state, podman, watch, places, self.boot)
+        self.shared: Any = (self.clearing, self.audit, self.ways, self.owned.__setitem__)
+        self.port = Personas(*self.life, lambda: {IMAGE: "/images/alpine.tar"}, *self.shared)
+        self.focus = Focus(engine, timers, self.log)
+        engine.serve("boot", Nothing())
+        engine.serve("persona", self.port)
+        engine.serve("focus", self.focus)
         self.podman.on_end = lambda container: setattr(self.group(self.path(container)), "populated", False)
-        self.port.engine = self.port.audit.engine = self.focus.engine = self.engine
-        self.engine.watchers += [self.port.stepped, self.focus.stepped]
-
-    def start(self, instance: Instance, effect: Any, token: int) -> None:
-        (self.focus if instance.name == FOCUS else self.port).start(instance, effect, token)
 
     @staticmethod
     def path(container: str) -> str:

@@ -15,7 +15,6 @@ from bay0.effects import gauges
 from bay0.effects.kernelview import View
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
-from bay0.machines.engine import Instance
 from bay0.machines.server import E, S
 from bay0.servers import NAME, Servers
 from bay0.state.link import Answer
@@ -68,11 +67,9 @@ class Bench(PersonaBench):
         super().__init__(monkeypatch)
         self.ops = self.state.answers
         self.ops.update(ai_archive=Answer(value=None), ai_model=Answer(value={"size": 1 << 30}))
-        made: Any = (self.timers, self.port.bounds, self.log, self.state, self.podman)
         self.umbilical = Umbilical(self.timers)
-        self.servers = Servers(*made, self.port.watch, self.port.places, "boot-1", dict)
-        self.servers.engine, self.servers.clearing, self.servers.audit = self.engine, self.port.clearing, self.port.audit
-        self.servers.umbilical = self.servers.peek = lambda: self.umbilical  # type: ignore[assignment,return-value]
+        self.servers = Servers(*self.life, dict, *self.shared)
+        self.engine.serve("server", self.servers)
         self.monitors: list[Any] = []
         self.servers.ends = SimpleNamespace(watch=lambda pid, call: self.monitors.append((pid, call)), forget=self.monitors.clear)  # type: ignore[assignment]
         self.wrong: dict[str, str] = {}
@@ -80,11 +77,7 @@ class Bench(PersonaBench):
         self.gets_on = True  # its server computes
         self._really = gauges.read
         monkeypatch.setattr(gauges, "read", self._read)
-        self.engine.watchers.append(self.servers.stepped)
         self.ai = self.engine.add(NAME, MACHINES["server"])
-
-    def start(self, instance: Instance, effect: Any, token: int) -> None:
-        (self.servers if instance.name == NAME else self.port).start(instance, effect, token)
 
     def _look(self, directory: str) -> View:
         asked = envelope.wanted(self.servers._wanted)  # type: ignore[arg-type]

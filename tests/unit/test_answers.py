@@ -102,7 +102,7 @@ def kept(machine: Machine, spine: init.Spine, count: int) -> None:
 def test_every_answer_of_a_full_spine_reaches_who_reads_and_little_of_it_ever_waits(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    machine.turn_until(spine, lambda: spine.stages.known, "what is stored")
+    machine.turn_until(spine, lambda: spine.replay.known, "what is stored")
     assert set(ASKED) | NOT_ASKED == set(spine.control.methods), "a method is missing here"
     kept(machine, spine, verbs.HISTORY_MAX)
     crowd(spine)

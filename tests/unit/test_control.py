@@ -757,7 +757,8 @@ def test_a_socket_in_whose_place_is_something_else_is_made_anew(server: Server) 
 def test_a_socket_that_cannot_be_made_anew_is_said_and_tried_again(server: Server) -> None:
     shutil.rmtree(os.path.dirname(server.path))
     Path(os.path.dirname(server.path)).write_text("in the way")
-    files = RunFiles(server.reactor, server.log, {"the control socket": server.control.look})
+    files = RunFiles(server.reactor, server.log)
+    files.look_after("the control socket", server.control.look)
     with descriptors_kept():
         for _ in range(3):
             files.look()

@@ -11,7 +11,7 @@ import pytest
 from kit import Log, Timers
 from personakit import Bench
 
-from bay0 import clearing, duties, focus, reconcile
+from bay0 import clearing, focus, leaving, reconcile
 from bay0.effects.podman import Container, Outcome, Verdict
 from bay0.focus import Focus
 from bay0.machines import MACHINES, boot, server
@@ -39,6 +39,10 @@ class Crowd:
     def __init__(self, state: S, count: int = MANY) -> None:
         self.instances = {f"p://n{n}": Instance(f"p://n{n}", MACHINES["persona"], state) for n in range(count)}
         self.sent: list[tuple[str, Enum]] = []
+        self.told: list[Any] = []
+
+    def on(self, _kind: str, *_states: Enum, call: Any, of: Any = None) -> None:
+        self.told.append(call)
 
     def of_kind(self, kind: str) -> list[Instance]:
         return [each for each in self.instances.values() if each.definition.kind == kind]
@@ -64,7 +68,7 @@ def turns_of(switch: Iterator[Any], crowd: Crowd, looks: Counted) -> list[tuple[
 
 def test_a_switch_looks_at_each_persona_once_and_does_a_part_of_it_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, looks = Crowd(S.RUNNING), Counted(monkeypatch, focus, "_there")
-    port = Focus(SimpleNamespace(), Log(), crowd)  # type: ignore[arg-type]
+    port = Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
     turns = turns_of(port._switch("p://n500"), crowd, looks)
     assert sum(looks for looks, _ in turns) == MANY
     assert sum(steps for _, steps in turns) == MANY - 1
@@ -75,7 +79,7 @@ def test_a_switch_looks_at_each_persona_once_and_does_a_part_of_it_in_each_turn(
 def test_a_switch_with_nobody_to_freeze_takes_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, looks = Crowd(S.STOPPED), Counted(monkeypatch, focus, "_there")
     crowd.instances["p://n1"].state = S.RUNNING
-    port = Focus(SimpleNamespace(), Log(), crowd)  # type: ignore[arg-type]
+    port = Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
     assert turns_of(port._switch("p://n1"), crowd, looks) == [(400, 0), (400, 0), (200, 0)]
 
 
@@ -94,7 +98,7 @@ def test_a_focus_that_this_program_did_not_write_is_nobody_and_ends_nothing(text
 
 def test_a_switch_to_nobody_fails_and_freezes_nobody() -> None:
     crowd = Crowd(S.RUNNING, 3)
-    switch = Focus(SimpleNamespace(), Log(), crowd)._switch(None)  # type: ignore[arg-type]
+    switch = Focus(crowd, SimpleNamespace(), Log())._switch(None)  # type: ignore[arg-type]
     with pytest.raises(StopIteration) as end:
         next(switch)
     assert end.value.value[0].value == "fault"
@@ -104,7 +108,8 @@ def test_a_switch_to_nobody_fails_and_freezes_nobody() -> None:
 def test_a_persona_that_ends_in_front_of_a_focus_that_makes_no_sense_ends_nothing() -> None:
     crowd = Crowd(S.STOPPED, 1)
     crowd.instances[focus.NAME] = Instance(focus.NAME, MACHINES["focus"], focus.S.SETTLED, config="{}")
-    Focus(SimpleNamespace(), Log(), crowd).stepped(crowd.instances["p://n0"], SimpleNamespace(dest="stopped"))  # type: ignore[arg-type]
+    Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
+    crowd.told[0](crowd.instances["p://n0"], SimpleNamespace(dest="stopped"))
     assert crowd.sent == []
 
 
@@ -183,44 +188,41 @@ def test_clearing_looks_up_each_container_once() -> None:
 # ---- the stop
 
 
-def stages(crowd: Crowd, timers: Any) -> duties.BootStages:
+def leaves(crowd: Crowd, timers: Any, monkeypatch: pytest.MonkeyPatch) -> leaving.Leaving:
     nothing: Callable[..., None] = lambda *_args, **_keys: None
-    calm: Any = SimpleNamespace(no_autostart=nothing, kill_all=nothing)
+    monkeypatch.setattr(leaving.containers, "kill_all", nothing)
     state: Any = SimpleNamespace(append_genesis=nothing, boot={"boot_id": "b"})
-    made = duties.BootStages(
-        timers, SimpleNamespace(polite_stop=10.0, slow_stop=30.0), Log(), None, SimpleNamespace(close=nothing), state, None, calm, None, None, None,  # type: ignore[arg-type]
-    )  # fmt: skip
-    made.engine = crowd  # type: ignore[assignment]
-    return made
+    bounds: Any = SimpleNamespace(polite_stop=10.0, slow_stop=30.0)
+    return leaving.Leaving(crowd, timers, bounds, Log(), None, SimpleNamespace(close=nothing), state, None)  # type: ignore[arg-type]
 
 
 def test_a_stop_asks_some_in_a_turn_and_looks_at_few_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd, timers, looks = Crowd(S.RUNNING), Timers(), Counted(monkeypatch, duties, "_rests")
+    crowd, timers, looks = Crowd(S.RUNNING), Timers(), Counted(monkeypatch, leaving, "_rests")
     crowd.instances["sys://ai"] = Instance("sys://ai", MACHINES["server"], server.S.STOPPED)
-    made = stages(crowd, timers)
+    made = leaves(crowd, timers, monkeypatch)
     made._stop(Instance("boot:b", MACHINES["boot"], boot.S.STOPPING), 1)
-    assert len(crowd.sent) == duties.STOPS_A_TURN
+    assert len(crowd.sent) == leaving.STOPS_A_TURN
     timers.advance(1)
     assert [name for name, event in crowd.sent if event is E.STOP] == [f"p://n{n}" for n in range(MANY)]
     for instance in crowd.of_kind("persona"):
         assert made._polite is not None, "not before the last one rests"
         instance.state = S.STOPPED
-        made.look_stopped()
+        made._look_stopped()
     assert made._polite is None
     assert looks.calls < 6 * MANY
 
 
 def test_one_that_rested_and_does_not_any_more_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, timers = Crowd(S.RUNNING, 3), Timers()
-    made = stages(crowd, timers)
+    made = leaves(crowd, timers, monkeypatch)
     made._stop(Instance("boot:b", MACHINES["boot"], boot.S.STOPPING), 1)
     one, two, three = crowd.of_kind("persona")
     for instance, state in ((three, S.STOPPED), (two, S.STOPPED), (three, S.CONVERGING), (one, S.FAILED)):
         instance.state = state
-        made.look_stopped()
+        made._look_stopped()
     assert made._polite is not None
     three.state = S.STOPPED
-    made.look_stopped()
+    made._look_stopped()
     assert made._polite is None
 
 
@@ -237,7 +239,7 @@ def test_what_starts_with_the_spine_is_looked_at_when_it_takes_a_step_itself(mon
     for n in range(50):
         instance = bench.engine.instances[f"p://n{n}"]
         instance.state = S.STOPPED
-        bench.port.stepped(instance, SimpleNamespace(event="gone"))  # type: ignore[arg-type]
+        bench.port._stepped(instance, SimpleNamespace(event="gone"))  # type: ignore[arg-type]
     bench.timers.advance(0.1)
     assert looks.calls < 300
     assert bench.port._waiting == set()

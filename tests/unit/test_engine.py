@@ -329,7 +329,7 @@ def test_what_a_machine_is_made_of_is_part_of_the_commit() -> None:
 def test_one_machine_entering_a_state_tells_the_others() -> None:
     made, one = bench()
     two = made.engine.add("two", small())
-    made.engine.ripples = (Ripple("small", S.READY, "small", E.WORK),)
+    made.engine.ripple((Ripple("small", S.READY, "small", E.WORK),))
     made.engine.send("one", E.WORK)
     made.engine.outcome("one", made.effects.token, E.DONE)
     assert one.now is S.READY
@@ -340,7 +340,7 @@ def test_one_machine_entering_a_state_tells_the_others() -> None:
 def test_watchers_see_each_step_after_it_was_taken() -> None:
     made, _ = bench()
     seen: list[tuple[str, S]] = []
-    made.engine.watchers.append(lambda instance, step: seen.append((step.event, instance.now)))
+    made.engine.on("small", call=lambda instance, step: seen.append((step.event, instance.now)))
     made.engine.send("one", E.WORK)
     made.engine.outcome("one", made.effects.token, E.DONE)
     assert seen == [("work", S.WORKING), ("done", S.READY)]
@@ -376,7 +376,9 @@ def test_an_effect_that_answers_at_once_is_heard() -> None:
         def start(self, instance: Instance, _effect: object, token: int) -> None:
             made.engine.outcome(instance.name, token, E.DONE)
 
-    made.engine = Engine("b", made.journal, Instant(), made.timers, lambda: 0, Log())
+    made.engine = Engine("b", made.timers, lambda: 0, Log())
+    made.engine.keep_with(made.journal)
+    made.engine.serve("small", Instant())
     one = made.engine.add("one", small())
     made.engine.send("one", E.WORK)
     assert one.now is S.READY

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Log
+from kit import Log, Ready
 from serverkit import Bench
 from test_keeper import STEP_S, Kernel, Thermometer
 
 from bay0.effects import cgroup, gauges
+from bay0.effects.ceilings import Ceilings
+from bay0.effects.reserve import Reserve
 from bay0.governor import Keeper
 from bay0.machines import MACHINES
 from bay0.machines.server import E, S
@@ -36,9 +38,11 @@ class Govern:
         self.bench.engine.add("focus", MACHINES["focus"])
         self.serve()
         self.log = Log()
-        made: Any = (self.bench.timers, self.log, self.bench.engine, self.bench.port, Thermometer(), lambda: self.bench.servers)
+        ceilings = Ceilings()
+        servers = Ready(lambda: self.bench.servers)
+        limits = (Reserve(self.log, ceilings), ceilings)
+        made: Any = (self.bench.engine, self.bench.timers, self.log, self.bench.boot, self.bench.port, servers, Thermometer(), *limits)
         self.keeper = Keeper(*made)
-        self.bench.engine.watchers.append(self.keeper.stepped)
         self.keeper.begin()
 
     def serve(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from bootkit import Machine
-from kit import Log, Timers, in_child
+from kit import Log, Steps, Timers, in_child
 
 from bay0 import inhibitcli
 from bay0.answers import Listing
@@ -229,7 +229,7 @@ def test_a_wedged_disk_refuses_the_request_at_once(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGSTOP)
     there.process = SimpleNamespace(kill=lambda: None)  # as on a dead disk, it does not end
     bed.spine.state.append_genesis(["never written"])
-    bed.turn(lambda: bed.spine.state.storage is not None and bed.spine.state.storage.now is Health.WEDGED, "it is wedged")
+    bed.turn(lambda: bed.spine.state.storage.now is Health.WEDGED, "it is wedged")
     done = bed.answer(bed.ask("suspend"))
     assert done["why"] == "not suspended, it could not be flushed: storage is wedged: what was written may not be on the disk"
     os.kill(pid, signal.SIGKILL)
@@ -271,7 +271,7 @@ def test_a_spine_that_goes_down_does_not_sleep(tmp_path: Path) -> None:
     bed = Bed(tmp_path, ON).boot()
     asked = bed.ask("suspend")
     bed.turn((tmp_path / "begun").exists, "the flush has begun")
-    bed.spine.stop("poweroff", "asked")
+    bed.spine.power_signals.stop("poweroff", "asked")
     for _ in range(20):
         bed.spine.reactor.turn(0.01)
     (tmp_path / "go").touch()
@@ -313,10 +313,10 @@ def test_the_watchdog_is_stopped_while_it_sleeps_and_armed_when_it_wakes(tmp_pat
 @in_child
 def test_a_clock_that_woke_behind_what_was_saved_is_put_forward_and_saved(tmp_path: Path) -> None:
     bed = Bed(tmp_path, ON).boot()
-    bed.turn(lambda: bed.spine.continuity.saved, "the time is saved")
-    saved = bed.spine.continuity.saved
+    bed.turn(lambda: bed.spine.continuity.clock.saved, "the time is saved")
+    saved = bed.spine.continuity.clock.saved
     moved: list[int] = []
-    bed.spine.continuity.forward = lambda floor: moved.append(floor) or 0  # type: ignore[func-returns-value]
+    bed.spine.continuity.clock.forward = lambda floor: moved.append(floor) or 0  # type: ignore[func-returns-value]
     bed.awake.touch()
     assert bed.answer(bed.ask("suspend"))["suspended"]
     assert moved == [saved]
@@ -325,18 +325,18 @@ def test_a_clock_that_woke_behind_what_was_saved_is_put_forward_and_saved(tmp_pa
 def test_a_reason_is_short_and_printable() -> None:
     from bay0.inhibit import Inhibit
 
-    spine: Any = None
+    none: list[Any] = [None] * 8
     for reason in ("x" * 81, "two\nlines", "\x1b[2J"):
         with pytest.raises(ValueError, match="printable"):
-            Inhibit(spine).suspend({"reason": reason}, lambda _answer: None)
+            Inhibit(Steps(), *none).suspend({"reason": reason}, lambda _answer: None)  # type: ignore[arg-type]
 
 
 def test_before_there_is_a_machine_to_ask_it_is_refused() -> None:
     from bay0.inhibit import Inhibit
 
-    spine: Any = SimpleNamespace(engine=SimpleNamespace(instances={}))
+    none: list[Any] = [None] * 8
     with pytest.raises(RefusedError, match="not that far"):
-        Inhibit(spine).suspend({}, lambda _answer: None)
+        Inhibit(Steps(), *none).suspend({}, lambda _answer: None)  # type: ignore[arg-type]
 
 
 # ---- the link's half

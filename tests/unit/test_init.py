@@ -23,7 +23,7 @@ from bootkit import THING, Machine
 from kit import Log, in_child, no_descriptor_left
 
 import bay0
-from bay0 import control, init, late, log, runfiles, umbilicalport
+from bay0 import control, diskwatch, governing, init, late, log, runfiles, umbilicalport
 from bay0.bounds import Bounds
 from bay0.effects import modules, power, spawn
 from bay0.effects.service import ServiceSpec
@@ -32,8 +32,14 @@ from bay0.errors import RefusedError, SpawnError, StorageError
 from bay0.machines.boot import E, S
 from bay0.machines.storage import E as StorageEvent
 from bay0.machines.storage import S as Health
+from bay0.powersignals import PowerSignals
 from bay0.reactor import Reactor
+from bay0.spine import Spine
 from bay0.state import device
+
+
+def governor(spine: Spine) -> Any:
+    return spine.governing.keeper.made
 
 
 @in_child
@@ -178,11 +184,8 @@ def test_without_a_disk_the_boot_is_dirty_and_complete(tmp_path: Path) -> None:
 
 @in_child
 def test_a_disk_that_takes_the_place_of_one_between_two_looks_is_taken(tmp_path: Path) -> None:
-    disks, read_text = init._disks, init.read_text
     machine = Machine(tmp_path)
-    init._disks = disks
-    init.SYS_BLOCK = str(tmp_path / "block")  # type: ignore[misc]
-    init.LOOK_EVERY_S = 0.05  # type: ignore[misc]
+    diskwatch.LOOK_EVERY_S = 0.05
     number = tmp_path / "block" / "vda" / "diskseq"
     number.parent.mkdir(parents=True)
     number.write_text("9\n")
@@ -193,11 +196,10 @@ def test_a_disk_that_takes_the_place_of_one_between_two_looks_is_taken(tmp_path:
         return ["/dev/vda"]
 
     device.find = find
-    spine = machine.boot(begin=False)
-    init.read_text = read_text
+    spine = machine.boot(begin=False, disks=lambda: diskwatch.disks(str(tmp_path / "block")))
     spine.engine.send(spine.boot.name, E.BEGIN)
     machine.complete(spine)
-    spine._look_for_disk()
+    spine.disk_watch._look()
     (tmp_path / "there").touch()
     for _ in range(20):
         spine.reactor.turn(0.01)
@@ -219,7 +221,7 @@ def test_a_disk_that_hangs_makes_a_dirty_boot_and_is_taken_when_it_answers(tmp_p
     device.mount_first = mount  # type: ignore[assignment]
     spine = machine.complete(machine.boot())
     assert "mount gave no answer" in str(spine.state.dirty)
-    assert spine.complete_ms is not None
+    assert spine.chronicle.complete_ms is not None
     (tmp_path / "answers").touch()
     machine.turn_until(spine, lambda: spine.state.storage is not None and spine.state.storage.now is Health.DURABLE, "recovery")
     assert spine.state.dirty is None
@@ -365,21 +367,20 @@ def test_the_crash_method_is_only_there_when_the_command_line_says_so(tmp_path: 
 
 @in_child
 def test_the_governor_begins_after_the_boot_and_ends_with_the_spine(tmp_path: Path) -> None:
-    init.GOVERN_AFTER_S = init.GOVERN_PART_S = 0.0
+    governing.AFTER_S = governing.PART_S = 0.0
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    machine.turn_until(spine, lambda: spine.governor is not None and spine.governor.seen is not None, "the governor's first look")
+    machine.turn_until(spine, lambda: governor(spine) is not None and governor(spine).seen is not None, "the governor's first look")
     answers: list[Any] = []
     spine.control.methods["governor"]({}, answers.append)
     assert answers[0]["tenants"] == []
     machine.leave(spine)
-    assert spine.governor is not None
-    assert spine.governor._closed
+    assert governor(spine)._closed
 
 
 @in_child
 def test_the_governor_can_be_turned_off_and_that_is_said(tmp_path: Path) -> None:
-    init.GOVERN_AFTER_S = 0.0
+    governing.AFTER_S = 0.0
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot("bay0.governor=off"))
     assert [line["level"] for line in machine.logged() if line["event"] == "nobody is governed"] == ["warning"]
@@ -387,7 +388,7 @@ def test_the_governor_can_be_turned_off_and_that_is_said(tmp_path: Path) -> None
         spine.control.methods["governor"]({}, lambda _answer: None)
     kept = "memory of all personas together"
     machine.turn_until(spine, lambda: kept in [line["event"] for line in machine.logged()], "the share of memory that is kept all the same")
-    assert spine.governor is None
+    assert governor(spine) is None
     machine.leave(spine)
 
 
@@ -440,8 +441,7 @@ def test_a_reboot_that_fails_is_tried_again(tmp_path: Path) -> None:
             file.write(f"{how}\n")
         return machine.power(how) if len((tmp_path / "tries").read_text().split()) == 3 else 1
 
-    spine = machine.boot(begin=False)
-    spine.stages.ending = stubborn
+    spine = machine.boot(begin=False, calls=power.Calls(stubborn, machine.sync, machine.sysrq))
     machine.leave(spine)
     assert (tmp_path / "tries").read_text().split() == ["poweroff"] * 3
     assert machine.sysrq.words == ["b", "b"], "the first try is the polite one"
@@ -482,11 +482,11 @@ def test_a_power_off_by_force_that_cannot_be_had_becomes_a_restart_and_that_is_s
 @in_child
 def test_a_sync_that_never_ends_does_not_hold_up_the_end_by_force(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    spine = machine.complete(machine.boot())
-    spine.stages.sync = lambda: time.sleep(600) or 0  # type: ignore[func-returns-value]
+    never = lambda: time.sleep(600) or 0  # type: ignore[func-returns-value]
+    spine = machine.complete(machine.boot(calls=power.Calls(machine.power, never, machine.sysrq)))
     spine.control.methods["power"]({"how": "reboot", "force": True}, lambda _answer: None)
     machine.turn_until(spine, lambda: machine.sysrq.words)
-    assert [step.why for step in spine.steps][-1].startswith("the sync gave no answer")
+    assert [step.why for step in spine.chronicle.steps][-1].startswith("the sync gave no answer")
 
 
 @in_child
@@ -506,12 +506,12 @@ def test_without_a_process_for_the_sync_the_end_by_force_goes_on(tmp_path: Path)
 def test_force_overtakes_a_stop_that_hangs_and_the_console_has_named_it(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.bounds = evolve(machine.bounds, slow_stop=0.1, term_grace=600.0)
-    spine = machine.boot()
     deaf = tmp_path / "deaf"
-    spine.stages.wanted = lambda: {THING: ServiceSpec(("sh", "-c", f"trap '' TERM HUP; : >{deaf}; while :; do sleep 1; done"))}
+    stubborn = ServiceSpec(("sh", "-c", f"trap '' TERM HUP; : >{deaf}; while :; do sleep 1; done"))
+    spine = machine.boot(services=lambda _words: {THING: stubborn})
     machine.complete(spine)
     machine.turn_until(spine, deaf.exists, "it hears no TERM")
-    spine.stop("poweroff", "the test")
+    spine.power_signals.stop("poweroff", "the test")
     machine.turn_until(spine, lambda: [line for line in machine.logged() if line["event"] == "the stop takes longer than usual"])
     (first, *_) = [line for line in machine.logged() if line["event"] == "the stop takes longer than usual"]
     assert (first["level"], first["waits_for"]) == ("warning", THING)
@@ -526,14 +526,14 @@ def test_force_overtakes_a_stop_that_hangs_and_the_console_has_named_it(tmp_path
 def test_ctrl_alt_del_twice_is_force_and_a_key_that_is_held_is_one_press(gaps: tuple[float, ...], forced: bool) -> None:
     now = [1000.0]
     asked: list[Any] = []
-    spine: Any = SimpleNamespace(reactor=SimpleNamespace(clock=lambda: now[0]), boot=SimpleNamespace(name="boot:x"), log=Log(), _pressed_at=None)
-    spine.engine = SimpleNamespace(send=lambda _name, event, _why, how: asked.append((event.value, how)))
-    spine.stop = lambda how, _why: asked.append(("stop", how))
+    engine: Any = SimpleNamespace(send=lambda _name, event, _why, how: asked.append((event.value, how)))
+    reactor: Any = SimpleNamespace(clock=lambda: now[0])
+    signals = PowerSignals(engine, reactor, Log(), SimpleNamespace(name="boot:x"))  # type: ignore[arg-type]
     for gap in (0.0, *gaps):
         now[0] += gap
-        init.Spine.ctrl_alt_del(spine)
-    assert asked[0] == ("stop", "reboot")
-    assert ("force", "reboot") in asked if forced else all(each == ("stop", "reboot") for each in asked)
+        signals.ctrl_alt_del()
+    assert asked[0] == ("reboot", "reboot")
+    assert ("force", "reboot") in asked if forced else all(each == ("reboot", "reboot") for each in asked)
 
 
 @in_child
@@ -602,7 +602,7 @@ def test_a_small_kernel_file_that_is_not_there_reads_as_nothing(tmp_path: Path) 
 def test_what_pid1_keeps_on_run_is_made_anew_when_somebody_removes_it(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    files = spine.run_files()
+    files = spine.run_files
     shutil.rmtree(tmp_path / "run")
     files.look()
     made = [(line["what"], line["why"]) for line in machine.logged() if line["event"] == "made anew on /run"]
@@ -630,7 +630,7 @@ def test_a_running_spine_looks_after_its_files_by_itself(tmp_path: Path) -> None
     runfiles.LOOK_EVERY_S = 0.05
     spine = machine.boot(begin=False)
     Reactor.run = lambda _self: None  # type: ignore[method-assign,misc,assignment]
-    spine.run()
+    init.run(spine)
     machine.complete(spine)
     shutil.rmtree(tmp_path / "run")
     machine.turn_until(spine, lambda: os.path.exists(spine.control.path), "the socket is there again")
@@ -638,26 +638,25 @@ def test_a_running_spine_looks_after_its_files_by_itself(tmp_path: Path) -> None
 
 @in_child
 def test_without_a_free_descriptor_pid1_lives_and_goes_on_when_there_are_some_again(tmp_path: Path) -> None:
-    init.GOVERN_AFTER_S = init.PART_S = 0.01
+    governing.AFTER_S = governing.PART_S = 0.01
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    machine.turn_until(spine, lambda: spine.governor is not None and spine.servers is not None, "the late parts")
+    machine.turn_until(spine, lambda: governor(spine) is not None and spine.servers.made is not None, "the late parts")
     ended: list[Any] = []
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with no_descriptor_left():
         peer.connect(spine.control.path)
         for name in sorted(spine.control.methods.keys() - {"power", "suspend"}):
             spine.control._perform({"method": name}, {}, lambda _result: None, lambda _what, _value: None)
-        assert spine.governor is not None
-        spine.governor.poll()
-        spine.run_files().look()
-        spine._look_for_disk()
-        spine._probe()
+        governor(spine).poll()
+        spine.run_files.look()
+        spine.disk_watch._look()
+        spine.disk_watch._probe()
         spine.spawner.run("true", ["true"], 10, ended.append)
         spine.stages.load_new()
-        spine.need_servers()
+        spine.servers()
         for number in range(200):
-            spine.log.info("line", number=number, text="x" * 20_000)
+            spine.engine.log.info("line", number=number, text="x" * 20_000)
         for _ in range(50):
             spine.reactor.turn(0.01)
     assert ended[0].status == 127
@@ -682,7 +681,7 @@ def test_without_a_free_descriptor_pid1_lives_and_goes_on_when_there_are_some_ag
 
 @in_child
 def test_a_governor_that_cannot_be_loaded_now_is_loaded_later(tmp_path: Path) -> None:
-    init.GOVERN_AFTER_S, init.GOVERN_AGAIN_S, init.PART_S = 1000, 0.01, 0.01
+    governing.AFTER_S, governing.AGAIN_S, governing.PART_S = 1000, 0.01, 0.01
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
     for name in late.GOVERNOR:
@@ -690,10 +689,9 @@ def test_a_governor_that_cannot_be_loaded_now_is_loaded_later(tmp_path: Path) ->
         for holder, attribute in (("bay0", name.rpartition(".")[2]), ("bay0.effects", name.rpartition(".")[2])):
             vars(sys.modules[holder]).pop(attribute, None)
     with no_descriptor_left():
-        spine._governs(None)
-        spine._reserve(None)
-    assert spine.governor is None
-    machine.turn_until(spine, lambda: spine.governor is not None, "the governor")
+        spine.governing._loaded(None)
+    assert governor(spine) is None
+    machine.turn_until(spine, lambda: governor(spine) is not None, "the governor")
     assert {line["event"] for line in machine.logged() if line["level"] == "error"} == {"governor not loaded"}
 
 

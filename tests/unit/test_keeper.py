@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from kit import Log
+from kit import Log, Ready
 from personakit import PLAY, WORK, Bench
 
 from bay0 import focus as focus_module
 from bay0.effects import cgroup, gauges
+from bay0.effects.ceilings import Ceilings
+from bay0.effects.reserve import Reserve
 from bay0.focus import NAME as FOCUS
 from bay0.governor import EAGER_S, IDLE_S, WATCHFUL_S, Keeper
-from bay0.machines import MACHINES
+from bay0.machines import MACHINES, boot
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E
 from bay0.readings import Sensor
@@ -100,9 +102,11 @@ class Govern:
             for kind in ("cpu", "memory"):
                 self.kernel.pressure(name, kind, 0)
         self.log = Log()
-        made: Any = (self.bench.timers, self.log, self.engine, self.bench.port, self.thermometer)
+        ceilings = Ceilings()
+        none = Ready(lambda: None)
+        limits = (Reserve(self.log, ceilings), ceilings)
+        made: Any = (self.engine, self.bench.timers, self.log, self.bench.boot, self.bench.port, none, self.thermometer, *limits)
         self.keeper = Keeper(*made)
-        self.engine.watchers.append(self.keeper.stepped)
 
     def front(self, name: str) -> None:
         """Bring one to the front; the other is frozen."""
@@ -279,7 +283,7 @@ def test_what_it_shows_names_what_it_sees_whom_it_holds_and_why(govern: Govern) 
 
 
 def test_it_ends_with_the_spine(govern: Govern) -> None:
-    govern.keeper.close()
+    govern.engine.send("boot:this", boot.E.POWEROFF)
     seen = govern.keeper.seen
     govern.pressed("cpu", 30)
     assert govern.keeper.seen is seen
@@ -297,7 +301,8 @@ def test_without_any_of_the_kernels_files_it_sees_nothing_and_does_nothing(monke
     monkeypatch.setattr(gauges, "PROC", str(tmp_path / "none"))
     monkeypatch.setattr(cgroup, "ROOT", str(tmp_path / "none"))
     bench = Bench(monkeypatch)
-    made: Any = (bench.timers, Log(), bench.engine, bench.port, Thermometer())
+    ceilings = Ceilings()
+    made: Any = (bench.engine, bench.timers, Log(), bench.boot, bench.port, Ready(lambda: None), Thermometer(), Reserve(Log(), ceilings), ceilings)
     keeper = Keeper(*made)
     keeper.begin()
     bench.timers.advance(100)

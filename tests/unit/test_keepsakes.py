@@ -9,15 +9,16 @@ import struct
 from binascii import crc32
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kit import Launcher, Log, Timers
 
 from bay0.bounds import Bounds
-from bay0.continuity import SAVE_EVERY_S, SENSE_S, Continuity
+from bay0.continuity import SAVE_EVERY_S, SENSE_S, Continuity, SavedClock
 from bay0.effects import clock
+from bay0.machines import MACHINES
+from bay0.machines.engine import Engine
 from bay0.machines.storage import S as Health
 from bay0.state import entropy, files, time, worker
 from bay0.state.link import Answer
@@ -72,27 +73,36 @@ class Spine:
 
     def __init__(self, folder: Path, *, now: float = BUILD + 5, trust: bool = False, build: int | None = BUILD) -> None:
         self.now, self.log, self.timers = now, Log(), Timers()
-        self.port = DiskPort(self.timers, Bounds(), self.log, Launcher(), {"boot_id": "b"})  # type: ignore[arg-type]
-        self.folder = folder
-        self.one = Continuity(
-            self.timers, Bounds(), self.log, self.port, build, trust, now=lambda: int(self.now), forward=self.forward  # type: ignore[arg-type]
-        )
+        self.engine = Engine("b", self.timers, lambda: 0, self.log)  # type: ignore[arg-type]
+        self.boot = self.engine.add("boot:b", MACHINES["boot"])
+        self.row = {"boot_id": "b"}
+        self.folder, self.build, self.trust = folder, build, trust
 
     def forward(self, floor: int) -> int:
         moved = int(max(0, floor - self.now))
         self.now += moved
         return moved
 
-    def boot(self) -> Spine:
-        self.port.storage = SimpleNamespace(now=Health.DURABLE)  # type: ignore[assignment]
-        self.one.begin()
-        self.port.found_time(worker.answer({"id": 1, "op": "time_load"})["ok"])
-        self.one.durable()
-        self.one.completed()
+    def begin(self) -> Spine:
+        self.clock = SavedClock(self.log, self.row, self.build, lambda: int(self.now), self.forward)
+        made: Any = (self.timers, Bounds(), self.log)
+        self.port = DiskPort(self.engine, *made, Launcher(), self.row, self.clock)  # type: ignore[arg-type]
+        self.one = Continuity(self.engine, *made, self.port, self.boot, self.clock, self.trust)
+        self.port.storage.state = Health.DURABLE
         return self
 
+    def up(self) -> Spine:
+        self.begin()
+        self.port.clock.found(worker.answer({"id": 1, "op": "time_load"})["ok"])
+        self.durable()
+        self.one._completed(self.boot, None)  # type: ignore[arg-type]
+        return self
+
+    def durable(self) -> None:
+        self.one._durable(self.port.storage, None)  # type: ignore[arg-type]
+
     def off(self) -> dict[str, Any]:
-        return dict(worker.answer({"id": 1, "op": "farewell", "seconds": self.one.good_time()})["ok"])
+        return dict(worker.answer({"id": 1, "op": "farewell", "seconds": self.clock.good()})["ok"])
 
     @property
     def kept(self) -> int | None:
@@ -142,7 +152,7 @@ def test_a_saved_time_that_makes_no_sense_is_said_and_the_floor_is_the_build(
 ) -> None:
     if data is not None:
         (disk / "time").write_bytes(data)
-    spine = Spine(disk, now=0).boot()
+    spine = Spine(disk, now=0).up()
     assert spine.now == BUILD, case
     assert ("saved time ignored" in spine.log.events()) == complains, case
     assert spine.kept == BUILD, "and the next save mends the file"
@@ -150,7 +160,7 @@ def test_a_saved_time_that_makes_no_sense_is_said_and_the_floor_is_the_build(
 
 def test_the_clock_goes_forward_to_the_saved_time(disk: Path, kernel: Kernel) -> None:
     (disk / "time").write_bytes(time_line(LATER))
-    spine = Spine(disk, now=0).boot()
+    spine = Spine(disk, now=0).up()
     assert spine.now == LATER
     assert [line["to"] for line in spine.log.of("clock moved forward")] == [BUILD, LATER]
     assert spine.one.describe()["moved_s"] == LATER
@@ -158,14 +168,14 @@ def test_the_clock_goes_forward_to_the_saved_time(disk: Path, kernel: Kernel) ->
 
 def test_a_clock_that_is_ahead_is_left_alone(disk: Path, kernel: Kernel) -> None:
     (disk / "time").write_bytes(time_line(LATER))
-    spine = Spine(disk, now=LATER + 50).boot()
+    spine = Spine(disk, now=LATER + 50).up()
     assert spine.now == LATER + 50
     assert spine.log.of("clock moved forward") == []
 
 
 def test_a_clock_in_the_far_future_is_said_and_never_saved(disk: Path, kernel: Kernel) -> None:
     (disk / "time").write_bytes(time_line(LATER))
-    spine = Spine(disk, now=2**32 - 1).boot()
+    spine = Spine(disk, now=2**32 - 1).up()
     assert "the clock makes no sense and is not saved" in spine.log.events()
     spine.off()
     assert spine.kept == LATER, "the next boot, with its clock mended, is right again"
@@ -174,7 +184,7 @@ def test_a_clock_in_the_far_future_is_said_and_never_saved(disk: Path, kernel: K
 
 def test_without_a_manifest_the_saved_time_is_the_floor(disk: Path, kernel: Kernel) -> None:
     (disk / "time").write_bytes(time_line(LATER))
-    assert Spine(disk, now=0, build=None).boot().now == LATER
+    assert Spine(disk, now=0, build=None).up().now == LATER
 
 
 def test_a_time_that_cannot_be_read_is_not_written_over(disk: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,16 +195,16 @@ def test_a_time_that_cannot_be_read_is_not_written_over(disk: Path, kernel: Kern
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "read", refuses)
-        spine = Spine(disk, now=0).boot()
+        spine = Spine(disk, now=0).up()
         spine.timers.advance(3 * SAVE_EVERY_S)
         assert spine.now == BUILD
     spine.off()
     assert spine.kept == LATER
-    assert Spine(disk, now=0).boot().now == LATER
+    assert Spine(disk, now=0).up().now == LATER
 
 
 def test_the_time_is_saved_each_minute_and_at_the_end(disk: Path, kernel: Kernel) -> None:
-    spine = Spine(disk).boot()
+    spine = Spine(disk).up()
     for minute in range(1, 4):
         spine.now += SAVE_EVERY_S
         spine.timers.advance(SAVE_EVERY_S)
@@ -204,8 +214,8 @@ def test_the_time_is_saved_each_minute_and_at_the_end(disk: Path, kernel: Kernel
 
 
 def test_nothing_is_saved_while_storage_is_not_durable(disk: Path, kernel: Kernel) -> None:
-    spine = Spine(disk).boot()
-    spine.port.storage = None
+    spine = Spine(disk).up()
+    spine.port.storage.state = Health.DETACHED
     spine.now += SAVE_EVERY_S
     spine.timers.advance(SAVE_EVERY_S)
     assert spine.kept == BUILD + 5
@@ -219,7 +229,7 @@ def test_a_read_only_disk_is_read_and_said_once(disk: Path, kernel: Kernel, monk
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     monkeypatch.setattr(files, "replace", refuses)
-    spine = Spine(disk, now=0, trust=True).boot()
+    spine = Spine(disk, now=0, trust=True).up()
     spine.timers.advance(5 * SAVE_EVERY_S)
     assert spine.now == LATER
     assert len(spine.log.of("time not saved")) == 1
@@ -242,14 +252,14 @@ def test_a_save_that_is_cut_before_its_rename_leaves_the_old_time(disk: Path, ke
         with pytest.raises(Cut):
             time.save(worker.TIME, LATER + 60)
     assert (disk / "time.new").exists()
-    assert Spine(disk, now=0).boot().now == LATER
+    assert Spine(disk, now=0).up().now == LATER
     assert not (disk / "time.new").exists(), "and the next save uses it up"
 
 
 def test_the_state_directory_may_be_missing(tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "TIME", str(tmp_path / "nowhere" / "time"))
     monkeypatch.setattr(worker, "SEED", str(tmp_path / "nowhere" / "seed"))
-    spine = Spine(tmp_path, now=0).boot()
+    spine = Spine(tmp_path, now=0).up()
     assert spine.now == BUILD
     assert spine.log.of("time not saved")
 
@@ -283,7 +293,7 @@ def test_a_seed_is_marked_before_it_is_used_and_a_new_one_follows(disk: Path, ke
         return mix(value, credit=credit)
 
     monkeypatch.setattr(entropy, "mix", watched)
-    Spine(disk, trust=True).boot()
+    Spine(disk, trust=True).up()
     assert seen == ["used"]
     assert kernel.credited == [SEED]
     found = entropy._read(worker.SEED)
@@ -294,7 +304,7 @@ def test_a_seed_is_marked_before_it_is_used_and_a_new_one_follows(disk: Path, ke
 
 def test_nothing_is_credited_unless_asked_for(disk: Path, kernel: Kernel) -> None:
     (disk / "seed").write_bytes(seed_line("new"))
-    spine = Spine(disk).boot()
+    spine = Spine(disk).up()
     assert kernel.credited == []
     assert kernel.device.read_bytes() == SEED, "and it is mixed in all the same"  # type: ignore[attr-defined]
     assert (spine.one.seed or {})["why"] == "nobody asked to trust it"
@@ -303,7 +313,7 @@ def test_nothing_is_credited_unless_asked_for(disk: Path, kernel: Kernel) -> Non
 @pytest.mark.parametrize("state", ["used", "weak"])
 def test_a_seed_that_was_used_or_made_without_randomness_is_mixed_in_and_not_credited(state: str, disk: Path, kernel: Kernel) -> None:
     (disk / "seed").write_bytes(seed_line(state))
-    spine = Spine(disk, trust=True).boot()
+    spine = Spine(disk, trust=True).up()
     assert (spine.one.seed or {}) | {"why": ""} == {"found": state, "mixed": True, "credited": False, "why": ""}
     assert kernel.credited == []
 
@@ -315,7 +325,7 @@ def test_a_seed_that_was_used_or_made_without_randomness_is_mixed_in_and_not_cre
 )
 def test_a_file_that_is_no_seed_is_said_and_replaced(data: bytes, disk: Path, kernel: Kernel) -> None:
     (disk / "seed").write_bytes(data)
-    spine = Spine(disk, trust=True).boot()
+    spine = Spine(disk, trust=True).up()
     assert (spine.one.seed or {})["found"] == "nonsense"
     assert kernel.credited == []
     assert kernel.device.read_bytes() == b""  # type: ignore[attr-defined]
@@ -330,7 +340,7 @@ def test_a_mark_whose_sync_fails_gives_no_credit(number: int, disk: Path, kernel
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fails)
-    spine = Spine(disk, trust=True).boot()
+    spine = Spine(disk, trust=True).up()
     assert (spine.one.seed or {})["credited"] is False
     assert "could not be marked" in (spine.one.seed or {})["why"]
     assert kernel.device.read_bytes() == SEED  # type: ignore[attr-defined]
@@ -339,7 +349,7 @@ def test_a_mark_whose_sync_fails_gives_no_credit(number: int, disk: Path, kernel
 def test_without_a_device_for_randomness_the_boot_goes_on(disk: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     (disk / "seed").write_bytes(seed_line("new"))
     monkeypatch.setattr(entropy, "RNG", str(disk / "no-such-device"))
-    spine = Spine(disk, trust=True).boot()
+    spine = Spine(disk, trust=True).up()
     assert (spine.one.seed or {})["mixed"] is False
     assert entropy._read(worker.SEED).state == "new", "a new one is written all the same"
 
@@ -347,7 +357,7 @@ def test_without_a_device_for_randomness_the_boot_goes_on(disk: Path, kernel: Ke
 def test_a_kernel_that_refuses_the_credit_gets_the_seed_without(disk: Path, kernel: Kernel) -> None:
     (disk / "seed").write_bytes(seed_line("new"))
     kernel.refuses = True
-    spine = Spine(disk, trust=True).boot()
+    spine = Spine(disk, trust=True).up()
     assert (spine.one.seed or {})["why"] == "the kernel did not take the credit"
     assert kernel.device.read_bytes() == SEED  # type: ignore[attr-defined]
 
@@ -355,10 +365,10 @@ def test_a_kernel_that_refuses_the_credit_gets_the_seed_without(disk: Path, kern
 def test_a_copy_of_a_disk_is_credited_on_neither_machine_unless_asked_for_and_the_two_part_at_once(disk: Path, kernel: Kernel) -> None:
     (disk / "seed").write_bytes(seed_line("new"))
     shutil.copy(disk / "seed", disk / "copy")
-    Spine(disk).boot()
+    Spine(disk).up()
     first = entropy._read(worker.SEED).value
     shutil.copy(disk / "copy", disk / "seed")
-    Spine(disk).boot()
+    Spine(disk).up()
     assert kernel.credited == []
     assert entropy._read(worker.SEED).value != first
 
@@ -367,10 +377,10 @@ def test_a_seed_made_without_randomness_is_marked_weak_and_without_an_old_one_no
     disk: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entropy, "fresh", lambda: b"")
-    Spine(disk, trust=True).boot()
+    Spine(disk, trust=True).up()
     assert not (disk / "seed").exists()
     (disk / "seed").write_bytes(seed_line("new"))
-    Spine(disk, trust=True).boot()
+    Spine(disk, trust=True).up()
     assert entropy._read(worker.SEED).state == "weak"
 
 
@@ -399,14 +409,14 @@ def test_pid_1_never_asks_for_randomness() -> None:
 
 def test_the_seed_is_used_once_a_boot_however_often_storage_becomes_durable(disk: Path, kernel: Kernel) -> None:
     (disk / "seed").write_bytes(seed_line("new"))
-    spine = Spine(disk, trust=True).boot()
+    spine = Spine(disk, trust=True).up()
     for _ in range(3):
-        spine.one.durable()
+        spine.durable()
     assert spine.port.asked.count("seed_use") == spine.port.asked.count("seed_renew")  # type: ignore[attr-defined] == 1
 
 
 def test_the_end_renews_the_seed_even_if_the_time_cannot_be_kept(disk: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    spine = Spine(disk).boot()
+    spine = Spine(disk).up()
     before = entropy._read(worker.SEED).value
     monkeypatch.setattr(worker, "TIME", str(disk / "no-such-folder" / "time"))
     done = spine.off()

@@ -62,10 +62,11 @@ assert gc.isenabled()
 def test_what_is_loaded_late_asks_for_nothing_else_in_its_turn_and_for_nothing_that_pid_1_puts_off() -> None:
     code = """
 import importlib, sys
-from bay0 import late, lazy
+from bay0 import lazy
 for name in lazy.UNUSED_BY_PID1:
     lazy.load(name)
 import bay0.init
+from bay0 import late
 for name in late.ALL:
     before = set(sys.modules)
     importlib.import_module(name)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
+from personakit import IMAGE, PLAY, WORK, Bench, verdict
 
 from bay0 import containers, personas
 from bay0.errors import RefusedError
+from bay0.focus import NAME as FOCUS
 from bay0.focus import config as focus_config
 from bay0.machines import MACHINES
 from bay0.machines.engine import Instance
@@ -499,7 +500,7 @@ def test_a_container_that_appears_late_is_found_and_its_machine_converged(bench:
     bench.podman.there["p__work"] = ("running", 0)
     bench.podman.there["p__nobody"] = ("running", 0)
     bench.podman.there["web"] = ("running", 0)
-    bench.port.audit.begin()
+    bench.port.audit._begin(bench.boot, None)  # type: ignore[arg-type]
     assert bench.wait(310) is S.STOPPED
     assert bench.podman.there == {"web": ("running", 0)}
 
@@ -611,7 +612,7 @@ class Umbilical:
 @pytest.fixture
 def umbilical(bench: Bench) -> Umbilical:
     made = Umbilical()
-    bench.port.umbilical = lambda: made  # type: ignore[assignment,return-value]
+    bench.umbilical = made
     return made
 
 

@@ -7,18 +7,21 @@ from typing import Any
 
 import pytest
 from kit import until
-from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
+from personakit import IMAGE, PLAY, WORK, Bench
 
-from bay0 import personas, personaverbs
+from bay0 import personas, personaverbs, trash
 from bay0.answers import Listing
 from bay0.bounds import Bounds
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
+from bay0.focus import NAME as FOCUS
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as Boot
 from bay0.machines.engine import Acceptance
 from bay0.machines.persona import E, S
+from bay0.outcomes import Outcomes
 from bay0.personaverbs import PersonaVerbs
 from bay0.state.link import Answer
+from bay0.trash import Trash
 
 
 class Desk:
@@ -27,13 +30,17 @@ class Desk:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         bench.engine.add(FOCUS, MACHINES["focus"])
-        self.stages = SimpleNamespace(known=True, slots_left_alone=frozenset())
-        spine: Any = SimpleNamespace(
-            engine=bench.engine, personas=bench.port, focus=bench.focus, stages=self.stages, state=bench.state, bounds=Bounds(),
-            reactor=bench.timers, podman=bench.podman, boot=SimpleNamespace(now=Boot.COMPLETE),
+        self.replay: Any = SimpleNamespace(known=True, slots_left_alone=frozenset())
+        self.boot: Any = SimpleNamespace(now=Boot.COMPLETE)
+        self.timers: Any = bench.timers
+        self.state: Any = bench.state
+        self.podman: Any = bench.podman
+        self.trash = Trash(bench.engine, self.timers, Bounds(), self.state, self.boot)
+        self.outcomes = Outcomes(bench.engine, self.timers, Bounds())
+        self.verbs = PersonaVerbs(
+            bench.engine, self.timers, Bounds(), self.state, self.podman, self.boot, bench.port, bench.focus, self.replay, self.trash,
+            self.outcomes,
         )  # fmt: skip
-        self.spine, self.verbs = spine, PersonaVerbs(spine)
-        bench.engine.watchers.append(self.verbs.stepped)
         self.methods = self.verbs.methods()
 
     def call(self, method: str, **params: Any) -> list[Any]:
@@ -72,7 +79,7 @@ def test_nothing_is_started_while_the_spine_goes_down_and_what_runs_may_still_be
     desk.create()
     desk.create(PLAY)
     assert desk.ask("persona.start", name=WORK)["state"] == "running"
-    desk.spine.boot.now = Boot.STOPPING
+    desk.boot.now = Boot.STOPPING
     with pytest.raises(RefusedError, match="going down"):
         desk.ask("persona.start", name=PLAY)
     assert desk.bench.engine.instances[PLAY].now is S.STOPPED
@@ -140,7 +147,7 @@ def test_of_a_removed_persona_nothing_stays_in_memory_and_its_log_goes(desk: Des
     desk.ask("persona.stop", name=WORK)
     removed = desk.ask("persona.remove", name=WORK)
     assert (removed["state"], removed["why"]) == ("absent", "asked to remove it")
-    assert (WORK in desk.bench.engine.instances, desk.verbs.recent(WORK)) == (False, ())
+    assert (WORK in desk.bench.engine.instances, desk.outcomes.recent(WORK)) == (False, ())
     assert ("log_remove", {"name": "p__work"}) in desk.bench.state.asked
 
 
@@ -173,7 +180,7 @@ def test_a_uid_range_that_waits_behind_another_step_is_not_given_to_the_next_one
 
 
 def test_a_uid_range_of_a_machine_that_this_program_cannot_even_name_is_not_given(desk: Desk) -> None:
-    desk.stages.slots_left_alone = frozenset({0, 1})
+    desk.replay.slots_left_alone = frozenset({0, 1})
     desk.create()
     assert slots(desk) == {WORK: 2}
 
@@ -254,7 +261,7 @@ def test_a_name_is_given_once_until_it_is_removed(desk: Desk) -> None:
 
 
 def test_nothing_is_created_before_what_is_stored_is_known(desk: Desk) -> None:
-    desk.stages.known = False
+    desk.replay.known = False
     with pytest.raises(RefusedError, match="not known"):
         desk.ask("persona.list")
     with pytest.raises(RefusedError, match="not known"):
@@ -399,7 +406,7 @@ def test_however_many_homes_are_emptied_one_sweep_is_under_way(desk: Desk) -> No
         desk.ask("persona.reset", name=WORK, home=True)
     desk.bench.state.asked.clear()
     desk.bench.wait(10)
-    assert 10 < [op for op, _ in desk.bench.state.asked].count("trash_sweep") <= 10 / personas.SWEEP_AGAIN_S
+    assert 10 < [op for op, _ in desk.bench.state.asked].count("trash_sweep") <= 10 / trash.AGAIN_S
 
 
 def test_it_is_not_emptied_while_its_container_may_still_run(desk: Desk) -> None:

@@ -644,7 +644,7 @@ def test_who_asks_is_told_whether_it_waits_and_when_its_turn_comes() -> None:
 
 def test_whoever_mends_the_storage_hears_of_damage_that_any_call_finds_but_a_look_for_it() -> None:
     bench, heard = Bench(), []
-    bench.podman.damaged = heard.append
+    bench.podman.on_damage(heard.append)
     broken = exited(125, "Error: database disk image is malformed\n")
     bench.podman.list(bench.done("list"))
     bench.spawner.end("ps --all", broken)

@@ -272,7 +272,7 @@ def test_one_that_somebody_else_froze_is_thawed_and_those_who_ask_are_told_meanw
 
 def test_a_restart_is_a_stop_and_a_start(bench: Bench) -> None:
     bench.ready()
-    bench.servers.restarts = True
+    bench.servers.restart(runs=True)
     bench.go(E.STOP)
     bench.umbilical.answer("drain")
     assert bench.now(3) is S.WARMING

@@ -30,10 +30,11 @@ class Bench:
         service.BACK_OFF_S = (0.01, 0.02, 0.04, 0.08)
         self.world = World()
         self.log = self.world.log
-        self.services = Services(self.world.reactor, self.world.spawner, self.world.bounds, self.log)
         self.journal = Journal()
-        self.engine = Engine("b", self.journal, self.services, self.world.reactor, lambda: 0, self.log)
-        self.services.engine = self.engine
+        self.engine = Engine("b", self.world.reactor, lambda: 0, self.log)
+        self.services = Services(self.engine, self.world.reactor, self.world.spawner, self.world.bounds, self.log)
+        self.engine.keep_with(self.journal)
+        self.engine.serve("tenant", self.services)
         self.services.specs[NAME] = ServiceSpec(argv, **spec)
         self.tenant: Instance = self.engine.add(NAME, MACHINES["tenant"])
 
@@ -89,16 +90,36 @@ def test_a_service_that_dies_at_once_is_tried_ever_more_slowly_and_its_attempts_
     bench = Bench("sh", "-c", "exit 3").send(E.START)
     bench.world.until(lambda: bench.starts() >= 7)
     attempts = [step.attempts for step in bench.journal.steps if step.dest == "starting"]
-    assert attempts[:4] == [0, 1, 2, 3]
+    assert attempts[:4] == [1, 2, 3, 4]
     assert bench.log.of("service ended")[0]["why"] == "exit status 3"
 
 
 @in_child
 def test_a_service_that_lived_long_starts_anew_without_a_penalty() -> None:
-    service.CALM_S = 0.0
-    bench = Bench("true").send(E.START)
-    bench.world.until(lambda: bench.starts() >= 5)
-    assert {step.attempts for step in bench.journal.steps} == {0}
+    service.CALM_S = 0.01
+    bench = Bench("sleep", "100").send(E.START)
+    for starts in (1, 2, 3):
+        bench.world.until(lambda: bench.journal.steps[-1].event == "calm", "it is calm")
+        assert bench.tenant.attempts == 0
+        bench.services.kill(NAME)
+        bench.world.until(lambda starts=starts: bench.starts() > starts, "the next start")
+    assert {step.attempts for step in bench.journal.steps} == {0, 1}, "each start is the first one"
+
+
+@in_child
+def test_a_service_that_dies_at_once_is_given_up_after_its_tries_and_a_start_tries_again() -> None:
+    bench = Bench("sh", "-c", "exit 3", tries=4).send(E.START).until(S.FAILED)
+    assert bench.starts() == 4
+    assert "4 attempts" in bench.journal.steps[-1].why
+    bench.send(E.START).until(S.FAILED)
+    assert bench.starts() == 8
+
+
+@in_child
+def test_the_console_is_never_given_up() -> None:
+    bench = Bench("sh", "-c", "exit 3").send(E.START)
+    bench.world.until(lambda: bench.starts() >= 12, "a twelfth start")
+    assert "failed" not in {step.dest for step in bench.journal.steps}
 
 
 @in_child
@@ -107,7 +128,7 @@ def test_a_service_that_cannot_be_started_at_all_is_tried_ever_more_slowly_too()
     bench = Bench("true", tty="/dev/no-such-terminal").send(E.START)
     bench.world.until(lambda: len([s for s in bench.journal.steps if s.dest == "starting"]) >= 5)
     attempts = [step.attempts for step in bench.journal.steps if step.dest == "starting"]
-    assert attempts[:5] == [0, 1, 2, 3, 4]
+    assert attempts[:5] == [1, 2, 3, 4, 5]
     assert "could not be started" in next(step.why for step in bench.journal.steps if step.dest == "waiting")
 
 

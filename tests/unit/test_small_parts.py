@@ -229,7 +229,7 @@ for name in lazy.UNUSED_BY_PID1:
 import bay0.init
 from bay0 import cmdline, log
 from bay0.effects.shield import Watchdog
-bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog())
+bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog(), bay0.init.Host("b"))
 loaded = [name for name in lazy.UNUSED_BY_PID1 if not isinstance(sys.modules[name], lazy._Later)]
 assert not loaded, loaded
 import attrs, inspect
@@ -291,10 +291,10 @@ import sys
 import bay0.init
 from bay0 import cmdline, log
 from bay0.effects.shield import Watchdog
-spine = bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog())
+spine = bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog(), bay0.init.Host("b"))
 late = ("bay0.servers", "bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.tenantverbs", "bay0.umbilicalport", "bay0.forwarder")
 assert not [name for name in late if name in sys.modules], [name for name in late if name in sys.modules]
-spine.need_umbilical().tenant("stopped", "", "")
+spine.umbilical().tenant("stopped", "", "")
 assert {"bay0.servers", "bay0.umbilicalport"} <= set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -34,7 +34,7 @@ def test_every_group_that_is_made_has_its_ceilings_and_a_service_its_own_limits_
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     world = World()
-    world.spawner.ceilings = {"pids.max": "847", "memory.max": "1000", "not.there": "1"}
+    world.spawner.bound({"pids.max": "847", "memory.max": "1000", "not.there": "1"})
     ended: list[int] = []
     world.spawner.start("a", ["true"], ended.append, group="services/a", limits={"pids.max": "4"})
     world.until(lambda: ended, "its end")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kit import Log, Timers
+from kit import Log, Steps, Timers
 
 from bay0 import doctor, report
 from bay0.speed import AGAIN_S, EVERY_S, LOADED_MS, SLICE_S, SLICES, Speed, work
@@ -22,7 +22,7 @@ def speed(times: float, patience: float = 5.0) -> tuple[Speed, Timers, Log]:
     def slow() -> None:
         timers.now += SLICE_S * times
 
-    return Speed(here, log, patience, slow), timers, log
+    return Speed(Steps(), here, log, patience, slow), timers, log  # type: ignore[arg-type]
 
 
 def judged(found: Speed, timers: Timers, what: str = "p://work: no outcome in 375 s") -> float | None:

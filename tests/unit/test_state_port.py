@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from kit import E, HandClock, Launcher, Log, PlayedWorker, S, small
 
 from bay0.bounds import Bounds
 from bay0.errors import RefusedError
-from bay0.machines import MACHINES
 from bay0.machines.engine import WHY_MAX, Engine, Step
 from bay0.machines.storage import E as Storage
 from bay0.machines.storage import S as Health
@@ -38,19 +38,22 @@ class Bench:
         self.log = Log()
         self.answers: list[Any] = []
         self.bounds = Bounds()
-        self.port = StatePort(self.clock.reactor, self.bounds, self.log, self.launcher, BOOT)
-        self.engine = Engine("b1", self.port, self, self.clock.reactor, lambda: int(self.clock.now * 1000), self.log)
-        self.port.engine = self.engine
-        self.port.storage = self.storage = self.engine.add("storage:b1", MACHINES["storage"])
+        self.engine = Engine("b1", self.clock.reactor, lambda: int(self.clock.now * 1000), self.log)
+        self.saved = SimpleNamespace(found=lambda _found: None, good=lambda: None)
+        self.held: list[str] = []
+        self.port = StatePort(
+            self.engine, self.clock.reactor, self.bounds, self.log, self.launcher, BOOT, self.saved, held=lambda: self.held.append("held"),
+        )  # fmt: skip
+        self.engine.keep_with(self.port)
+        self.engine.serve("storage", self.port)
+        self.engine.serve("small", self)
+        self.storage = self.port.storage
         self.one = self.engine.add("one", small())
         self.effects: list[str] = []
 
     def start(self, instance: Any, effect: Any, token: int) -> None:
-        """The effect port: storage's own effects go to the state port, the others are remembered."""
-        if instance is self.storage:
-            self.port.start(instance, effect, token)
-        else:
-            self.effects.append(f"{instance.name} {effect.value}")
+        """The effect port of others than storage."""
+        self.effects.append(f"{instance.name} {effect.value}")
 
     def send(self, event: E, machine: str = "one") -> None:
         self.engine.send(machine, event, reply=self.answers.append)
@@ -396,8 +399,7 @@ def test_now_and_then_a_sync_vouches_for_what_nobody_was_promised(healthy: Bench
 
 def test_a_promise_that_waits_as_storage_is_closed_is_refused_and_not_written_all_the_same(healthy: Bench) -> None:
     two = healthy.engine.add("two", small())
-    close = lambda instance, _step: healthy.engine.send("storage:b1", Storage.CLOSE) if instance is healthy.one else None
-    healthy.engine.watchers.append(close)
+    healthy.engine.on("small", of=healthy.one, call=lambda _instance, _step: healthy.engine.send("storage:b1", Storage.CLOSE))
     healthy.send(E.WORK)
     healthy.send(E.STORE, "two")
     promised = two.pending.n if two.pending else 0

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kit import Ready
 from serverkit import Bench
 
 from bay0 import cli, client
@@ -15,7 +16,7 @@ from bay0.bounds import Bounds
 from bay0.errors import RefusedError
 from bay0.machines import boot
 from bay0.machines.server import E, S
-from bay0.personaverbs import PersonaVerbs
+from bay0.outcomes import Outcomes
 from bay0.servers import NAME, Config, read_config
 from bay0.state import paths
 from bay0.state.link import Answer
@@ -31,13 +32,15 @@ class Desk:
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bench = bench
         bench.umbilical.sessions = SESSIONS
-        spine: Any = SimpleNamespace(
-            engine=bench.engine, bounds=Bounds(), reactor=bench.timers, state=bench.state, stages=SimpleNamespace(known=True),
-            need_servers=lambda: bench.servers, umbilical=bench.umbilical, persona_verbs=None, boot=SimpleNamespace(now=boot.S.COMPLETE),
+        self.replay: Any = SimpleNamespace(known=True)
+        self.boot: Any = SimpleNamespace(now=boot.S.COMPLETE)
+        self.servers: Any = Ready(lambda: bench.servers)
+        timers: Any = bench.timers
+        state: Any = bench.state
+        outcomes = Outcomes(bench.engine, timers, Bounds())
+        self.verbs = TenantVerbs(
+            bench.engine, timers, Bounds(), state, self.boot, self.servers, bench.ways, self.replay, outcomes,
         )  # fmt: skip
-        spine.persona_verbs = PersonaVerbs(spine)
-        bench.engine.watchers.append(spine.persona_verbs.stepped)
-        self.spine, self.verbs = spine, TenantVerbs(spine)
         self.meanwhile: list[Any] = []  # what the forwarder answers while a verb waits
         monkeypatch.setattr(client, "call", self.call)
 
@@ -151,14 +154,14 @@ def test_a_restart_that_the_end_of_the_spine_overtakes_starts_nothing(desk: Desk
 
 def test_a_restart_is_refused_once_the_spine_goes_down(desk: Desk) -> None:
     desk.bench.ready()
-    desk.spine.boot.now = boot.S.STOPPING
+    desk.boot.now = boot.S.STOPPING
     with pytest.raises(RefusedError, match="the spine is going down"):
         desk.call("restart", name=NAME)
     assert desk.bench.ai.now is S.READY
 
 
 def test_a_start_is_refused_once_the_spine_goes_down(desk: Desk) -> None:
-    desk.spine.boot.now = boot.S.STOPPING
+    desk.boot.now = boot.S.STOPPING
     with pytest.raises(RefusedError, match="the spine is going down"):
         desk.call("start", name=NAME)
     assert desk.bench.ai.now is S.STOPPED
@@ -205,7 +208,7 @@ def test_there_is_no_other_server(desk: Desk, name: str) -> None:
 
 
 def test_before_the_disk_is_known_nothing_is_said_of_it(desk: Desk) -> None:
-    desk.spine.stages.known = False
+    desk.replay.known = False
     with pytest.raises(RefusedError, match="not known in this boot"):
         desk.call("tenant.start", name=NAME)
 

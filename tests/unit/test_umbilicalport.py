@@ -24,6 +24,7 @@ from bay0.effects import service
 from bay0.effects.peers import answerer
 from bay0.effects.service import Services
 from bay0.errors import BadNameError, RefusedError
+from bay0.machines import MACHINES
 from bay0.machines.engine import Engine
 from bay0.machines.tenant import S
 from bay0.umbilicallink import OUTBOX_MAX, Link
@@ -48,12 +49,14 @@ class Spine:
         service.BACK_OFF_S = (0.05, 0.1, 0.2)
         self.world = World()
         self.log: Log = self.world.log
-        self.services = Services(self.world.reactor, self.world.spawner, self.world.bounds, self.log)
-        self.engine = Engine("b", Journal(), self.services, self.world.reactor, lambda: 0, self.log)
-        self.services.engine = self.engine
+        self.engine = Engine("b", self.world.reactor, lambda: 0, self.log)
+        self.services = Services(self.engine, self.world.reactor, self.world.spawner, self.world.bounds, self.log)
+        self.engine.keep_with(Journal())
+        self.engine.serve("tenant", self.services)
+        self.boot = self.engine.add("boot:this", MACHINES["boot"])
         self.run = run
         self.umbilical = Umbilical(
-            self.world.reactor, self.world.bounds, self.log, self.services, self.engine, lambda _name: 0, run=run,
+            self.engine, self.world.reactor, self.world.bounds, self.log, self.services, self.boot, lambda _name: 0, run=run,
             env={"PYTHONPATH": str(HERE.parent.parent)}, quota={"requests_a_minute": 6000, "accepts_a_second": 1000},
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(8)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from kit import Bench as EngineBench
-from kit import E, Journal, S, Timers, small
+from kit import E, Journal, Ready, S, Timers, small
 from personakit import WORK, verdict
 from personakit import Bench as PersonaBench
 
@@ -81,10 +81,10 @@ def spine(tmp_path: Path) -> Any:
     watchdog.open()
     watchdog.feed(98.0)
     return SimpleNamespace(
-        bounds=Bounds(), boot_id="boot-1", state=State(), stages=SimpleNamespace(known=True), watchdog=watchdog, reactor=timers,
-        personas=SimpleNamespace(mending=SimpleNamespace(images=frozenset())),
-        engine=SimpleNamespace(instances={}, clock_ms=lambda: int(timers.now * 1000), patience=1.0),
-        services=SimpleNamespace(owns=lambda *_: False), servers=None,
+        bounds=Bounds(), state=State(), replay=SimpleNamespace(known=True), watchdog=watchdog, reactor=timers,
+        mending=SimpleNamespace(images=frozenset()), servers=Ready(lambda: None),
+        engine=SimpleNamespace(boot_id="boot-1", instances={}, clock_ms=lambda: int(timers.now * 1000), patience=1.0),
+        services=SimpleNamespace(owns=lambda *_: False),
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_the_freezer_is_not_tried_without_the_disk_that_podman_needs(spine: Any,
 
 
 def test_the_freezer_is_not_tried_before_reconcile_knows_what_podman_holds(spine: Any, kernel: Kernel) -> None:
-    spine.stages.known = False
+    spine.replay.known = False
     assert "not known in this boot yet" in why(see("freezer", spine, kernel), Level.YELLOW)
 
 
@@ -141,12 +141,13 @@ def listener(path: str) -> socket.socket:
 def ai(spine: Any, state: ServerS, why: str = "because", desired: str = "running") -> None:
     """Let there be an AI whose server is this process."""
     spine.engine.instances["sys://ai"] = SimpleNamespace(now=state, desired=desired, committed=SimpleNamespace(why=why))
-    spine.servers = SimpleNamespace(unavailable="", container=lambda _name: "7")
+    made = SimpleNamespace(unavailable="", container=lambda _name: "7")
+    spine.servers = Ready(lambda: made)
 
 
 def checks(spine: Any, ok: bool, why: str = "") -> None:
     """Let the forwarder say so."""
-    spine.need_umbilical = lambda: SimpleNamespace(check=lambda done: done(ok, why, {}))
+    spine.umbilical = Ready(lambda: SimpleNamespace(check=lambda done: done(ok, why, {})))
 
 
 def in_group(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, group: str, alive: bool = True) -> None:
@@ -163,7 +164,7 @@ def in_group(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, group: str, alive:
 def test_without_an_ai_tenant_the_umbilical_is_yellow_and_says_why(spine: Any, kernel: Kernel, unavailable: str, said: str) -> None:
     assert see("umbilical", spine, kernel) == Finding(Level.YELLOW, "no AI tenant: it was not started")
     ai(spine, ServerS.STOPPED, desired="stopped")
-    spine.servers.unavailable = unavailable
+    spine.servers.made.unavailable = unavailable
     assert see("umbilical", spine, kernel) == Finding(Level.YELLOW, f"no AI tenant: {said}")
 
 
@@ -173,7 +174,7 @@ def test_a_machine_on_which_nobody_installed_an_ai_is_green_and_says_so(spine: A
         assert see("umbilical", spine, kernel) == Finding(Level.GREEN, validate.NOT_INSTALLED)
         ai(spine, ServerS.STOPPED, desired="stopped")
         spine.engine.instances["sys://ai"].committed = None
-        spine.servers.unavailable = "its image is not on this machine"
+        spine.servers.made.unavailable = "its image is not on this machine"
 
 
 @pytest.mark.parametrize(
@@ -184,12 +185,12 @@ def test_an_ai_that_is_or_may_be_installed_and_does_not_run_is_yellow(spine: Any
     ai(spine, ServerS.STOPPED, desired="stopped")
     spine.state.answers["ai_archive"] = Answer(value=None)
     if how == "podman has its image":
-        spine.personas.mending.images = frozenset({validate.IMAGE})
+        spine.mending.images = frozenset({validate.IMAGE})
     if how == "its archive is on the disk":
         spine.state.answers["ai_archive"] = Answer(value="/persist/images/spine-ai.tar")
     if how != "somebody tried to start it":
         spine.engine.instances["sys://ai"].committed = None
-    spine.stages.known = how != "nobody knows"
+    spine.replay.known = how != "nobody knows"
     if how == "no answer":
         spine.state.answers["ai_archive"] = Answer(code="timeout", why="it hangs")
     spine.state.healthy = how != "no disk"

@@ -34,13 +34,11 @@ class Bench:
         self.findings: dict[str, Any] = {}
         self.held: set[str] = set()
         self.release: dict[str, list[flow.Resume]] = {}
-        self.spine = SimpleNamespace(
-            reactor=self.timers, bounds=Bounds(), log=self.log, podman=None, boot_id="b", boot=SimpleNamespace(now=boot.S.COMPLETE),
-            personas=SimpleNamespace(clearing=None, built_in=dict),
-        )  # fmt: skip
+        self.boot: Any = SimpleNamespace(now=boot.S.COMPLETE)
+        self.parts: Any = SimpleNamespace(reactor=self.timers, bounds=Bounds())
+        freezer: Any = None
         checks = [Check(name, self._look(name), "validate_freezer" if name == "freezer" else "validate_check") for name in COMPONENTS]
-        spine: Any = self.spine
-        self.validation = Validation(spine, checks=checks)
+        self.validation = Validation(self.parts, self.log, self.boot, freezer, checks=checks)
         self.answers: list[Any] = []
 
     def _look(self, name: str) -> Callable[[Look], Any]:
@@ -126,7 +124,7 @@ def test_a_check_that_does_not_answer_is_red_at_its_own_bound_and_says_what_it_w
 
 
 def test_the_whole_has_a_bound_whatever_the_bounds_of_its_parts(bench: Bench) -> None:
-    bench.spine.bounds = Bounds(validate_freezer=500, validate_check=500)
+    bench.parts.bounds = Bounds(validate_freezer=500, validate_check=500)
     bench.held |= set(COMPONENTS)
     assert bench.ask(29.9) is None
     bench.timers.advance(0.2)
@@ -158,7 +156,7 @@ def test_a_run_shared_with_others_says_to_each_only_what_he_asked_for(bench: Ben
 
 
 def test_nobody_waits_longer_than_for_two_runs(bench: Bench) -> None:
-    bench.spine.bounds = Bounds(validate_freezer=500, validate_check=500)
+    bench.parts.bounds = Bounds(validate_freezer=500, validate_check=500)
     bench.held |= set(COMPONENTS)
     bench.ask()
     bench.ask(60.1)
@@ -175,7 +173,7 @@ def test_too_many_askers_are_refused(bench: Bench) -> None:
 
 @pytest.mark.parametrize("state", boot.LEAVES)
 def test_a_spine_that_goes_down_is_not_validated(bench: Bench, state: boot.S) -> None:
-    bench.spine.boot.now = state
+    bench.boot.now = state
     with pytest.raises(RefusedError, match="going down"):
         bench.ask()
 
