@@ -20,7 +20,7 @@ def main() -> int:
         from bay0.state.resize import main as grow
 
         return grow()
-    from bay0.cli import main as cli
+    from bay0.cli.main import main as cli
 
     return cli(sys.argv[1:])
 

@@ -19,7 +19,9 @@ import pytest
 from kit import served, until
 
 import bay0
-from bay0 import cli, client, clikit, logview
+from bay0.cli import client, logview
+from bay0.cli import kit as clikit
+from bay0.cli import main as cli
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
 

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from kit import Log, descriptors_kept, until
 
-from bay0 import answers, cli, control, wire
+from bay0 import answers, control, wire
 from bay0.answers import Listing
+from bay0.cli import main as cli
+from bay0.cli.nospine import on_spine, what_helps
 from bay0.control import CLIENTS_MAX, ControlServer
 from bay0.errors import RefusedError
-from bay0.nospine import on_spine, what_helps
 from bay0.reactor import Reactor
 from bay0.runfiles import RunFiles
 from bay0.wire import FRAME_MAX

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kit import BUILT_ROOT, not_built
 
-from bay0 import cli
+from bay0.cli import main as cli
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "personas/README.md", "services/ai/README.md", "docs/OPERATIONS.md", "docs/THREATMODEL.md", "scripts/rootfs/etc/motd")

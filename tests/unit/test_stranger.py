@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bay0 import cli, logview
+from bay0.cli import logview
+from bay0.cli import main as cli
 
 NONSENSE = (
     "nonsense", "", "-1", "--nonsense", "\udcff", "é日本", "x" * 5000, "a\x1b[2Jb", "../../etc/passwd", "=", "sys://", "p://", "p://A", "\n", "a\0b",

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from kit import Log, Timers, served
 
-from bay0 import cli, flow, validatecli, verdict
+from bay0 import flow, verdict
 from bay0.bounds import Bounds
+from bay0.cli import main as cli
+from bay0.cli import validate as validatecli
 from bay0.errors import RefusedError
 from bay0.machines import boot
 from bay0.reactor import Reactor

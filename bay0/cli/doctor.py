@@ -10,10 +10,11 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from bay0.governorreport import memory
+from bay0.cli.governor_text import memory
+from bay0.cli.persona_text import NOT_UNDERSTOOD, label
+from bay0.cli.report import REMEDIES, beyond, room
+from bay0.cli.text import age, on_terminal
 from bay0.logline import LEVELS
-from bay0.personareport import NOT_UNDERSTOOD, age, label, on_terminal
-from bay0.report import REMEDIES, beyond, room
 from bay0.speed import remedy
 
 Facts = Mapping[str, Any]

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from bay0.cli.nospine import what_helps
 from bay0.errors import NoSpineError, RefusedError
-from bay0.nospine import what_helps
 from bay0.wire import SOCKET
 
 TIMEOUT_S = 60.0
@@ -105,7 +105,7 @@ def history(machine: str, limit: int) -> Any:
 
 def _nearest(word: str, names: Sequence[str]) -> str | None:
     """Return the name that was probably meant by a word that is none; None if it is one, or is like none."""
-    import difflib  # noqa: PLC0415 - only for this sentence
+    import difflib  # only for this sentence
 
     if word in names:
         return None

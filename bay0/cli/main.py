@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Any, NoReturn
 
 import bay0
-from bay0 import carecli, client, completion, inhibitcli, logview, nackcli, personagrammar, picture, report, streams, tenantcli, wire
-from bay0.clikit import NO_SPINE, REFUSED, USAGE, emit, svg
+from bay0 import wire
+from bay0.cli import care, client, completion, inhibit, logview, nack, persona_words, picture, report, streams, tenant
+from bay0.cli.kit import NO_SPINE, REFUSED, USAGE, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, UsageError
 from bay0.verdict import COMPONENTS
 from bay0.wire import FRAME_MAX
@@ -31,10 +32,10 @@ SHOWN_MAX = 1000  # characters of a complaint; the choices take most of it
 
 
 def _version(options: argparse.Namespace) -> int:
-    from bay0 import imagefacts
+    from bay0.cli import version
 
-    facts = imagefacts.facts()
-    emit(options, facts, imagefacts.text(facts))
+    facts = version.facts()
+    emit(options, facts, version.text(facts))
     return 0
 
 
@@ -45,9 +46,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from bay0 import validatecli
+    from bay0.cli import validate
 
-    return validatecli.run(options)
+    return validate.run(options)
 
 
 def _boot(options: argparse.Namespace) -> int:
@@ -281,11 +282,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--each", action="store_true", help="answer each request before the next is read: for a program at the other end of a pipe")
     verb = add("debug", _debug, "fail on purpose, to try bay0.panic= (needs bay0.debug on the kernel command line)", json_flag=False)
     verb.add_argument("what", choices=("crash",), help="PID 1 fails as a defect would make it fail")
-    personagrammar.register(verbs)
-    tenantcli.register(verbs)
-    nackcli.register(verbs)
-    inhibitcli.register(verbs)
-    carecli.register(verbs)
+    persona_words.register(verbs)
+    tenant.register(verbs)
+    nack.register(verbs)
+    inhibit.register(verbs)
+    care.register(verbs)
     verb = add("completion", _completion, "print a completion script for a shell, such as: . <(bay0 completion bash)", json_flag=False)
     verb.add_argument("shell", choices=completion.SHELLS, help="the shell that is to complete bay0's words")
     add("version", _version, "print the version, and which image this is: its content, locks, kernel and build time")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bay0 import cli
+from bay0.cli import main as cli
 
 
 class Server(socketserver.ThreadingUnixStreamServer):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bay0
-from bay0 import imagefacts
+from bay0.cli import version as imagefacts
 
 MANIFEST = {
     "content_sha256": "c" * 64, "source": "alpine", "flavor": "vm", "kernel_release": "6.18.56-0-virt", "lock_sha256": "1" * 64,

@@ -1,6 +1,6 @@
 """`bay0 persona`, `focus`, `image` and `events`: what is sent, and what is made of the answer.
 
-Their grammar is in `personagrammar`, their texts are in `personareport`. Each function takes the parsed words and returns the exit status.
+Their grammar is in `persona_words`, their texts are in `persona_text`. Each function takes the parsed words and returns the exit status.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bay0 import client, inputs, logview, picture
-from bay0 import personareport as report
-from bay0.clikit import DONE, NO_SPINE, REFUSED, UNSETTLED, emit, svg
+from bay0.cli import client, inputs, logview, picture
+from bay0.cli import persona_text as report
+from bay0.cli.kit import DONE, NO_SPINE, REFUSED, UNSETTLED, emit, svg
 from bay0.errors import Bay0Error, NoSpineError, RefusedError, UsageError
 from bay0.state import paths
 

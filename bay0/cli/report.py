@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bay0 import picture
+from bay0.cli import picture
 
 TURNS_SHOWN = 10
 REMEDIES = {

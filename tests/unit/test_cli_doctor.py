@@ -13,8 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bay0 import carecli, cli, client, doctor, governorreport, report, support
-from bay0.doctor import Finding, findings
+from bay0.cli import care as carecli
+from bay0.cli import client, doctor, report, support
+from bay0.cli import governor_text as governorreport
+from bay0.cli import main as cli
+from bay0.cli.doctor import Finding, findings
 from bay0.errors import NoSpineError, RefusedError, UsageError
 from bay0.verdict import COMPONENTS
 

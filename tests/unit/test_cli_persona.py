@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import xml.dom.minidom
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,13 @@ from typing import Any
 import pytest
 from kit import Log
 
-from bay0 import cli, client, clikit, manifest, personacli, personareport
+from bay0 import manifest
+from bay0.cli import client
+from bay0.cli import kit as clikit
+from bay0.cli import main as cli
+from bay0.cli import persona as personacli
+from bay0.cli import persona_text as personareport
+from bay0.cli.text import age
 from bay0.control import ControlServer
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES
@@ -311,7 +318,7 @@ def test_the_samples_of_the_project_can_be_created(spine: Spine) -> None:
 
 
 def test_list_is_a_table_that_marks_the_active_one(spine: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(personareport.time, "clock_gettime_ns", lambda _clock: (12345 + 250_000) * 1_000_000)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _clock: (12345 + 250_000) * 1_000_000)
     spine.answers["persona.list"] = [WORK, {**WORK, "name": "p://a-much-longer-name", "state": "stopped", "active": False}]
     assert cli.main(["persona", "list"]) == 0
     shown = capsys.readouterr().out
@@ -350,7 +357,7 @@ def test_names_for_completion_are_silent_without_a_spine_and_when_refused(capsys
     [(0, "0s"), (59, "59s"), (60, "1m00s"), (3599, "59m59s"), (3 * 3600 + 300, "3h05m"), (2 * 86400 + 4 * 3600, "2d04h"), (-5, "0s")],
 )
 def test_an_age_has_two_figures_at_most(seconds: int, text: str) -> None:
-    assert personareport.age(1000, 1000 + seconds * 1000) == text
+    assert age(1000, 1000 + seconds * 1000) == text
 
 
 def test_show_tells_facts_the_reason_the_way_on_and_the_last_steps(spine: Spine, capsys: Captured) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TextIO
 
-from bay0.clikit import REFUSED
+from bay0.cli.kit import REFUSED
 
 NO_READER = 128 + signal.SIGPIPE  # the status that a shell shows for a program that SIGPIPE ended
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bay0 import client
-from bay0.clikit import DONE, REFUSED, emit
+from bay0.cli import client
+from bay0.cli.kit import DONE, REFUSED, emit
 from bay0.errors import RefusedError, UsageError
 
 LOG_LINES_MAX = 20_000
@@ -39,16 +39,16 @@ def register(verbs: Any) -> None:
 
 def governor(options: argparse.Namespace) -> int:
     """Print what the governor sees."""
-    from bay0 import governorreport
+    from bay0.cli import governor_text
 
     found = client.call("governor")
-    emit(options, found, governorreport.text(found))
+    emit(options, found, governor_text.text(found))
     return DONE
 
 
 def turns(options: argparse.Namespace) -> int:
     """Print how long turns took."""
-    from bay0 import report
+    from bay0.cli import report
 
     found = client.call("turns", since_ms=options.since)
     emit(options, found, report.turns(found))
@@ -57,7 +57,7 @@ def turns(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print what is wrong."""
-    from bay0 import doctor as rules
+    from bay0.cli import doctor as rules
 
     found = _findings()
     emit(options, rules.wire(found), rules.text(found))
@@ -66,8 +66,8 @@ def doctor(options: argparse.Namespace) -> int:
 
 def support(options: argparse.Namespace) -> int:
     """Write the bundle."""
-    from bay0 import doctor as rules
-    from bay0 import support as bundles
+    from bay0.cli import doctor as rules
+    from bay0.cli import support as bundles
 
     if options.file != "-" and os.path.lexists(options.file):
         raise UsageError(f"{options.file} is there already; it is not replaced")
@@ -85,8 +85,8 @@ def support(options: argparse.Namespace) -> int:
 
 def _findings() -> Sequence[Any]:
     """Gather everything the doctor looks at. What cannot be asked is a finding of its own where it matters, and left out elsewhere."""
-    from bay0 import doctor as rules
     from bay0 import net
+    from bay0.cli import doctor as rules
 
     status, network = client.call("status"), net.violations()
     personas = _maybe("persona.list") or ()
@@ -114,7 +114,7 @@ def _memory_files() -> list[dict[str, Any]]:
 
 def _checks() -> list[Any]:
     """Have validation look at all that takes a moment; what takes long is as it was found last in this boot."""
-    from bay0.validatecli import TIMEOUT_S
+    from bay0.cli.validate import TIMEOUT_S
     from bay0.verdict import COMPONENTS
 
     found = _maybe("validate", timeout_s=TIMEOUT_S, only=[name for name in COMPONENTS if name not in SLOW])
@@ -131,7 +131,7 @@ def _maybe(method: str, **params: Any) -> Any:
 def _log() -> list[dict[str, Any]]:
     import json
 
-    from bay0 import logview
+    from bay0.cli import logview
     from bay0.logline import RUN_LOG
 
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bay0.personareport import age, columns, on_terminal
+from bay0.cli.text import age, columns, on_terminal
 
 Facts = Mapping[str, Any]
 ACTIONS_SHOWN = 10

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bay0 import client
-from bay0.clikit import DONE, REFUSED, emit
+from bay0.cli import client
+from bay0.cli.kit import DONE, REFUSED, emit
 from bay0.digests import parse
 from bay0.errors import BadDigestError, UsageError
 

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bay0 import client, personacli, picture
-from bay0.clikit import DONE, REFUSED, UNSETTLED, emit
+from bay0.cli import client, persona, picture
+from bay0.cli.kit import DONE, REFUSED, UNSETTLED, emit
+from bay0.cli.persona_words import BOUNDED, LOG, log, verb
+from bay0.cli.text import age, columns, on_terminal
 from bay0.errors import UsageError
-from bay0.personagrammar import BOUNDED, LOG, log, verb
-from bay0.personareport import age, columns, on_terminal
 
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
 NAMES = ("ai", "sys://ai")
@@ -109,7 +109,7 @@ def logs(options: argparse.Namespace) -> int:
     from bay0 import names  # late: no other verb here needs them
 
     name = full_name(options.tenant)
-    return personacli.print_log(names.parse(name), options, lambda: what_next(client.call("tenant.show", name=name)))
+    return persona.print_log(names.parse(name), options, lambda: what_next(client.call("tenant.show", name=name)))
 
 
 # ---- texts
@@ -175,9 +175,9 @@ def _sessions(tenant: Mapping[str, Any]) -> list[str]:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from bay0 import askcli  # late: HTTP takes a while to load
+    from bay0.cli import ask  # late: HTTP takes a while to load
 
-    return askcli.ask(options)
+    return ask.ask(options)
 
 
 def register(verbs: Any) -> None:

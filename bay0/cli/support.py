@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import define, field
 
-from bay0 import client
+from bay0.cli import client
 from bay0.errors import Bay0Error, RefusedError
 from bay0.logline import RUN_LOG
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from bay0 import client
-from bay0.clikit import DONE, REFUSED, emit
+from bay0.cli import client
+from bay0.cli.kit import DONE, REFUSED, emit
 
 WAIT_S = 600.0  # of time awake: the request ends within 55 s times patience
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bay0 import cli, completion
+from bay0.cli import completion
+from bay0.cli import main as cli
 
 Captured = pytest.CaptureFixture[str]
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from bay0 import personacli as calls
+from bay0.cli import persona as calls
 
 Call = Callable[[argparse.Namespace], int]
 WIDTH = 79  # columns of a serial console, less one

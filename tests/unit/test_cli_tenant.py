@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from serverkit import Bench
 
-from bay0 import cli, client
 from bay0.bounds import Bounds
+from bay0.cli import client
+from bay0.cli import main as cli
 from bay0.errors import RefusedError
 from bay0.machines import boot
 from bay0.machines.server import E, S

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bay0 import picture
+from bay0.cli import picture
+from bay0.cli.text import age, columns, on_terminal
 
 if TYPE_CHECKING:
     from bay0.state.personalog import Entry
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 Persona = Mapping[str, Any]
 NAMES_IN_A_PICTURE = 12  # at one state; a picture with a thousand names is none
 SCHEME = "p://"
-# what a terminal would act on: all control characters but the tab, and all escape sequences but colours
-_ACTS = re.compile("\x1b(?!\\[[0-9;]*m)|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")
 
 NEXT = {
     "absent": "there is nothing of it; `bay0 persona create {0}` makes it",
@@ -51,22 +49,6 @@ def what_next(persona: Persona) -> str:
     if persona.get("not_understood") and persona["state"] in ("stopped", "failed"):
         return NOT_UNDERSTOOD.format(label(persona["name"]))
     return NEXT.get(persona["state"], "`bay0 events -f` shows what happens to it").format(label(persona["name"]))
-
-
-def age(since_ms: int, now_ms: int | None = None) -> str:
-    """Return how long ago `since_ms` (milliseconds on the kernel's clock) was: 12s, 4m10s, 3h05m, 2d04h."""
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000 if now_ms is None else now_ms
-    seconds = max(0, now - since_ms) // 1000
-    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}{seconds % size // smaller:02}{below}"
-    return f"{seconds}s"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as an aligned table; the first row is its head."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def listing(personas: Sequence[Persona], samples: Sequence[str], where: str) -> str:
@@ -142,11 +124,6 @@ def _image(image: Mapping[str, Any]) -> tuple[str, str, str, str]:
     if image["id"] is None:
         return image["name"], "-", "-", "built in, loaded when first needed"
     return image["name"], image["id"][:12], f"{image['size'] / (1 << 20):.1f} MiB", "built in" if image["built_in"] else ""
-
-
-def on_terminal(text: str) -> str:
-    r"""Make text of a persona harmless to the terminal of root: colours pass, everything else that would act is shown as \x1b and the like."""
-    return _ACTS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def entry(line: Entry, *, terminal: bool) -> str:

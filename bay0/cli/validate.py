@@ -9,8 +9,9 @@ import threading
 import time
 from typing import Any
 
-from bay0 import client, streams, verdict
-from bay0.clikit import NO_SPINE, emit
+from bay0 import verdict
+from bay0.cli import client, streams
+from bay0.cli.kit import NO_SPINE, emit
 from bay0.errors import Bay0Error, NoSpineError
 from bay0.verdict import COMPONENTS, STATUS, Level
 

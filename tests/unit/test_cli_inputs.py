@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bay0 import cli, inputs, manifest
+from bay0 import manifest
+from bay0.cli import inputs
+from bay0.cli import main as cli
 from bay0.errors import ManifestError, RefusedError
 
 GOOD = b'image = "localhost/shell:latest"\n'

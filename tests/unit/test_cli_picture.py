@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bay0 import picture
+from bay0.cli import picture
 
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",
