@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE
 from bay0.cli.text import on_terminal
 from bay0.errors import RefusedError, UsageError
@@ -46,7 +46,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-def ask(options: argparse.Namespace) -> int:
+def ask(options: Options) -> int:
     """Ask, and print the answer."""
     if not 1 <= options.max_tokens <= TOKENS_MAX:
         raise UsageError(f"--max-tokens takes 1 to {TOKENS_MAX}")

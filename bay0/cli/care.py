@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from bay0.cli import client
+from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE, REFUSED, emit
 from bay0.errors import RefusedError, UsageError
 
@@ -17,27 +17,7 @@ SLOW = ("freezer",)  # it makes a container
 ASKED_MAX = 32  # machines whose journal is read
 
 
-def register(verbs: Any) -> None:
-    """Add the verbs to the command line's."""
-    for name, call, text in (
-        ("governor", governor, "show what the governor sees, whom it restrains and why it acted"),
-        ("doctor", doctor, "say what is wrong and which command helps; status 0: nothing, 1: findings"),
-    ):
-        verb = verbs.add_parser(name, help=text, description=text)
-        verb.add_argument("--json", action="store_true", help="print JSON for programs")
-        verb.set_defaults(call=call)
-    text = "show how long PID 1's turns took in the last quarter of an hour, and what the longest was about: one that blocks is a defect"
-    verb = verbs.add_parser("turns", help=text, description=text)
-    verb.add_argument("--since", type=int, default=0, metavar="MS", help="only since then: milliseconds since the kernel started")
-    verb.add_argument("--json", action="store_true", help="print JSON for programs")
-    verb.set_defaults(call=turns)
-    text = "write a bundle for somebody who helps: state, log, journal, kernel; no persona's data, no secrets"
-    verb = verbs.add_parser("support", help=text, description=text)
-    verb.add_argument("file", metavar="FILE", help="a new file, such as /tmp/support.tar.gz; - for stdout")
-    verb.set_defaults(call=support, json=False)
-
-
-def governor(options: argparse.Namespace) -> int:
+def governor(options: Options) -> int:
     """Print what the governor sees."""
     from bay0.cli import governor_text
 
@@ -46,7 +26,7 @@ def governor(options: argparse.Namespace) -> int:
     return DONE
 
 
-def turns(options: argparse.Namespace) -> int:
+def turns(options: Options) -> int:
     """Print how long turns took."""
     from bay0.cli import report
 
@@ -55,7 +35,7 @@ def turns(options: argparse.Namespace) -> int:
     return DONE
 
 
-def doctor(options: argparse.Namespace) -> int:
+def doctor(options: Options) -> int:
     """Print what is wrong."""
     from bay0.cli import doctor as rules
 
@@ -64,7 +44,7 @@ def doctor(options: argparse.Namespace) -> int:
     return REFUSED if found else DONE
 
 
-def support(options: argparse.Namespace) -> int:
+def support(options: Options) -> int:
     """Write the bundle."""
     from bay0.cli import doctor as rules
     from bay0.cli import support as bundles

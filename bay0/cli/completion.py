@@ -6,14 +6,16 @@ which says nothing without a spine.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Iterator
 
 from attrs import field, frozen
 
+from bay0.cli import topics, verbs
+from bay0.cli.grammar import Options, Verb
+
 SHELLS = ("bash", "zsh", "fish")
 NAMES = "bay0 persona list --names 2>/dev/null"
-PERSONA, FILE = "persona", ("file", "source")  # what an argument is called says what completes it
 
 
 @frozen
@@ -28,29 +30,28 @@ class Place:
     files: bool = False
 
 
-def places(parser: argparse.ArgumentParser, path: str = "", about: str = "") -> Iterator[Place]:
-    """Yield the place of `parser` and those of its verbs. Reads argparse's own lists, for which it has no public names."""
-    words: dict[str, str] = {}
-    values: dict[str, tuple[str, ...]] = {}
-    names = files = False
-    below: list[Place] = []
-    for action in parser._actions:  # noqa: SLF001 - see above
-        text = _line(action.help)
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
-            helps = {choice.dest: _line(choice.help) for choice in action._choices_actions}  # noqa: SLF001 - as above
-            words |= {verb: helps.get(verb, "") for verb in action.choices}
-            for verb, sub in action.choices.items():
-                below += places(sub, f"{path} {verb}".strip(), helps.get(verb, ""))
-        elif action.option_strings:
-            words |= dict.fromkeys((o for o in action.option_strings if o != "-h"), text)
-            if action.nargs != 0:
-                values |= dict.fromkeys(action.option_strings, tuple(map(str, action.choices or ())))
-        else:
-            words |= {str(choice): text for choice in action.choices or ()}
-            names |= action.dest == PERSONA
-            files |= action.dest in FILE
-    yield Place(path, about, words, values, names, files)
-    yield from below
+def places(verb: Verb, path: str = "") -> Iterator[Place]:
+    """Yield the place of `verb` and those of the verbs below it; a verb has one more under each of its aliases."""
+    words = {word: _line(option.help) for option in verb.options for word in option.words() if word != "-h"}
+    values = {word: tuple(option.choices) for option in verb.options if option.metavar for word in option.words()}
+    words |= {choice: _line(place.help) for place in verb.places for choice in place.choices}
+    of = {place.of for place in verb.places}
+    if "topics" in of:
+        words |= dict.fromkeys((*verbs.WORDS, *topics.TOPICS), "")
+    below: list[tuple[str, Verb]] = []
+    if verb.below is not None:
+        below = [*verb.below.items(), *((alias, _reached(verb, meant)) for alias, meant in verb.aliases.items())]
+        words |= {word: _line(each.about) for word, each in below}
+    yield Place(path, _line(verb.about), words, values, names="personas" in of, files="files" in of)
+    for word, each in below:
+        yield from places(each, f"{path} {word}".strip())
+
+
+def _reached(group: Verb, words: str) -> Verb:
+    """Return the verb that an alias stands for: `remove`, or from the top `persona remove`."""
+    for word in words.split():
+        group = (group.below or {})[word]
+    return group
 
 
 def _line(text: str | None) -> str:
@@ -58,10 +59,11 @@ def _line(text: str | None) -> str:
     return "".join(c for c in " ".join((text or "").split()) if c not in "'\"`\\$[]:")
 
 
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return the script for one of `SHELLS`."""
-    found = list(places(parser))
-    return {"bash": bash, "zsh": zsh, "fish": fish}[shell](found)
+def run(options: Options) -> int:
+    """Print the script for a shell."""
+    found = list(places(verbs.root()))
+    sys.stdout.write({"bash": bash, "zsh": zsh, "fish": fish}[options.shell](found))
+    return 0
 
 
 def _walk(found: list[Place], word: str) -> list[str]:

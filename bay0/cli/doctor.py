@@ -13,7 +13,7 @@ from attrs import asdict, frozen
 from bay0.cli.governor_text import memory
 from bay0.cli.persona_text import NOT_UNDERSTOOD, label
 from bay0.cli.report import REMEDIES, beyond, room
-from bay0.cli.text import age, on_terminal
+from bay0.cli.text import age, on_terminal, size
 from bay0.logline import LEVELS
 from bay0.speed import remedy
 
@@ -171,7 +171,7 @@ def _room(found: Facts | None) -> Iterator[Finding]:
         what, _, help_ = line.partition(": ")
         yield Finding("storage", what, help_ or "nothing is lost by leaving it as it is")
     if found and found["bytes_for_others"] < SCARCE * found["bytes"]:
-        yield Finding("storage", f"nearly full: {room(found)}; the spine itself has {found['bytes_free'] >> 20} MiB", ROOM)
+        yield Finding("storage", f"nearly full: {room(found)}; the spine itself has {size(found['bytes_free'])}", ROOM)
     if found and found["files_free"] < SCARCE * found["files"]:
         yield Finding("storage", f"only {found['files_free']} of {found['files']} files can still be made", ROOM, "error")
 
@@ -284,7 +284,7 @@ def _governor(governor: Facts | None) -> Iterator[Finding]:
 def _memory_files(places: Sequence[Facts]) -> Iterator[Finding]:
     for each in places:
         if each["bytes_free"] < SCARCE * each["bytes"] or each["files_free"] < SCARCE * each["files"]:
-            what = f"{each['path']} is full: {(each['bytes'] - each['bytes_free']) >> 20} of {each['bytes'] >> 20} MiB, which is memory"
+            what = f"{each['path']} is full: {size(each['bytes'] - each['bytes_free'])} of {size(each['bytes'])}, which is memory"
             yield Finding("memory", what, f"remove what you do not need below {each['path']}")
 
 

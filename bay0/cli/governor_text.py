@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bay0.cli.text import age, columns, on_terminal
+from bay0.cli.text import age, columns, on_terminal, size
 
 Facts = Mapping[str, Any]
 ACTIONS_SHOWN = 10
-MIB = 1 << 20
 
 
 def text(found: Facts, now_ms: int | None = None) -> str:
     """Return the whole picture."""
     rules = found["rules"]
-    files = found["in_memory_files"] / MIB
+    files = size(found["in_memory_files"])
     machine = ", ".join(f"{kind} {_some(pressure)}" for kind, pressure in found["machine"].items())
     lines = [
         (
-            f"machine    memory {_share(found['available'])} available, {files:.0f} MiB of files in it; "
+            f"machine    memory {_share(found['available'])} available, {files} of files in it; "
             f"processors {_share(found['load'])} busy; waited of the last 10 s: {machine}"
         ),
-        f"personas   may take {found['personas_limit'] / MIB:.0f} MiB together" if found["personas_limit"] else "personas   have no limit together",
+        f"personas   may take {size(found['personas_limit'])} together" if found["personas_limit"] else "personas   have no limit together",
         *_limits(found),
         *_protected(found),
         *_heat(found),
@@ -55,8 +54,8 @@ def _limits(found: Facts) -> list[str]:
         if each["refused"]:
             lines.append(f"limits     {each['name']}: {each['pids']} of {each['pids_max']} processes, more were refused {each['refused']} times")
         if each["killed"]:
-            most = (each["memory_max"] or 0) / MIB
-            lines.append(f"limits     {each['name']}: {each['killed']} processes were ended at its {most:.0f} MiB")
+            most = size(each["memory_max"] or 0)
+            lines.append(f"limits     {each['name']}: {each['killed']} processes were ended at its {most}")
     changed = [each for each in found["tenants"] if each["manifest"] is not None and each["limit"] != each["manifest"]]
     return lines + [
         f"limits     {each['name']}: {memory(each['limit'])}, its manifest says {memory(each['manifest'])}: changed by hand" for each in changed
@@ -65,7 +64,7 @@ def _limits(found: Facts) -> list[str]:
 
 def memory(limit: int | None) -> str:
     """Return a limit of memory for people."""
-    return "no limit of memory" if limit is None else f"{limit / MIB:.0f} MiB"
+    return "no limit of memory" if limit is None else f"{size(limit)}"
 
 
 def _heat(found: Facts) -> list[str]:
@@ -88,7 +87,7 @@ def _tenants(found: Facts) -> list[str]:
         return ["governed   nobody runs"]
     return [
         f"governed   {'*' if t['focused'] else ' '} {t['name']}: {t['state']}, {t['rung']}" + (f" because of {t['cause']}" if t["cause"] else "")
-        + f"; {t['cpu']:.2f} processors, {t['memory'] / MIB:.0f} MiB"
+        + f"; {t['cpu']:.2f} processors, {size(t['memory'])}"
         for t in found["tenants"]
     ]  # fmt: skip
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import shutil
-import subprocess
-from typing import Any
-
+from bay0.cli import plainjson
 from bay0.errors import RefusedError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from bay0.cli.grammar import Options
 
 DONE, REFUSED, USAGE, NO_SPINE, UNSETTLED = 0, 1, 2, 3, 4
 DOT_TIMEOUT_S = 30
 
 
-def emit(options: argparse.Namespace, value: Any, text: str) -> None:
+def emit(options: Options, value: Any, text: str) -> None:
     """Print `value` as JSON if --json was given, else `text`."""
-    print(json.dumps(value, indent=2, default=str) if options.json else text)
+    print(plainjson.dumps(value, indent=2) if options.json else text)
 
 
 def svg(text: str) -> str:
     """Draw Graphviz text with the machine's own `dot`. `UsageError` if it has none, `RefusedError` if it fails or takes `DOT_TIMEOUT_S`."""
+    import shutil
+    import subprocess
+
     if shutil.which("dot") is None:
         raise UsageError("svg needs Graphviz's `dot`; install the package graphviz on your own machine, or take --format mermaid")
     try:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from bay0.cli.text import age, columns, on_terminal, size
 
-from bay0.cli import picture
-from bay0.cli.text import age, columns, on_terminal
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
     from bay0.state.personalog import Entry
 
-Persona = Mapping[str, Any]
+    Persona = Mapping[str, Any]
+
 NAMES_IN_A_PICTURE = 12  # at one state; a picture with a thousand names is none
 SCHEME = "p://"
 
@@ -51,11 +51,14 @@ def what_next(persona: Persona) -> str:
     return NEXT.get(persona["state"], "`bay0 events -f` shows what happens to it").format(label(persona["name"]))
 
 
-def listing(personas: Sequence[Persona], samples: Sequence[str], where: str) -> str:
-    """Return `bay0 persona list`; an empty one says how to make the first."""
-    if not personas:
-        found = f"samples in {where}: {', '.join(samples)}" if samples else f"there are no samples in {where} on this machine"
-        return f"no personas yet. `bay0 persona create NAME` makes one of a sample, `bay0 persona create FOLDER` of your own persona.toml ({found})"
+def none_yet(samples: Sequence[str], where: str) -> str:
+    """Return `bay0 persona list` where there is none: how to make the first."""
+    found = f"samples in {where}: {', '.join(samples)}" if samples else f"there are no samples in {where} on this machine"
+    return f"no personas yet. `bay0 persona create NAME` makes one of a sample, `bay0 persona create FOLDER` of your own persona.toml ({found})"
+
+
+def listing(personas: Sequence[Persona]) -> str:
+    """Return `bay0 persona list`."""
     head = (" ", "NAME", "STATE", "DESIRED", "SINCE", "IMAGE")
     rows = [("*" if p["active"] else " ", p["name"], p["state"], p["desired"], age(p["since_ms"]), p["image"] or STRANGE) for p in personas]
     return columns([head, *rows])
@@ -79,6 +82,8 @@ def facts(persona: Persona) -> str:
         f"why        {persona['why'] or 'nothing has happened to it yet'}",
         f"next       {what_next(persona)}",
     ]
+    from bay0.cli import picture
+
     steps = persona.get("steps") or ()
     return "\n".join(on_terminal(line) for line in [*lines, *(["", *picture.table(steps)] if steps else [])])
 
@@ -87,7 +92,7 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     if not manifest:
         return []
     return [
-        f"limits     {manifest['memory'] / (1 << 20):g} MiB, {manifest['cpus']:g} CPUs, {manifest['pids']} processes",
+        f"limits     {size(manifest['memory'])}, {manifest['cpus']:g} CPUs, {manifest['pids']} processes",
         f"home       {manifest['home'] or 'none: everything in it goes with its container'}",
         *([f"user       {manifest['user']}"] if manifest.get("user") else []),
         *(["userns     it may make namespaces of its own"] if manifest.get("userns") else []),
@@ -123,7 +128,7 @@ def images(found: Sequence[Mapping[str, Any]]) -> str:
 def _image(image: Mapping[str, Any]) -> tuple[str, str, str, str]:
     if image["id"] is None:
         return image["name"], "-", "-", "built in, loaded when first needed"
-    return image["name"], image["id"][:12], f"{image['size'] / (1 << 20):.1f} MiB", "built in" if image["built_in"] else ""
+    return image["name"], image["id"][:12], size(image["size"]), "built in" if image["built_in"] else ""
 
 
 def entry(line: Entry, *, terminal: bool) -> str:
@@ -135,6 +140,8 @@ def entry(line: Entry, *, terminal: bool) -> str:
 
 
 def _comments(persona: Persona) -> Iterable[str]:
+    from bay0.cli import picture
+
     yield f"{persona['name']} is {persona['state']}: {persona['why'] or 'nothing has happened to it yet'}"
     yield from picture.table(persona.get("steps") or ())
 
@@ -143,6 +150,8 @@ def below(persona: Persona, form: str) -> str:
     """Return a persona's last transitions as comments that may stand below its picture in the language of `form`."""
     lines = ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in _comments(persona)]
     if form == "svg":
+        import re
+
         return "".join(f"<!-- {re.sub('-(?=-)', '- ', line)} -->\n" for line in lines)  # XML 1.0, section 2.5
     if form == "dot":
         return "".join(f"// {line}\n" for line in lines)

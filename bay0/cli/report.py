@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from bay0.cli import picture
+from bay0.cli.text import duration, size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 TURNS_SHOWN = 10
 REMEDIES = {
@@ -25,10 +27,10 @@ def status(found: Mapping[str, Any]) -> str:
     watchdog = found["watchdog"]
     complete = found["complete_ms"]
     lines = [
-        f"bay0 {found['version']}, boot {found['boot_id']}, up {found['up_ms'] / 1000:.1f} s",
+        f"bay0 {found['version']}, boot {found['boot_id']}, up {duration(found['up_ms'] // 1000)}",
         f"boot      {found['boot']}" + (f" (init complete after {complete / 1000:.1f} s)" if complete is not None else ""),
         storage(found),
-        f"PID 1     {pid1['rss_kib'] / 1024:.1f} MiB RSS, {pid1['pss_kib'] / 1024:.1f} MiB PSS, longest turn {pid1['longest_turn_ms']} ms",
+        f"PID 1     {size(pid1['rss_kib'] << 10)} RSS, {size(pid1['pss_kib'] << 10)} PSS, longest turn {pid1['longest_turn_ms']} ms",
         f"children  {pid1['reaped']} reaped, {pid1['orphans']} of them orphans, {pid1['commands_left_behind']} commands left behind",
         *speed(found.get("speed")),
         *podman(found.get("podman", {})),
@@ -93,15 +95,15 @@ def beyond(found: Mapping[str, int]) -> list[str]:
     """Say how much larger the disk is than what is used of it, and what can be done about it."""
     lines = []
     if found.get("unused"):
-        lines.append(f"the disk is {found['unused'] >> 20} MiB larger than its filesystem: `bay0 storage grow`")
+        lines.append(f"the disk is {size(found['unused'])} larger than its filesystem: `bay0 storage grow`")
     if found.get("behind"):
-        lines.append(f"{found['behind'] >> 20} MiB of the disk lie behind its last partition, which bay0 cannot enlarge yet")
+        lines.append(f"{size(found['behind'])} of the disk lie behind its last partition, which bay0 cannot enlarge yet")
     return lines
 
 
 def room(found: Mapping[str, int]) -> str:
     """Return how much of the disk may still be filled."""
-    return f"{found['bytes_for_others'] >> 20} of {found['bytes'] >> 20} MiB free"
+    return f"{size(found['bytes_for_others'])} of {size(found['bytes'])} free"
 
 
 def machines(found: Sequence[Mapping[str, Any]]) -> str:
@@ -111,6 +113,8 @@ def machines(found: Sequence[Mapping[str, Any]]) -> str:
 
 def boots(found: Mapping[str, Any]) -> str:
     """Return `bay0 boot`: this one in full, earlier ones by their ends."""
+    from bay0.cli import picture
+
     this = found["this"]
     lines = [f"boot {this['boot_id']}, bay0 {this['version']}, kernel {this['kernel']}", *picture.table(this["steps"])]
     if this["complete_ms"] is not None:
@@ -149,5 +153,7 @@ def turns(found: Mapping[str, Any]) -> str:
 
 def theory(kind: str) -> str:
     """Return the theory of operation of a machine: the docstring of its module."""
+    import importlib
+
     text = importlib.import_module(f"bay0.machines.{kind}").__doc__ or ""
     return text.strip()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import errno
 import os
-import signal
 import sys
-from typing import TextIO
 
 from bay0.cli.kit import REFUSED
 
-NO_READER = 128 + signal.SIGPIPE  # the status that a shell shows for a program that SIGPIPE ended
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+UNWRITTEN = "the output could not be written"
+_OF_WRITING = (errno.EBADF, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)  # write(2) of a name-less file
+NO_READER = 128 + 13  # the status that a shell shows for a program that SIGPIPE (13 on every Linux) ended
 
 
 def ensure() -> None:
@@ -29,14 +32,16 @@ def ensure() -> None:
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a word of the caller's that is no text is shown as its bytes
+        if hasattr(stream, "reconfigure"):  # a word of the caller's that is no text is shown as its bytes
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
     """Print a complaint; one that nobody reads changes nothing."""
-    with contextlib.suppress(OSError):
+    try:
         print(f"bay0: {harmless(text)}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def harmless(text: str) -> str:
@@ -46,9 +51,11 @@ def harmless(text: str) -> str:
 
 def complain(error: OSError) -> int:
     """Say what the system refused, and return the exit status. Of output that cannot be written `finish` speaks."""
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
-        say(str(error))
+    except OSError:
+        return REFUSED
+    say(f"{UNWRITTEN}: {error.strerror}" if error.filename is None and error.errno in _OF_WRITING else str(error))
     return REFUSED
 
 
@@ -60,7 +67,7 @@ def finish(status: int) -> int:
         status = NO_READER
         drop(sys.stdout)
     except OSError as error:
-        say(f"the output could not be written: {error.strerror}")
+        say(f"{UNWRITTEN}: {error.strerror}")
         status = REFUSED
         drop(sys.stdout)
     try:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bay0.cli import client, persona, picture
+from bay0.cli import client, persona_own, picture
+from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE, REFUSED, UNSETTLED, emit
-from bay0.cli.persona_words import BOUNDED, LOG, log, verb
 from bay0.cli.text import age, columns, on_terminal
 from bay0.errors import UsageError
 
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
-NAMES = ("ai", "sys://ai")
 SCHEME = "sys://"
-TOKENS = 256  # of an answer
-MIB = 1 << 20
 AMISS = {"start": ("failed", "stuck", "stopped"), "stop": ("stuck",), "restart": ("failed", "stuck", "stopped")}
 NEXT = {
     "stopped": "`bay0 tenant start {0}` starts it",
@@ -58,21 +54,21 @@ def full_name(text: str) -> str:
 # ---- verbs
 
 
-def list_all(options: argparse.Namespace) -> int:
+def list_all(options: Options) -> int:
     """Show all servers."""
     found = client.call("tenant.list")
     emit(options, found, listing(found))
     return DONE
 
 
-def show(options: argparse.Namespace) -> int:
+def show(options: Options) -> int:
     """Show one, with both sides of its envelope."""
     found = client.call("tenant.show", name=full_name(options.tenant))
     emit(options, found, facts(found))
     return DONE
 
 
-def move(options: argparse.Namespace) -> int:
+def move(options: Options) -> int:
     """Start, stop or restart (`options.move` says which)."""
     found = client.call(f"tenant.{options.move}", timeout_s=WAIT_S, name=full_name(options.tenant), wait=options.wait)
     amiss = found["settled"] and found["state"] in AMISS[options.move]
@@ -86,7 +82,7 @@ def move(options: argparse.Namespace) -> int:
     return REFUSED if amiss else DONE if found["settled"] or not options.wait else UNSETTLED
 
 
-def configure(options: argparse.Namespace) -> int:
+def configure(options: Options) -> int:
     """Change what it is made of."""
     params: dict[str, Any] = {}
     if options.model is not None:
@@ -104,12 +100,12 @@ def configure(options: argparse.Namespace) -> int:
     return DONE
 
 
-def logs(options: argparse.Namespace) -> int:
+def logs(options: Options) -> int:
     """Print what one wrote; also of one that is stopped."""
     from bay0 import names  # late: no other verb here needs them
 
     name = full_name(options.tenant)
-    return persona.print_log(names.parse(name), options, lambda: what_next(client.call("tenant.show", name=name)))
+    return persona_own.print_log(names.parse(name), options, lambda: what_next(client.call("tenant.show", name=name)))
 
 
 # ---- texts
@@ -169,63 +165,3 @@ def _sessions(tenant: Mapping[str, Any]) -> list[str]:
     head = ("WHO", "CONNECTIONS", "REQUESTS", "REFUSED", "BYTES IN", "BYTES OUT", "IN FLIGHT")
     keys = ("connections", "requests", "refused", "bytes_in", "bytes_out", "in_flight")
     return columns([head, *((who, *(str(count.get(key, 0)) for key in keys)) for who, count in sorted(tenant["sessions"].items()))]).splitlines()
-
-
-# ---- grammar
-
-
-def _ask(options: argparse.Namespace) -> int:
-    from bay0.cli import ask  # late: HTTP takes a while to load
-
-    return ask.ask(options)
-
-
-def register(verbs: Any) -> None:
-    """Add the verbs to the command line's."""
-    _tenant(verbs)
-    found = verb(
-        verbs, "ask", _ask, "ask the AI something; the answer comes as it is made",
-        'bay0 ask "what is a state machine?"\nbay0 ask --max-tokens 20 <question.txt',
-        more="The AI runs on this machine, without any network (`bay0 tenant show ai`). --json prints one object when the answer is whole.",
-    )  # fmt: skip
-    found.add_argument("--json", action="store_true", help="print JSON for programs")
-    found.add_argument("--max-tokens", type=int, default=TOKENS, metavar="N", help=f"tokens of the answer (default {TOKENS})")
-    found.add_argument("question", nargs="*", help="the question; without one it is read from stdin")
-
-
-def _tenant(verbs: Any) -> None:
-    top = verb(verbs, "tenant", None, "show, start, stop and configure the spine's servers: the AI", "bay0 tenant show ai")
-    words = top.add_subparsers(dest="tenant_verb", metavar="VERB", required=True)
-
-    def add(name: str, call: Any, text: str, example: str, more: str = "", *, named: bool = True) -> argparse.ArgumentParser:
-        found = verb(words, name, call, text, example, more=more)
-        found.add_argument("--json", action="store_true", help="print JSON for programs")
-        if named:
-            found.add_argument("tenant", metavar="NAME", choices=NAMES, help="its name: `ai` is short for sys://ai")
-        return found
-
-    add("list", list_all, "list the servers", "bay0 tenant list", named=False)
-    add(
-        "show", show, "show one: its state and why, its envelope as wanted and as the kernel has it, and who spoke with it", "bay0 tenant show ai",
-        "A ! marks a property of the envelope that is not as wanted.",
-    )  # fmt: skip
-    log(add("logs", logs, "print what its server wrote, also when it is stopped", "bay0 tenant logs ai -n 20 -f", LOG))
-    for name, text, more in (
-        ("start", "start it, and load its image first if need be", f"Status 1 if it ended in failed; the reason is printed. {BOUNDED}"),
-        ("stop", "let the requests in flight end, then stop it", BOUNDED),
-        ("restart", "stop it if it runs, then start it, with what `configure` has changed", BOUNDED),
-    ):
-        found = add(name, move, text, f"bay0 tenant {name} ai\nbay0 tenant {name} ai --no-wait", more)
-        found.add_argument(
-            "--wait", action=argparse.BooleanOptionalAction, default=True, help="wait until it is done (the default), or only until it is accepted"
-        )
-        found.set_defaults(move=name)
-    found = add(
-        "configure", configure, "choose its model, and whether it starts with the spine; for its next start",
-        "bay0 tenant configure ai --model /persist/models/big.gguf\nbay0 tenant configure ai --default-model --no-autostart",
-        "A model is a GGUF file below /persist that everybody may read; it is looked at now and at each start.",
-    )  # fmt: skip
-    model = found.add_mutually_exclusive_group()
-    model.add_argument("--model", metavar="FILE", help="a GGUF file of your own, below /persist")
-    model.add_argument("--default-model", action="store_true", help="the model in its image")
-    found.add_argument("--autostart", action=argparse.BooleanOptionalAction, default=None, help="start it with the spine, or only when asked to")

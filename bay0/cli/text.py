@@ -1,23 +1,33 @@
-"""How facts are written for people: ages, tables, and text that a terminal may be shown."""
+"""How facts are written for people: ages, sizes, tables, and text that a terminal may be shown."""
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Sequence
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+STEP = 1024
+WHOLE_FROM = 100  # of a unit no tenths are shown from here on
 # what a terminal would act on: all control characters but the tab, and all escape sequences but colours
-_ACTS = re.compile("\x1b(?!\\[[0-9;]*m)|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")
+_ACTS = "\x1b(?!\\[[0-9;]*m)|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]"
 
 
 def age(since_ms: int, now_ms: int | None = None) -> str:
-    """Return how long ago `since_ms` (milliseconds on the kernel's clock) was: 12s, 4m10s, 3h05m, 2d04h."""
+    """Return how long ago `since_ms` (milliseconds on the kernel's clock) was, as `duration` has it."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000 if now_ms is None else now_ms
-    seconds = max(0, now - since_ms) // 1000
-    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}{seconds % size // smaller:02}{below}"
-    return f"{seconds}s"
+    return duration(max(0, now - since_ms) // 1000)
+
+
+def duration(seconds: int) -> str:
+    """Return whole seconds as people write them, in two units at most: 12 s, 4 min 10 s, 3 h, 2 d 4 h."""
+    for unit, length, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= length:
+            rest = seconds % length // smaller
+            return f"{seconds // length} {unit}" + (f" {rest} {below}" if rest else "")
+    return f"{seconds} s"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -28,4 +38,17 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 def on_terminal(text: str) -> str:
     r"""Make text of a persona harmless to the terminal of root: colours pass, everything else that would act is shown as \x1b and the like."""
-    return _ACTS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    if text.isprintable():
+        return text
+    import re
+
+    return re.sub(_ACTS, lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def size(count: float) -> str:
+    """Return bytes as people write them: 512 bytes, 1.5 GiB, 200 MiB."""
+    unit = 0
+    while count >= STEP and unit + 1 < len(UNITS):
+        count, unit = count / STEP, unit + 1
+    shown = f"{count:.0f}" if unit == 0 or count >= WHOLE_FROM else f"{count:.1f}".removesuffix(".0")
+    return f"{shown} {UNITS[unit]}"

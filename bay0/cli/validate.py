@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import Any
 
 from bay0 import verdict
 from bay0.cli import client, streams
+from bay0.cli.grammar import Options
 from bay0.cli.kit import NO_SPINE, emit
 from bay0.errors import Bay0Error, NoSpineError
 from bay0.verdict import COMPONENTS, STATUS, Level
@@ -20,7 +20,7 @@ LOOK_S = 0.3
 BUSY_MAX = 60  # characters of what is busy
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Validate. Exit status: 0 GREEN, 1 YELLOW, 2 RED; 3: nothing could be checked, there is no verdict."""
     only = options.only or list(COMPONENTS)
     try:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     return STATUS[Level(result["verdict"])]
 
 
-def _unchecked(options: argparse.Namespace, only: list[str], error: Bay0Error) -> int:
+def _unchecked(options: Options, only: list[str], error: Bay0Error) -> int:
     why = str(error)
     if isinstance(error, NoSpineError):
         why = f"all of it is looked at by PID 1 of a running spine. {why}"

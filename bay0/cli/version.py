@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from datetime import UTC, datetime
-from typing import Any
+import time
 
 import bay0
+from bay0.cli import plainjson
+from bay0.cli.kit import DONE, emit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from bay0.cli.grammar import Options
 
 MANIFEST = "/usr/lib/bay0/manifest.json"
 KEYS = ("content_sha256", "source", "flavor", "kernel_release", "lock_sha256", "lock_verified", "packages_sha256", "builder_image")
@@ -31,8 +37,8 @@ def image(path: str = MANIFEST) -> dict[str, Any] | None:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-        built = datetime.fromtimestamp(manifest["source_date_epoch"], UTC).isoformat()
+            manifest = plainjson.loads(file.read())
+        built = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(manifest["source_date_epoch"]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return {key: manifest[key] for key in KEYS if key in manifest} | {"built": built}
@@ -58,3 +64,10 @@ def text(said: dict[str, Any]) -> str:
         "python": f"{said['python']}, {said['libc']}",
     }
     return "\n".join([first, *(f"  {key:9} {value}" for key, value in rows.items())])
+
+
+def run(options: Options) -> int:
+    """Print it; with `options.short` the version alone."""
+    found = {"bay0": bay0.__version__} if options.short else facts()
+    emit(options, found, f"bay0 {bay0.__version__}" if options.short else text(found))
+    return DONE

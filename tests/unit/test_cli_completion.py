@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from bay0.cli import completion
 from bay0.cli import main as cli
+from bay0.cli import verbs
 
+SHELLS = ("bash", "zsh", "fish")
 Captured = pytest.CaptureFixture[str]
 
 
 def verbs_of(*path: str) -> set[str]:
-    parser = cli.parser()
-    for verb in path:
-        parser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[verb]
-    return set(next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices)
+    verb = verbs.root()
+    for word in path:
+        verb = verb.below[word]
+    return set(verb.below) | set(verb.aliases)
 
 
 def made(shell: str, capsys: Captured) -> str:
@@ -27,7 +27,7 @@ def made(shell: str, capsys: Captured) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_completion_script_holds_every_verb_and_asks_for_names(shell: str, capsys: Captured) -> None:
     script = made(shell, capsys)
     for path in ((), ("persona",), ("image",)):
@@ -36,7 +36,7 @@ def test_a_completion_script_holds_every_verb_and_asks_for_names(shell: str, cap
     assert "bay0 persona list --names" in script
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_completion_script_is_good_syntax(shell: str, capsys: Captured, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
@@ -63,7 +63,7 @@ def completed(script: str, words: list[str]) -> list[str]:
         (["per"], ["persona"]),
         (["persona", "re"], ["resume", "reset", "remove"]),
         (["persona", "start", "w"], ["work"]),
-        (["persona", "start", ""], ["--help", "--wait", "--no-wait", "--json", "work", "play"]),
+        (["persona", "start", ""], ["--help", "--json", "--wait", "--no-wait", "work", "play"]),
         (["persona", "start", "--no-wait", "p"], ["play"]),
         (["focus", "p"], ["play"]),
         (["persona", "graph", "--format", ""], ["mermaid", "dot", "svg"]),

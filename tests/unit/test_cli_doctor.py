@@ -57,7 +57,7 @@ ROOM = {"bytes": 1000 << 20, "bytes_free": 510 << 20, "bytes_for_others": 500 <<
 @pytest.mark.parametrize(
     ("less", "level", "said"),
     [
-        ({"bytes_for_others": 40 << 20, "bytes_free": 50 << 20}, "warning", "nearly full: 40 of 1000 MiB free; the spine itself has 50 MiB"),
+        ({"bytes_for_others": 40 << 20, "bytes_free": 50 << 20}, "warning", "nearly full: 40 MiB of 1000 MiB free; the spine itself has 50 MiB"),
         ({"files_free": 49}, "error", "only 49 of 1000 files can still be made"),
     ],
 )
@@ -109,7 +109,7 @@ def test_each_trouble_of_the_spine_is_a_finding_with_a_way_out(differs: dict[str
         ({"state": "stuck", "why": "podman gave no answer"}, "error", "stuck: podman", "bay0 storage"),
         ({"state": "stopped", "not_understood": "its stored manifest is of another program, at: quota"}, "error", "at: quota", "persona remove work"),
         ({"state": "waiting", "why": "it ended", "attempts": 2}, "warning", "attempt 2", "bay0 persona logs work"),
-        ({"state": "starting", "since_ms": 1_000_000}, "error", "`starting` for 50m00s", "bay0 persona show work"),
+        ({"state": "starting", "since_ms": 1_000_000}, "error", "`starting` for 50 min", "bay0 persona show work"),
     ],
 )
 def test_each_trouble_of_a_persona_is_a_finding_with_its_reason(differs: dict[str, Any], level: str, says: str, helps: str) -> None:
@@ -240,7 +240,7 @@ def test_a_personas_limit_that_somebody_changed_by_hand_is_said_and_left(spine: 
 def test_the_governors_picture_shows_who_met_his_ceiling_and_whose_limit_was_changed() -> None:
     text = governorreport.text({**GOVERNOR, "groups": [MET, {**MET, "name": "commands", "refused": 0, "killed": 3}], "tenants": [OTHER]})
     for words in (
-        "services/console: 847 of 847 processes, more were refused 12 times", "commands: 3 processes were ended at its 1024 MiB",
+        "services/console: 847 of 847 processes, more were refused 12 times", "commands: 3 processes were ended at its 1 GiB",
         "p://play: no limit of memory, its manifest says 256 MiB: changed by hand", "12 MiB of files in it",
     ):  # fmt: skip
         assert words in text, words
@@ -283,7 +283,7 @@ def test_the_governors_picture_names_whom_it_holds_and_why() -> None:
     sensors = [good, {"name": "zone1", "celsius": None, "trip": 90.0, "not_believed": "it is gone"}]
     text = governorreport.text({**GOVERNOR, "tenants": [HELD], "actions": [ACTION], "sensors": sensors}, now_ms=61_000)
     held = "p://play: running, half weight because of cpu"
-    for words in (held, "zone0: 50 C", "not believed: it is gone", "1m00s", "p://work waited", "512 MiB together"):
+    for words in (held, "zone0: 50 C", "not believed: it is gone", "1 min", "p://work waited", "512 MiB together"):
         assert words in text, words
 
 
@@ -306,7 +306,7 @@ AI = {"name": "sys://ai", "state": "ready", "why": "it made its first token", "a
         ({"state": "failed", "why": "no image", "remedy": "load it"}, "failed: no image", "load it; then `bay0 tenant start ai`", "error"),
         ({"state": "stuck"}, "stuck: ", "`bay0 storage`", "error"),
         ({"state": "waiting", "attempts": 3}, "tried again (attempt 3)", "`bay0 tenant show ai`", "warning"),
-        ({"state": "warming"}, "it has been `warming` for 10m00s", "`bay0 tenant restart ai`", "error"),
+        ({"state": "warming"}, "it has been `warming` for 10 min", "`bay0 tenant restart ai`", "error"),
     ],
 )
 def test_an_ai_that_is_not_well_is_a_finding_with_what_helps(keys: dict[str, Any], what: str, help_: str, level: str) -> None:

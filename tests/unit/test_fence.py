@@ -32,7 +32,7 @@ MAY_START_PROCESSES = {
     "effects/spawn.py": "the one spawner",
     "effects/power.py": "the last resort, when the spawner is not to be trusted",
     "cli/kit.py": "Graphviz's dot, in the caller's own process",
-    "cli/persona.py": "becomes podman exec, in the caller's own process",
+    "cli/persona_own.py": "becomes podman exec, in the caller's own process",
 }
 MAY_IMPORT_TRANSITIONS = ("machines/engine.py",)
 MAY_SLEEP = {
@@ -272,7 +272,7 @@ def test_nothing_that_pid_1_loads_sleeps_but_its_last_resort(pid1: set[str]) -> 
 
 
 def test_the_command_line_pays_for_neither_engine_nor_database() -> None:
-    loaded = loaded_by("from bay0.cli.main import parser; parser()")
+    loaded = loaded_by("from bay0.cli.verbs import root; root()")
     assert {"transitions", "peewee", "structlog", "bay0.machines"} & loaded == set()
 
 
