@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from kit import Log, descriptors_kept, until
 
-from bay0 import answers, cli, control, wire
+from bay0 import answers, control, wire
 from bay0.answers import Listing
+from bay0.cli import rpc
+from bay0.cli.nospine import on_spine, what_helps
 from bay0.control import CLIENTS_MAX, ControlServer
 from bay0.errors import RefusedError
-from bay0.nospine import on_spine, what_helps
 from bay0.reactor import Reactor
 from bay0.runfiles import RunFiles
 from bay0.wire import FRAME_MAX
@@ -285,7 +286,7 @@ def test_the_examples_of_the_specification_are_answered_as_it_says_or_as_we_docu
         assert [(answer["id"], answer.get("result", answer.get("error", {}).get("code"))) for answer in answers] == [wanted]
         assert answers[0]["jsonrpc"] == "2.0"
         assert ("result" in answers[0]) != ("error" in answers[0])
-    assert cli._is_answered(text.encode()) is (wanted is not None), "`bay0 rpc` waits for as many answers as there will be"
+    assert rpc._is_answered(text.encode()) is (wanted is not None), "`bay0 rpc` waits for as many answers as there will be"
 
 
 def test_an_answer_that_cannot_be_said_in_json_is_an_internal_error(server: Server) -> None:

@@ -23,7 +23,7 @@ import pytest
 from bootkit import Machine
 from kit import in_child, until
 
-from bay0 import client
+from bay0.cli import client
 from bay0.control import CLIENTS_MAX, ControlServer
 from bay0.reactor import Reactor
 from bay0.state.port import QUESTIONS_MAX

@@ -31,15 +31,15 @@ MAY_OPEN_DATABASES = ("state/db.py", "state/schema.py")
 MAY_START_PROCESSES = {
     "effects/spawn.py": "the one spawner",
     "effects/power.py": "the last resort, when the spawner is not to be trusted",
-    "clikit.py": "Graphviz's dot, in the caller's own process",
-    "personacli.py": "becomes podman exec, in the caller's own process",
+    "cli/kit.py": "Graphviz's dot, in the caller's own process",
+    "cli/persona_own.py": "becomes podman exec, in the caller's own process",
 }
 MAY_IMPORT_TRANSITIONS = ("machines/engine.py",)
 MAY_SLEEP = {
     "effects/power.py": "the last resort: there is no reactor any more",
     "state/device.py": "in the state worker",
-    "client.py": "in the caller's own process",
-    "logview.py": "in the caller's own process",
+    "cli/client.py": "in the caller's own process",
+    "cli/logview.py": "in the caller's own process",
     "state/personalog.py": "as above",
 }
 MAY_OPEN_IN_STATE = {
@@ -254,20 +254,14 @@ def test_pid_1_loads_no_part_of_the_worker_or_the_command_line(pid1: set[str]) -
         "bay0.state.device",
         "bay0.state.genesis",
         "bay0.cli",
-        "bay0.client",
-        "bay0.logview",
-        "bay0.carecli",
-        "bay0.doctor",
-        "bay0.support",
         "bay0.governor",
         "bay0.thermal",
         "bay0.inhibit",
-        "bay0.inhibitcli",
         "bay0.effects.sleep",
-        "bay0.personacli",
         "bay0.state.personalog",
     }
     assert ours & theirs == set()
+    assert not [name for name in ours if name.startswith("bay0.cli.")]
     assert {"bay0.init", "bay0.state.port", "bay0.machines.engine", "bay0.effects.spawn"} <= ours
 
 
@@ -278,7 +272,7 @@ def test_nothing_that_pid_1_loads_sleeps_but_its_last_resort(pid1: set[str]) -> 
 
 
 def test_the_command_line_pays_for_neither_engine_nor_database() -> None:
-    loaded = loaded_by("import bay0.cli; bay0.cli.parser()")
+    loaded = loaded_by("from bay0.cli.verbs import root; root()")
     assert {"transitions", "peewee", "structlog", "bay0.machines"} & loaded == set()
 
 

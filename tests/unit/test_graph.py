@@ -11,7 +11,7 @@ import pytest
 from kit import S, small
 
 import bay0
-from bay0 import report
+from bay0.cli import report
 from bay0.machines import MACHINES, graph
 
 DOCS = Path(bay0.__file__).parent.parent / "docs" / "machines"

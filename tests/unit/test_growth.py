@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_state_port import Bench
 
-from bay0 import doctor, report
+from bay0.cli import doctor, report
 from bay0.effects.spawn import Ending, Result
 from bay0.errors import RefusedError, StorageError
 from bay0.state import device, growth, resize
@@ -195,7 +195,7 @@ def test_a_size_that_cannot_be_read_is_a_refusal(desk: Desk) -> None:
 
 def test_a_larger_disk_is_said_with_the_command_that_helps() -> None:
     assert report.beyond({"unused": 0, "behind": 0}) == report.beyond({}) == []
-    assert report.beyond({"unused": 2 * GIB}) == ["the disk is 2048 MiB larger than its filesystem: `bay0 storage grow`"]
+    assert report.beyond({"unused": 2 * GIB}) == ["the disk is 2 GiB larger than its filesystem: `bay0 storage grow`"]
     assert "behind its last partition" in report.beyond({"behind": GIB})[0]
     room = {"bytes": GIB, "bytes_free": GIB, "bytes_for_others": GIB, "files": 100, "files_free": 100}
     found = list(doctor._room({**room, "unused": 2 * GIB, "behind": GIB}))

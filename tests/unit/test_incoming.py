@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bay0 import cli, client
+from bay0.cli import client
+from bay0.cli import main as cli
 from bay0.errors import RefusedError
 from bay0.state import incoming
 

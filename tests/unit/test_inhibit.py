@@ -19,8 +19,8 @@ import pytest
 from bootkit import Machine
 from kit import Log, Steps, Timers, in_child
 
-from bay0 import inhibitcli
 from bay0.answers import Listing
+from bay0.cli import inhibit as inhibitcli
 from bay0.effects import sleep
 from bay0.errors import RefusedError, StorageError
 from bay0.machines.inhibit import NAME, S

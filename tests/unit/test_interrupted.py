@@ -32,7 +32,7 @@ runpy.run_module("bay0", run_name="__main__", alter_sys=True)
 """
 BUFFERED = {"PYTHONUNBUFFERED": ""}  # as the frozen program is
 MOMENTS_OF_A_START = 60
-MOMENTS = (*range(0, 40, 4), *range(40, 400, 24))
+MOMENTS = (*range(0, 40, 2), *range(40, 160, 24))
 
 
 def started(at: int, *words: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from test_state_port import Bench
 
-from bay0 import cli, digests, nackcli, nackverbs
+from bay0 import digests, nackverbs
+from bay0.cli import main as cli
+from bay0.cli import nack as nackcli
 from bay0.errors import BadDigestError, RefusedError, StorageError
 from bay0.state import db, nack, registry, worker
 from bay0.state.registry import read_nack_registry, write_nack_registry

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bay0 import cli, logview
+from bay0.cli import logview
+from bay0.cli import main as cli
 from bay0.state import files, paths, personalog
 
 Captured = pytest.CaptureFixture[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import os
 import re
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 from kit import BUILT_ROOT, not_built
 
-from bay0 import cli
+from bay0.cli import verbs
+from bay0.cli.grammar import Verb
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "personas/README.md", "services/ai/README.md", "docs/OPERATIONS.md", "docs/THREATMODEL.md", "scripts/rootfs/etc/motd")
@@ -52,31 +52,37 @@ def commands() -> Iterator[tuple[str, str]]:
                     yield where, part.strip()
 
 
-def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(actions[0].choices) if actions else {}
+def below(verb: Verb) -> dict[str, Verb]:
+    """Return the verbs of a group, also under their aliases."""
+    known = dict(verb.below or {})
+    for alias, meant in verb.aliases.items():
+        found = verb
+        for word in meant.split():
+            found = found.below[word]
+        known[alias] = found
+    return known
 
 
 def test_every_verb_that_is_recommended_is_in_the_grammar() -> None:
     unknown = []
     looked = 0
-    grammar = cli.parser()
+    grammar = verbs.root()
     for where, command in commands():
         words = command.split()
         if words[0] != "bay0" or len(words) < 2 or not words[1][0].isalpha() or words[1].isupper():
             continue
         looked += 1
-        parser = grammar
+        verb = grammar
         for word in words[1:]:
-            known = verbs(parser)
+            known = below(verb)
             if not known:
                 break
             each = word.replace("\\|", "|").split("|")
             if any(one not in known for one in each):
                 unknown.append((where, command))
                 break
-            parser = known[each[0]]
-        options = {option for action in parser._actions for option in action.option_strings}
+            verb = known[each[0]]
+        options = {word for option in verb.options for word in option.words()} | (set(verbs.INSTEAD) if verb is grammar else set())
         before = command.partition(" -- ")[0]
         wrong = [option for option in re.findall(r"(?<!\S)\[?(--?[a-z][a-z-]*)", before) if option not in options]
         if wrong:

@@ -22,7 +22,7 @@ stop_s = 0
 """
 LOG_MAX_KIB = 2 * 4 << 10  # 4 MiB, and what conmon writes before it looks
 CONMON_MAX_KIB = 8 << 10
-FULL = "nearly full: 0 of [0-9]+ MiB free; the spine itself has [0-9]+ MiB"  # what the doctor says
+FULL = "nearly full: [0-9.]+ (bytes|[KM]iB) of [0-9.]+ [MG]iB free; the spine itself has [0-9.]+ [KMG]iB"  # what the doctor says
 FEW = "only [0-9]+ of [0-9]+ files can still be made"
 
 

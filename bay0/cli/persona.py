@@ -1,0 +1,176 @@
+"""`bay0 persona` and `focus`: what is sent, and what is made of the answer.
+
+The grammar is in `persona_words`, the texts are in `persona_text`. Each function takes the options and returns the exit status.
+What is rarer or needs more is in `persona_make` (create) and `persona_own` (shell, logs, history, graph, events).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bay0.cli import client
+from bay0.cli import persona_text as report
+from bay0.cli.kit import DONE, NO_SPINE, REFUSED, UNSETTLED, emit
+from bay0.errors import Bay0Error, NoSpineError, RefusedError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bay0.cli.grammar import Options
+    from bay0.names import Name
+
+
+LABEL_SHORT = 32  # characters of a label, as bay0/names.py has it
+WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
+NAMES_S = 2.0  # seconds; whoever pressed Tab does not wait longer
+AMISS = {  # verb -> the states in which it has not done what was asked, though nothing is under way any more
+    "start": ("failed", "stuck"),
+    "stop": ("stuck",),
+    "pause": ("stopped", "running", "failed", "stuck", "waiting"),
+    "resume": ("stopped", "paused", "failed", "stuck", "waiting"),
+    "reset": ("failed", "stuck"),
+    "remove": ("failed", "stuck"),
+}
+
+
+def name_of(text: str) -> Name:
+    """Return the name that `work` or `p://work` stands for. `BadNameError` for a bad one, `RefusedError` for a system tenant's."""
+    from bay0 import names
+
+    if text.startswith("sys://"):
+        raise RefusedError(f"{text} is a system tenant, the spine's own: persona verbs leave it alone; `bay0 machines` shows it")
+    return names.persona(text)
+
+
+def semantic(text: str) -> str:
+    """Return `p://work` for `work`. A name that is plainly good needs no module of grammar; errors are those of `name_of`."""
+    label = text.removeprefix(report.SCHEME)
+    if len(label) <= LABEL_SHORT and label.isascii() and label.isalpha() and label.islower():
+        return report.SCHEME + label
+    return name_of(text).semantic
+
+
+def ask(method: str, options: Options, **params: Any) -> Any:
+    """Call a method of the persona that is meant. A refusal says the nearest name if there is none of that one."""
+    name = semantic(options.persona)
+    return client.named(name, "persona.list", f"persona.{method}", name=name, **params)
+
+
+def list_all(options: Options) -> int:
+    """Show all personas."""
+    if options.names:
+        return _names()
+    personas = client.call("persona.list")
+    emit(options, personas, report.listing(personas) if personas else _none_yet())
+    return DONE
+
+
+def _none_yet() -> str:
+    from bay0.cli import samples
+
+    return report.none_yet(*samples.names())
+
+
+def _names() -> int:
+    """Print bare labels for a shell that completes a word; no complaint may stand in its line."""
+    try:
+        personas = client.call("persona.list", timeout_s=NAMES_S)
+    except NoSpineError:
+        return NO_SPINE
+    except Bay0Error:
+        return REFUSED
+    for persona in personas:
+        print(report.label(persona["name"]))
+    return DONE
+
+
+def show(options: Options) -> int:
+    """Show one persona."""
+    persona = ask("show", options)
+    emit(options, persona, report.facts(persona))
+    return DONE
+
+
+# ---- persona: verbs that move one
+
+
+def move(options: Options) -> int:
+    """Start, stop, pause, resume, reset or remove one persona (`options.move` says which)."""
+    params: dict[str, Any] = {"wait": options.wait}
+    if options.move in ("reset", "remove"):
+        if options.home:
+            _confirm(options)
+        params["home"] = options.home
+    result = ask(options.move, options, timeout_s=WAIT_S, **params)
+    return _ended(options, result)
+
+
+def _confirm(options: Options) -> None:
+    """Ask before a home is emptied. `RefusedError` unless the persona's name is typed, or --yes was given."""
+    name = name_of(options.persona)
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise RefusedError(f"--home empties the home of {name.semantic} for good: say --yes too where nobody can be asked. Nothing was changed")
+    print(f"Everything in the home of {name.semantic} will be gone.", file=sys.stderr)
+    print("type the persona's name to empty its home: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() not in (name.label, name.semantic):
+        raise RefusedError("that is not its name; nothing was changed")
+
+
+def _status(options: Options, result: Mapping[str, Any]) -> int:
+    if not result["settled"]:
+        return UNSETTLED if options.wait else DONE
+    return REFUSED if result["state"] in AMISS[options.move] else DONE
+
+
+def _ended(options: Options, result: Mapping[str, Any]) -> int:
+    status = _status(options, result)
+    text = report.settled(options.move, result, waited=options.wait, amiss=status == REFUSED)
+    if options.json or status != REFUSED:
+        emit(options, result, text)
+    else:
+        print(f"bay0: {text}", file=sys.stderr)
+    return status
+
+
+def stop(options: Options) -> int:
+    """Stop one persona, or all at once over one connection."""
+    if options.all == (options.persona is not None):
+        raise UsageError("say which one to stop, or --all")
+    if not options.all:
+        return move(options)
+    names = [p["name"] for p in client.call("persona.list") if p["state"] not in ("absent", "stopped", "failed")]
+    answers = client.call_all("persona.stop", [{"name": name, "wait": options.wait} for name in names], timeout_s=WAIT_S)
+    if options.json:
+        emit(options, [{"name": n, "error": str(a)} if isinstance(a, Bay0Error) else a for n, a in zip(names, answers, strict=True)], "")
+    elif not names:
+        print("nothing runs")
+    worst = DONE
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, Bay0Error):
+            print(f"bay0: {name}: {answer}", file=sys.stderr)
+            status = REFUSED
+        else:
+            status = _status(options, answer)
+            if not options.json:
+                print(report.settled("stop", answer, waited=options.wait, amiss=status == REFUSED))
+        worst = REFUSED if REFUSED in (worst, status) else max(worst, status)
+    return worst
+
+
+# ---- focus
+
+
+def focus(options: Options) -> int:
+    """Make a persona the active one, or tell which is."""
+    if options.persona is None:
+        active = client.call("focus.show")
+        emit(options, active, f"{active['active']} is active" if active["active"] else "no persona is active; `bay0 focus NAME` makes one so")
+        return DONE
+    name = semantic(options.persona)
+    found = client.named(name, "persona.list", "focus", timeout_s=WAIT_S, name=name, wait=options.wait)
+    emit(options, found, report.focused(found))
+    return DONE if found["settled"] or not options.wait else UNSETTLED

@@ -1,0 +1,124 @@
+"""Verbs of personas that work in the command's own process: `shell`, `logs`, `history`, `graph`, and `events` of all machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from bay0.cli import client, logview, picture
+from bay0.cli import persona_text as report
+from bay0.cli.kit import DONE, emit, svg
+from bay0.cli.persona import ask, name_of
+from bay0.errors import RefusedError, UsageError
+from bay0.state import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bay0.cli.grammar import Options
+    from bay0.names import Name
+
+
+CONTAINERS = {"CONTAINERS_CONF": "/run/containers/containers.conf", "CONTAINERS_STORAGE_CONF": "/run/containers/storage.conf"}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def shell(options: Options) -> int:
+    """Become `podman exec`: the shell runs in this very process, PID 1 has no part in it."""
+    persona = ask("show", options)
+    if persona["state"] != "running":
+        raise RefusedError(f"{persona['name']} is {persona['state']}, and only a running one has a shell: {report.what_next(persona)}")
+    name = name_of(options.persona)
+    argv = ["podman", "exec", "-it" if sys.stdin.isatty() else "-i", name.podman, *(options.command or ["/bin/sh"])]
+    sys.stdout.flush()
+    try:
+        os.execvpe(argv[0], argv, _environment())  # noqa: S606 - there is no shell, on purpose
+    except FileNotFoundError as error:
+        raise RefusedError("there is no podman here; `bay0 persona shell` works in the spine only") from error
+
+
+def _environment() -> dict[str, str]:
+    """Return what podman needs and nothing of ours: the program's own LD_LIBRARY_PATH would give it the wrong libraries."""
+    ours = {key: os.environ[key] for key in ("TERM", "LANG") if key in os.environ}
+    return {"PATH": PATH, "HOME": "/root", "TMPDIR": f"{paths.CONTAINERS}/tmp", **CONTAINERS, **ours}  # noqa: S108 - podman's own folder
+
+
+def logs(options: Options) -> int:
+    """Print what a persona wrote; also of one that is stopped."""
+    return print_log(name_of(options.persona), options, lambda: report.what_next(ask("show", options)))
+
+
+def print_log(name: Name, options: Options, what_next: Callable[[], str]) -> int:
+    """Print what the container of `name` wrote. If there is nothing, `what_next` refuses a name that nobody has, or says what can be done."""
+    from bay0.state import personalog
+
+    if options.lines < 0:
+        raise UsageError("-n takes 0 or more lines")
+    path = personalog.path(name.podman)
+    try:
+        found = personalog.is_there(path)
+    except OSError as error:
+        raise RefusedError(f"the log of {name.semantic} cannot be read: {error}") from error
+    if not found:
+        way = what_next()
+        if not options.follow:
+            missing = f"no log of {name.semantic}: it was not started yet, or /persist is not there (`bay0 storage`); {way}"
+            print(f"bay0: {missing}", file=sys.stderr)
+            return DONE
+    terminal = sys.stdout.isatty()
+    for entry in personalog.follow(path, options.lines) if options.follow else personalog.stored(path, options.lines):
+        as_json = {"at": entry.at, "stream": entry.stream, "text": entry.text}
+        print(json.dumps(as_json) if options.json else report.entry(entry, terminal=terminal), flush=options.follow)
+    return DONE
+
+
+def history(options: Options) -> int:
+    """Print a persona's journal."""
+    name = name_of(options.persona)
+    rows = client.history(name.semantic, options.lines)
+    emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {name.semantic}")
+    return DONE
+
+
+def graph(options: Options) -> int:
+    """Draw the persona table, a persona in it, or all of them."""
+    from bay0.machines import MACHINES, graph  # late: no other verb pays for the tables
+
+    if options.all and options.persona is not None:
+        raise UsageError("--all draws everybody: leave the name out")
+    table = MACHINES["persona"]
+    persona = ask("show", options) if options.persona is not None else None
+    live = next((s for s in table.states if persona is not None and s.value == persona["state"]), None)
+    form = "mermaid" if options.format == "mermaid" else "dot"
+    text = graph.mermaid(table, live) if form == "mermaid" else graph.dot(table, live)
+    if options.all:
+        text = report.overview(text, client.call("persona.list"), form)
+    sys.stdout.write(svg(text) if options.format == "svg" else text)
+    if persona is not None:
+        sys.stdout.write(report.below(persona, options.format))
+    return DONE
+
+
+def events(options: Options) -> int:
+    """Print the steps in the log of this boot."""
+    if options.lines < 0:
+        raise UsageError("-n takes 0 or more lines")
+    return logview.select(_is_step(options.machine), options.lines, follow=options.follow, as_json=options.json)
+
+
+def _is_step(machine: str | None) -> Callable[[str], bool]:
+    """Return the test of a log line: a step, of `machine` if given (its full name, a persona's short one, or `boot` and `storage`)."""
+
+    def kept(line: str) -> bool:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return False
+        if not isinstance(record, dict) or record.get("event") != "step":
+            return False
+        found = str(record.get("machine"))
+        return machine is None or found in (machine, report.SCHEME + machine) or (found.startswith(f"{machine}:") and "://" not in found)
+
+    return kept

@@ -1,0 +1,128 @@
+"""The grammar of `bay0 persona`, `focus`, `image` and `events`: each verb with what it does and an example."""
+
+from __future__ import annotations
+
+from bay0.cli.grammar import JSON, Option, Place, Verb, whole
+
+SAMPLES = "/usr/share/spine-personas"
+MANIFEST = "persona.toml"
+NAME_HELP = "its name: `work` is short for p://work"
+BOUNDED = "The answer comes within a bound: status 4 and 'accepted' if it is still on its way then."
+LOG = "On a terminal only its colours pass; other control characters are shown, not obeyed. --json gives one object a line."
+WAIT = Option("--wait", "wait until it is done (the default), or only until it is accepted", default=True, negatable=True)
+LOG_OPTIONS = (
+    Option("-f --follow", "go on as lines come; Ctrl-C ends it"),
+    Option("-n --lines", "only the last N lines (default: all there is)", "N", default=0, convert=whole),
+)
+HOME = (Option("--home", "also empty its home, after asking for its name"), Option("--yes", "do not ask (for scripts)"))
+
+
+def _name(many: str = "", about: str = NAME_HELP) -> Place:
+    return Place("persona", about, "NAME", many=many, of="personas")
+
+
+def _move(word: str, about: str, more: str, *further: Option) -> Verb:
+    other = "--home" if further else "--no-wait"
+    return Verb(
+        about, "persona:move", JSON, WAIT, *further, _name(), more=more, sets={"move": word},
+        example=f"bay0 persona {word} work\nbay0 persona {word} work {other}",
+    )  # fmt: skip
+
+
+PERSONA = {
+    "create": Verb(
+        "make a persona of a manifest; it is not started", "persona_make:create", JSON,
+        Option("--file", "the manifest; - reads it from stdin", "TOML"),
+        Option("--image", "no manifest: this image, and the defaults for everything else", "IMAGE"),
+        Place("source", "its name, or a folder that is called so and holds its persona.toml", "NAME|FOLDER", many="?", of="files"),
+        more=f"A bare NAME without --file looks for {SAMPLES}/NAME/{MANIFEST}; a folder gives the persona its own name.",
+        example=(
+            "bay0 persona create work                    # the sample of that name\n"
+            "bay0 persona create personas/work           # your folder with a persona.toml\n"
+            "bay0 persona create play --file persona.toml\n"
+            "bay0 persona create try --image localhost/shell:latest"
+        ),
+    ),
+    "list": Verb(
+        "list all personas; * marks the active one", "persona:list_all", JSON,
+        Option("--names", "only the short names, and no complaint without a spine (for shell completion)"),
+        more="SINCE: how long it has been in its state.", example="bay0 persona list",
+    ),
+    "show": Verb(
+        "show one persona, why it is in its state, and what can be done next", "persona:show", JSON, _name(), example="bay0 persona show work"
+    ),
+    "history": Verb(
+        "print the journal of a persona, from the disk", "persona_own:history", JSON,
+        Option("-n --lines", "the last N rows (default 50, at most 300)", "N", default=50, convert=whole),
+        _name(), example="bay0 persona history work -n 20",
+    ),
+    "graph": Verb(
+        "draw the state diagram of personas, from the table itself", "persona_own:graph",
+        Option("--format", "svg needs Graphviz (default mermaid)", "FORM", default="mermaid", choices=("mermaid", "dot", "svg")),
+        Option("--all", "one picture with every persona's name at its state"),
+        _name("?", "mark this persona's state in it"),
+        example=(
+            "bay0 persona graph         # needs no spine\n"
+            "bay0 persona graph work    # its state marked, its last steps as comments\n"
+            "bay0 persona graph --all --format dot"
+        ),
+    ),
+    "start": _move("start", "start a persona", f"Status 1 if it ended in failed; the reason is printed. {BOUNDED}"),
+    "pause": _move("pause", "freeze a persona: it keeps its memory and gets no processor", BOUNDED),
+    "resume": _move("resume", "let a paused persona go on", BOUNDED),
+    "stop": Verb(
+        "stop a persona: TERM, its grace, then KILL", "persona:stop", JSON, WAIT,
+        Option("--all", "every persona that is not stopped"), _name("?"),
+        more=BOUNDED, sets={"move": "stop"}, example="bay0 persona stop work\nbay0 persona stop --all",
+    ),
+    "reset": _move(
+        "reset", "stop a persona, forget its failures and its container; the next start gets a fresh one",
+        f"Its home is kept unless --home is given. {BOUNDED}", *HOME,
+    ),
+    "remove": _move(
+        "remove", "forget a stopped persona", "Its home stays on the disk, for another persona of that name, unless --home is given.", *HOME
+    ),
+    "shell": Verb(
+        "run a shell, or another command, in a running persona", "persona_own:shell", _name(),
+        Place("command", "the command and its arguments, after -- (default /bin/sh)", "CMD", many="*"),
+        more="It runs in this command's own process, by `podman exec`; the exit status is the command's.",
+        example="bay0 persona shell work\nbay0 persona shell work -- ls -l /",
+    ),
+    "logs": Verb(
+        "print what a persona wrote, also when it is stopped", "persona_own:logs", JSON, *LOG_OPTIONS, _name(),
+        more=LOG, example="bay0 persona logs work -n 20 -f",
+    ),
+}  # fmt: skip
+IMAGE = {
+    "load": Verb(
+        "bring in an archive made by scripts/mkpersona.sh or `podman save`", "image:load", JSON,
+        Place("file", "the archive; - reads it from stdin, at most half of what is free on /persist", of="files"),
+        more="From the host, onto a disk that is there: scripts/mkpersist.sh --add shell.tar persist.img, while no spine runs on it.",
+        example="bay0 image load /persist/images/shell.tar\nxz -dc shell.tar.xz | bay0 image load -",
+    ),
+    "list": Verb("list the images; those built in survive everything", "image:list_all", JSON, example="bay0 image list"),
+    "remove": Verb(
+        "remove an image", "image:remove", JSON, Place("image", "its name, as `bay0 image list` shows it", "NAME", of="images"),
+        example="bay0 image remove localhost/shell:latest",
+    ),
+}  # fmt: skip
+VERBS = {
+    "persona": Verb(
+        "make, run, watch and remove personas", below=PERSONA, example="bay0 persona create work\nbay0 persona start work",
+        aliases={"ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "exec": "shell", "log": "logs", "halt": "stop"},
+    ),
+    "focus": Verb(
+        "make a persona the active one: it goes on, the others are paused; without a name tell which it is", "persona:focus", JSON, WAIT,
+        _name("?"), more=BOUNDED, example="bay0 focus work\nbay0 focus",
+    ),
+    "image": Verb(
+        "list, load and remove the images personas are made of", below=IMAGE, example="bay0 image list", aliases={"ls": "list", "rm": "remove"}
+    ),
+    "events": Verb(
+        "print the steps of all machines, from the log of this boot", "persona_own:events", JSON,
+        Option("-f --follow", "go on as they come; Ctrl-C ends it"),
+        Option("--machine", "only of this one: work, p://work, sys://console, boot, storage", "NAME"),
+        Option("-n --lines", "only the last N steps (default: all there are)", "N", default=0, convert=whole),
+        more="--json gives one object a line.", example="bay0 events -f --machine work",
+    ),
+}  # fmt: skip

@@ -1,0 +1,690 @@
+"""`bay0 persona`, `focus`, `image`: what each sends, prints and returns. Logs and events are in test_personalog.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import xml.dom.minidom
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import Log
+
+from bay0 import manifest
+from bay0.cli import client, persona_own, samples, verbs
+from bay0.cli import kit as clikit
+from bay0.cli import main as cli
+from bay0.cli import persona_text as personareport
+from bay0.cli.text import age
+from bay0.control import ControlServer
+from bay0.errors import RefusedError
+from bay0.machines import MACHINES
+from bay0.reactor import Reactor
+from bay0.state import paths
+
+MOVES = ("start", "stop", "pause", "resume", "reset", "remove")
+PERSONA_VERBS = (*MOVES, "create", "list", "show", "shell", "logs", "history", "graph")
+METHODS = (
+    *(f"persona.{verb}" for verb in (*MOVES, "create", "list", "show")),
+    "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
+)  # fmt: skip
+STEP = {
+    "boot_id": "0123456789abcdef", "n": 7, "machine": "p://work", "kind": "persona", "seq": 3, "source": "starting", "event": "started",
+    "dest": "running", "why": "podman says it runs", "at_ms": 12345, "attempts": 1, "desired": "running",
+}  # fmt: skip
+STEPS = [{**STEP, "n": 6, "seq": 2, "source": "stopped", "event": "start", "dest": "starting", "why": "asked to start", "at_ms": 11000}, STEP]
+WIRE = manifest.load('image = "localhost/shell:latest"\nhome = "/root"\n', "here").to_wire()
+WORK = {
+    "name": "p://work", "state": "running", "desired": "running", "attempts": 1, "seq": 3, "active": True, "since_ms": 12345,
+    "image": "localhost/shell:latest", "autostart": False, "restart": "no", "description": "A shell to work in", "why": "podman says it runs",
+    "container": "0123456789abcdef0123",
+}  # fmt: skip
+
+
+class Spine:
+    """A control server that remembers what was asked and answers from `answers`: a result, an exception, or a function of the params."""
+
+    def __init__(self, path: str) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answers: dict[str, Any] = {
+            "persona.list": [WORK],
+            "persona.show": {**WORK, "manifest": WIRE, "steps": STEPS},
+            "history": STEPS,
+        }
+        self.reactor = Reactor()
+        server = ControlServer(self.reactor, Log(), {name: self._method(name) for name in METHODS}, path=path, uids=frozenset({os.getuid()}))
+        server.open()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _method(self, name: str) -> Callable[[Any, Any], None]:
+        def answer(params: Any, reply: Any) -> None:
+            self.asked.append((name, dict(params)))
+            found = self.answers[name]
+            reply(found(params) if callable(found) else found)
+
+        return answer
+
+    def _serve(self) -> None:
+        while not self.over.is_set():
+            self.reactor.turn(0.02)
+
+    def is_(self, state: str, **more: Any) -> None:
+        self.answers["persona.show"] = {**self.answers["persona.show"], "state": state, **more}
+
+    def ends(self, verb: str, state: str, *, settled: bool = True, why: str = "because") -> None:
+        self.answers[f"persona.{verb}"] = {**WORK, "state": state, "why": why, "settled": settled}
+
+
+@pytest.fixture
+def spine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spine]:
+    played = Spine(str(tmp_path / "control.sock"))
+    monkeypatch.setenv("BAY0_SOCKET", str(tmp_path / "control.sock"))
+    yield played
+    played.over.set()
+    played.thread.join(10)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr(paths, "LOGS", str(tmp_path / "logs"))
+    monkeypatch.setattr(samples, "PLACE", str(tmp_path / "samples"))
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+# ---- help and usage
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["persona", verb] for verb in PERSONA_VERBS),
+        ["image", "load"],
+        ["image", "list"],
+        ["image", "remove"],
+        ["focus"],
+        ["events"],
+        ["persona"],
+        ["image"],
+    ],
+    ids=" ".join,
+)
+def test_every_verb_explains_itself_with_an_example(words: list[str], capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status = cli.main([*words, "--help"])
+    assert status == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: bay0 {' '.join(words)} ")
+    assert "example:\n  bay0 " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def verbs_of(*path: str) -> set[str]:
+    verb = verbs.root()
+    for word in path:
+        verb = verb.below[word]
+    return set(verb.below)
+
+
+def test_every_persona_verb_is_tested_here() -> None:
+    assert verbs_of("persona") == set(PERSONA_VERBS)
+    assert verbs_of("image") == {"load", "list", "remove"}
+
+
+def test_the_examples_of_the_help_can_be_parsed(capsys: Captured) -> None:
+    for words in (["persona", verb] for verb in PERSONA_VERBS):
+        cli.main([*words, "--help"])
+        for line in capsys.readouterr().out.partition("example:\n")[2].splitlines():
+            example = line.split("#")[0].split()
+            if example:
+                _, verb, _ = verbs.parse(example[1:])
+                assert cli.function(verb.call)
+
+
+@pytest.mark.parametrize(
+    "words", [["persona"], ["persona", "mend"], ["persona", "start"], ["persona", "logs"], ["image"], ["image", "load"], ["completion", "csh"]]
+)
+def test_wrong_usage_is_status_2(words: list[str], capsys: Captured) -> None:
+    status = cli.main(words)
+    assert status == 2
+    assert "usage: bay0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["persona", "create"], "say which"),
+        (["persona", "create", "./work", "--file", "x.toml"], "--file"),
+        (["persona", "create", "--image", "x"], "with a name"),
+        (["persona", "create", "work", "--image", "x", "--file", "y"], "without --file"),
+        (["persona", "stop"], "say which one"),
+        (["persona", "stop", "work", "--all"], "say which one"),
+        (["persona", "graph", "work", "--all"], "leave the name out"),
+        (["persona", "logs", "work", "-n", "-1"], "0 or more"),
+        (["events", "-n", "-1"], "0 or more"),
+    ],
+)
+def test_usage_that_makes_no_sense_is_status_2_and_says_what_would(spine: Spine, words: list[str], said: str, capsys: Captured) -> None:
+    assert cli.main(words) == clikit.USAGE == 2
+    assert said in capsys.readouterr().err
+    assert spine.asked == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["persona", "list"],
+        *(["persona", verb, "work"] for verb in (*MOVES, "show", "shell", "logs", "history")),
+        ["focus"],
+        ["focus", "work"],
+        ["image", "list"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[str], capsys: Captured) -> None:
+    assert cli.main(words) == clikit.NO_SPINE == 3
+    assert "scripts/quickstart.sh" in capsys.readouterr().err
+
+
+def test_who_it_runs_as_and_that_it_may_make_namespaces_is_shown_where_its_manifest_says_so(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.show"] = {**WORK, "manifest": {**WIRE, "user": "me:staff", "userns": True}, "steps": []}
+    assert cli.main(["persona", "show", "work"]) == 0
+    shown = capsys.readouterr().out
+    assert ("user       me:staff" in shown, "userns     it may" in shown) == (True, True)
+
+
+def test_one_that_this_program_does_not_understand_is_in_the_list_and_says_what_can_be_done(spine: Spine, capsys: Captured) -> None:
+    newer = {**WORK, "name": "p://newer", "state": "stopped", "active": False, "image": None, "not_understood": "of another program, at: quota"}
+    spine.answers["persona.list"] = [WORK, newer]
+    assert cli.main(["persona", "list"]) == 0
+    assert "p://newer  stopped" in (listed := capsys.readouterr().out)
+    assert "not understood" in listed
+    spine.answers["persona.show"] = {**newer, "manifest": None, "steps": []}
+    assert cli.main(["persona", "show", "newer"]) == 0
+    shown = capsys.readouterr().out
+    assert "of another program, at: quota" in shown
+    assert "boot the newer image that wrote it; or `bay0 persona remove newer`" in shown
+
+
+@pytest.mark.parametrize("verb", [*MOVES, "show", "shell", "logs", "history", "graph", "create"])
+@pytest.mark.parametrize("name", ["sys://console", "Work", "p__work", "a/../b", "p://work-", ""])
+def test_a_bad_name_or_a_tenants_is_refused_before_anything_is_sent(spine: Spine, verb: str, name: str, capsys: Captured) -> None:
+    assert cli.main(["persona", verb, name]) == 1
+    assert spine.asked == []
+    said = capsys.readouterr().err
+    assert said.startswith("bay0: ")
+    assert ("is a system tenant" in said) is (name == "sys://console")
+
+
+# ---- create
+
+
+def folder(tmp_path: Path, name: str, text: str = 'image = "localhost/shell:latest"\n') -> Path:
+    path = tmp_path / name
+    path.mkdir(parents=True)
+    (path / "persona.toml").write_text(text)
+    return path
+
+
+def created(spine: Spine) -> None:
+    spine.answers["persona.create"] = lambda params: {**WORK, "name": params["name"], "state": "stopped", "active": False}
+
+
+@pytest.mark.parametrize("how", ["sample", "full name", "folder", "slash", "file", "name and file", "inside", "manifest"])
+def test_create_finds_name_and_manifest_in_what_is_given(
+    spine: Spine, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    created(spine)
+    path = folder(tmp_path, "samples/work" if how in ("sample", "full name") else "mine/work")
+    monkeypatch.chdir(path if how == "inside" else tmp_path)
+    given = {
+        "sample": ["work"],
+        "full name": ["p://work"],
+        "folder": ["mine/work"],
+        "slash": ["mine/work/"],
+        "file": ["--file", "mine/work/persona.toml"],
+        "name and file": ["work", "--file", str(path / "persona.toml")],
+        "inside": ["."],
+        "manifest": ["mine/work/persona.toml"],
+    }[how]
+    assert cli.main(["persona", "create", *given]) == 0
+    assert spine.asked == [("persona.create", {"name": "p://work", "manifest": {**WIRE, "home": ""}})]
+    assert capsys.readouterr().out == "p://work is created and stopped; `bay0 persona start work` starts it\n"
+
+
+def test_create_takes_an_image_in_place_of_a_manifest(spine: Spine) -> None:
+    created(spine)
+    assert cli.main(["persona", "create", "try", "--image", "localhost/other:1"]) == 0
+    assert spine.asked == [("persona.create", {"name": "p://try", "manifest": {**WIRE, "home": "", "image": "localhost/other:1"}})]
+
+
+def test_create_names_all_mistakes_of_a_manifest_and_sends_nothing(spine: Spine, tmp_path: Path, capsys: Captured) -> None:
+    path = folder(tmp_path, "work", 'image = "localhost/x:latest"\nmemorry = "64M"\ncpus = -1\n')
+    assert cli.main(["persona", "create", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{path}/persona.toml:2: memorry" in said
+    assert f"{path}/persona.toml:3: cpus" in said
+    assert spine.asked == []
+
+
+def test_create_says_where_it_looked_and_which_samples_there_are(spine: Spine, tmp_path: Path, capsys: Captured) -> None:
+    folder(tmp_path, "samples/shell")
+    assert cli.main(["persona", "create", "work"]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "samples" / "work" / "persona.toml") in said
+    assert "samples in" in said
+    assert "shell" in said
+    assert "bay0 persona create FOLDER" in said
+    assert spine.asked == []
+
+
+@pytest.mark.parametrize("what", ["folder without a manifest", "not text"])
+def test_create_refuses_what_it_cannot_read(spine: Spine, what: str, tmp_path: Path, capsys: Captured) -> None:
+    path = folder(tmp_path, "work")
+    if what == "not text":
+        (path / "persona.toml").write_bytes(b"\xff\xfe")
+    else:
+        (path / "persona.toml").unlink()
+    assert cli.main(["persona", "create", str(path)]) == 1
+    assert f"{path}/persona.toml" in capsys.readouterr().err
+    assert spine.asked == []
+
+
+def test_the_samples_of_the_project_can_be_created(spine: Spine) -> None:
+    created(spine)
+    shipped = sorted(Path(cli.__file__).parent.parent.glob("personas/*/persona.toml"))
+    for path in shipped:
+        assert cli.main(["persona", "create", str(path.parent)]) == 0
+    assert [params["name"] for _method, params in spine.asked] == [f"p://{path.parent.name}" for path in shipped]
+
+
+# ---- list and show
+
+
+def test_list_is_a_table_that_marks_the_active_one(spine: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _clock: (12345 + 250_000) * 1_000_000)
+    spine.answers["persona.list"] = [WORK, {**WORK, "name": "p://a-much-longer-name", "state": "stopped", "active": False}]
+    assert cli.main(["persona", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert [re.split(" {2,}", line.strip()) for line in shown.splitlines()] == [
+        ["NAME", "STATE", "DESIRED", "SINCE", "IMAGE"],
+        ["*", "p://work", "running", "running", "4 min 10 s", "localhost/shell:latest"],
+        ["p://a-much-longer-name", "stopped", "running", "4 min 10 s", "localhost/shell:latest"],
+    ]
+    assert len({line.index(word) for line, word in zip(shown.splitlines(), ("STATE", "running", "stopped"), strict=True)}) == 1
+    assert shown.isascii()
+
+
+def test_list_is_json_for_programs_and_labels_for_completion(spine: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [WORK]
+    assert cli.main(["persona", "list", "--names"]) == 0
+    assert capsys.readouterr().out == "work\n"
+
+
+def test_without_personas_list_says_how_to_make_one(spine: Spine, tmp_path: Path, capsys: Captured) -> None:
+    folder(tmp_path, "samples/shell")
+    spine.answers["persona.list"] = []
+    assert cli.main(["persona", "list"]) == 0
+    assert "bay0 persona create NAME" in (shown := capsys.readouterr().out)
+    assert "samples in" in shown
+    assert "shell" in shown
+
+
+def test_names_for_completion_are_silent_without_a_spine_and_when_refused(capsys: Captured) -> None:
+    assert cli.main(["persona", "list", "--names"]) == 3
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min 59 s"), (3 * 3600 + 300, "3 h 5 min"), (2 * 86400 + 4 * 3600, "2 d 4 h"), (-5, "0 s")],
+)
+def test_an_age_has_two_figures_at_most(seconds: int, text: str) -> None:
+    assert age(1000, 1000 + seconds * 1000) == text
+
+
+def test_show_tells_facts_the_reason_the_way_on_and_the_last_steps(spine: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "show", "work"]) == 0
+    shown = capsys.readouterr().out
+    assert spine.asked == [("persona.show", {"name": "p://work"})]
+    for part in (
+        "p://work is running, the active persona", "A shell to work in", "256 MiB, 1 CPUs, 256 processes", "home       /root",
+        "why        podman says it runs", "bay0 persona shell work", "attempt 1", "asked to start", "12.345 s",
+    ):  # fmt: skip
+        assert part in shown
+    assert cli.main(["persona", "show", "work", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == STEPS
+
+
+@pytest.mark.parametrize("state", [s.value for s in MACHINES["persona"].states])
+def test_every_state_has_a_way_on(spine: Spine, state: str, capsys: Captured) -> None:
+    spine.is_(state, container=None, steps=[], why="")
+    assert cli.main(["persona", "show", "work"]) == 0
+    assert state in personareport.NEXT
+    assert "next       " in (shown := capsys.readouterr().out)
+    assert "{0}" not in shown
+
+
+def test_what_a_persona_could_smuggle_into_a_reason_does_not_reach_the_terminal(spine: Spine, capsys: Captured) -> None:
+    spine.is_("failed", why="crun said \x1b]0;title\x07\x1b[2J")
+    assert cli.main(["persona", "show", "work"]) == 0
+    assert "\\x1b]0;title\\x07\\x1b[2J" in capsys.readouterr().out
+
+
+# ---- start, stop, pause, resume, reset, remove
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"), [("start", "running"), ("stop", "stopped"), ("pause", "paused"), ("resume", "running"), ("reset", "stopped")]
+)
+def test_a_move_that_is_done_is_status_0(spine: Spine, verb: str, state: str, capsys: Captured) -> None:
+    spine.ends(verb, state)
+    assert cli.main(["persona", verb, "work"]) == 0
+    home = {"home": False} if verb == "reset" else {}
+    assert spine.asked == [(f"persona.{verb}", {"name": "p://work", "wait": True, **home})]
+    assert capsys.readouterr().out == f"p://work is {state}: because\n"
+    assert cli.main(["persona", verb, "p://work", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settled"] is True
+
+
+def test_a_removed_persona_is_said_to_be_removed(spine: Spine, capsys: Captured) -> None:
+    spine.ends("remove", "absent")
+    assert cli.main(["persona", "remove", "work"]) == 0
+    assert spine.asked == [("persona.remove", {"name": "p://work", "wait": True, "home": False})]
+    assert capsys.readouterr().out == "p://work is removed\n"
+
+
+@pytest.mark.parametrize("verb", MOVES)
+def test_a_move_that_is_not_settled_is_status_4_or_0_if_nobody_waits(spine: Spine, verb: str, capsys: Captured) -> None:
+    spine.ends(verb, "converging", settled=False)
+    assert cli.main(["persona", verb, "work"]) == clikit.UNSETTLED == 4
+    assert capsys.readouterr().out == "accepted, p://work is still converging; `bay0 persona show work` tells how it goes\n"
+    assert cli.main(["persona", verb, "work", "--no-wait"]) == 0
+    assert capsys.readouterr().out == "accepted, p://work is converging; `bay0 persona show work` tells how it goes\n"
+    assert [params["wait"] for _method, params in spine.asked] == [True, False]
+    assert cli.main(["persona", verb, "work", "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["settled"] is False
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [("start", "failed"), ("pause", "stopped"), ("pause", "failed"), ("resume", "stopped"), ("reset", "failed"), ("resume", "failed")],
+)
+def test_a_move_that_ended_elsewhere_is_status_1_with_the_reason_and_the_way_on(spine: Spine, verb: str, state: str, capsys: Captured) -> None:
+    spine.ends(verb, state, why="no such image")
+    assert cli.main(["persona", verb, "work"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"bay0: p://work is {state}: no such image; `bay0 persona ")
+
+
+def test_what_ended_by_itself_at_once_did_start(spine: Spine) -> None:
+    spine.ends("start", "stopped", why="it ended by itself with status 0")
+    assert cli.main(["persona", "start", "work"]) == 0
+
+
+def test_a_refusal_is_status_1_with_what_bay0_said(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.start"] = RefusedError("p://work is paused: it is paused: resume it")
+    assert cli.main(["persona", "start", "work"]) == 1
+    assert capsys.readouterr().err == "bay0: p://work is paused: it is paused: resume it\n"
+
+
+def test_stop_all_stops_whatever_is_not_stopped_at_once(spine: Spine, capsys: Captured) -> None:
+    states = {"p://a": "running", "p://b": "stopped", "p://c": "paused", "p://d": "failed", "p://e": "waiting"}
+    spine.answers["persona.list"] = [{**WORK, "name": name, "state": state} for name, state in states.items()]
+
+    def stop(params: Any) -> Any:
+        if params["name"] == "p://c":
+            return RefusedError("the disk did not take it")
+        return {**WORK, "name": params["name"], "state": "stopped", "why": "asked to stop", "settled": params["name"] == "p://a"}
+
+    spine.answers["persona.stop"] = stop
+    assert cli.main(["persona", "stop", "--all"]) == 1
+    assert [params for method, params in spine.asked if method == "persona.stop"] == [{"name": n, "wait": True} for n in ("p://a", "p://c", "p://e")]
+    shown = capsys.readouterr()
+    assert "p://a is stopped" in shown.out
+    assert "accepted, p://e" in shown.out
+    assert "p://c: the disk did not take it" in shown.err
+
+
+@pytest.mark.parametrize(("settled", "status"), [(True, 0), (False, 4)])
+def test_stop_all_answers_for_the_worst_of_them(spine: Spine, settled: bool, status: int, capsys: Captured) -> None:
+    spine.ends("stop", "stopped", settled=settled)
+    assert cli.main(["persona", "stop", "--all", "--json"]) == status
+    assert [each["settled"] for each in json.loads(capsys.readouterr().out)] == [settled]
+    assert cli.main(["persona", "stop", "--all", "--no-wait"]) == 0
+
+
+def test_stop_all_of_nothing_is_done(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.list"] = []
+    assert cli.main(["persona", "stop", "--all"]) == 0
+    assert capsys.readouterr().out == "nothing runs\n"
+
+
+def test_many_calls_at_once_are_answered_in_the_order_of_the_asking(spine: Spine) -> None:
+    spine.answers["persona.stop"] = lambda params: {**params, "why": "w" * 2000}
+    many = [{"name": f"p://n{number}"} for number in range(2000)]
+    assert [each["name"] for each in client.call_all("persona.stop", many)] == [each["name"] for each in many]
+
+
+# ---- a home is emptied only on purpose
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("verb", ["reset", "remove"])
+def test_without_a_terminal_a_home_is_not_emptied_unless_yes_is_said(
+    spine: Spine, verb: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("work\n"))
+    spine.ends(verb, "stopped")
+    assert cli.main(["persona", verb, "work", "--home"]) == 1
+    assert "--yes" in capsys.readouterr().err
+    assert spine.asked == []
+    assert cli.main(["persona", verb, "work", "--home", "--yes"]) == 0
+    assert spine.asked == [(f"persona.{verb}", {"name": "p://work", "wait": True, "home": True})]
+
+
+@pytest.mark.parametrize(("typed", "status"), [("work\n", 0), ("p://work\n", 0), ("yes\n", 1), ("\n", 1), ("", 1), ("Work\n", 1)])
+def test_on_a_terminal_a_home_is_emptied_when_its_name_is_typed(
+    spine: Spine, typed: str, status: int, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    spine.ends("reset", "stopped")
+    assert cli.main(["persona", "reset", "work", "--home"]) == status
+    said = capsys.readouterr().err
+    assert "type the persona's name to empty its home" in said
+    assert len(spine.asked) == (1 if status == 0 else 0)
+    assert ("nothing was changed" in said) is (status == 1)
+
+
+# ---- shell
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[str, str]]]:
+    calls: list[tuple[str, list[str], dict[str, str]]] = []
+
+    def become(file: str, argv: list[str], environment: dict[str, str]) -> None:
+        calls.append((file, argv, environment))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execvpe", become)
+    return calls
+
+
+@pytest.mark.parametrize(("terminal", "flag"), [(True, "-it"), (False, "-i")])
+def test_a_shell_becomes_podman_exec_with_a_small_environment(
+    spine: Spine, terminal: bool, flag: str, executed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal() if terminal else io.StringIO())
+    monkeypatch.setattr(os, "environ", {"TERM": "vt220", "LANG": "C.UTF-8", "LD_LIBRARY_PATH": "/x", "BAY0_SOCKET": os.environ["BAY0_SOCKET"]})
+    with pytest.raises(SystemExit):
+        cli.main(["persona", "shell", "work"])
+    file, argv, environment = executed[0]
+    assert file == "podman"
+    assert argv == ["podman", "exec", flag, "p__work", "/bin/sh"]
+    assert environment == {
+        "TERM": "vt220", "LANG": "C.UTF-8", "HOME": "/root", "PATH": persona_own.PATH, "TMPDIR": f"{paths.CONTAINERS}/tmp",
+        "CONTAINERS_CONF": "/run/containers/containers.conf", "CONTAINERS_STORAGE_CONF": "/run/containers/storage.conf",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["ls", "-l"], ["sh", "-c", "a  b; --c"], ["grep", "--", "-x"], ["--json"]])
+def test_a_command_reaches_the_persona_as_it_was_typed(spine: Spine, command: list[str], executed: list[Any]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["persona", "shell", "work", "--", *command])
+    assert executed[0][1][4:] == command
+
+
+@pytest.mark.parametrize(
+    ("state", "way"), [("stopped", "bay0 persona start work"), ("paused", "bay0 persona resume work"), ("failed", "bay0 persona logs work")]
+)
+def test_there_is_no_shell_in_what_does_not_run_but_a_way_to_one(spine: Spine, state: str, way: str, executed: list[Any], capsys: Captured) -> None:
+    spine.is_(state)
+    assert cli.main(["persona", "shell", "work"]) == 1
+    assert way in capsys.readouterr().err
+    assert executed == []
+
+
+def test_a_shell_without_podman_says_so(spine: Spine, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(persona_own, "PATH", "/nowhere")
+    assert cli.main(["persona", "shell", "work"]) == 1
+    assert "no podman here" in capsys.readouterr().err
+
+
+# ---- logs
+
+
+def test_a_persona_without_a_log_is_no_failure_and_one_that_is_not_there_is(spine: Spine, capsys: Captured) -> None:
+    spine.is_("stopped")
+    assert cli.main(["persona", "logs", "work"]) == 0
+    said = capsys.readouterr().err
+    assert "no log of p://work" in said
+    assert "`bay0 persona start work`" in said
+    spine.answers["persona.show"] = RefusedError("there is no persona p://work")
+    assert cli.main(["persona", "logs", "work", "-f"]) == 1
+    assert "there is no persona" in capsys.readouterr().err
+
+
+# ---- history and graph
+
+
+def test_history_is_the_journal_of_the_full_name(spine: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "history", "work", "-n", "9"]) == 0
+    assert spine.asked == [("history", {"machine": "p://work", "limit": 9})]
+    assert "podman says it runs" in capsys.readouterr().out
+    spine.answers["history"] = []
+    assert cli.main(["persona", "history", "work"]) == 0
+    assert "nothing of p://work" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("form", "begins"), [("mermaid", "stateDiagram-v2"), ("dot", "digraph")])
+def test_the_bare_table_can_be_drawn_without_a_spine(form: str, begins: str, capsys: Captured) -> None:
+    assert cli.main(["persona", "graph", "--format", form]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(begins)
+    assert all(state.value in shown for state in MACHINES["persona"].states)
+
+
+def test_with_a_name_the_live_state_is_marked_and_the_last_steps_stand_below(spine: Spine, capsys: Captured) -> None:
+    spine.is_("running", why="a {brace}\nand -- dashes")
+    assert cli.main(["persona", "graph", "work"]) == 0
+    shown = capsys.readouterr().out
+    assert "class running live" in shown
+    below = shown.partition("class running live\n")[2].splitlines()
+    assert below
+    assert all(line.startswith("%% ") for line in below)
+    assert "{" not in "".join(below)
+    assert "asked to start" in shown
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's dot is not installed")
+@pytest.mark.parametrize("words", [["work"], ["--all"], []])
+def test_what_is_drawn_is_what_graphviz_and_xml_readers_take(spine: Spine, words: list[str], capsys: Captured) -> None:
+    spine.is_("running", why="a --- dash \x1b[0m --")
+    assert cli.main(["persona", "graph", *words, "--format", "dot"]) == 0
+    subprocess.run(["dot", "-Tsvg"], input=capsys.readouterr().out, text=True, check=True, capture_output=True, timeout=60)
+    assert cli.main(["persona", "graph", *words, "--format", "svg"]) == 0
+    drawn = capsys.readouterr().out
+    assert xml.dom.minidom.parseString(drawn).documentElement.tagName == "svg"
+    assert ("asked to start" in drawn) is (words == ["work"])
+
+
+@pytest.mark.parametrize("form", ["mermaid", "dot"])
+def test_the_overview_names_everybody_at_its_state_and_cuts_off_a_crowd(spine: Spine, form: str, capsys: Captured) -> None:
+    crowd = [{**WORK, "name": f"p://n{number}", "state": "paused"} for number in range(100)]
+    spine.answers["persona.list"] = [WORK, {**WORK, "name": "p://play"}, *crowd]
+    assert cli.main(["persona", "graph", "--all", "--format", form]) == 0
+    shown = capsys.readouterr().out
+    assert "work, play" in shown
+    assert "n0, n1, " in shown
+    assert "and 88 more" in shown
+    assert shown.count("stateDiagram-v2" if form == "mermaid" else "digraph") == 1
+
+
+# ---- focus, image
+
+
+def test_focus_makes_one_active_or_tells_which_is(spine: Spine, capsys: Captured) -> None:
+    spine.answers["focus"] = {"active": "p://work", "settled": True, "left": []}
+    assert cli.main(["focus", "work"]) == 0
+    assert capsys.readouterr().out == "p://work is active\n"
+    spine.answers["focus"] = {"active": "p://work", "settled": False, "left": ["p://play"]}
+    assert cli.main(["focus", "work"]) == 4
+    assert "still on their way: p://play" in capsys.readouterr().out
+    assert cli.main(["focus", "work", "--no-wait"]) == 0
+    assert [params for _method, params in spine.asked] == [{"name": "p://work", "wait": wait} for wait in (True, True, False)]
+    assert cli.main(["focus", "sys://console"]) == 1
+    capsys.readouterr()
+    spine.answers["focus.show"] = {"active": None}
+    assert cli.main(["focus"]) == 0
+    assert "no persona is active; `bay0 focus NAME`" in capsys.readouterr().out
+    spine.answers["focus.show"] = {"active": "p://work"}
+    assert cli.main(["focus", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"active": "p://work"}
+
+
+def test_an_image_is_loaded_by_its_absolute_path(spine: Spine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["image", "load", "shell.tar"]) == 1
+    assert "no archive at" in capsys.readouterr().err
+    (tmp_path / "shell.tar").write_text("")
+    spine.answers["image.load"] = {"loaded": ["localhost/shell:latest"]}
+    assert cli.main(["image", "load", "shell.tar"]) == 0
+    assert spine.asked == [("image.load", {"path": str(tmp_path / "shell.tar")})]
+    assert "loaded localhost/shell:latest" in capsys.readouterr().out
+
+
+def test_images_are_listed_and_removed(spine: Spine, capsys: Captured) -> None:
+    spine.answers["image.list"] = [
+        {"name": "localhost/shell:latest", "id": "f" * 64, "size": 8 << 20, "built_in": True},
+        {"name": "localhost/later:latest", "id": None, "size": None, "built_in": True},
+    ]
+    assert cli.main(["image", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert f"localhost/shell:latest  {'f' * 12}  8 MiB  built in" in shown
+    assert "loaded when first needed" in shown
+    spine.answers["image.list"] = []
+    assert cli.main(["image", "list"]) == 0
+    assert "bay0 image load FILE" in capsys.readouterr().out
+    spine.answers["image.remove"] = {"removed": "localhost/shell:latest"}
+    assert cli.main(["image", "remove", "localhost/shell:latest"]) == 0
+    assert spine.asked[-1] == ("image.remove", {"name": "localhost/shell:latest"})
