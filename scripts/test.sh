@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Usage: scripts/test.sh [TOX ARGS]
 #
-# Makes the environment and runs the whole suite through tox: lint, type, unit,
-# properties, install, freeze (builds the spine) and vm (boots it in QEMU). Takes about
-# 30 minutes on two cores; tox prints at the end how long each part took.
+# Makes the environment and runs the whole suite through tox: lint, type, install,
+# properties, scripts, freeze (builds the spine), shipped (the unit suite under the Python
+# that ships) and vm (boots the spine in QEMU). Takes about 20 minutes on two cores;
+# tox prints at the end how long each part took.
 # On Debian 12 or newer it installs the host tools that are missing.
 #
 #   scripts/test.sh                    everything
-#   scripts/test.sh -e lint,type,unit  the quick parts
+#   scripts/test.sh -e lint,type,unit  the quick parts; unit is the suite of `shipped`
+#                                      under the Python of this machine
 #   scripts/test.sh -e unit -- -k spawn
 #   scripts/test.sh -e vm-full         every VM case, also the slow ones
 set -euo pipefail

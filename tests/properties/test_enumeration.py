@@ -12,6 +12,7 @@ from itertools import product
 import pytest
 from bench import AI, LIMIT_S, NAME, PODMAN_AI, PODMAN_NAME, Bench
 from conftest import Size
+from conftest import has as in_sample
 from podman import AI_IMAGE, Container, Podman, Vice
 
 import bay0.servers
@@ -152,17 +153,18 @@ def is_over(bench: Bench, case: Case) -> None:
 
 @pytest.mark.parametrize(("kind", "state"), STATES)
 def test_whatever_was_stored_and_whatever_podman_says_a_boot_ends_stopped(kind: str, state: str, size: Size) -> None:
-    """`ci` does not crash where podman stays broken until somebody mends it: that takes long; `nightly` crashes everywhere."""
+    """`ci` crashes in one of five combinations, and not where podman stays broken until it is mended: that takes long. `nightly` crashes in all."""
     count: Counter[str] = Counter()
     with Bench() as bench:
-        for what, says in product(HAS, (*ONCE, *UNTIL_MENDED)):
+        # from the state's own place on: what one state leaves out of the sample, another has
+        for number, (what, says) in enumerate(product(HAS, (*ONCE, *UNTIL_MENDED)), STATES.index((kind, state))):
             case = (kind, state, what, says)
             prepare(bench, *case)
             assert recover(bench, case)
             seams = bench.seams
             is_over(bench, case)
             count["cases"] += 1
-            if size.double_stride == 1 or says in ONCE:
+            if size.whole or (says in ONCE and in_sample(number, size.cases)):
                 count["crashes"] += crash_everywhere(bench, case, seams)
     print(f"{kind} stored {state}: {count['cases']} combinations with what podman has and says, {count['crashes']} crashes in them")
 

@@ -1,14 +1,19 @@
-"""No unit test touches the machine's own cgroups, control socket or log, nor anything below its own /persist."""
+"""No unit test touches the machine's own cgroups, control socket or log, nor anything below its own /persist.
+
+CI runs each of them once: in the build root or on the host. What one of the two has to skip is run by the other, and that is checked here.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from bay0.effects import cgroup
+
+PART = os.environ.get("TOX_ENV_NAME")
 
 
 def _below_persist() -> dict[str, int]:
@@ -26,3 +31,25 @@ def _persist_is_left_alone() -> Iterator[None]:
 def _away_from_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cgroup, "ROOT", str(tmp_path / "no-cgroups"))
     monkeypatch.setenv("BAY0_SOCKET", str(tmp_path / "no.sock"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # pytest-xdist's second thread waits for the next test's name, and holds no lock as it does
+        config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skip fail where no other part of CI would run the test: in the build root what is not marked `host`, on the host what is."""
+    report = yield
+    host = item.get_closest_marker("host") is not None
+    last = PART == "scripts" if host else PART == "shipped"
+    if report.skipped and last:
+        report.outcome, report.longrepr = "failed", f"skipped, and no other part runs it (see the mark `host`): {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """These tests wait, for processes and short bounds, for more than half of their time: `-n auto` takes twice as many as there are processors."""
+    return 2 * (os.cpu_count() or 1)

@@ -18,7 +18,7 @@ from kit import not_built
 
 ASK = Path(__file__).parents[2] / "personas/ask/ask"
 BUSYBOX = sorted((Path(__file__).parents[2] / "build/cache").glob("alpine-*/root/bin/busybox"))
-pytestmark = [pytest.mark.host, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
+pytestmark = [pytest.mark.scripts, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
 
 
 class Spine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

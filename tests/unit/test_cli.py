@@ -167,6 +167,7 @@ def test_every_machine_can_be_drawn(kind: str, form: str, begins: str, capsys: p
 
 
 @pytest.mark.parametrize("kind", sorted(MACHINES))
+@pytest.mark.host
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's dot is not installed")
 def test_every_machine_can_be_drawn_as_svg(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["graph", kind, "--format", "svg"]) == 0

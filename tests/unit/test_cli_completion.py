@@ -36,6 +36,7 @@ def test_a_completion_script_holds_every_verb_and_asks_for_names(shell: str, cap
     assert "bay0 persona list --names" in script
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_completion_script_is_good_syntax(shell: str, capsys: Captured, tmp_path: Path) -> None:
     if shutil.which(shell) is None:

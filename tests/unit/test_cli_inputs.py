@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -33,8 +34,20 @@ def create(path: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
 # ---- what kind of a file it is
 
 
+@contextlib.contextmanager
+def somebody_else() -> Iterator[None]:
+    """Root may read everything: act as a user who may not. The real uid stays, so that there is a way back."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
 @pytest.fixture(params=["fifo", "directory", "zeroes", "tty", "socket", "dangling", "loop", "locked", "nothing", "too-long", "nul"])
-def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def odd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Give the path of something that is no file with a manifest."""
     path = tmp_path / "persona.toml"
     if request.param == "fifo":
@@ -61,8 +74,12 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     elif request.param == "locked":
         path.write_bytes(GOOD)
         path.chmod(0)
-        if os.access(path, os.R_OK):
-            pytest.skip("root may read everything")
+        tmp_path.chmod(0o711)
+        monkeypatch.chdir(tmp_path)
+        with somebody_else():
+            assert not os.access(path.name, os.R_OK, effective_ids=True)
+            yield path.name
+        return
     elif request.param == "too-long":
         yield "x" * 5000 + ".toml"
         return

@@ -616,6 +616,7 @@ def test_with_a_name_the_live_state_is_marked_and_the_last_steps_stand_below(spi
     assert "asked to start" in shown
 
 
+@pytest.mark.host
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's dot is not installed")
 @pytest.mark.parametrize("words", [["work"], ["--all"], []])
 def test_what_is_drawn_is_what_graphviz_and_xml_readers_take(spine: Spine, words: list[str], capsys: Captured) -> None:

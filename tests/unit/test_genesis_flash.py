@@ -31,7 +31,7 @@ MIB = 1 << 20
 ESP = 40 * MIB
 SIZE = 120 * MIB
 TOOLS = ("sgdisk", "mformat", "mcopy", "mke2fs", "e2fsck", "dumpe2fs")
-pytestmark = [pytest.mark.host, pytest.mark.skipif(not diskkit.have(*TOOLS), reason="gdisk, mtools or e2fsprogs is not installed")]
+pytestmark = [pytest.mark.scripts, pytest.mark.skipif(not diskkit.have(*TOOLS), reason="gdisk, mtools or e2fsprogs is not installed")]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.scripts
 TOP = Path(__file__).parents[2]
 SCRIPTS = TOP / "scripts"
 DIGEST = "85fe1e81d6758c208f3e1eed4338a1997e19d4be002d4dd32d3100c9a8c010a0"

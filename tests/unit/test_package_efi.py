@@ -13,7 +13,7 @@ import diskkit
 import pytest
 from diskkit import SCRIPTS, run
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.scripts
 IMAGE = b"070701 not really an image" * 1000
 needs_signing = pytest.mark.skipif(not diskkit.have("sbsign", "sbverify", "openssl"), reason="sbsigntool or openssl is not installed")
 

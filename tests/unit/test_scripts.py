@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.scripts
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.scripts
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 BOOT, SPEED = SCRIPTS / "boot-qemu.sh", SCRIPTS / "lib" / "speed.sh"
 

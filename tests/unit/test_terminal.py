@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.host  # the script is for the image's bash and stty; the frozen program has no part in it
+pytestmark = pytest.mark.scripts  # the script is for the image's bash and stty; the frozen program has no part in it
 RESIZE = Path(__file__).parents[2] / "scripts/rootfs/usr/bin/resize"
 ASKED = b"\x1b[6n"
 

@@ -241,6 +241,7 @@ def test_spoof_6_pid_namespace_0(door: socket.socket) -> None:
     assert umbilical.impostor(GROUP, Answerer(0, 0, alive=False)) == "who listens is of another pid namespace"
 
 
+@pytest.mark.host
 @root
 def test_spoof_7_an_unmapped_uid(door: socket.socket) -> None:
     pid = in_fork(connect_as(door, STRANGER))

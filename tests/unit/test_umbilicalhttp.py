@@ -157,7 +157,7 @@ def heads(draw: st.DrawFn) -> bytes:
 
 def oracle(data: bytes) -> tuple[str, str, str, int, bool] | None:
     """What h11 makes of it: method, target, version, length of the body, whether it waits for 100."""
-    h11 = pytest.importorskip("h11", reason="the oracle is in the developers' lock only")
+    h11 = pytest.importorskip("h11")
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(data)
     try:
@@ -201,7 +201,7 @@ KEYS = st.sampled_from([*umbilicaljson.OPTIONS, *umbilicaljson.REFUSED, *OTHERS]
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(KEYS, JSON, max_size=5), st.one_of(TEXTS, st.just("a\r\n\r\nGET /slots HTTP/1.1\r\n\r\n"), JSON))
 def test_what_is_forwarded_is_one_request_whatever_the_body_was(more: dict[str, Any], content: Any) -> None:
-    h11 = pytest.importorskip("h11", reason="the oracle is in the developers' lock only")
+    h11 = pytest.importorskip("h11")
     given_body = json.dumps({"messages": [{"role": "user", "content": content}], **more}).encode()
     try:
         made = http.request(CHAT, umbilicaljson.rebuild(CHAT, given_body))
