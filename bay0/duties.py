@@ -520,7 +520,8 @@ def _rests(live: Instance) -> bool:
 
 
 def _network() -> list[str]:
-    return [f"the spine must have no network: {violation}" for violation in net.violations()]
+    unread = (f"whether the spine has a network cannot be seen: {each}" for each in net.unread())
+    return [*(f"the spine must have no network: {violation}" for violation in net.violations()), *unread]
 
 
 def refuse_unknown_how(how: str, *, force: bool = False) -> E:
