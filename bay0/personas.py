@@ -346,6 +346,12 @@ class Personas(ContainerPort):
             if answer.ok and answer.value:
                 self._sweeping = True
                 self.reactor.call_later(SWEEP_AGAIN_S, again)
+            elif answer.ok:
+                self.state.ask("trash_left", self.bounds.read, left)
+
+        def left(answer: Answer) -> None:
+            if answer.ok and answer.value:
+                self.log.warning("taken away and not deleted", left=answer.value)
 
         def again() -> None:
             self._sweeping = False

@@ -402,6 +402,15 @@ def test_however_many_homes_are_emptied_one_sweep_is_under_way(desk: Desk) -> No
     assert 10 < [op for op, _ in desk.bench.state.asked].count("trash_sweep") <= 10 / personas.SWEEP_AGAIN_S
 
 
+def test_what_of_it_could_not_be_deleted_is_said_once_the_sweep_is_over(desk: Desk) -> None:
+    left = ["/persist/spine/trash/p__work.1/file: Operation not permitted"]
+    desk.bench.state.answers.update(trash_sweep=Answer(value=False), trash_left=Answer(value=left))
+    desk.create(home="/home/me")
+    desk.ask("persona.reset", name=WORK, home=True)
+    desk.bench.wait(1)
+    assert [said["left"] for said in desk.bench.log.of("taken away and not deleted")] == [left]
+
+
 def test_it_is_not_emptied_while_its_container_may_still_run(desk: Desk) -> None:
     desk.create(home="/home/me")
     desk.ask("persona.start", name=WORK)
