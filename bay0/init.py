@@ -286,17 +286,17 @@ class Spine:
             self.engine.send(self.state.storage.name, storage.E.RETRY, "there is more room on it")
 
     def need_servers(self) -> Servers:
-        """Return the effect port of servers; a boot that has none loads nothing for them."""
+        """Return the effect port of servers; a boot that has none loads nothing for them. `RefusedError`: it cannot be loaded now."""
         if self.servers is None:
-            with late.loading():
+            with late.needed("sys://ai"):
                 from bay0.servers import make  # noqa: PLC0415 - late: see above
             self.servers = make(self)
         return self.servers
 
     def need_umbilical(self) -> Umbilical:
-        """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it."""
+        """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it. `RefusedError`: it cannot be loaded now."""
         if self.umbilical is None:
-            with late.loading():
+            with late.needed("the way to the AI"):
                 from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
             self.umbilical = Umbilical(self.reactor, self.bounds, self.log, self.services, self.engine, self.stages.stored_seq, self.words.patience)
             self.umbilical.stepped(self.boot, leaving=self.boot.now in boot.LEAVES)  # it may be made for a start that nobody has ended yet
@@ -306,7 +306,7 @@ class Spine:
     def tenant_verb(self, verb: str, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
         """Answer a method of `bay0 tenant`; what it takes is loaded with the first one."""
         if self.tenant_verbs is None:
-            with late.loading():
+            with late.needed("the verbs of `bay0 tenant`"):
                 from bay0.tenantverbs import TenantVerbs  # noqa: PLC0415 - late: see above
             self.tenant_verbs = TenantVerbs(self)
         getattr(self.tenant_verbs, verb)(params, reply)
@@ -365,7 +365,7 @@ def build(words: cmdline.Words, sinks: log.Sinks, logger: Any, watchdog: Watchdo
         switch, stages, engine, instance, watchdog, control, continuity, ports, Speed(reactor, logger, words.patience),
     )  # fmt: skip
     podman.damaged, podman.overdue = personas.mending.noticed, spine.speed.bound_missed
-    ports.ports["server"] = Lately(spine.need_servers)
+    ports.ports["server"] = Lately(spine.need_servers, reactor, logger)
     personas.own = reaper.own
     stages.servers, personas.umbilical = spine.need_servers, spine.need_umbilical
     spine.persona_verbs = PersonaVerbs(spine)

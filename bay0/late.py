@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from bay0 import garbage, precompiled
+from bay0.errors import RefusedError
 
 MANIFESTS = ("bay0.manifestrules", "bay0.manifest")  # what a stored persona is read with
 SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.readings", "bay0.effects.gauges", "bay0.servers")
@@ -47,6 +48,16 @@ def loading(known: precompiled.Known | None = None) -> Iterator[None]:
     """Import what a boot did not, with what attrs would compile from `known` or else from the file, and for good."""
     with garbage.staying(), precompiled.used(precompiled.LATE, known):
         yield
+
+
+@contextlib.contextmanager
+def needed(what: str) -> Iterator[None]:
+    """Do as `loading`, for what somebody needs now. `RefusedError`: it cannot be loaded, since no descriptor is free for example."""
+    try:
+        with loading():
+            yield
+    except (ImportError, OSError) as error:
+        raise RefusedError(f"what {what} takes cannot be loaded now: {error}") from error
 
 
 def missing(names: Sequence[str]) -> bool:
