@@ -22,6 +22,7 @@ from bay0.machines.engine import Instance, Step
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E, S
 from bay0.names import Name
+from bay0.umbilicalplaces import IMAGE as AI_IMAGE
 
 if TYPE_CHECKING:
     from bay0.control import Method, Reply
@@ -273,7 +274,12 @@ class PersonaVerbs:
         if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
             raise ValueError("path must be an absolute path")
         self._need_disk()
-        loaded = partial(_verdict, reply, lambda value: {"loaded": value})
+
+        def loaded(verdict: Verdict) -> None:
+            if verdict.ok:
+                self._came(frozenset(verdict.value or ()))
+            _verdict(reply, lambda value: {"loaded": value}, verdict)
+
         load = partial(self.spine.podman.image_load, path, loaded)
         if not below_persist(path):
             load()
@@ -288,6 +294,12 @@ class PersonaVerbs:
                 load()
 
         self.spine.state.ask("image_archive", self.spine.bounds.read, looked, path=path)
+
+    def _came(self, images: frozenset[str]) -> None:
+        """Hear of images that podman has now: this boot looked before."""
+        self.spine.personas.mending.images |= images
+        if AI_IMAGE in images and self.spine.servers is not None:
+            self.spine.servers.came()
 
     def image_list(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with podman's images, and with those of the spine that are loaded when they are first needed."""
@@ -309,7 +321,13 @@ class PersonaVerbs:
         """Remove an image that no container uses."""
         name = str(params["name"])
         self._need_disk()
-        self.spine.podman.image_remove(name, partial(_verdict, reply, lambda _value: {"removed": name}))
+
+        def removed(verdict: Verdict) -> None:
+            if verdict.ok:
+                self.spine.personas.mending.images -= {name}
+            _verdict(reply, lambda _value: {"removed": name}, verdict)
+
+        self.spine.podman.image_remove(name, removed)
 
     def _need_known(self) -> None:
         """Refuse until the stored personas are known, or a name could be given twice."""

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from kit import until
-from personakit import FOCUS, IMAGE, PLAY, WORK, Bench
+from personakit import FOCUS, IMAGE, PLAY, WORK, Bench, verdict
 
 from bay0 import personas, personaverbs
 from bay0.answers import Listing
 from bay0.bounds import Bounds
+from bay0.effects.podman import Outcome, Verdict
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as Boot
@@ -19,6 +20,7 @@ from bay0.machines.engine import Acceptance
 from bay0.machines.persona import E, S
 from bay0.personaverbs import PersonaVerbs
 from bay0.state.link import Answer
+from bay0.umbilicalplaces import IMAGE as AI_IMAGE
 
 
 class Desk:
@@ -479,6 +481,26 @@ def test_an_archive_on_the_disk_is_looked_at_before_podman_opens_it(desk: Desk) 
         desk.ask("image.load", path=path)
     assert podman.asked == [("load", "/persist/images/x.tar"), ("load", "/tmp/x.tar")]
     assert [arguments for op, arguments in state.asked if op == "image_archive"][-1] == {"path": "/persist/images/x.tar"}
+
+
+def test_what_is_loaded_and_removed_counts_as_there_and_gone_at_once(desk: Desk) -> None:
+    """`--validate` tells by it whether an AI is installed."""
+    came: list[str] = []
+    desk.spine.servers = SimpleNamespace(came=lambda: came.append("the AI's"))
+    mending = desk.bench.port.mending
+    for name, told in ((IMAGE, []), (AI_IMAGE, ["the AI's"])):
+        desk.bench.podman.answers["load"] = [Verdict(Outcome.OK, "", (name,))]
+        desk.ask("image.load", path="/tmp/x.tar")
+        assert (name in mending.images, came) == (True, told)
+    desk.bench.podman.answers["untag"] = [verdict("fault")]
+    with pytest.raises(RefusedError):
+        desk.ask("image.remove", name=IMAGE)
+    assert IMAGE in mending.images
+    desk.ask("image.remove", name=IMAGE)
+    assert mending.images == {AI_IMAGE}
+    desk.spine.servers = None
+    desk.bench.podman.answers["load"] = [Verdict(Outcome.OK, "", (AI_IMAGE,))]
+    desk.ask("image.load", path="/tmp/x.tar")
 
 
 def test_images_need_the_disk(desk: Desk) -> None:
