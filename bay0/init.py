@@ -394,7 +394,7 @@ def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
     wanted = {}
     tty = console_tty()
     if tty is not None:
-        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220"
+        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220" if words.terminal else "dumb"
         wanted["sys://console"] = ServiceSpec(("/bin/bash", "-l"), {"TERM": term, "HOME": "/root"}, tty=tty)
     if words.exec:
         wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True, if_killed=(GUEST_EXEC, "killed"))
