@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
+from bay0.errors import RefusedError
 from bay0.machines import boot, server
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Autostart:
             return
         try:
             servers = self.servers()
-        except (ImportError, OSError) as error:  # no descriptor was left to read its program with
-            self.log.error("servers not loaded", why=f"{type(error).__name__}: {error}")
+        except RefusedError as error:
+            self.log.error("servers not loaded", why=str(error))
             self.reactor.call_later(SERVERS_AGAIN_S, self._load_servers)
             return
         servers.autostart(self.personas.mending.images)

@@ -16,7 +16,7 @@ def wanted(words: Words) -> dict[str, ServiceSpec]:
     found = {}
     tty = console_tty()
     if tty is not None:
-        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220"
+        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220" if words.terminal else "dumb"
         found["sys://console"] = ServiceSpec(("/bin/bash", "-l"), {"TERM": term, "HOME": "/root"}, tty=tty)
     if words.exec:
         found["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True, if_killed=(GUEST_EXEC, "killed"))

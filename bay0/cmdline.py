@@ -21,6 +21,7 @@ class Words:
     console: str = "info"
     governor: bool = True
     suspend: bool = False
+    terminal: bool = True  # somebody's terminal is at the other end of a serial console
     complaints: tuple[str, ...] = field(default=())
 
 
@@ -65,10 +66,10 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         if value not in ("debug", "info", "warning", "error"):
             return "must be debug, info, warning or error"
         found["console"] = value
-    elif key in ("governor", "suspend"):
+    elif key in ("governor", "suspend", "terminal"):
         if value not in ("on", "off"):
             return "must be on or off"
         found[key] = value == "on"
     else:
-        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console, governor, suspend"
+        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, terminal"
     return None

@@ -72,8 +72,8 @@ class Governing:
                 self.reserve().keep()
                 return
             keeper = self.keeper()
-        except (ImportError, OSError) as error:  # for want of a descriptor, for example: that must not end PID 1
-            self.log.error("governor not loaded", why=f"{type(error).__name__}: {error}")
+        except RefusedError as error:
+            self.log.error("governor not loaded", why=str(error))
             self.reactor.call_later(AGAIN_S, self._load)
             return
         self.log.info("governor begins")

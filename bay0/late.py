@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from attrs import define, field, frozen
 
 from bay0 import garbage, precompiled
+from bay0.errors import RefusedError
 
 if TYPE_CHECKING:
     from bay0.machines.engine import Instance
+    from bay0.reactor import Reactor
 
 MANIFESTS = ("bay0.manifestrules", "bay0.manifest")  # what a stored persona is read with
 SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.readings", "bay0.effects.gauges", "bay0.servers")
@@ -44,6 +46,8 @@ MODULES = {
 }
 ALL = (*GOVERNOR, *TENANT_VERBS, *UMBILICAL, *VALIDATION, *INHIBIT)
 
+AGAIN_S = 1.0  # until a part that could not be loaded is tried again
+
 Later = Callable[[Callable[[], None]], object]
 Part = TypeVar("Part")
 
@@ -53,7 +57,7 @@ class Late(Generic[Part]):
     """A part of the spine that is made when it is first needed: call it to have it.
 
     `target`: "module:Class" within bay0; `build` gets that class and makes the part. Those who can wait call `load` first,
-    so that each module has a turn of its own. `ImportError`, `OSError`: its program cannot be read now, e.g. for want of a descriptor.
+    so that each module has a turn of its own.
     """
 
     target: str
@@ -66,13 +70,19 @@ class Late(Generic[Part]):
         return MODULES[self.target]
 
     def __call__(self) -> Part:
-        """Return the part; make it first if this is the first time."""
+        """Return the part; make it first if this is the first time. `RefusedError`: it cannot be loaded, since no descriptor is free for example."""
         if self.made is None:
-            module, _, name = self.target.partition(":")
+            self.made = self.build(self._found())
+        return self.made
+
+    def _found(self) -> type[Part]:
+        module, _, name = self.target.partition(":")
+        try:
             with loading():
                 found: type[Part] = getattr(importlib.import_module(f"bay0.{module}"), name)
-            self.made = self.build(found)
-        return self.made
+        except (ImportError, OSError) as error:
+            raise RefusedError(f"bay0's part {module} cannot be loaded now: {error}") from error
+        return found
 
     def load(self, later: Later, done: Callable[[None], None]) -> None:
         """Load its modules, one in each turn that `later` gives, then call `done`."""
@@ -89,13 +99,23 @@ class Late(Generic[Part]):
 
 @frozen(eq=False, repr=False)
 class LatePort:
-    """The effect port of a kind whose part is made with its first effect."""
+    """The effect port of a kind whose part is made with its first effect. One that cannot be made now is tried again while it is owed."""
 
     part: Late[Any]
+    reactor: Reactor
+    log: Any
 
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
-        """Start `effect` of `instance`."""
-        self.part().start(instance, effect, token)
+        """Start `effect` of `instance`; its deadline runs."""
+        if instance.committed is None or instance.committed.n != token:
+            return
+        try:
+            port = self.part()
+        except RefusedError as error:
+            self.log.warning("an effect waits for its part of the program", machine=instance.name, effect=effect.value, why=str(error))
+            self.reactor.call_later(AGAIN_S, partial(self.start, instance, effect, token))
+        else:
+            port.start(instance, effect, token)
 
 
 def one_by_one(names: Sequence[str], later: Later, done: Callable[[None], None]) -> None:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,14 @@ class Mending:
     images: frozenset[str] = frozenset()  # podman's, as they were seen last
     _busy: bool = False
     _not_before: float = field(default=0.0)
+
+    def came(self, images: Iterable[str]) -> None:
+        """Hear of images that podman has since it was asked last."""
+        self.images |= frozenset(images)
+
+    def went(self, image: str) -> None:
+        """Hear of one that was removed."""
+        self.images -= {image}
 
     def noticed(self, why: str) -> None:
         """Hear that a call failed for that while the spine runs; what mends it is begun once at a time."""

@@ -13,24 +13,33 @@ def violations(sys_net: str = SYS_NET, proc_route: str = PROC_ROUTE) -> list[str
 
     Interfaces other than `lo` that exist but are down cannot carry a packet, yet a kernel that made one is worth a line.
     """
-    found = []
-    for name in sorted(_listing(sys_net)):
+    return _look(sys_net, proc_route)[0]
+
+
+def unread(sys_net: str = SYS_NET, proc_route: str = PROC_ROUTE) -> list[str]:
+    """Return what could not be looked at, with the system's reason: of that `violations` knows nothing. Empty means it has seen all."""
+    return _look(sys_net, proc_route)[1]
+
+
+def _look(sys_net: str, proc_route: str) -> tuple[list[str], list[str]]:
+    found, unseen = [], []
+    try:
+        names = sorted(os.listdir(sys_net))
+    except OSError as error:
+        names = []
+        unseen.append(f"{sys_net}: {error.strerror}")
+    for name in names:
         flags = f"{sys_net}/{name}/flags"
         if name != "lo" and os.path.exists(flags):
             found.append(f"interface {name} exists" + (" and is up" if _is_up(flags) else ""))
     try:
         with open(proc_route, encoding="ascii") as routes:
             found += [f"route through {line.split()[0]}" for line in routes.readlines()[1:]]
-    except OSError:
-        pass
-    return found
-
-
-def _listing(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
+    except OSError as error:
+        # a kernel without IPv4 has no such file, but the directory
+        if not isinstance(error, FileNotFoundError) or not os.path.isdir(os.path.dirname(proc_route)):
+            unseen.append(f"{proc_route}: {error.strerror}")
+    return found, unseen
 
 
 def _is_up(path: str) -> bool:

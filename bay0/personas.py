@@ -240,8 +240,9 @@ class Personas(ContainerPort):
         wanted = config.manifest
         mounts = [(f"{self.places.homes}/{name.podman}", wanted.home, "rw")] if wanted.home else []
         if wanted.ai:  # read-only: who could write there could put another socket in its place
+            umbilical = self.umbilical()  # first: of one that cannot be had now nothing is to be revoked
             self._umbilicals.add(instance.name)
-            mounts.append((self.umbilical().prepare(instance.name), IN_PERSONA, "ro"))
+            mounts.append((umbilical.prepare(instance.name), IN_PERSONA, "ro"))
         from bay0.manifest import digest  # late, as above
 
         labels = {

@@ -6,7 +6,7 @@ A verb is answered when its step is kept and, with `wait`, when the machine rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,20 @@ from bay0.machines.engine import Instance, Step
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E, S
 from bay0.names import Name
+from bay0.umbilicalplaces import IMAGE as AI_IMAGE
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
     from bay0.control import Method, Reply
     from bay0.effects.podman import Podman, Verdict
     from bay0.focus import Focus
+    from bay0.late import Late
     from bay0.machines.engine import Engine
     from bay0.outcomes import Outcomes
     from bay0.personas import Personas
     from bay0.reactor import Reactor
     from bay0.replay import Replay
+    from bay0.servers import Servers
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
     from bay0.trash import Trash
@@ -56,6 +59,7 @@ class PersonaVerbs:
     replay: Replay
     trash: Trash
     outcomes: Outcomes
+    servers: Late[Servers]
 
     def methods(self) -> dict[str, Method]:
         """Return method name -> function."""
@@ -255,7 +259,12 @@ class PersonaVerbs:
         if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
             raise ValueError("path must be an absolute path")
         self._need_disk()
-        loaded = partial(_verdict, reply, lambda value: {"loaded": value})
+
+        def loaded(verdict: Verdict) -> None:
+            if verdict.ok:
+                self._came(verdict.value or ())
+            _verdict(reply, lambda value: {"loaded": value}, verdict)
+
         load = partial(self.podman.image_load, path, loaded)
         if not below_persist(path):
             load()
@@ -270,6 +279,12 @@ class PersonaVerbs:
                 load()
 
         self.state.ask("image_archive", self.bounds.read, looked, path=path)
+
+    def _came(self, images: Iterable[str]) -> None:
+        """Hear of images that podman has now: this boot looked before."""
+        self.personas.mending.came(images)
+        if AI_IMAGE in images and self.servers.made is not None:
+            self.servers.made.came()
 
     def image_list(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with podman's images, and with those of the spine that are loaded when they are first needed."""
@@ -291,7 +306,13 @@ class PersonaVerbs:
         """Remove an image that no container uses."""
         name = str(params["name"])
         self._need_disk()
-        self.podman.image_remove(name, partial(_verdict, reply, lambda _value: {"removed": name}))
+
+        def removed(verdict: Verdict) -> None:
+            if verdict.ok:
+                self.personas.mending.went(name)
+            _verdict(reply, lambda _value: {"removed": name}, verdict)
+
+        self.podman.image_remove(name, removed)
 
     def _need_known(self) -> None:
         """Refuse until the stored personas are known, or a name could be given twice."""

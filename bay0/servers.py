@@ -48,6 +48,7 @@ RETRIES = 5  # in a row, over boots too
 GOING_DOWN = "the spine is going down"
 ENVELOPE_LOOK_S = 0.1
 PROGRESS_EVERY_S = 5.0
+NO_IMAGE = "its image is not on this machine"
 WAYS = "build it with scripts/mkai.sh and put it on the disk with `scripts/mkpersist.sh --image build/spine-ai.tar`, or `bay0 image load FILE`"
 # what its server says by its exit status (services/ai): no other try would help
 HOPELESS = {
@@ -379,8 +380,14 @@ class Servers(ContainerPort):
         if found.ok and found.value is not None:
             self._wait_for_rest(instance)
         else:
-            why = "its image is not on this machine" if found.ok else f"storage does not say whether its image is there: {found.why}"
+            why = NO_IMAGE if found.ok else f"storage does not say whether its image is there: {found.why}"
             self._is_unavailable(instance, why, WAYS)
+
+    def came(self) -> None:
+        """Hear that its image was loaded since this boot looked for one: what kept it stopped is no longer so."""
+        instance = self.engine.instances.get(NAME)
+        if instance is not None and instance.now is S.STOPPED and self.unavailable == NO_IMAGE:
+            self._is_unavailable(instance, "its image was loaded after this boot had looked for it", "`bay0 tenant start ai`")
 
     def _is_unavailable(self, instance: Instance, why: str, remedy: str) -> None:
         self.unavailable, self.remedy = why, remedy

@@ -163,7 +163,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     continuity = Continuity(engine, reactor, bounds, logger, state, boot, saved_clock, words.trust_seed)
     chronicle = Chronicle(engine, logger, sinks, state, boot, host.entered_ms, words.console)
     outcomes = Outcomes(engine, reactor, bounds)
-    trash = Trash(engine, reactor, bounds, state, boot)
+    trash = Trash(engine, reactor, bounds, logger, state, boot)
 
     # containers
     storage = podman_effects.StoragePaths(*(f"{paths.CONTAINERS}/{name}" for name in ("storage", "libpod", "volumes", "tmp")))
@@ -223,7 +223,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     engine.keep_with(state)
     ports: dict[str, EffectPort] = {
         "boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": focus,
-        "server": LatePort(servers), "inhibit": LatePort(inhibit),
+        "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger),
     }  # fmt: skip
     for kind, port in ports.items():
         engine.serve(kind, port)
@@ -240,7 +240,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         "continuity": (continuity.describe,),
         "watchdog": (partial(shield.describe, watchdog),),
     }
-    persona_verbs = PersonaVerbs(engine, reactor, bounds, state, podman, boot, personas, focus, replay, trash, outcomes)
+    persona_verbs = PersonaVerbs(engine, reactor, bounds, state, podman, boot, personas, focus, replay, trash, outcomes, servers)
     control.offer(Verbs(engine, reactor, bounds, state, spawner, boot, chronicle, words.debug, sections).methods())
     control.offer(nackverbs.methods(state))
     control.offer(persona_verbs.methods(), late.MANIFESTS)

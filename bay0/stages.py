@@ -184,4 +184,5 @@ class BootStages:
 
 
 def _network() -> list[str]:
-    return [f"the spine must have no network: {violation}" for violation in net.violations()]
+    unread = (f"whether the spine has a network cannot be seen: {each}" for each in net.unread())
+    return [*(f"the spine must have no network: {violation}" for violation in net.violations()), *unread]

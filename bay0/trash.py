@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
@@ -25,6 +25,7 @@ class Trash:
     engine: Engine
     reactor: Reactor
     bounds: Bounds
+    log: Any
     state: StatePort
     boot: Instance
     _sweeping: bool = field(init=False, default=False)
@@ -48,6 +49,12 @@ class Trash:
         if answer.ok and answer.value:
             self._sweeping = True
             self.reactor.call_later(AGAIN_S, self._again)
+        elif answer.ok:
+            self.state.ask("trash_left", self.bounds.read, self._left)
+
+    def _left(self, answer: Answer) -> None:
+        if answer.ok and answer.value:
+            self.log.warning("taken away and not deleted", left=answer.value)
 
     def _again(self) -> None:
         self._sweeping = False

@@ -26,7 +26,7 @@ def ensure() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest number that is free, and those below are taken
+            _nothing(mode)  # the lowest number that is free, and those below are taken
     # Python has made no streams of what was closed, and print() takes stdout in the place of a missing stderr
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole of the process
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -34,6 +34,18 @@ def ensure() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a word of the caller's that is no text is shown as its bytes
             stream.reconfigure(errors="backslashreplace")
+
+
+def _nothing(mode: int) -> int:
+    """Open what is empty for who reads and takes all for who writes: /dev/null, or what does the same where there is none."""
+    try:
+        return os.open(os.devnull, mode)
+    except OSError:
+        if mode == os.O_WRONLY:
+            return os.memfd_create("nothing")
+        reads, writes = os.pipe()  # the lower number is the first one
+        os.close(writes)
+        return reads
 
 
 def say(text: str) -> None:
@@ -79,6 +91,6 @@ def finish(status: int) -> int:
 
 def drop(stream: TextIO) -> None:
     """Let what is left of `stream`, and all that is still written to it, go nowhere."""
-    null = os.open(os.devnull, os.O_WRONLY)
+    null = _nothing(os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

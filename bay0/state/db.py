@@ -352,6 +352,14 @@ def _put(step: Row) -> int:
     return 1
 
 
+def was_removed(name: str) -> bool:
+    """Tell whether there was a persona of that name, and is none: the journal knows of its removal, and no machine has its name."""
+    require_open()
+    with translated():
+        gone = "SELECT 1 FROM journal WHERE machine = ? AND kind = ? AND dest = ? AND NOT EXISTS (SELECT 1 FROM machine WHERE name = ?) LIMIT 1"
+        return database.execute_sql(gone, [name, *REMOVED, name]).fetchone() is not None
+
+
 def require_open() -> None:
     """Raise `StorageError("no_device")` unless a database is open."""
     if database.is_closed():

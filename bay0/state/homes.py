@@ -8,17 +8,20 @@ What is taken away is renamed into the trash, which is one step, and deleted the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
+from bay0 import names
 from bay0.state import files
 from bay0.state.paths import CONTAINERS, HOMES, LOGS, TRASH
 
 PODMAN_DIRECTORIES = ("storage", "libpod", "volumes", "tmp")
 NEW, OWN = 0o1700, 0o700  # of a home; the sticky bit says that no user has it yet
 SWEEP_S = 0.3  # of one request
+UNDELETED_MAX = 5  # that are named
 DEPTH = 8  # directories inside each other that are emptied where they are; eight names of 255 bytes fit into a path
 PIECE = 32 << 20  # bytes of a file that are freed at once
 
@@ -104,28 +107,30 @@ def _take_away(path: str) -> None:
             files.sync_directory(folder)
 
 
-def _trash_is_there() -> bool:
+def _is_there(path: str) -> bool:
     """Tell whether there is a directory to sweep: through a link somebody's homes would be emptied."""
     try:
-        return files.is_directory(TRASH)
+        return files.is_directory(path)
     except files.MisplacedError:
         return False
 
 
-def sweep(seconds: float = SWEEP_S) -> bool:
+def sweep(seconds: float = SWEEP_S, was_removed: Callable[[str], bool] | None = None) -> bool:
     """Delete some of the trash, for about `seconds`; tell whether there is more. The next call goes on where this one stopped.
+
+    `was_removed` tells of a persona's name whether its log may be deleted as well: a crash may have come between the two.
 
     What is in it is a persona's doing: a million entries, or a million directories inside each other. So the clock is looked
     at before every call of the kernel, nothing is listed as a whole, and what was deleted stays so if the worker is killed here.
     """
     end = time.monotonic() + seconds
     if not _deleting:
-        _deleting.append(_emptied_trash())
+        _deleting.append(_swept(was_removed))
     try:
         for _ in _deleting[0]:
             if time.monotonic() > end:
                 return True
-    except OSError:
+    except Exception:
         _deleting.clear()
         raise
     _deleting.clear()
@@ -140,17 +145,58 @@ def stop_sweeping() -> None:
 
 Steps = Generator[None, None, int]  # a step is one call of the kernel; it returns how many entries are gone
 _deleting: list[Steps] = []  # the sweep under way
+_undeleted: dict[str, str] = {}  # path -> why; of the last time that the trash was gone through
+
+
+def undeleted() -> list[str]:
+    """Return what the last sweep could not delete and why, the first few."""
+    return [f"{path}: {why}" for path, why in _undeleted.items()]
+
+
+def _not_deleted(path: str, error: OSError) -> None:
+    """Remember it for whoever asks; a directory that is not empty is so because of what is named already."""
+    if error.errno != errno.ENOTEMPTY and len(_undeleted) < UNDELETED_MAX:
+        _undeleted.setdefault(path, error.strerror or str(error))
+
+
+def _swept(was_removed: Callable[[str], bool] | None) -> Steps:
+    _undeleted.clear()
+    yield from _emptied_trash()
+    if was_removed is not None:
+        yield from _logs_left(was_removed)
+    return 0
+
+
+def _logs_left(was_removed: Callable[[str], bool]) -> Steps:
+    """Delete the logs of personas that were removed."""
+    if not _is_there(LOGS):
+        return 0
+    with os.scandir(LOGS) as entries:
+        for entry in entries:
+            yield
+            own, _, ending = entry.name.partition(".")
+            name = names.from_podman(own) if ending in ("log", "log.tmp") else None
+            if name is not None and was_removed(name.semantic):
+                try:
+                    os.unlink(entry.path)
+                except OSError as error:
+                    _not_deleted(entry.path, error)
+    return 0
 
 
 def _emptied_trash() -> Steps:
     """Delete all of the trash, then its directory. What cannot be deleted is left for a later sweep."""
-    if not _trash_is_there():
+    if not _is_there(TRASH):
         return 0
-    while (yield from _emptied(TRASH, DEPTH)):
-        pass  # what was too deep lies in the trash itself now
+    gone = 1
+    while gone:  # what was too deep lies in the trash itself now
+        _undeleted.clear()
+        gone = yield from _emptied(TRASH, DEPTH)
     yield
-    with contextlib.suppress(OSError):
+    try:
         os.rmdir(TRASH)
+    except OSError as error:
+        _not_deleted(TRASH, error)
     return 0
 
 
@@ -163,11 +209,14 @@ def _emptied(folder: str, depth: int) -> Steps:
     with os.scandir(folder) as entries:
         while True:
             yield
-            with contextlib.suppress(OSError):  # one that is in the way must not keep the others
+            entry = None
+            try:  # one that is in the way must not keep the others
                 entry = next(entries, None)
                 if entry is None:
                     return gone
                 gone += yield from _deleted(entry, depth)
+            except OSError as error:
+                _not_deleted(folder if entry is None else entry.path, error)
 
 
 def _deleted(entry: os.DirEntry[str], depth: int) -> Steps:
@@ -184,9 +233,11 @@ def _deleted(entry: os.DirEntry[str], depth: int) -> Steps:
         return 1
     gone = yield from _emptied(entry.path, depth - 1)
     yield
-    with contextlib.suppress(OSError):  # something in it could not be deleted, and what else was counts
+    try:
         os.rmdir(entry.path)
         gone += 1
+    except OSError as error:  # something in it could not be deleted, and what else was counts
+        _not_deleted(entry.path, error)
     return gone
 
 

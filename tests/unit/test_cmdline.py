@@ -30,6 +30,7 @@ def test_words_of_others_are_not_ours() -> None:
         ("bay0.debug=0", "debug", False),
         ("bay0.exec", "exec", True),
         ("bay0.console=debug", "console", "debug"),
+        ("bay0.terminal=off", "terminal", False),
     ],
 )
 def test_a_good_word_is_taken(word: str, name: str, value: object) -> None:
@@ -53,6 +54,7 @@ def test_a_good_word_is_taken(word: str, name: str, value: object) -> None:
         ("bay0.console=loud", "debug, info, warning or error"),
         ("bay0.debug=perhaps", "1 or 0"),
         ("bay0.exec=yes", "1 or 0"),
+        ("bay0.terminal=vt100", "on or off"),
         ("bay0.speed=9", "no such word"),
         ("bay0.", "no such word"),
     ],

@@ -229,6 +229,11 @@ def test_what_cannot_be_deleted_keeps_nothing_else_and_ends_the_sweep(disk: Path
     else:
         raise AssertionError("it never ends")
     assert [Path(folder) / name for folder, _, names in os.walk(disk / "trash") for name in names] == [home / "0/0/stays"]
+    assert homes.undeleted() == [f"{home}/0/0/stays: Operation not permitted"], "and not the directories that it keeps"
+    monkeypatch.setattr(homes, "os", os)
+    while homes.sweep(seconds=-1):
+        pass
+    assert homes.undeleted() == []
 
 
 def test_a_home_that_comes_into_the_trash_while_it_is_swept_is_swept_too(disk: Path) -> None:

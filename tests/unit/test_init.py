@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,13 +23,15 @@ from bootkit import THING, Machine
 from kit import Log, in_child, no_descriptor_left
 
 import bay0
-from bay0 import control, diskwatch, governing, init, late, log, runfiles, umbilicalport
+from bay0 import autostart, control, diskwatch, governing, init, late, log, runfiles, umbilicalport
 from bay0.bounds import Bounds
 from bay0.effects import modules, power, spawn
 from bay0.effects.service import ServiceSpec
 from bay0.effects.spawn import Spawner
 from bay0.errors import RefusedError, SpawnError, StorageError
 from bay0.machines.boot import E, S
+from bay0.machines.persona import E as PersonaEvent
+from bay0.machines.server import E as ServerEvent
 from bay0.machines.storage import E as StorageEvent
 from bay0.machines.storage import S as Health
 from bay0.powersignals import PowerSignals
@@ -693,6 +695,53 @@ def test_a_governor_that_cannot_be_loaded_now_is_loaded_later(tmp_path: Path) ->
     assert governor(spine) is None
     machine.turn_until(spine, lambda: governor(spine) is not None, "the governor")
     assert {line["event"] for line in machine.logged() if line["level"] == "error"} == {"governor not loaded"}
+
+
+def forget_modules(names: Sequence[str]) -> None:
+    """Let modules be as in a program that has not loaded them yet."""
+    for name in names:
+        sys.modules.pop(name, None)
+        holder, _, attribute = name.rpartition(".")
+        vars(sys.modules[holder]).pop(attribute, None)
+
+
+@in_child
+def test_an_ai_whose_part_of_the_program_cannot_be_loaded_now_is_started_when_it_can(tmp_path: Path) -> None:
+    autostart.SERVERS_AFTER_S, late.AGAIN_S = 1000.0, 0.05
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    forget_modules(late.UMBILICAL)
+    said: list[Any] = []
+    ai = spine.engine.instances["sys://ai"]
+    with no_descriptor_left():
+        spine.engine.send("sys://ai", ServerEvent.START, "", said.append)
+        for _ in range(40):
+            spine.reactor.turn(0.05)
+        spine.control._perform({"method": "tenant.show"}, {"name": "sys://ai"}, said.append, lambda _what, _value: None)
+    assert (ai.now.value, spine.servers.made) == ("starting", None)
+    assert isinstance(said[-1], RefusedError)
+    assert "cannot be loaded now: " in str(said[-1])
+    machine.turn_until(spine, lambda: spine.servers.made is not None and ai.now.value != "starting", "its start")
+    assert "an effect waits for its part of the program" in {line["event"] for line in machine.logged()}
+
+
+@in_child
+def test_a_persona_whose_way_to_the_ai_cannot_be_loaded_now_does_not_start_and_says_so(tmp_path: Path) -> None:
+    autostart.SERVERS_AFTER_S = 1000.0
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot())
+    made: list[Any] = []
+    manifest = {"image": "localhost/none:1", "ai": True, "retries": 0}
+    spine.control.methods["persona.create"]({"name": "p://work", "manifest": manifest}, made.append)
+    machine.turn_until(spine, lambda: made, "the persona")
+    forget_modules(late.UMBILICAL)
+    work = spine.engine.instances["p://work"]
+    with no_descriptor_left():
+        spine.engine.send("p://work", PersonaEvent.START, "")
+        for _ in range(60):
+            spine.reactor.turn(0.05)
+    machine.turn_until(spine, lambda: work.now.value in ("stopped", "failed", "waiting"), "its end")
+    assert any("cannot be loaded now: " in line.get("why", "") for line in machine.logged() if line.get("machine") == "p://work")
 
 
 def test_all_that_pid1_may_hold_open_at_once_fits_under_its_limit_of_descriptors() -> None:

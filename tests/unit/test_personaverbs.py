@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit import until
-from personakit import IMAGE, PLAY, WORK, Bench
+from kit import Ready, until
+from personakit import IMAGE, PLAY, WORK, Bench, verdict
 
 from bay0 import personas, personaverbs, trash
 from bay0.answers import Listing
 from bay0.bounds import Bounds
+from bay0.effects.podman import Outcome, Verdict
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
 from bay0.focus import NAME as FOCUS
 from bay0.machines import MACHINES
@@ -22,6 +23,7 @@ from bay0.outcomes import Outcomes
 from bay0.personaverbs import PersonaVerbs
 from bay0.state.link import Answer
 from bay0.trash import Trash
+from bay0.umbilicalplaces import IMAGE as AI_IMAGE
 
 
 class Desk:
@@ -35,11 +37,12 @@ class Desk:
         self.timers: Any = bench.timers
         self.state: Any = bench.state
         self.podman: Any = bench.podman
-        self.trash = Trash(bench.engine, self.timers, Bounds(), self.state, self.boot)
+        self.trash = Trash(bench.engine, self.timers, Bounds(), bench.log, self.state, self.boot)
+        self.servers: Any = Ready(lambda: None)
         self.outcomes = Outcomes(bench.engine, self.timers, Bounds())
         self.verbs = PersonaVerbs(
             bench.engine, self.timers, Bounds(), self.state, self.podman, self.boot, bench.port, bench.focus, self.replay, self.trash,
-            self.outcomes,
+            self.outcomes, self.servers,
         )  # fmt: skip
         self.methods = self.verbs.methods()
 
@@ -409,6 +412,15 @@ def test_however_many_homes_are_emptied_one_sweep_is_under_way(desk: Desk) -> No
     assert 10 < [op for op, _ in desk.bench.state.asked].count("trash_sweep") <= 10 / trash.AGAIN_S
 
 
+def test_what_of_it_could_not_be_deleted_is_said_once_the_sweep_is_over(desk: Desk) -> None:
+    left = ["/persist/spine/trash/p__work.1/file: Operation not permitted"]
+    desk.bench.state.answers.update(trash_sweep=Answer(value=False), trash_left=Answer(value=left))
+    desk.create(home="/home/me")
+    desk.ask("persona.reset", name=WORK, home=True)
+    desk.bench.wait(1)
+    assert [said["left"] for said in desk.bench.log.of("taken away and not deleted")] == [left]
+
+
 def test_it_is_not_emptied_while_its_container_may_still_run(desk: Desk) -> None:
     desk.create(home="/home/me")
     desk.ask("persona.start", name=WORK)
@@ -477,6 +489,27 @@ def test_an_archive_on_the_disk_is_looked_at_before_podman_opens_it(desk: Desk) 
         desk.ask("image.load", path=path)
     assert podman.asked == [("load", "/persist/images/x.tar"), ("load", "/tmp/x.tar")]
     assert [arguments for op, arguments in state.asked if op == "image_archive"][-1] == {"path": "/persist/images/x.tar"}
+
+
+def test_what_is_loaded_and_removed_counts_as_there_and_gone_at_once(desk: Desk) -> None:
+    """`--validate` tells by it whether an AI is installed."""
+    came: list[str] = []
+    ai = SimpleNamespace(came=lambda: came.append("the AI's"))
+    desk.servers.make = lambda: ai
+    mending = desk.bench.port.mending
+    for name, told in ((IMAGE, []), (AI_IMAGE, ["the AI's"])):
+        desk.bench.podman.answers["load"] = [Verdict(Outcome.OK, "", (name,))]
+        desk.ask("image.load", path="/tmp/x.tar")
+        assert (name in mending.images, came) == (True, told)
+    desk.bench.podman.answers["untag"] = [verdict("fault")]
+    with pytest.raises(RefusedError):
+        desk.ask("image.remove", name=IMAGE)
+    assert IMAGE in mending.images
+    desk.ask("image.remove", name=IMAGE)
+    assert mending.images == {AI_IMAGE}
+    desk.servers.there = False
+    desk.bench.podman.answers["load"] = [Verdict(Outcome.OK, "", (AI_IMAGE,))]
+    desk.ask("image.load", path="/tmp/x.tar")
 
 
 def test_images_need_the_disk(desk: Desk) -> None:

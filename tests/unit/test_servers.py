@@ -302,6 +302,18 @@ def test_without_image_and_archive_it_stays_stopped_and_podman_is_not_asked(benc
     assert bench.umbilical.told == [("stopped", "its image is not on this machine", "")]
 
 
+def test_an_image_that_is_loaded_later_is_known_and_the_ai_says_what_starts_it(bench: Bench) -> None:
+    bench.servers.came()
+    assert bench.servers.unavailable == "", "nobody has looked yet"
+    bench.servers.autostart(())
+    bench.now(5)
+    bench.servers.came()
+    assert bench.servers.unavailable == "its image was loaded after this boot had looked for it"
+    assert bench.servers.remedy == "`bay0 tenant start ai`"
+    assert bench.umbilical.told[-1][1] == bench.servers.unavailable
+    assert (bench.now(5), bench.podman.asked) == (S.STOPPED, []), "nobody asked for it"
+
+
 def test_it_does_not_start_with_the_spine_if_it_is_not_to(bench: Bench) -> None:
     bench.engine.send(NAME, E.CONFIGURE, config=Config(autostart=False).text())
     bench.servers.autostart({IMAGE})

@@ -158,8 +158,16 @@ def test_an_interface_and_a_route_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_without_sys_and_proc_nothing_is_claimed(tmp_path: Path) -> None:
-    assert net.violations(str(tmp_path / "a"), str(tmp_path / "b")) == []
+def test_what_cannot_be_looked_at_is_said_and_is_not_taken_for_no_network(tmp_path: Path) -> None:
+    interfaces, routes = tmp_path / "net", tmp_path / "proc" / "route"
+    places = str(interfaces), str(routes)
+    assert net.violations(*places) == []
+    assert net.unread(*places) == [f"{interfaces}: No such file or directory", f"{routes}: No such file or directory"]
+    interface(interfaces, "lo", "0x9")
+    routes.parent.mkdir()
+    assert net.unread(*places) == [], "a kernel without IPv4 has no table of routes"
+    routes.mkdir()
+    assert net.unread(*places) == [f"{routes}: Is a directory"]
 
 
 # ---- modules

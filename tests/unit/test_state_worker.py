@@ -370,11 +370,32 @@ def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(p
     assert "state.db is damaged" in error["message"]
 
 
+def test_the_log_of_a_removed_persona_that_a_crash_left_goes_with_the_next_sweep_and_no_other(peer: Peer) -> None:
+    peer.ready()
+    persona = {"kind": "persona", "dest": "stopped"}
+    peer.ok("commit", steps=[step(1, machine="p://gone", **persona), step(2, machine="p://here", **persona)], full=True)
+    peer.ok("commit", steps=[step(3, machine="p://gone", kind="persona", dest="absent"), step(4, machine="p://back", **persona)], full=True)
+    peer.ok("commit", steps=[step(5, machine="p://back", kind="persona", dest="absent"), step(6, machine="p://back", **persona)], full=True)
+    peer.ok("containers_prepare")
+    logs = peer.top / "logs"
+    kept = {"p__here.log", "p__back.log", "p__unknown.log", "sys__ai.log", "p__gone.txt", "notes"}
+    for name in (*kept, "p__gone.log", "p__gone.log.tmp"):
+        (logs / name).write_text("what it said")
+    while peer.ok("trash_sweep"):
+        pass
+    assert set(os.listdir(logs)) == kept
+    assert peer.ok("trash_left") == []
+    (logs / "p__gone.log").mkdir()
+    while peer.ok("trash_sweep"):
+        pass
+    assert peer.ok("trash_left") == [f"{logs}/p__gone.log: Is a directory"]
+
+
 def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> None:
     assert set(worker.OPS) == {
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "extent",
         "genesis", "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model",
-        "image_archive", "home_empty", "home_give", "log_remove", "trash_sweep",
+        "image_archive", "home_empty", "home_give", "log_remove", "trash_sweep", "trash_left",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
         "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip

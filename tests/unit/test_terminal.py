@@ -49,12 +49,12 @@ class Terminal:
     def size(self, size: tuple[int, int]) -> None:
         fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
-    def resize(self, *words: str) -> int:
+    def resize(self, *words: str, term: str = "vt220") -> int:
         before = termios.tcgetattr(self.theirs)
         patience = "60" if self.answers else "0.2"  # so that no verdict depends on how fast this machine is
         done = subprocess.run(
             ["bash", RESIZE, *words], stdin=self.theirs, stdout=self.theirs, stderr=self.theirs, check=False, timeout=90,
-            env={**os.environ, "RESIZE_WAIT_S": patience},
+            env={**os.environ, "RESIZE_WAIT_S": patience, "TERM": term},
         )  # fmt: skip
         assert termios.tcgetattr(self.theirs) == before, "the terminal is as it was"
         return done.returncode
@@ -115,6 +115,32 @@ def test_what_was_typed_before_is_left_for_the_shell_and_nothing_is_asked(termin
     assert os.read(terminal.theirs, 100) == typed
 
 
+@pytest.mark.parametrize("terminal", [b"\x1b[40;100R"], indirect=True)
+def test_a_dumb_one_is_asked_only_if_somebody_wants_it_so(terminal: Terminal) -> None:
+    assert terminal.resize("--unknown", term="dumb") == 0
+    assert (terminal.size, terminal.seen) == ((24, 80), b"")
+    assert terminal.resize(term="dumb") == 0
+    assert terminal.size == (40, 100)
+
+
 def test_without_a_terminal_it_says_so() -> None:
     done = subprocess.run(["bash", RESIZE], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (1, "resize: this is no terminal\n")
+
+
+@pytest.mark.parametrize(("terminal_there", "options", "asked"), [(True, [], True), (False, [], False), (True, ["--exec", "true"], False)])
+def test_the_spine_is_told_when_no_terminal_is_at_the_other_end_of_its_console(
+    terminal_there: bool, options: list[str], asked: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "qemu-system-x86_64").write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/words\n')
+    (tmp_path / "qemu-system-x86_64").chmod(0o755)
+    (tmp_path / "image").touch()
+    argv = ["bash", str(RESIZE.parents[3] / "boot-qemu.sh"), "--persist", "none", "--accel", "tcg", "--patience", "5", "--log", str(tmp_path / "log")]
+    argv += ["--kernel", str(tmp_path / "image"), "--image", str(tmp_path / "image"), *options]
+    ours, theirs = os.openpty()
+    stream = theirs if terminal_there else subprocess.DEVNULL
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(argv, stdin=stream, stdout=stream, stderr=subprocess.DEVNULL, check=False, timeout=60, env=environment)
+    os.close(ours)
+    os.close(theirs)
+    assert ("bay0.terminal=off" not in (tmp_path / "words").read_text()) == asked

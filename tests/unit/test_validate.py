@@ -439,6 +439,13 @@ def test_any_interface_but_lo_is_red(spine: Any, kernel: Kernel) -> None:
     assert why(see("network", spine, kernel)) == "the spine must have no network: interface dummy0 exists"
 
 
+def test_a_network_that_cannot_be_looked_for_is_yellow_and_not_green(spine: Any, kernel: Kernel) -> None:
+    Path(f"{kernel.interfaces}/lo").rmdir()
+    Path(kernel.interfaces).rmdir()
+    said = f"whether there is a network cannot be seen: {kernel.interfaces}: No such file or directory"
+    assert why(see("network", spine, kernel), Level.YELLOW) == said
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

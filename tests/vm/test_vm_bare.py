@@ -41,6 +41,10 @@ def test_an_exec_whose_shell_is_killed_ends_with_a_status_all_the_same() -> None
     assert "was killed in the guest" in done.stderr
 
 
+def test_without_a_terminal_at_the_other_end_the_console_is_not_asked_for_its_size(no_disk: Result):
+    assert "\x1b" not in no_disk.console
+
+
 def test_bad_words_of_the_command_line_are_complained_about_and_ignored(no_disk: Result):
     complaints = ("bay0.patience=much: not a number", "bay0.panic=maybe: must be one of", "bay0.colour=blue: no such", "bay0.persist=vda: must be")
     for word in complaints:

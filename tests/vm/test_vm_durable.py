@@ -1,4 +1,7 @@
-"""What lasts: the clock, the seed, the NACK registry, and a state worker that personas cannot starve. One disk; the machine's clock says 2001."""
+"""What lasts: an earlier program's disk, the clock, the seed, the NACK registry, and a state worker that personas cannot starve.
+
+One disk; the machine's clock says 2001.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
+import old_disk
+import olddisk
 import pytest
 from harness import Vm
 
@@ -18,9 +23,11 @@ pytestmark = pytest.mark.vm
 RTC = ("-rtc", "base=2001-01-01")
 DAYS = 30  # the disk was last seen so long after the image was built
 OLD_SEED = bytes(range(32))
-BAD, WORSE = (f"sha256:{digit * 64}" for digit in "bc")
+BAD, WORSE = (f"sha256:{digit * 64}" for digit in "ef")
 LIFE_S = 1500
 SETTLE_S = 180
+OLD = olddisk.names()[-1]  # tests/unit/test_old_disk.py has them all
+HOME = "/persist/homes/p__"
 COMMITS = 40
 COMMIT_BOUND_S = 1.0  # bay0/bounds.py
 STORM = """image = "localhost/alpine:3.23"
@@ -43,6 +50,7 @@ def build_time() -> int:
 @pytest.fixture(scope="module")
 def disk(folder: str) -> str:
     path = harness.make_disk(f"{folder}/durable.img", "2G")
+    old_disk.lay(olddisk.archive(OLD), path)
     for name, data in (("time", line(f"bay0-time 1 {build_time() + DAYS * 86_400}")), ("seed", line(f"bay0-seed 1 new {OLD_SEED.hex()}"))):
         Path(folder, name).write_bytes(data)
         harness.put(path, f"{folder}/{name}", f"/spine/{name}")
@@ -61,6 +69,17 @@ def seed_of(text: str) -> tuple[str, str]:
     found = re.fullmatch(r"bay0-seed 1 (\w+) ([0-9a-f]{64}) [0-9a-f]{8}\n?", text)
     assert found, text
     return found[1], found[2]
+
+
+def test_a_disk_of_an_earlier_program_whose_plug_was_pulled_says_the_same_under_this_one(spine: Vm):
+    old = olddisk.answers(OLD)
+    harness.until(lambda: spine.show("left")["state"] == "stopped", SETTLE_S, "what ran when the plug was pulled is stopped")
+    harness.until(lambda: spine.show("daily")["state"] == "running", SETTLE_S, "what starts with the spine runs")
+    olddisk.check(old, {name: spine.call(method, **params) for name, (method, params) in olddisk.QUESTIONS.items()})
+    assert spine.call("focus.show") == {"active": None}, "who was in front has ended"
+    assert spine.out("stat -c '%u:%g %a' " + " ".join(f"{HOME}{each}" for each in ("daily", "notes"))).split("\n") == ["0:0 700", "1234:1234 700"]
+    assert spine.out("bay0 persona shell daily -- cat /home/daily/letter") == "precious"
+    assert spine.out(f"cat {HOME}notes/list") == "buy milk"
 
 
 def test_the_clock_is_not_before_the_time_the_disk_was_last_seen(spine: Vm):
@@ -96,12 +115,12 @@ def test_a_digest_is_refused_from_its_nack_to_its_removal(spine: Vm):
     spine.call("nack.add", digest=BAD, why="again")
     assert spine.sh(f"bay0 nack check {BAD}").status == 1
     listed = spine.json("bay0 nack list --json")
-    assert {row["digest"]: row["why"] for row in listed["entries"]} == {BAD: "it did not boot", WORSE: ""}
+    assert {row["digest"]: row["why"] for row in listed["entries"][:2]} == {BAD: "it did not boot", WORSE: ""}
     spine.out(f"bay0 nack remove {WORSE}")
     assert spine.sh(f"bay0 nack check {WORSE}").status == 0
     assert spine.sh("bay0 nack add latest").status == 2
     assert "error" in spine.ask("nack.add", digest=BAD[:-1], why="")
-    assert spine.call("nack.list")["total"] == 1
+    assert spine.call("nack.list")["total"] == 1 + 2, "with those of the earlier program"
     assert f"NACK added: {BAD} it did not boot" in spine.out("cat /persist/spine/genesis.log")
 
 
@@ -124,7 +143,7 @@ def test_personas_that_write_and_sync_without_end_cannot_starve_it(spine: Vm):
         spine.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{STORM}END\nbay0 persona create /tmp/{name}")
         spine.sh(f"bay0 persona start {name}", SETTLE_S)
     harness.until(
-        lambda: [each["state"] for each in spine.json("bay0 persona list --json")] == ["running"] * 2, SETTLE_S, "both personas run", every_s=1
+        lambda: {spine.show(name)["state"] for name in ("storm", "gale")} == {"running"}, SETTLE_S, "both personas run", every_s=1
     )
     stormy = commits(spine, 1000)
     spine.out("sleep 15")  # a probe in the middle of it

@@ -17,7 +17,7 @@ MAKE_S, SWEEP_S = 3000, 3000  # seconds, of a machine without KVM
 def test_a_home_with_a_million_files_and_directories_is_emptied_while_storage_stays_durable(folder: str):
     disk = harness.make_disk(f"{folder}/million.img", "8G")
     harness.tool("mkfs.ext4", "-q", "-F", "-L", "SPINE-PERSIST", "-N", str(FILES + 100_000), disk)
-    with harness.vm(disk) as machine:
+    with harness.vm(disk, life_s=MAKE_S + SWEEP_S) as machine:
         machine.wait_console(harness.COMPLETE)
         machine.wait_durable()
         machine.create("work", 'image = "localhost/alpine:3.23"\nhome = "/root"\n')
