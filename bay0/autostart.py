@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define
 
@@ -12,13 +12,19 @@ from bay0.machines import boot, server
 if TYPE_CHECKING:
     from bay0.late import Late
     from bay0.machines.engine import Engine, Instance, Step
-    from bay0.personas import Personas
+    from bay0.mending import Mending
     from bay0.reactor import Reactor
     from bay0.replay import Replay
-    from bay0.servers import Servers
 
 SERVERS_AFTER_S = 0.2  # init complete is not held up by what they load
 SERVERS_AGAIN_S = 30.0
+
+
+class WithTheSpine(Protocol):
+    """What starts some of its machines."""
+
+    def autostart(self) -> None:
+        """Start those that are marked so."""
 
 
 @define(eq=False, repr=False)
@@ -30,8 +36,9 @@ class Autostart:
     log: Any
     boot: Instance
     replay: Replay
-    personas: Personas
-    servers: Late[Servers]
+    personas: WithTheSpine
+    servers: Late[Any]  # ai.port.Ai
+    mending: Mending
 
     def __attrs_post_init__(self) -> None:
         self.engine.on("boot", boot.S.COMPLETE, call=self._completed, of=self.boot)
@@ -58,4 +65,4 @@ class Autostart:
             self.log.error("servers not loaded", why=str(error))
             self.reactor.call_later(SERVERS_AGAIN_S, self._load_servers)
             return
-        servers.autostart(self.personas.mending.images)
+        servers.autostart(self.mending.images)

@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from bay0 import flow, names, reconcile
 from bay0.effects import cgroup
-from bay0.effects.podman import Asker, Outcome, exit_status, expose_monitor, monitor
+from bay0.effects.podman import Asker, Outcome, bound_monitors, config_files, exit_status, expose_monitor, monitor, write_config
 
 if TYPE_CHECKING:
     from bay0.audit import Audit
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine, Instance
     from bay0.reactor import Reactor, Timer
     from bay0.state.port import StatePort
-    from bay0.umbilicalport import Umbilical
 
 PERSONAS = "/personas"  # the cgroups of containers: of personas,
 TENANTS = "/tenants"  # of servers, and of a validation's probe,
@@ -56,6 +55,17 @@ def kill_all() -> None:
     """End every process of every container, a validation's probe too, without asking podman."""
     for group in (PERSONAS, TENANTS, CONMONS):
         cgroup.kill(f"{cgroup.ROOT}{group}")
+
+
+def configure(places: Places, log: Any) -> None:
+    """Tell podman where things are; /persist is mounted by now."""
+    try:
+        write_config(config_files(places.storage))
+    except OSError as error:
+        log.error("podman is not configured", why=str(error))
+    unbound = bound_monitors()
+    if unbound:
+        log.warning("monitors are not limited", why=unbound)
 
 
 @frozen
@@ -97,7 +107,7 @@ class ContainerPort:
     built_in: Callable[[], Mapping[str, str]]
     clearing: Clearing
     audit: Audit
-    umbilical: Late[Umbilical]
+    umbilical: Late[Any]  # umbilical.doors.Umbilical
     own: Callable[[int, Callable[[int], None]], None]
     _live: dict[str, Live] = field(init=False, factory=dict)
     _ends: dict[str, reconcile.End] = field(init=False, factory=dict)

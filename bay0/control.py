@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import answers, late, runfiles, wire
+from bay0 import answers, inode, late, wire
 from bay0.answers import Listing, Outbox
 from bay0.errors import Bay0Error
 from bay0.reactor import READ, WRITE
@@ -109,7 +109,7 @@ class ControlServer:
     served: int = 0
     _listener: socket.socket | None = None
     _wanted: bool = False
-    _file: runfiles.File | None = None  # the socket's
+    _file: inode.File | None = None  # the socket's
     _clients: set[_Client] = field(factory=set)
     _loading: dict[Sequence[str], deque[Call]] = field(factory=dict)  # and who waits for them
     _looking: bool = False
@@ -141,7 +141,7 @@ class ControlServer:
         except OSError:
             listener.close()
             raise
-        old, self._listener, self._file = self._listener, listener, runfiles.which(self.path)
+        old, self._listener, self._file = self._listener, listener, inode.which(self.path)
         if old is not None:
             self.reactor.unwatch(old.fileno())
             old.close()
@@ -149,7 +149,7 @@ class ControlServer:
 
     def look(self) -> list[str]:
         """Listen anew if the path leads to our socket no more; return what had happened. `OSError` if it cannot."""
-        if not self._wanted or (self._listener is not None and runfiles.which(self.path) == self._file):
+        if not self._wanted or (self._listener is not None and inode.which(self.path) == self._file):
             return []
         was = "somebody removed it" if self._listener is not None else "it could not be opened before"
         self.open()

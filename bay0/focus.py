@@ -6,7 +6,6 @@ persona's machine, whose desired state says where it is to go.
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,32 +14,15 @@ from attrs import define, field
 
 from bay0 import flow
 from bay0.machines import persona
-from bay0.machines.focus import E, S
+from bay0.machines.focus import NAME, E, active
 
 if TYPE_CHECKING:
     from bay0.machines.engine import Engine, Instance, Step
     from bay0.reactor import Reactor
 
-NAME = "focus"
 LOOK_S = 0.1
 LOOK, ASK, WORK_A_TURN = 1, 20, 400  # what a look and a step cost, beside each other; and how much of that a turn does
 ALIVE = (persona.S.STARTING, *persona.HAS_CONTAINER)
-
-
-def config(active: str) -> str:
-    """Return what a FOCUS step keeps."""
-    return json.dumps({"active": active})
-
-
-def active(instance: Instance) -> str | None:
-    """Return the persona in front, or None."""
-    if instance.now is S.NONE or not instance.config:
-        return None
-    try:
-        found = json.loads(instance.config)["active"]
-    except (ValueError, KeyError, TypeError, RecursionError):  # the database may be another program's, and this is asked in watchers
-        return None
-    return found if isinstance(found, str) else None
 
 
 def _there(instance: Instance, front: str | None) -> bool:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from bay0 import flow, personas
+from bay0 import flow
 from bay0.containers import TENANT_FILTER
 from bay0.effects import cgroup
 from bay0.effects.podman import RunSpec
 from bay0.names import Name
+from bay0.uids import PROBE_UID
 from bay0.verdict import GREEN, Finding, red
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ DIRECTORY = f"{cgroup.ROOT}{PARENT}"
 ROOTFS = "/:O"
 BURN = ("/bin/sh", "-c", "while :; do :; done")
 LOG = "/run/bay0/validate.log"
-UID = personas.UID_BASE + personas.SLOTS_MAX * personas.UIDS  # the range behind the last persona's
 MEMORY = 32 << 20  # bytes
 CPUS = 0.25  # so that it takes nothing that anybody would miss
 BURNT_US = 20_000  # of processor time: it burns
@@ -127,7 +127,7 @@ class Freezer:
         return RunSpec(
             name=PROBE.podman, image="", rootfs=ROOTFS, command=BURN, environment={},
             labels={"bay0.tenant": PROBE.semantic, "bay0.boot": self.boot_id},
-            memory=MEMORY, cpus=CPUS, pids=8, capabilities=(), cgroup_parent=PARENT, uid_base=UID, mounts=(), workdir="", hostname=PROBE.label,
+            memory=MEMORY, cpus=CPUS, pids=8, capabilities=(), cgroup_parent=PARENT, uid_base=PROBE_UID, mounts=(), workdir="", hostname=PROBE.label,
             log_path=LOG, log_size=4096, oom_score_adj=1000, read_only=True, stop_s=0, seccomp=TENANT_FILTER,
         )  # fmt: skip
 

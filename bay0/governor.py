@@ -16,23 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
-from bay0 import focus
 from bay0.containers import PERSONAS, TENANTS
 from bay0.effects import cgroup, gauges
 from bay0.effects.ceilings import Ceilings, Met, bounded, look_at
 from bay0.effects.gauges import PAGE, Gauges, Limits, is_guest
 from bay0.effects.sensors import Thermometer
-from bay0.machines import boot, persona, server
+from bay0.machines import boot, focus, persona, server
 from bay0.readings import Pressure, Reading, Tenant
 from bay0.thermal import CALM, COOL_DOWN_S, CPU_ACT, MEMORY_ACT, MEMORY_WARN, Action, Governor, Rung
 
 if TYPE_CHECKING:
+    from bay0.containers import ContainerPort
     from bay0.effects.reserve import Reserve
     from bay0.late import Late
     from bay0.machines.engine import Engine, Instance, Step
-    from bay0.personas import Personas
     from bay0.reactor import Reactor, Timer
-    from bay0.servers import Servers
 
 EAGER_S, WATCHFUL_S, IDLE_S = 2.0, 6.0, 30.0
 FRESH_S = 1.0  # a look that is not older serves whoever asks
@@ -51,8 +49,8 @@ class Keeper:
     reactor: Reactor
     log: Any
     boot: Instance
-    personas: Personas
-    servers: Late[Servers]
+    personas: ContainerPort
+    servers: Late[Any]
     thermometer: Thermometer
     reserve: Reserve
     ceilings: Ceilings

@@ -11,18 +11,13 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from bay0 import garbage, precompiled
 from bay0.errors import RefusedError
-
-if TYPE_CHECKING:
-    from bay0.machines.engine import Instance
-    from bay0.reactor import Reactor
 
 MANIFESTS = ("bay0.manifestrules", "bay0.manifest")  # what a stored persona is read with
 SERVERS = ("bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.readings", "bay0.effects.gauges", "bay0.servers")
@@ -45,8 +40,6 @@ MODULES = {
     "effects.sensors:Thermometer": GOVERNOR,
 }
 ALL = (*GOVERNOR, *TENANT_VERBS, *UMBILICAL, *VALIDATION, *INHIBIT)
-
-AGAIN_S = 1.0  # until a part that could not be loaded is tried again
 
 Later = Callable[[Callable[[], None]], object]
 Part = TypeVar("Part")
@@ -88,34 +81,14 @@ class Late(Generic[Part]):
         """Load its modules, one in each turn that `later` gives, then call `done`."""
         one_by_one(self.modules, later, done)
 
-    def ask(self, name: str) -> Callable[[], Any]:
-        """Return a call of its method `name` that returns () while it is not made."""
-        return lambda: () if self.made is None else getattr(self.made, name)()
+    def ask(self, name: str) -> Callable[..., Any]:
+        """Return a call of its method `name` that does nothing and returns () while it is not made."""
+        return lambda *arguments: () if self.made is None else getattr(self.made, name)(*arguments)
 
     def method(self, name: str) -> Callable[[Mapping[str, Any], Callable[[Any], None]], None]:
         """Return its method `name` as one of the control socket's, for a part that is made when the first request comes."""
         return lambda params, reply: getattr(self(), name)(params, reply)
 
-
-@frozen(eq=False, repr=False)
-class LatePort:
-    """The effect port of a kind whose part is made with its first effect. One that cannot be made now is tried again while it is owed."""
-
-    part: Late[Any]
-    reactor: Reactor
-    log: Any
-
-    def start(self, instance: Instance, effect: Enum, token: int) -> None:
-        """Start `effect` of `instance`; its deadline runs."""
-        if instance.committed is None or instance.committed.n != token:
-            return
-        try:
-            port = self.part()
-        except RefusedError as error:
-            self.log.warning("an effect waits for its part of the program", machine=instance.name, effect=effect.value, why=str(error))
-            self.reactor.call_later(AGAIN_S, partial(self.start, instance, effect, token))
-        else:
-            port.start(instance, effect, token)
 
 
 def one_by_one(names: Sequence[str], later: Later, done: Callable[[None], None]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from attrs import define, field
 
-from bay0 import lazy, runfiles
+from bay0 import inode, lazy
 from bay0.logline import LEVELS, RUN_LOG, render
 
 lazy.load("asyncio")  # structlog imports it for methods that PID 1 never calls; it would double our memory and start-up
@@ -97,7 +97,7 @@ class RunLog:
     failing: str = ""  # why the next one may be lost, too
     _fd: int | None = None
     _size: int = 0
-    _file: runfiles.File | None = None
+    _file: inode.File | None = None
     _told: int = 0  # of those lost
     _early: deque[bytes] = field(factory=lambda: deque(maxlen=1000))
 
@@ -116,7 +116,7 @@ class RunLog:
 
         `OSError` if that fails.
         """
-        if self._fd is not None and runfiles.which(self.path) == self._file:
+        if self._fd is not None and inode.which(self.path) == self._file:
             return []
         was = "it could not be opened before" if self._fd is None else "somebody removed it"
         try:

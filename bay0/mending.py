@@ -39,11 +39,22 @@ class Mending:
     done: Callable[[], None]
     images: frozenset[str] = frozenset()  # podman's, as they were seen last
     _busy: bool = False
+    _told: list[Callable[[frozenset[str]], None]] = field(init=False, factory=list)
     _not_before: float = field(default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        self.podman.on_damage(self.noticed)
+
+    def on_images(self, call: Callable[[frozenset[str]], None]) -> None:
+        """Call `call` with the names of images that podman has got since the boot looked."""
+        self._told.append(call)
 
     def came(self, images: Iterable[str]) -> None:
         """Hear of images that podman has since it was asked last."""
-        self.images |= frozenset(images)
+        new = frozenset(images)
+        self.images |= new
+        for call in self._told:
+            call(new)
 
     def went(self, image: str) -> None:
         """Hear of one that was removed."""

@@ -15,12 +15,12 @@ from attrs import evolve, frozen
 from bay0 import flow, names, reconcile
 from bay0.containers import LOG_SIZE, PERSONA_FILTER, PERSONAS, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup
-from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, bound_monitors, config_files, user_of, write_config
+from bay0.effects.podman import AT_ONCE, Outcome, RunSpec, user_of
 from bay0.errors import ManifestError, RefusedError
 from bay0.line import Line, Over
 from bay0.machines.boot import LEAVES
 from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
-from bay0.mending import Mending
+from bay0.uids import first_uid, slot_of
 from bay0.umbilicalplaces import IN_PERSONA
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from bay0.state.link import Answer
 
 GROUP = PERSONAS
-UID_BASE = 100_000  # the first uid of slot 0; each persona has a range of its own
-UIDS = 65_536
-SLOTS_MAX = 32_000
 OOM_SCORE = 100  # above the spine's own processes (0); far below tenants, or a large persona would be ended before a small tenant
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
 DAMAGED = "; its image may be damaged: stop who uses it, `bay0 image remove {0}`, and load it again"
@@ -48,7 +45,7 @@ class Config:
     @property
     def uid(self) -> int:
         """The uid that root inside is outside."""
-        return UID_BASE + self.slot * UIDS
+        return first_uid(self.slot)
 
     def text(self) -> str:
         """Return it as the database keeps it.
@@ -85,17 +82,6 @@ def not_understood(text: str) -> str:
     return "" if isinstance(found, Config) else found
 
 
-@lru_cache(maxsize=CONFIGS_KEPT)
-def slot_of(text: str) -> int | None:
-    """Return the slot in a stored configuration, whatever else is in it; None if there is none to be read."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    slot = found.get("slot") if isinstance(found, dict) else None
-    return slot if type(slot) is int and 0 <= slot < SLOTS_MAX else None
-
-
 class Personas(ContainerPort):
     """The effect port of all personas."""
 
@@ -107,20 +93,8 @@ class Personas(ContainerPort):
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.line = Line(self.reactor.clock, self.reactor.call_soon, AT_ONCE)  # of starts
         self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
-        self.mending = Mending(self.reactor, self.bounds, self.log, self.podman, self.state, self.lives, self.audit.soon)
-        self.podman.on_damage(self.mending.noticed)
         self.engine.on("persona", call=self._stepped)
         self.engine.on("boot", *LEAVES, call=self._no_autostart, of=self.boot)
-
-    def configure(self) -> None:
-        """Tell podman where things are; /persist is mounted by now."""
-        try:
-            write_config(config_files(self.places.storage))
-        except OSError as error:
-            self.log.error("podman is not configured", why=str(error))
-        unbound = bound_monitors()
-        if unbound:
-            self.log.warning("monitors are not limited", why=unbound)
 
     def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
         return {Effect.RUN.name: self._run}

@@ -1,4 +1,4 @@
-"""What the control socket offers about personas, the focus and images: one function a method.
+"""What the control socket offers about personas: one function a method.
 
 A verb is answered when its step is kept and, with `wait`, when the machine rests again, but never later than its bound: then the answer says
 `settled: false` and the machine goes on by itself. A refusal has changed nothing.
@@ -6,38 +6,30 @@ A verb is answered when its step is kept and, with `wait`, when the machine rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define
 
-from bay0 import focus, names, personas
+from bay0 import lookup, names, personas
 from bay0.answers import Listing
 from bay0.errors import RefusedError
-from bay0.fence import below_persist
-from bay0.machines import MACHINES, boot
+from bay0.machines import MACHINES, boot, focus
 from bay0.machines.engine import Instance, Step
-from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E, S
-from bay0.names import Name
-from bay0.umbilicalplaces import IMAGE as AI_IMAGE
+from bay0.uids import slot_of
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
     from bay0.control import Method, Reply
-    from bay0.effects.podman import Podman, Verdict
-    from bay0.focus import Focus
-    from bay0.late import Late
     from bay0.machines.engine import Engine
     from bay0.outcomes import Outcomes
     from bay0.personas import Personas
     from bay0.reactor import Reactor
     from bay0.replay import Replay
-    from bay0.servers import Servers
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
-    from bay0.trash import Trash
 
 EVENTS = {"start": E.START, "stop": E.STOP, "pause": E.PAUSE, "resume": E.RESUME, "reset": E.RESET, "remove": E.REMOVE}
 PERSONAS_MAX = 2000
@@ -52,14 +44,11 @@ class PersonaVerbs:
     reactor: Reactor
     bounds: Bounds
     state: StatePort
-    podman: Podman
     boot: Instance
     personas: Personas
-    switch: Focus
     replay: Replay
-    trash: Trash
     outcomes: Outcomes
-    servers: Late[Servers]
+    sweep: Callable[[], None]  # deletes what was taken away
 
     def methods(self) -> dict[str, Method]:
         """Return method name -> function."""
@@ -67,11 +56,6 @@ class PersonaVerbs:
             "persona.create": self.create,
             "persona.list": self.list_all,
             "persona.show": self.show,
-            "focus": self.focus,
-            "focus.show": self.focus_show,
-            "image.load": self.image_load,
-            "image.list": self.image_list,
-            "image.remove": self.image_remove,
         }
         for verb, event in EVENTS.items():
             table[f"persona.{verb}"] = partial(self.act, event)
@@ -81,7 +65,7 @@ class PersonaVerbs:
 
     def list_all(self, _params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with every persona; refused while that is not known, since an empty list would be a lie."""
-        self._need_known()
+        self.replay.need_known()
         found = sorted(self.engine.of_kind("persona"), key=lambda instance: instance.name)
         front = self._front()
         reply(Listing(self._facts(instance, front) for instance in found if instance.now is not S.ABSENT))
@@ -121,12 +105,7 @@ class PersonaVerbs:
         }
 
     def _instance(self, params: Mapping[str, Any]) -> Instance:
-        name = _name(params)
-        self._need_known()
-        instance = self.engine.instances.get(name.semantic)
-        if instance is None or instance.now is S.ABSENT:
-            raise RefusedError(f"there is no persona {name.semantic}; `bay0 persona list` names those there are")
-        return instance
+        return lookup.persona(self.engine, self.replay, params)
 
     # ---- acting
 
@@ -134,8 +113,8 @@ class PersonaVerbs:
         """Make a persona known; nothing is started. Durable before the answer."""
         from bay0 import manifest  # late: a boot without personas does not pay for it
 
-        name, wanted = _name(params), manifest.from_wire(params["manifest"])
-        self._need_known()
+        name, wanted = lookup.name(params), manifest.from_wire(params["manifest"])
+        self.replay.need_known()
         engine = self.engine
         there = [i for i in engine.of_kind("persona") if i.now is not S.ABSENT or i.pending is not None]
         config = personas.Config(wanted, self._free_slot(there)).text()
@@ -163,7 +142,7 @@ class PersonaVerbs:
         coming += [(i.name, order.config) for i in there for order in i.queue]
         taken = set(self.replay.slots_left_alone)
         for name, text in (*stored, *coming):
-            slot = personas.slot_of(text or "")
+            slot = slot_of(text or "")
             if text and slot is None:
                 why = "can be read, not even its uid range, which could be given twice; remove it first"
                 raise RefusedError(f"nothing stored of {name} {why}")
@@ -220,118 +199,8 @@ class PersonaVerbs:
         def emptied(answer: Answer) -> None:
             if answer.ok:
                 self._answer(instance, reply, settled=True)
-                self.trash.sweep()
+                self.sweep()
             else:
                 reply(RefusedError(f"its home was not emptied: {answer.why}"))
 
         self.state.ask("home_empty", self.bounds.open, emptied, name=names.parse(instance.name).podman)
-
-    # ---- focus
-
-    def focus(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Bring one to the front; durable before the answer."""
-        instance, wait = self._instance(params), bool(params.get("wait", True))
-        if instance.now not in focus.ALIVE:
-            raise RefusedError(f"{instance.name} is {instance.now.value}: start it first")
-        switch = self.engine.instances[focus.NAME]
-
-        def answer(settled: bool) -> None:  # noqa: FBT001 - what was waited for
-            left = self.switch.left(instance.name)
-            reply({"active": focus.active(switch), "settled": settled and not left, "left": left})
-
-        def taken(result: Taken) -> None:
-            if isinstance(result, Exception):
-                reply(result)
-            else:
-                self.outcomes.when_rested(switch, wait=wait, then=answer)
-
-        self.engine.send(focus.NAME, FocusEvent.FOCUS, instance.name, taken, config=focus.config(instance.name))
-
-    def focus_show(self, _params: Mapping[str, Any], reply: Reply) -> None:
-        """Answer with who is in front."""
-        reply({"active": self._front()})
-
-    # ---- images
-
-    def image_load(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Load an archive that podman understands from `path`."""
-        path = params["path"]
-        if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
-            raise ValueError("path must be an absolute path")
-        self._need_disk()
-
-        def loaded(verdict: Verdict) -> None:
-            if verdict.ok:
-                self._came(verdict.value or ())
-            _verdict(reply, lambda value: {"loaded": value}, verdict)
-
-        load = partial(self.podman.image_load, path, loaded)
-        if not below_persist(path):
-            load()
-            return
-        self.state.keep_out_a_crowd()
-
-        def looked(answer: Answer) -> None:
-            why = answer.value if answer.ok else answer.why
-            if why:
-                reply(RefusedError(f"no archive can be loaded from there: {why}"))
-            else:
-                load()
-
-        self.state.ask("image_archive", self.bounds.read, looked, path=path)
-
-    def _came(self, images: Iterable[str]) -> None:
-        """Hear of images that podman has now: this boot looked before."""
-        self.personas.mending.came(images)
-        if AI_IMAGE in images and self.servers.made is not None:
-            self.servers.made.came()
-
-    def image_list(self, _params: Mapping[str, Any], reply: Reply) -> None:
-        """Answer with podman's images, and with those of the spine that are loaded when they are first needed."""
-        self._need_disk()
-        built_in = self.personas.built_in()
-
-        def listed(verdict: Verdict) -> None:
-            if not verdict.ok:
-                reply(RefusedError(verdict.why))
-                return
-            found = [{**asdict(image), "built_in": image.name in built_in} for image in verdict.value]
-            loaded = {image.name for image in verdict.value}
-            found += [{"name": name, "id": None, "size": None, "built_in": True} for name in sorted(built_in) if name not in loaded]
-            reply(Listing(found))
-
-        self.podman.image_list(listed)
-
-    def image_remove(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Remove an image that no container uses."""
-        name = str(params["name"])
-        self._need_disk()
-
-        def removed(verdict: Verdict) -> None:
-            if verdict.ok:
-                self.personas.mending.went(name)
-            _verdict(reply, lambda _value: {"removed": name}, verdict)
-
-        self.podman.image_remove(name, removed)
-
-    def _need_known(self) -> None:
-        """Refuse until the stored personas are known, or a name could be given twice."""
-        if not self.replay.known:
-            raise RefusedError("what is stored on /persist is not known in this boot (yet); `bay0 storage` tells why. Nothing was changed")
-
-    def _need_disk(self) -> None:
-        if not self.state.healthy:
-            raise RefusedError("images are on /persist, and storage is not durable now; `bay0 storage` tells why")
-
-
-def _verdict(reply: Reply, shape: Callable[[Any], Any], verdict: Verdict) -> None:
-    reply(shape(verdict.value) if verdict.ok else RefusedError(verdict.why))
-
-
-def _name(params: Mapping[str, Any]) -> Name:
-    found = params["name"]
-    if not isinstance(found, str):
-        raise TypeError("name must be text such as p://work")
-    return names.persona(found)
-
-

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0 import flow, garbage, late, reconcile
+from bay0.errors import RefusedError
 from bay0.machines import MACHINES, boot, storage
 from bay0.machines.boot import E
 from bay0.machines.bus import ANY
-from bay0.personas import slot_of
+from bay0.uids import slot_of
 
 if TYPE_CHECKING:
     from bay0.audit import Audit
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bay0.clearing import Clearing
     from bay0.effects.podman import Container, Verdict
     from bay0.machines.engine import Engine, Instance, Step
-    from bay0.personas import Personas
+    from bay0.mending import Mending
     from bay0.reactor import Reactor
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
@@ -34,7 +35,7 @@ REPLAYS_A_TURN = 25
 
 @define(eq=False, repr=False)
 class Replay:
-    """One a boot. `boot`: this boot's machine."""
+    """One a boot. `boot`: this boot's machine. `configure` tells podman where things are."""
 
     engine: Engine
     reactor: Reactor
@@ -42,9 +43,10 @@ class Replay:
     log: Any
     state: StatePort
     boot: Instance
-    personas: Personas
     clearing: Clearing
     audit: Audit
+    mending: Mending
+    configure: Callable[[], None]
     slots_left_alone: frozenset[int] = field(init=False, default=frozenset())  # uid ranges of stored machines that are not known here
     _begun: bool = field(init=False, default=False)
     _known: bool = field(init=False, default=False)
@@ -68,6 +70,11 @@ class Replay:
     def known(self) -> bool:
         """What was stored is taken over; before that nobody can say which names are free."""
         return self._known
+
+    def need_known(self) -> None:
+        """Refuse until the stored machines are known, or a name could be given twice. `RefusedError`."""
+        if not self._known:
+            raise RefusedError("what is stored on /persist is not known in this boot (yet); `bay0 storage` tells why. Nothing was changed")
 
     def stored_seq(self, name: str) -> int:
         """Return the number of the last step that the database had of a machine; 0 if it had none."""
@@ -122,14 +129,14 @@ class Replay:
     def _containers(self) -> flow.Flow[tuple[Container, ...]]:
         """Ask podman what there is. Its first call after a boot renews its own database, so it is made alone, with a long bound."""
         prepared: Answer = yield partial(self.state.ask, "containers_prepare", self.bounds.open)
-        self.personas.configure()
+        self.configure()
         if not prepared.ok:
             self.log.error("podman's directories could not be made", why=prepared.why)
         if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
         yield partial(late.one_by_one, late.MANIFESTS, self.reactor.call_soon)  # else all in the turn that first asks for one
         yield self._know_personas
-        mending = self.personas.mending
+        mending = self.mending
         listed: Verdict = yield from mending.climb((yield from mending.listed(first=True)))
         if not listed.ok:
             self.log.error("podman does not say what there is: personas are cleared one by one", why=listed.why)

@@ -6,7 +6,6 @@ whether each path still leads to what it made there, and makes it anew if not. /
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +16,7 @@ from bay0.errors import RefusedError
 if TYPE_CHECKING:
     from bay0.reactor import Reactor
 
-File = tuple[int, int]  # device and inode number
 LOOK_EVERY_S = 5.0
-
-
-def which(path: str) -> File | None:
-    """Return which file `path` leads to, without following a link; None if there is none."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @define(eq=False, repr=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
-from bay0 import envelope, flow, names, reconcile, runfiles
+from bay0 import envelope, flow, inode, names, reconcile
 from bay0.containers import LOG_SIZE, TENANT_FILTER, TENANTS, ContainerPort, Live, Outcome_
 from bay0.effects import cgroup, kernelview
 from bay0.effects.gauges import Progress
@@ -26,7 +26,7 @@ from bay0.envelope import Envelope
 from bay0.errors import RefusedError
 from bay0.machines.boot import LEAVES
 from bay0.machines.server import HAS_CONTAINER, NAME, E, Effect, S
-from bay0.personas import SLOTS_MAX, UID_BASE, UIDS
+from bay0.uids import AI_UID, UIDS
 from bay0.umbilicalplaces import IMAGE, IN_PERSONA, TENANT_SOCKET, TENANT_USER
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 OWN_MODEL = "/model/own.gguf"  # inside, if there is one
 MODEL_VARIABLE = "SPINE_AI_MODEL"
-UID = UID_BASE + (SLOTS_MAX + 1) * UIDS  # the range behind the validation probe's, which is behind the last persona's
 MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
 CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
 SHARES = 512  # of 1024: a weight below the 100 that personas have, among its siblings ...
@@ -206,11 +205,11 @@ class Servers(ContainerPort):
         directory = self.umbilical().prepare_tenant()
         mounted = [(directory, IN_PERSONA, "rw"), *([(config.model, OWN_MODEL, "ro")] if config.model else [])]
         memory, cpus = memory_for(self.model_bytes), cpus_of(os.cpu_count() or 1)
-        self._wanted = Envelope("", UID, UIDS, TENANT_USER, memory, cpus, WEIGHT_OF_PERSONAS, PIDS, OOM_SCORE)
+        self._wanted = Envelope("", AI_UID, UIDS, TENANT_USER, memory, cpus, WEIGHT_OF_PERSONAS, PIDS, OOM_SCORE)
         return RunSpec(
             name=name.podman, image=IMAGE, command=(), environment={MODEL_VARIABLE: OWN_MODEL} if config.model else {},
             labels={"bay0.tenant": instance.name, "bay0.seq": str(instance.seq), "bay0.boot": self.engine.boot_id},
-            memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=self.group, uid_base=UID, mounts=mounted, workdir="",
+            memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=self.group, uid_base=AI_UID, mounts=mounted, workdir="",
             hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log", log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=True,
             stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}", seccomp=TENANT_FILTER,
         )  # fmt: skip
@@ -248,7 +247,7 @@ class Servers(ContainerPort):
         if instance is None or instance.now is not S.READY:
             self._seen = False
             return []
-        there = runfiles.which(TENANT_SOCKET) is not None
+        there = inode.which(TENANT_SOCKET) is not None
         gone, self._seen = self._seen and not there, there
         if gone:
             self._send(NAME, E.ENDED, f"somebody removed its socket {TENANT_SOCKET}")
@@ -383,10 +382,10 @@ class Servers(ContainerPort):
             why = NO_IMAGE if found.ok else f"storage does not say whether its image is there: {found.why}"
             self._is_unavailable(instance, why, WAYS)
 
-    def came(self) -> None:
-        """Hear that its image was loaded since this boot looked for one: what kept it stopped is no longer so."""
+    def came(self, images: frozenset[str]) -> None:
+        """Hear of images that were loaded since this boot looked for one: what kept it stopped may be no longer so."""
         instance = self.engine.instances.get(NAME)
-        if instance is not None and instance.now is S.STOPPED and self.unavailable == NO_IMAGE:
+        if IMAGE in images and instance is not None and instance.now is S.STOPPED and self.unavailable == NO_IMAGE:
             self._is_unavailable(instance, "its image was loaded after this boot had looked for it", "`bay0 tenant start ai`")
 
     def _is_unavailable(self, instance: Instance, why: str, remedy: str) -> None:

@@ -36,11 +36,15 @@ from bay0.effects.service import Services, ServiceSpec
 from bay0.effects.spawn import Spawner
 from bay0.effects.watch import CgroupWatch
 from bay0.focus import Focus
+from bay0.focusverbs import FocusMethods
 from bay0.governing import Governing
-from bay0.late import Late, LatePort
+from bay0.images import ImageMethods
+from bay0.late import Late
+from bay0.lateport import LatePort
 from bay0.leaving import Leaving
 from bay0.machines import MACHINES, RIPPLES
 from bay0.machines.engine import EffectPort, Engine, Instance
+from bay0.mending import Mending
 from bay0.outcomes import Outcomes
 from bay0.personas import Personas
 from bay0.personaverbs import PersonaVerbs
@@ -122,6 +126,7 @@ class Spine:
     podman: podman_effects.Podman
     clearing: Clearing
     audit: Audit
+    mending: Mending
     personas: Personas
     focus: Focus
     servers: Late[Servers]
@@ -171,27 +176,29 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     podman = podman_effects.Podman(spawner, bounds, logger, environment, overdue=speed.bound_missed)
     clearing = Clearing(reactor, podman)
     audit = Audit(engine, reactor, logger, state, podman, clearing, boot)
-    life = (engine, reactor, bounds, logger, state, podman, host.watch(reactor), Places(paths.HOMES, paths.LOGS, storage), boot)
+    places = Places(paths.HOMES, paths.LOGS, storage)
+    life = (engine, reactor, bounds, logger, state, podman, host.watch(reactor), places, boot)
     servers: Late[Servers] = Late("servers:Servers", lambda new: new(*life, dict, clearing, audit, umbilical, reaper.own))
     umbilical: Late[Umbilical] = Late(
         "umbilicalport:Umbilical",
         lambda new: new(engine, reactor, bounds, logger, services, boot, replay.stored_seq, servers().told, words.patience),
     )
     personas = Personas(*life, host.built_in, clearing, audit, umbilical, reaper.own)
+    mending = Mending(reactor, bounds, logger, podman, state, personas.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
     focus = Focus(engine, reactor, logger)
 
     # the boot from its first stage to its end
     control = host.control(reactor, logger, frame_s=bounds.frame, alone=ALONE)
     ceilings = Ceilings()
-    replay = Replay(engine, reactor, bounds, logger, state, boot, personas, clearing, audit)
+    replay = Replay(engine, reactor, bounds, logger, state, boot, clearing, audit, mending, partial(containers.configure, places, logger))
     leaving = Leaving(engine, reactor, bounds, logger, sinks, spawner, state, services, host.calls)
     wanted = partial(host.services, words)
     stages = BootStages(
         engine, reactor, bounds, logger, sinks, spawner, state, services, watchdog, ceilings, replay, leaving, wanted, control.open,
         host.calls.sysrq.open,
     )  # fmt: skip
-    Autostart(engine, reactor, logger, boot, replay, personas, servers)
+    Autostart(engine, reactor, logger, boot, replay, personas, servers, mending)
     disk_watch = DiskWatch(engine, reactor, state, boot, stages, host.disks)
     Pulse(reactor, logger, sinks, watchdog, boot)
     power_signals = PowerSignals(engine, reactor, logger, boot)
@@ -211,7 +218,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     freezer: Late[Freezer] = Late("freezer:Freezer", lambda new: new(reactor, bounds, logger, podman, clearing, host.boot_id))
     looked_at: Late[Parts] = Late(
         "validate:Parts",
-        lambda new: new(engine, reactor, bounds, state, services, watchdog, replay, personas.mending, servers, umbilical),
+        lambda new: new(engine, reactor, bounds, state, services, watchdog, replay, mending, servers, umbilical),
     )
     validation: Late[Validation] = Late("validation:Validation", lambda new: new(looked_at(), logger, boot, freezer()))
     tenant_verbs: Late[TenantVerbs] = Late(
@@ -240,10 +247,13 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         "continuity": (continuity.describe,),
         "watchdog": (partial(shield.describe, watchdog),),
     }
-    persona_verbs = PersonaVerbs(engine, reactor, bounds, state, podman, boot, personas, focus, replay, trash, outcomes, servers)
+    mending.on_images(servers.ask("came"))
+    persona_verbs = PersonaVerbs(engine, reactor, bounds, state, boot, personas, replay, outcomes, trash.sweep)
     control.offer(Verbs(engine, reactor, bounds, state, spawner, boot, chronicle, words.debug, sections).methods())
     control.offer(nackverbs.methods(state))
     control.offer(persona_verbs.methods(), late.MANIFESTS)
+    control.offer(FocusMethods(engine, focus, replay, outcomes).methods(), late.MANIFESTS)
+    control.offer(ImageMethods(bounds, state, podman, mending, host.built_in).methods())
     control.offer(governing.methods())
     for part, methods in (
         (tenant_verbs, {f"tenant.{verb}": verb for verb in ("list", "show", "start", "stop", "restart", "configure")}),
@@ -258,7 +268,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     run_files.look_after("the AI's socket", servers.ask("look"))
 
     return Spine(
-        engine, boot, reactor, reaper, Signals(reactor), spawner, sinks, state, continuity, services, podman, clearing, audit, personas, focus,
+        engine, boot, reactor, reaper, Signals(reactor), spawner, sinks, state, continuity, services, podman, clearing, audit,
+        mending, personas, focus,
         servers, umbilical, replay, leaving, stages, trash, outcomes, chronicle, governing, inhibit, control, persona_verbs, tenant_verbs,
         validation, watchdog, speed, disk_watch, run_files, power_signals,
     )  # fmt: skip

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import flow, focus, net
+from bay0 import flow, net
 from bay0.effects import ceilings, cgroup, modules, mounts, shield
 from bay0.effects.spawn import Ending
-from bay0.machines import MACHINES, inhibit, server, storage
+from bay0.machines import MACHINES, focus, inhibit, server, storage
 from bay0.machines.boot import E, Effect
 
 if TYPE_CHECKING:

@@ -102,8 +102,7 @@ class TenantVerbs:
         instance = self.engine.instances.get(name)
         if instance is None or instance.definition.kind != "server":
             raise RefusedError(f"there is no server {name!r}; `bay0 tenant list` names those there are")
-        if not self.replay.known:
-            raise RefusedError("what is stored on /persist is not known in this boot (yet); `bay0 storage` tells why. Nothing was changed")
+        self.replay.need_known()
         return instance
 
     # ---- acting

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import itself, names, runfiles
+from bay0 import inode, itself, names
 from bay0.effects import mounts
 from bay0.effects.service import ServiceSpec
 from bay0.errors import RefusedError
 from bay0.machines import MACHINES, tenant
 from bay0.machines.boot import LEAVES
+from bay0.uids import UIDS
 from bay0.umbilicallink import Done, Link, plain
 from bay0.umbilicalplaces import (
     CONSOLE_NAME,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 DOORS_MAX = 64
 BACKLOG = 32  # clients that wait in one listener
-UIDS = 65536  # of a container
 BEAT_S = 10.0
 DECISIONS_A_SECOND, DECISIONS_AT_ONCE = 5.0, 50.0  # logged; the rest is counted
 MEMORY_MAX, PIDS_MAX = 96 << 20, 4  # of the forwarder's cgroup; it is one thread
@@ -65,7 +65,7 @@ class _Door:
     name: str
     path: str
     listener: socket.socket
-    place: tuple[runfiles.File | None, runfiles.File | None]  # its directory and its socket, as they were made
+    place: tuple[inode.File | None, inode.File | None]  # its directory and its socket, as they were made
     uid_base: int = 0
     uids: int = UIDS
     group: str | None = None
@@ -301,8 +301,8 @@ class Umbilical:
             self.facts_seen = value
 
 
-def _place(path: str) -> tuple[runfiles.File | None, runfiles.File | None]:
-    return runfiles.which(os.path.dirname(path)), runfiles.which(path)
+def _place(path: str) -> tuple[inode.File | None, inode.File | None]:
+    return inode.which(os.path.dirname(path)), inode.which(path)
 
 
 def _remove(path: str) -> None:

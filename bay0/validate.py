@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from bay0.mending import Mending
     from bay0.reactor import Reactor
     from bay0.replay import Replay
-    from bay0.servers import Servers
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
     from bay0.umbilicalport import Umbilical
@@ -78,7 +77,7 @@ class Parts:
     watchdog: Watchdog
     replay: Replay
     mending: Mending
-    servers: Late[Servers]
+    servers: Late[Any]  # ai.port.Ai
     umbilical: Late[Umbilical]
 
 

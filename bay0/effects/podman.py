@@ -24,6 +24,7 @@ from bay0.effects import cgroup, podman_argv
 from bay0.effects.podman_argv import CONF, STORAGE_CONF, RunSpec, StoragePaths, config_files, environment
 from bay0.effects.podman_words import Container, Image, Outcome, Verb, Verdict, judge
 from bay0.effects.spawn import CAPTURE_LIMIT
+from bay0.uids import UIDS
 
 if TYPE_CHECKING:
     from bay0.bounds import Bounds
@@ -282,7 +283,7 @@ def user_of(container: str) -> tuple[int, int] | None:
         found = int(user["uid"]), int(user["gid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if all(0 <= each < podman_argv.UIDS for each in found) else None
+    return found if all(0 <= each < UIDS for each in found) else None
 
 
 def bound_monitors() -> str:

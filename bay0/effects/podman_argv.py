@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
+from bay0.uids import UIDS
+
 CONF_DIR = "/run/containers"
 CONF = f"{CONF_DIR}/containers.conf"
 STORAGE_CONF = f"{CONF_DIR}/storage.conf"
@@ -20,7 +22,6 @@ TMP_DIR = "/run/libpod"
 RUNROOT = f"{CONF_DIR}/storage"
 RUNTIME = "/run/crun"  # of each container the configuration that it has made, an OCI one
 EXITS = f"{TMP_DIR}/exits"
-UIDS = 65_536  # in the range of one container
 # One JSON object a line; the last line says that nothing was cut off, so silence cannot pass for "there is none".
 _FIELDS = ("ID", "Names", "State", "ExitCode", "Pid", "Image", "Labels")
 _CONTAINER = ",".join(f'"{name.lower()}":{{{{json .ListContainer.{name}}}}}' for name in _FIELDS)

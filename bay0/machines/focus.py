@@ -5,9 +5,15 @@ front is thawed, then those behind it are taken off the screen and frozen. Whate
 still on its way is each persona's own business, since its desired state was set. A boot finds nobody in front, because all were stopped.
 """
 
+from __future__ import annotations
+
+import json
 from enum import Enum
+from typing import Protocol
 
 from bay0.machines.table import MachineDef, Row, StateSpec, cells
+
+NAME = "focus"  # of the one machine
 
 
 class S(Enum):
@@ -58,3 +64,31 @@ IGNORED = {
 }
 
 FOCUS = MachineDef("focus", S, E, S.NONE, SPECS, ROWS, IGNORED, resident=True)
+
+
+class Focused(Protocol):
+    """The live machine."""
+
+    @property
+    def now(self) -> Enum:
+        """Its state."""
+
+    @property
+    def config(self) -> str:
+        """What its last FOCUS kept."""
+
+
+def config(active: str) -> str:
+    """Return what a FOCUS step keeps."""
+    return json.dumps({"active": active})
+
+
+def active(instance: Focused) -> str | None:
+    """Return the persona in front, or None."""
+    if instance.now is S.NONE or not instance.config:
+        return None
+    try:
+        found = json.loads(instance.config)["active"]
+    except (ValueError, KeyError, TypeError, RecursionError):  # the database may be another program's, and this is asked in watchers
+        return None
+    return found if isinstance(found, str) else None

@@ -38,6 +38,7 @@ from bay0.effects.spawn import Ending, Result
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as BootS
 from bay0.machines.engine import Acceptance, Engine, Step, build
+from bay0.mending import Mending
 from bay0.personas import Config, Personas
 from bay0.reactor import Reactor
 from bay0.replay import Replay
@@ -160,7 +161,6 @@ class Bench:
         os.makedirs(f"{self.folder}/exits")
         self.kernel.install(self.patch)
         self.patch.setattr(podman_argv, "EXITS", f"{self.folder}/exits")
-        self.patch.setattr(bay0.personas.Personas, "configure", lambda _self: None)
         self.patch.setattr(bay0.personas, "user_of", lambda _container: (os.getuid(), os.getgid()))
         self.patch.setattr(bay0.machines.engine, "build", MACHINE_OF)
         self.patch.setattr(bay0.servers.kernelview, "look", lambda directory: view(self.servers, directory, self.wrong))
@@ -266,9 +266,10 @@ class Bench:
         self.servers = Servers(*life, dict, self.clearing, audit, ways, own)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
-        self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.personas, self.clearing, audit)
+        mending = Mending(self.reactor, bounds, QUIET, podman, state, self.personas.lives, audit.soon)
+        self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.clearing, audit, mending, lambda: None)
         there: Any = There(self, "servers")
-        Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there)
+        Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there, mending)
         engine.keep_with(state)
         nothing = SimpleNamespace(start=lambda *_: None)
         ports: dict[str, Any] = {"persona": self.personas, "server": self.servers, "tenant": services, "focus": nothing, "boot": nothing}
@@ -277,7 +278,7 @@ class Bench:
 
     def rests(self) -> bool:
         """Reconcile has read what is there, nothing is owed and podman is idle."""
-        live = self.engine.instances.values()
+        live = [each for each in self.engine.instances.values() if each is not self.boot_machine]
         return (
             self.replay.known
             and not (self.podman.under_way or self.podman.late or self.clearing._busy)

@@ -17,7 +17,7 @@ from broken import hold
 from grantchecks import GrantChecks
 from podman import options_of
 
-from bay0 import containers, manifest, names, personas, reconcile
+from bay0 import containers, manifest, names, personas, reconcile, uids
 from bay0.machines import MACHINES, boot, persona, server, storage, tenant
 from bay0.machines.engine import Acceptance, Instance, Step
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, REMOVED, JournalRow
@@ -564,7 +564,7 @@ def _one_range_each(configs: dict[str, str]) -> None:
     """No two personas own one uid range, understood or not: it is the wall between them."""
     owners: dict[int, str] = {}
     for name, text in configs.items():
-        slot = personas.slot_of(text)
+        slot = uids.slot_of(text)
         if slot is not None:
             hold(owners.setdefault(slot, name) == name, f"{name} and {owners[slot]} have one uid range, slot {slot}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 from broken import hold
 
-from bay0 import names, personas
+from bay0 import containers, names, personas, uids
 from bay0.machines import boot, server, tenant
 from bay0.machines.persona import HAS_CONTAINER, S
 from bay0.umbilicalplaces import CONSOLE_NAME, IN_PERSONA, SOCKET, UMBILICAL
@@ -115,9 +115,9 @@ class GrantChecks:
         hold(given is not None, f"{instance.name} is {instance.now.value}, and the forwarder has not got its door")
         config, found = personas.read_config(instance.config), self.world.podman.containers.get(names.parse(instance.name).podman)
         assert config is not None
-        hold((given.uid_base, given.uids) == (config.uid, personas.UIDS), f"at the door of {instance.name} may speak uids from {given.uid_base}")
+        hold((given.uid_base, given.uids) == (config.uid, uids.UIDS), f"at the door of {instance.name} may speak uids from {given.uid_base}")
         if found is not None and self.world.kernel.lives(found.id) and not found.excused:
-            hold(given.group == f"{personas.GROUP}/libpod-{found.id}", f"at the door of {instance.name} may speak who is in {given.group}")
+            hold(given.group == f"{containers.PERSONAS}/libpod-{found.id}", f"at the door of {instance.name} may speak who is in {given.group}")
 
     def _knows_the_ai(self, forwarder: Forwarder) -> None:
         instance = self.world.spine.engine.instances.get(server.NAME)

@@ -9,7 +9,7 @@ from typing import Any
 from podman import IMAGE
 from world import WORK, World
 
-from bay0 import personas
+from bay0 import uids
 from bay0.errors import RefusedError
 
 
@@ -64,7 +64,7 @@ def test_a_persona_of_a_newer_program_keeps_its_uid_range_and_all_that_is_stored
         off(world)
         after = stored(world)
         assert after[WORK] == newer
-        assert {name: personas.slot_of(text) for name, text in after.items()} == {WORK: 0, "p://other": 1}
+        assert {name: uids.slot_of(text) for name, text in after.items()} == {WORK: 0, "p://other": 1}
 
 
 def test_names_that_were_used_and_removed_leave_no_rows_over_boots_and_cuts() -> None:

@@ -33,6 +33,7 @@ from podman import ARCHIVE, IMAGE, Podman
 from work import ENTRY_S, Overdue, Time, Work
 from work import Calls as Charged
 
+import bay0.containers
 import bay0.log
 import bay0.personas
 from bay0 import cmdline, init, names, stages
@@ -465,7 +466,7 @@ class World:
         setattr_(homes, "time", Time(self.work))
         os.makedirs(self.podman.exits)
         setattr_(podman_argv, "EXITS", self.podman.exits)
-        setattr_(bay0.personas, "write_config", lambda _files: None)
+        setattr_(bay0.containers, "write_config", lambda _files: None)
         setattr_(bay0.personas, "user_of", lambda _container: (os.getuid(), os.getgid()))
         self.kernel.install(self.patch)
         self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))

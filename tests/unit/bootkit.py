@@ -18,7 +18,7 @@ from typing import Any
 
 from kit import until, zombies
 
-from bay0 import cmdline, init, log, net, personas
+from bay0 import cmdline, containers, init, log, net
 from bay0.bounds import Bounds
 from bay0.effects import modules, mounts, power, shield, spawn
 from bay0.effects.service import ServiceSpec
@@ -73,7 +73,7 @@ class Machine:
         net.violations = list  # type: ignore[assignment]
         shield.unkillable = shield.ctrl_alt_del_is_a_signal = lambda: None  # type: ignore[assignment]
         socket.sethostname = lambda _name: None  # type: ignore[assignment]
-        personas.write_config = lambda _files: None
+        containers.write_config = lambda _files: None
 
     def _play_disk(self) -> None:
         root = str(self.top / "persist")

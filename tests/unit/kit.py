@@ -40,6 +40,7 @@ from bay0.machines.engine import Acceptance, Engine, Instance, Step
 from bay0.machines.table import MachineDef, Row, StateSpec, cells
 from bay0.pid1 import Reaper, Signals
 from bay0.reactor import Reactor
+from bay0.replay import Replay
 
 BUILT_ROOT = Path(__file__).parents[2] / "build/rootfs"  # what the built image has
 HANG_S = 60.0  # a test that takes longer hangs; nothing here needs more than a few seconds
@@ -389,6 +390,17 @@ class Steps:
         step: Any = SimpleNamespace(kind=kind, dest=dest.value, **{"event": "", "why": "", "at_ms": 0, "boot_id": "b", **more})
         with self.bus.step(of, step):
             pass
+
+
+class Known:
+    """A `replay.Replay` that has taken over what was stored, or has not."""
+
+    def __init__(self) -> None:
+        self.known, self.slots_left_alone = True, frozenset[int]()
+
+    def need_known(self) -> None:
+        self._known = self.known
+        Replay.need_known(self)  # type: ignore[arg-type]
 
 
 class Ready:

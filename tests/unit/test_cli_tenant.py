@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit import Ready
+from kit import Known, Ready
 from serverkit import Bench
 
 from bay0.bounds import Bounds
@@ -33,7 +33,7 @@ class Desk:
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bench = bench
         bench.umbilical.sessions = SESSIONS
-        self.replay: Any = SimpleNamespace(known=True)
+        self.replay: Any = Known()
         self.boot: Any = SimpleNamespace(now=boot.S.COMPLETE)
         self.servers: Any = Ready(lambda: bench.servers)
         timers: Any = bench.timers

@@ -11,10 +11,11 @@ import pytest
 from kit import Log, Timers
 from personakit import Bench
 
-from bay0 import clearing, focus, leaving, reconcile
+from bay0 import clearing, leaving, reconcile
+from bay0 import focus as switch
 from bay0.effects.podman import Container, Outcome, Verdict
 from bay0.focus import Focus
-from bay0.machines import MACHINES, boot, server
+from bay0.machines import MACHINES, boot, focus, server
 from bay0.machines.engine import Instance
 from bay0.machines.persona import E, S
 
@@ -67,7 +68,7 @@ def turns_of(switch: Iterator[Any], crowd: Crowd, looks: Counted) -> list[tuple[
 
 
 def test_a_switch_looks_at_each_persona_once_and_does_a_part_of_it_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd, looks = Crowd(S.RUNNING), Counted(monkeypatch, focus, "_there")
+    crowd, looks = Crowd(S.RUNNING), Counted(monkeypatch, switch, "_there")
     port = Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
     turns = turns_of(port._switch("p://n500"), crowd, looks)
     assert sum(looks for looks, _ in turns) == MANY
@@ -77,7 +78,7 @@ def test_a_switch_looks_at_each_persona_once_and_does_a_part_of_it_in_each_turn(
 
 
 def test_a_switch_with_nobody_to_freeze_takes_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd, looks = Crowd(S.STOPPED), Counted(monkeypatch, focus, "_there")
+    crowd, looks = Crowd(S.STOPPED), Counted(monkeypatch, switch, "_there")
     crowd.instances["p://n1"].state = S.RUNNING
     port = Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
     assert turns_of(port._switch("p://n1"), crowd, looks) == [(400, 0), (400, 0), (200, 0)]

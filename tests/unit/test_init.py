@@ -23,7 +23,7 @@ from bootkit import THING, Machine
 from kit import Log, in_child, no_descriptor_left
 
 import bay0
-from bay0 import autostart, control, diskwatch, governing, init, late, log, runfiles, umbilicalport
+from bay0 import autostart, control, diskwatch, governing, init, late, lateport, log, runfiles, umbilicalport
 from bay0.bounds import Bounds
 from bay0.effects import modules, power, spawn
 from bay0.effects.service import ServiceSpec
@@ -707,7 +707,7 @@ def forget_modules(names: Sequence[str]) -> None:
 
 @in_child
 def test_an_ai_whose_part_of_the_program_cannot_be_loaded_now_is_started_when_it_can(tmp_path: Path) -> None:
-    autostart.SERVERS_AFTER_S, late.AGAIN_S = 1000.0, 0.05
+    autostart.SERVERS_AFTER_S, lateport.AGAIN_S = 1000.0, 0.05
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
     forget_modules(late.UMBILICAL)

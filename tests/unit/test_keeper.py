@@ -10,13 +10,12 @@ from attrs import define, field
 from kit import Log, Ready
 from personakit import PLAY, WORK, Bench
 
-from bay0 import focus as focus_module
 from bay0.effects import cgroup, gauges
 from bay0.effects.ceilings import Ceilings
 from bay0.effects.reserve import Reserve
-from bay0.focus import NAME as FOCUS
 from bay0.governor import EAGER_S, IDLE_S, WATCHFUL_S, Keeper
-from bay0.machines import MACHINES, boot
+from bay0.machines import MACHINES, boot, focus
+from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E
 from bay0.readings import Sensor
@@ -113,7 +112,7 @@ class Govern:
         other = PLAY if name == WORK else WORK
         if other in self.groups:
             self.frozen(other, frozen=True)
-        self.engine.send(FOCUS, FocusEvent.FOCUS, name, config=focus_module.config(name))
+        self.engine.send(FOCUS, FocusEvent.FOCUS, name, config=focus.config(name))
         self.bench.timers.advance(5)
 
     def pressed(self, kind: str, seconds: float, percent: float = 60, uses: float = 0.8) -> None:

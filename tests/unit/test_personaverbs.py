@@ -6,19 +6,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit import Ready, until
+from kit import Known, until
 from personakit import IMAGE, PLAY, WORK, Bench, verdict
 
-from bay0 import personas, personaverbs, trash
+from bay0 import personaverbs, trash, uids
 from bay0.answers import Listing
 from bay0.bounds import Bounds
 from bay0.effects.podman import Outcome, Verdict
 from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
-from bay0.focus import NAME as FOCUS
+from bay0.focusverbs import FocusMethods
+from bay0.images import ImageMethods
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as Boot
 from bay0.machines.engine import Acceptance
+from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.persona import E, S
+from bay0.mending import Mending
 from bay0.outcomes import Outcomes
 from bay0.personaverbs import PersonaVerbs
 from bay0.state.link import Answer
@@ -32,19 +35,24 @@ class Desk:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         bench.engine.add(FOCUS, MACHINES["focus"])
-        self.replay: Any = SimpleNamespace(known=True, slots_left_alone=frozenset())
+        self.replay: Any = Known()
         self.boot: Any = SimpleNamespace(now=Boot.COMPLETE)
         self.timers: Any = bench.timers
         self.state: Any = bench.state
         self.podman: Any = bench.podman
         self.trash = Trash(bench.engine, self.timers, Bounds(), bench.log, self.state, self.boot)
-        self.servers: Any = Ready(lambda: None)
         self.outcomes = Outcomes(bench.engine, self.timers, Bounds())
         self.verbs = PersonaVerbs(
-            bench.engine, self.timers, Bounds(), self.state, self.podman, self.boot, bench.port, bench.focus, self.replay, self.trash,
-            self.outcomes, self.servers,
+            bench.engine, self.timers, Bounds(), self.state, self.boot, bench.port, self.replay, self.outcomes, self.trash.sweep,
         )  # fmt: skip
-        self.methods = self.verbs.methods()
+        self.mending = Mending(self.timers, Bounds(), bench.log, self.podman, self.state, bench.port.lives, bench.audit.soon)
+        self.mending.on_images(lambda images: self.images.append(images))
+        self.images: list[frozenset[str]] = []
+        self.methods = {
+            **self.verbs.methods(),
+            **FocusMethods(bench.engine, bench.focus, self.replay, self.outcomes).methods(),
+            **ImageMethods(Bounds(), self.state, self.podman, self.mending, bench.port.built_in).methods(),
+        }
 
     def call(self, method: str, **params: Any) -> list[Any]:
         """Call, and return the list in which the answer will be."""
@@ -114,7 +122,7 @@ def stored(desk: Desk, name: str, config: str) -> None:
 
 
 def slots(desk: Desk) -> dict[str, int | None]:
-    return {i.name: personas.slot_of(i.config) for i in desk.bench.engine.of_kind("persona")}
+    return {i.name: uids.slot_of(i.config) for i in desk.bench.engine.of_kind("persona")}
 
 
 def test_only_personas_that_are_there_count_towards_the_most_there_may_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,23 +501,18 @@ def test_an_archive_on_the_disk_is_looked_at_before_podman_opens_it(desk: Desk) 
 
 def test_what_is_loaded_and_removed_counts_as_there_and_gone_at_once(desk: Desk) -> None:
     """`--validate` tells by it whether an AI is installed."""
-    came: list[str] = []
-    ai = SimpleNamespace(came=lambda: came.append("the AI's"))
-    desk.servers.make = lambda: ai
-    mending = desk.bench.port.mending
-    for name, told in ((IMAGE, []), (AI_IMAGE, ["the AI's"])):
+    mending = desk.mending
+    for name in (IMAGE, AI_IMAGE):
         desk.bench.podman.answers["load"] = [Verdict(Outcome.OK, "", (name,))]
         desk.ask("image.load", path="/tmp/x.tar")
-        assert (name in mending.images, came) == (True, told)
+        assert name in mending.images
+    assert desk.images == [{IMAGE}, {AI_IMAGE}]
     desk.bench.podman.answers["untag"] = [verdict("fault")]
     with pytest.raises(RefusedError):
         desk.ask("image.remove", name=IMAGE)
     assert IMAGE in mending.images
     desk.ask("image.remove", name=IMAGE)
     assert mending.images == {AI_IMAGE}
-    desk.servers.there = False
-    desk.bench.podman.answers["load"] = [Verdict(Outcome.OK, "", (AI_IMAGE,))]
-    desk.ask("image.load", path="/tmp/x.tar")
 
 
 def test_images_need_the_disk(desk: Desk) -> None:

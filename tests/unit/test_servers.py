@@ -12,7 +12,7 @@ from serverkit import Bench
 from bay0 import servers
 from bay0.bounds import Bounds
 from bay0.machines.server import E, S
-from bay0.servers import HOPELESS, IMAGE, NAME, RETRIES, UID, Config, changed, cpus_of, memory_for, read_config
+from bay0.servers import HOPELESS, IMAGE, NAME, RETRIES, Config, changed, cpus_of, memory_for, read_config
 from bay0.state.link import Answer
 
 ARCHIVE = "/persist/images/spine-ai.tar"
@@ -30,7 +30,7 @@ def test_it_runs_in_its_envelope_and_below_every_persona(bench: Bench) -> None:
     bench.ready()
     spec = bench.spec()
     assert (spec.name, spec.image, spec.command, spec.read_only, spec.capabilities) == ("sys__ai", IMAGE, (), True, ())
-    assert (spec.cgroup_parent, spec.uid_base, spec.user, spec.oom_score_adj) == ("/tenants", UID, "1000:1000", 1000)
+    assert (spec.cgroup_parent, spec.uid_base, spec.user, spec.oom_score_adj) == ("/tenants", "1000:1000", 1000)
     assert spec.mounts == [("/run/bay0/ai/tenant", "/run/ai", "rw")]
     assert spec.cpu_shares < 1024
     assert spec.environment == {}
@@ -303,11 +303,11 @@ def test_without_image_and_archive_it_stays_stopped_and_podman_is_not_asked(benc
 
 
 def test_an_image_that_is_loaded_later_is_known_and_the_ai_says_what_starts_it(bench: Bench) -> None:
-    bench.servers.came()
+    bench.servers.came(frozenset({IMAGE}))
     assert bench.servers.unavailable == "", "nobody has looked yet"
     bench.servers.autostart(())
     bench.now(5)
-    bench.servers.came()
+    bench.servers.came(frozenset({IMAGE}))
     assert bench.servers.unavailable == "its image was loaded after this boot had looked for it"
     assert bench.servers.remedy == "`bay0 tenant start ai`"
     assert bench.umbilical.told[-1][1] == bench.servers.unavailable
