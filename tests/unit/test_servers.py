@@ -30,7 +30,7 @@ def test_it_runs_in_its_envelope_and_below_every_persona(bench: Bench) -> None:
     bench.ready()
     spec = bench.spec()
     assert (spec.name, spec.image, spec.command, spec.read_only, spec.capabilities) == ("sys__ai", IMAGE, (), True, ())
-    assert (spec.cgroup_parent, spec.uid_base, spec.user, spec.oom_score_adj) == ("/tenants", "1000:1000", 1000)
+    assert (spec.cgroup_parent, spec.uid_base, spec.user, spec.oom_score_adj) == ("/tenants", AI_UID, "1000:1000", 1000)
     assert spec.mounts == [("/run/bay0/ai/tenant", "/run/ai", "rw")]
     assert spec.cpu_shares < 1024
     assert spec.environment == {}
