@@ -40,7 +40,7 @@ def _end_silently() -> None:
 def _be_pid1(entered: float) -> None:
     """Start PID 1; even a program that cannot be loaded ends in the last resort, not in a kernel panic."""
     try:
-        from bay0 import garbage, lazy, precompiled
+        from bay0.loading import garbage, lazy, precompiled
 
         with garbage.staying():  # looking through what imports make, again and again, is a tenth of the start-up
             for name in lazy.UNUSED_BY_PID1:
@@ -57,13 +57,13 @@ def _be_pid1(entered: float) -> None:
 
 def _be_forwarder() -> int:
     """Be the umbilical's forwarder, a service process of PID 1: hidden, because only PID 1 has the socket that it wants as descriptor 3."""
-    from bay0 import garbage, lazy, precompiled
+    from bay0.loading import garbage, lazy, precompiled
 
     with garbage.staying():
         for name in lazy.UNUSED_BY_PID1:
             lazy.load(name)
         with precompiled.used(precompiled.FORWARDER):
-            from bay0 import forwarder
+            from bay0.umbilical import forwarder
     return forwarder.main()
 
 

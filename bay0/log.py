@@ -18,8 +18,9 @@ from typing import Any
 
 from attrs import define, field
 
-from bay0 import inode, lazy
-from bay0.logline import LEVELS, RUN_LOG, render
+from bay0.base import inode
+from bay0.base.logline import LEVELS, RUN_LOG, render
+from bay0.loading import lazy
 
 lazy.load("asyncio")  # structlog imports it for methods that PID 1 never calls; it would double our memory and start-up
 lazy.bare("structlog")  # nor the half of it that draws tracebacks and serves the standard library's logging

@@ -52,7 +52,7 @@ recipe="$context/Containerfile"
 [ -f "$recipe" ] || recipe="$context/Dockerfile"
 [ -f "$recipe" ] || die "$context has no Containerfile: write one that starts with FROM localhost/alpine:3.23."
 
-# The rules of bay0/manifestrules.py: what is built here must be a name that a manifest may hold.
+# The rules of bay0/personas/rules.py: what is built here must be a name that a manifest may hold.
 component='[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*'
 if [ -z "$tag" ]; then
     name="$(basename "$(cd "$context" && pwd)")"

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE
 from bay0.cli.text import on_terminal
-from bay0.errors import RefusedError, UsageError
-from bay0.umbilicalplaces import CONSOLE
+from bay0.umbilical.places import CONSOLE
 
 SILENCE_S = 300.0  # without a byte; a machine without KVM takes its time for a first token
 TOKENS_MAX = 4096

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli import client
 from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE, REFUSED, emit
-from bay0.errors import RefusedError, UsageError
 
 LOG_LINES_MAX = 20_000
 SLOW = ("freezer",)  # it makes a container
@@ -95,7 +95,7 @@ def _memory_files() -> list[dict[str, Any]]:
 def _checks() -> list[Any]:
     """Have validation look at all that takes a moment; what takes long is as it was found last in this boot."""
     from bay0.cli.validate import TIMEOUT_S
-    from bay0.verdict import COMPONENTS
+    from bay0.validate.verdict import COMPONENTS
 
     found = _maybe("validate", timeout_s=TIMEOUT_S, only=[name for name in COMPONENTS if name not in SLOW])
     return [*(found["checks"] if found else ()), *(each for each in _maybe("validate.last") or () if each["name"] in SLOW)]
@@ -111,8 +111,8 @@ def _maybe(method: str, **params: Any) -> Any:
 def _log() -> list[dict[str, Any]]:
     import json
 
+    from bay0.base.logline import RUN_LOG
     from bay0.cli import logview
-    from bay0.logline import RUN_LOG
 
     found = []
     for line in list(logview.stored(RUN_LOG))[-LOG_LINES_MAX:]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bay0.cli.grammar import JSON, Option, Place, Verb, whole
-from bay0.verdict import COMPONENTS
+from bay0.validate.verdict import COMPONENTS
 
 VERBS = {
     "validate": Verb(

@@ -11,16 +11,16 @@ from _socket import socket as Socket  # noqa: N812 - it is a class
 from itertools import islice
 from time import monotonic, sleep
 
+from bay0.base.errors import NoSpineError, RefusedError
 from bay0.cli import plainjson
 from bay0.cli.nospine import what_helps
-from bay0.errors import NoSpineError, RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, Self
 
-SOCKET = "/run/bay0/control.sock"  # as bay0/wire.py has it
+SOCKET = "/run/bay0/control.sock"  # as bay0/control/wire.py has it
 TIMEOUT_S = 60.0
 AGAIN_S = 0.01
 AT_ONCE = 200  # requests under way; PID 1 takes 256 of one client

@@ -10,12 +10,12 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from bay0.base.logline import LEVELS
+from bay0.base.patience import remedy
 from bay0.cli.governor_text import memory
 from bay0.cli.persona_text import NOT_UNDERSTOOD, label
 from bay0.cli.report import REMEDIES, beyond, room
 from bay0.cli.text import age, on_terminal, size
-from bay0.logline import LEVELS
-from bay0.speed import remedy
 
 Facts = Mapping[str, Any]
 SLOW_TURN_MS = 5000.0  # of PID 1; its watchdog has 30 s, and a host without KVM makes one second of a tenth

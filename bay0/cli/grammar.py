@@ -7,7 +7,7 @@ stand together (`-fn 5`); a value follows its option or stands behind `=`; `--` 
 
 from __future__ import annotations
 
-from bay0.errors import UsageError
+from bay0.base.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli import client, inputs
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, emit
 from bay0.cli.persona import WAIT_S
 from bay0.cli.persona_words import MANIFEST
 from bay0.cli.text import size as written
-from bay0.errors import RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

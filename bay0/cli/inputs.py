@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 
-from bay0.errors import RefusedError
+from bay0.base.errors import RefusedError
 
 STDIN = "-"
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}

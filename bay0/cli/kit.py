@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli import plainjson
-from bay0.errors import RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

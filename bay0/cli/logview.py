@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from bay0.base.errors import NoSpineError
+from bay0.base.logline import RUN_LOG, render
 from bay0.cli.nospine import what_helps
-from bay0.errors import NoSpineError
-from bay0.logline import RUN_LOG, render
 
 POLL_S = 0.25
 

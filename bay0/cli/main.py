@@ -10,10 +10,10 @@ How long a verb takes before it begins is felt each time. So it loads its own gr
 
 from __future__ import annotations
 
+from bay0.base.errors import Bay0Error, NoSpineError, UsageError
 from bay0.cli import streams, verbs
 from bay0.cli.grammar import HelpWanted, Misuse
 from bay0.cli.kit import NO_SPINE, REFUSED, USAGE
-from bay0.errors import Bay0Error, NoSpineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from bay0.base.digests import parse
+from bay0.base.errors import BadDigestError, UsageError
 from bay0.cli import client
 from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE, REFUSED, emit
-from bay0.digests import parse
-from bay0.errors import BadDigestError, UsageError
 
 
 def _digest(options: Options) -> str:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import sys
 
+from bay0.base.errors import Bay0Error, NoSpineError, RefusedError, UsageError
 from bay0.cli import client
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, NO_SPINE, REFUSED, UNSETTLED, emit
-from bay0.errors import Bay0Error, NoSpineError, RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from bay0.base.names import Name
     from bay0.cli.grammar import Options
-    from bay0.names import Name
 
 
-LABEL_SHORT = 32  # characters of a label, as bay0/names.py has it
+LABEL_SHORT = 32  # characters of a label, as bay0/base/names.py has it
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
 NAMES_S = 2.0  # seconds; whoever pressed Tab does not wait longer
 AMISS = {  # verb -> the states in which it has not done what was asked, though nothing is under way any more
@@ -37,7 +37,7 @@ AMISS = {  # verb -> the states in which it has not done what was asked, though 
 
 def name_of(text: str) -> Name:
     """Return the name that `work` or `p://work` stands for. `BadNameError` for a bad one, `RefusedError` for a system tenant's."""
-    from bay0 import names
+    from bay0.base import names
 
     if text.startswith("sys://"):
         raise RefusedError(f"{text} is a system tenant, the spine's own: persona verbs leave it alone; `bay0 machines` shows it")

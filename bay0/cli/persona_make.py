@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli import client, inputs, samples
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, emit
 from bay0.cli.persona import name_of
 from bay0.cli.persona_words import MANIFEST
-from bay0.errors import RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bay0.cli.grammar import Options
-    from bay0.manifest import Manifest
+    from bay0.personas.manifest import Manifest
 
 
 MANIFEST_MAX = 64 << 10  # bytes; twice what PID 1 takes, for comments
@@ -40,7 +40,7 @@ def _folder(path: str) -> str:
 
 
 def _manifest(path: str) -> Manifest:
-    from bay0 import manifest
+    from bay0.personas import manifest
 
     try:
         text = inputs.text(path, MANIFEST_MAX, "manifest")
@@ -57,7 +57,7 @@ def create(options: Options) -> int:
     if options.image is not None:
         if options.file is not None or options.source is None:
             raise UsageError("--image stands in for a manifest: give it with a name and without --file")
-        from bay0 import manifest
+        from bay0.personas import manifest
 
         name, wanted = name_of(options.source), manifest.load(f"image = {json.dumps(options.image, ensure_ascii=False)}\n", "--image")
     else:

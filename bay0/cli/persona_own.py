@@ -6,19 +6,19 @@ import json
 import os
 import sys
 
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli import client, logview, picture
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, emit, svg
 from bay0.cli.persona import ask, name_of
-from bay0.errors import RefusedError, UsageError
 from bay0.state import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bay0.base.names import Name
     from bay0.cli.grammar import Options
-    from bay0.names import Name
 
 
 CONTAINERS = {"CONTAINERS_CONF": "/run/containers/containers.conf", "CONTAINERS_STORAGE_CONF": "/run/containers/storage.conf"}

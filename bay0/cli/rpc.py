@@ -6,9 +6,9 @@ import json
 import sys
 from itertools import islice
 
-from bay0 import wire
 from bay0.cli import client
-from bay0.wire import FRAME_MAX
+from bay0.control import wire
+from bay0.control.wire import FRAME_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from bay0.base.errors import UsageError
 from bay0.cli import client, report
 from bay0.cli.kit import DONE, emit, svg
-from bay0.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import Any
 
 from attrs import define, field
 
+from bay0.base.errors import Bay0Error, RefusedError
+from bay0.base.logline import RUN_LOG
 from bay0.cli import client
-from bay0.errors import Bay0Error, RefusedError
-from bay0.logline import RUN_LOG
 
 ASK_S = 10.0  # for each question to PID 1
 ALL_S = 60.0

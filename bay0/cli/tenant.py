@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bay0.base.errors import UsageError
 from bay0.cli import client, persona_own, picture
 from bay0.cli.grammar import Options
 from bay0.cli.kit import DONE, REFUSED, UNSETTLED, emit
 from bay0.cli.text import age, columns, on_terminal
-from bay0.errors import UsageError
 
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
 SCHEME = "sys://"
@@ -102,7 +102,7 @@ def configure(options: Options) -> int:
 
 def logs(options: Options) -> int:
     """Print what one wrote; also of one that is stopped."""
-    from bay0 import names  # late: no other verb here needs them
+    from bay0.base import names  # late: no other verb here needs them
 
     name = full_name(options.tenant)
     return persona_own.print_log(names.parse(name), options, lambda: what_next(client.call("tenant.show", name=name)))

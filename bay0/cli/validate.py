@@ -8,12 +8,12 @@ import threading
 import time
 from typing import Any
 
-from bay0 import verdict
+from bay0.base.errors import Bay0Error, NoSpineError
 from bay0.cli import client, streams
 from bay0.cli.grammar import Options
 from bay0.cli.kit import NO_SPINE, emit
-from bay0.errors import Bay0Error, NoSpineError
-from bay0.verdict import COMPONENTS, STATUS, Level
+from bay0.validate import verdict
+from bay0.validate.verdict import COMPONENTS, STATUS, Level
 
 TIMEOUT_S = 900.0  # bay0 answers within two runs of 30 s, times its patience
 LOOK_S = 0.3

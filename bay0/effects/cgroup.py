@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 
-from bay0.errors import NONE_LEFT
+from bay0.base.errors import NONE_LEFT
 
 ROOT = "/sys/fs/cgroup"
 INIT = "init"

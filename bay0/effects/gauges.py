@@ -13,7 +13,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from bay0.effects import cgroup
-from bay0.readings import PERCENT, Counted, Group, Pressure, Ticks, in_memory, meminfo, pairs, psi, ticks
+from bay0.effects.readings import PERCENT, Counted, Group, Pressure, Ticks, in_memory, meminfo, pairs, psi, ticks
 
 PROC = "/proc"
 KINDS = ("cpu", "memory", "io")

@@ -11,7 +11,7 @@ import os
 
 from attrs import frozen
 
-from bay0.syscalls import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REMOUNT, mount, umount
+from bay0.base.syscalls import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REMOUNT, mount, umount
 
 SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 

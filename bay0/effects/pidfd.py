@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from bay0.errors import NONE_LEFT
-from bay0.reactor import READ
+from bay0.base.errors import NONE_LEFT
+from bay0.pid1.reactor import READ
 
 if TYPE_CHECKING:
-    from bay0.reactor import Reactor, Timer
+    from bay0.pid1.reactor import Reactor, Timer
 
 AGAIN_S = 1.0
 

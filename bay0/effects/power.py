@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from bay0.base.syscalls import RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, reboot
 from bay0.effects import cgroup
-from bay0.syscalls import RB_AUTOBOOT, RB_HALT, RB_POWER_OFF, reboot
 
 HOW = {"poweroff": RB_POWER_OFF, "reboot": RB_AUTOBOOT, "halt": RB_HALT}
 SHELL = ["/bin/sh", "-c", "stty sane; exec /bin/sh -i"]  # a line editor that was killed leaves its terminal raw

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define
 
-from bay0.syscalls import RB_DISABLE_CAD, ioprio_set, reboot
+from bay0.base.syscalls import RB_DISABLE_CAD, ioprio_set, reboot
 
 WATCHDOG = "/dev/watchdog"
 WDIOC_SETTIMEOUT = 0xC0045706  # linux/watchdog.h

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import define, field, frozen
 
+from bay0.base.errors import SpawnError
 from bay0.effects import cgroup
-from bay0.errors import SpawnError
-from bay0.reactor import READ
+from bay0.pid1.reactor import READ
 
 if TYPE_CHECKING:
-    from bay0.bounds import Bounds
-    from bay0.pid1 import Reaper
-    from bay0.reactor import Reactor, Timer
+    from bay0.base.bounds import Bounds
+    from bay0.pid1.reactor import Reactor, Timer
+    from bay0.pid1.reaper import Reaper
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}

@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 
-from bay0 import syscalls
+from bay0.base import syscalls
 
 LAST_CAP = "/proc/sys/kernel/cap_last_cap"
 STATUS = "/proc/self/status"

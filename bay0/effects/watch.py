@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from bay0.reactor import READ
-from bay0.syscalls import IN_MODIFY, inotify_add, inotify_init, inotify_remove
+from bay0.base.syscalls import IN_MODIFY, inotify_add, inotify_init, inotify_remove
+from bay0.pid1.reactor import READ
 
 if TYPE_CHECKING:
-    from bay0.reactor import Reactor, Timer
+    from bay0.pid1.reactor import Reactor, Timer
 
 LOOK_S = 1.0  # how often those are looked at that cannot be watched
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name behind it

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from bay0.machines.engine import Instance, Step
+    from bay0.machines.instance import Instance, Step
 
 ANY = "*"  # every kind
 

@@ -14,17 +14,17 @@ A promised step whose commit timed out, or failed at its very end, is UNKNOWN: i
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 from transitions import Machine
 
-from bay0.errors import RefusedError, UncommittedError
+from bay0.base.errors import RefusedError, UncommittedError
 from bay0.machines.bus import Bus
+from bay0.machines.instance import Instance, Order, Reply, Step
 from bay0.machines.table import CONVERGE, TIMED_OUT, MachineDef, Pass, Row
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ logging.getLogger("transitions").setLevel(logging.WARNING)  # it logs every call
 
 WHY_MAX = 500  # characters of a reason: what is kept, logged and listed of a step has a bound
 
-Reply = Callable[["Step | Exception | None"], None]
-
 
 class Acceptance(Enum):
     """What the journal port made of a step (docs/ARCHITECTURE.md, storage health)."""
@@ -48,28 +46,6 @@ class Acceptance(Enum):
     VOLATILE = "volatile"
     UNKNOWN = "unknown"  # a promised step whose commit gave no answer, or failed when it had been written
     REFUSED = "refused"  # a promised step that the disk definitely did not take
-
-
-@frozen(eq=False, repr=False)
-class Step:
-    """One committed move of one machine; what a journal row holds. `at_ms`: milliseconds since the kernel started.
-
-    `config` is not part of the journal: if it is there, the step also sets what the machine is made of (JSON text).
-    """
-
-    boot_id: str
-    n: int
-    machine: str
-    kind: str
-    seq: int
-    source: str
-    event: str
-    dest: str
-    why: str
-    at_ms: int
-    attempts: int = 0
-    desired: str = "stopped"
-    config: str | None = None
 
 
 class JournalPort(Protocol):
@@ -94,42 +70,6 @@ class TimerPort(Protocol):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Any:
         """Call `call` once after `seconds`; what is returned has `cancel()`."""
-
-
-@define(eq=False, repr=False, slots=False)
-class Instance:
-    """One live machine. `state` belongs to `transitions`; everything else to the engine."""
-
-    name: str
-    definition: MachineDef
-    state: Enum
-    seq: int = 0
-    attempts: int = 0
-    desired: str = "stopped"
-    config: str = ""
-    context: dict[str, Any] = field(factory=dict)
-    queue: deque[Order] = field(factory=deque)
-    pending: Step | None = None
-    committed: Step | None = None
-    deadline: Any = None
-    entered_ms: int = 0
-
-    @property
-    def now(self) -> Enum:
-        """The state in memory."""
-        return self.state
-
-
-@define
-class Order:
-    """An event on its way to a machine."""
-
-    event: Enum
-    why: str = ""
-    reply: Reply | None = None
-    token: int | None = None
-    config: str | None = None
-    context: dict[str, Any] = field(factory=dict)
 
 
 def _trigger(event: Enum) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from bay0.errors import TableError
+from bay0.base.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

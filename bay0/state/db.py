@@ -18,7 +18,7 @@ from typing import Any
 
 from peewee import DatabaseError, OperationalError, fn
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
 from bay0.state import files
 from bay0.state.schema import (
     JOURNAL_BOUNDED_KINDS,

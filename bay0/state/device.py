@@ -9,10 +9,10 @@ from typing import Any
 
 from attrs import frozen
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
+from bay0.base.syscalls import MS_NODEV, MS_NOSUID, ioprio_get, mount, umount
 from bay0.state import files
 from bay0.state.paths import FALLBACK_DEVICE, LABEL, ROOT, SPINE
-from bay0.syscalls import MS_NODEV, MS_NOSUID, ioprio_get, mount, umount
 
 MS_NOATIME = 0x400
 FLAGS = MS_NOATIME | MS_NOSUID | MS_NODEV  # whoever writes the disk elsewhere must not gain rights or devices here

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bay0 import itself
-from bay0.errors import RefusedError
+from bay0.base import itself
+from bay0.base.errors import RefusedError
 
 if TYPE_CHECKING:
     from bay0.state.link import Answer

@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Generator
 
-from bay0 import names
+from bay0.base import names
 from bay0.state import files
 from bay0.state.paths import CONTAINERS, HOMES, LOGS, TRASH
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from bay0.errors import RefusedError
+from bay0.base.errors import RefusedError
 from bay0.state import paths
 
 CHUNK = 1 << 20

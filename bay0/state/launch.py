@@ -11,9 +11,10 @@ from typing import Any
 
 from attrs import frozen
 
-from bay0 import fence, garbage
 from bay0.effects import cgroup, shield
 from bay0.effects.spawn import Spawner
+from bay0.loading import garbage
+from bay0.state import fence
 
 GROUP = "services/state"
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
 
-from bay0.errors import SpawnError
-from bay0.reactor import READ, WRITE
+from bay0.base.errors import SpawnError
+from bay0.pid1.reactor import READ, WRITE
 
 if TYPE_CHECKING:
-    from bay0 import flow
-    from bay0.reactor import Reactor, Timer
+    from bay0.pid1 import flow
+    from bay0.pid1.reactor import Reactor, Timer
 
 BACK_OFF_S = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
 CALM_S = 60.0

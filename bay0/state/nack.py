@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bay0.digests import parse
+from bay0.base.digests import parse
 from bay0.state import db
 from bay0.state.schema import NackRow
 

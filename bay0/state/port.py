@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import asdict, define, field, frozen
 
-from bay0 import flow
-from bay0.errors import RefusedError, SpawnError
+from bay0.base.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES
-from bay0.machines.engine import Acceptance, Engine, Instance, Step
+from bay0.machines.engine import Acceptance, Engine
+from bay0.machines.instance import Instance, Step
 from bay0.machines.storage import E, Effect, S
+from bay0.pid1 import flow
 from bay0.state.link import FAULT, GONE, MISPLACED, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
 
 if TYPE_CHECKING:
-    from bay0.bounds import Bounds
+    from bay0.base.bounds import Bounds
     from bay0.machines.table import MachineDef, Row
-    from bay0.reactor import Reactor, Timer
+    from bay0.pid1.reactor import Reactor, Timer
 
 CHUNK = 20  # steps in one packet, unless they are so large that fewer fit; their answer is one call of the reactor's
 CHUNK_BYTES = 100_000  # of them as they are sent; one may be more, and the largest there is fits into a packet

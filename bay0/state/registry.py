@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bay0 import flow
-from bay0.digests import parse
-from bay0.errors import RefusedError
+from bay0.base.digests import parse
+from bay0.base.errors import RefusedError
+from bay0.pid1 import flow
 from bay0.state.link import OPEN_ENDED, Answer
 
 if TYPE_CHECKING:

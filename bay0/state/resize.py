@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
 from bay0.state import device
 from bay0.state.paths import ROOT
 

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
 from bay0.state import aifiles, checks, db, device, entropy, files, genesis, homes, nack, time
 from bay0.state.paths import DATABASE, GENESIS, MARKER, SEED, SPINE, TIME
 from bay0.state.schema import VERSION

@@ -21,10 +21,10 @@ from typing import Any
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, TOP)
 
-from bay0.bounds import Bounds  # noqa: E402 - the checkout's
+from bay0.base.bounds import Bounds  # noqa: E402 - the checkout's
 from bay0.machines import MACHINES, persona, storage  # noqa: E402
 from bay0.machines.engine import Engine  # noqa: E402
-from bay0.reactor import Reactor  # noqa: E402
+from bay0.pid1.reactor import Reactor  # noqa: E402
 from bay0.state import device, schema, worker  # noqa: E402
 from bay0.state.port import StatePort  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Usage: precompile.py MODULE... PATH. Writes what attrs compiles while each MODULE is imported, for bay0/precompiled.py.
+"""Usage: precompile.py MODULE... PATH. Writes what attrs compiles while each MODULE is imported, for bay0/loading/precompiled.py.
 
 What a MODULE written as -MODULE compiles is left out: another file has it.
 Some of its text depends on the interpreter's hash seed (the salt of __hash__): what two seeds do not agree on is left out, so

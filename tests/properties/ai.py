@@ -1,6 +1,6 @@
 """What `sys://ai` has of its own in a `World`: its image's archive, models, the kernel's word, conmon's end.
 
-Real: its table, bay0/servers.py, bay0/containers.py, its verbs. The umbilical and its forwarder are in grants.py.
+Real: its table, bay0/ai/port.py, bay0/containers/life.py, its verbs. The umbilical and its forwarder are in grants.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from attrs import define
 from podman import AI_ARCHIVE
 from umbilical import view
 
-import bay0.servers
-from bay0.effects import cgroup, gauges, kernelview, sensors
+import bay0.ai.port
+from bay0.ai import kernelview
+from bay0.effects import cgroup, gauges
 from bay0.machines.server import NAME as AI
+from bay0.thermal import sensors
 
 if TYPE_CHECKING:
     from world import World
@@ -53,9 +55,9 @@ class Ai:
                 pass
         ops("ai_archive", lambda: None if self.imageless else AI_ARCHIVE)
         ops("ai_model", lambda path: {"why": f"{path}: it is damaged"} if self.spoilt else {"size": 1 << 28})
-        setattr_(bay0.servers.kernelview, "look", self._look)
-        setattr_(bay0.servers.Ends, "watch", lambda _ends, pid, ended: self.watch(pid, ended))
-        setattr_(bay0.servers.Ends, "forget", lambda _ends: self.forget())
+        setattr_(bay0.ai.port.kernelview, "look", self._look)
+        setattr_(bay0.ai.port.Ends, "watch", lambda _ends, pid, ended: self.watch(pid, ended))
+        setattr_(bay0.ai.port.Ends, "forget", lambda _ends: self.forget())
         # the governor sees a machine at ease: what it does is test_governor.py's, its levers are drawn
         setattr_(gauges, "PROC", os.path.join(self.world.folder, "proc"))
         setattr_(gauges, "is_guest", lambda: True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 from broken import hold
 
-from bay0 import names, servers
-from bay0.containers import TENANTS
+from bay0.ai import port as servers
+from bay0.base import names
+from bay0.containers.life import TENANTS
 from bay0.machines import boot
 from bay0.machines.server import HAS_CONTAINER, NAME, E, S
 from bay0.machines.table import Tries
@@ -16,7 +17,7 @@ from bay0.machines.table import Tries
 if TYPE_CHECKING:
     from world import Asked, World
 
-    from bay0.machines.engine import Instance, Step
+    from bay0.machines.instance import Instance, Step
     from bay0.machines.table import Row
 
 FIELDS = {"autostart": True, "model": None}  # what it is made of, and what it is if nobody said so

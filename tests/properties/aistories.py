@@ -8,8 +8,8 @@ from podman import AI_IMAGE, Vice
 from stories import Story
 from world import PLAY, WORK, World
 
+from bay0.ai.port import RETRIES
 from bay0.machines.server import HAS_CONTAINER, E, S
-from bay0.servers import RETRIES
 
 READY_S = 9.0  # from power-on, with room for its image to be loaded
 

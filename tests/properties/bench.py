@@ -22,28 +22,30 @@ from kernel import Kernel, SimWatch
 from podman import AI_ARCHIVE, ARCHIVE, IMAGE, Podman
 from umbilical import SimUmbilical, view
 
+import bay0.ai.port
 import bay0.machines.engine
-import bay0.personas
-import bay0.servers
-from bay0 import manifest, names
-from bay0.audit import Audit
-from bay0.autostart import Autostart
-from bay0.bounds import Bounds
-from bay0.clearing import Clearing
-from bay0.containers import Places
-from bay0.effects import podman as adapter
-from bay0.effects import podman_argv
-from bay0.effects.service import Services
+import bay0.personas.port
+from bay0.ai.port import Servers
+from bay0.base import names
+from bay0.base.bounds import Bounds
+from bay0.boot.autostart import Autostart
+from bay0.containers.life import Places
 from bay0.effects.spawn import Ending, Result
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as BootS
-from bay0.machines.engine import Acceptance, Engine, Step, build
-from bay0.mending import Mending
-from bay0.personas import Config, Personas
-from bay0.reactor import Reactor
-from bay0.replay import Replay
-from bay0.servers import Servers
+from bay0.machines.engine import Acceptance, Engine, build
+from bay0.machines.instance import Step
+from bay0.personas import manifest
+from bay0.personas.port import Config, Personas
+from bay0.pid1.reactor import Reactor
+from bay0.podman import argv as podman_argv
+from bay0.podman import calls as adapter
+from bay0.reconcile.audit import Audit
+from bay0.reconcile.clearing import Clearing
+from bay0.reconcile.mending import Mending
+from bay0.reconcile.replay import Replay
 from bay0.state.link import Answer
+from bay0.tenants.port import Services
 
 FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
 LIMIT_S = 150.0  # no recovery from one vice may take longer
@@ -161,10 +163,10 @@ class Bench:
         os.makedirs(f"{self.folder}/exits")
         self.kernel.install(self.patch)
         self.patch.setattr(podman_argv, "EXITS", f"{self.folder}/exits")
-        self.patch.setattr(bay0.personas, "user_of", lambda _container: (os.getuid(), os.getgid()))
+        self.patch.setattr(bay0.personas.port, "user_of", lambda _container: (os.getuid(), os.getgid()))
         self.patch.setattr(bay0.machines.engine, "build", MACHINE_OF)
-        self.patch.setattr(bay0.servers.kernelview, "look", lambda directory: view(self.servers, directory, self.wrong))
-        self.patch.setattr(bay0.servers.Ends, "watch", lambda *_: None)
+        self.patch.setattr(bay0.ai.port.kernelview, "look", lambda directory: view(self.servers, directory, self.wrong))
+        self.patch.setattr(bay0.ai.port.Ends, "watch", lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:

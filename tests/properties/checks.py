@@ -17,9 +17,14 @@ from broken import hold
 from grantchecks import GrantChecks
 from podman import options_of
 
-from bay0 import containers, manifest, names, personas, reconcile, uids
+from bay0.base import names, uids
+from bay0.containers import life as containers
 from bay0.machines import MACHINES, boot, persona, server, storage, tenant
-from bay0.machines.engine import Acceptance, Instance, Step
+from bay0.machines.engine import Acceptance
+from bay0.machines.instance import Instance, Step
+from bay0.personas import manifest
+from bay0.personas import port as personas
+from bay0.reconcile import plan as reconcile
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, REMOVED, JournalRow
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import peewee
 from attrs import define, field
 from pagecache import Files, PageCache
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
 from bay0.state.schema import database
 
 SUFFIXES = ("", "-wal", "-journal")

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from attrs import define
 from broken import hold
 
-from bay0 import containers, names, personas, uids
+from bay0.base import names, uids
+from bay0.containers import life as containers
 from bay0.machines import boot, server, tenant
 from bay0.machines.persona import HAS_CONTAINER, S
-from bay0.umbilicalplaces import CONSOLE_NAME, IN_PERSONA, SOCKET, UMBILICAL
+from bay0.personas import port as personas
+from bay0.umbilical.places import CONSOLE_NAME, IN_PERSONA, SOCKET, UMBILICAL
 
 if TYPE_CHECKING:
     from grants import Forwarder, Listener
     from world import World
 
-    from bay0.machines.engine import Instance, Step
+    from bay0.machines.instance import Instance, Step
 
 MAY_HAVE = (S.STARTING, *HAS_CONTAINER)  # a door
 

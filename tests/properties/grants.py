@@ -1,6 +1,6 @@
 """Ways to the AI in a `World`: the doors' sockets, what containers have mounted, the forwarder.
 
-Real: bay0/umbilicalport.py, bay0/umbilicallink.py, the supervisor's `Services`; the sockets, the directories and the channel are real, too, below a
+Real: bay0/umbilical/doors.py, bay0/umbilical/channel.py, the supervisor's `Services`; the sockets, the directories and the channel are real, too,
 directory that stands for /run and is gone with the power. Modelled: the forwarder's process, as far as PID 1 can tell, and the AI's server behind it.
 """
 
@@ -20,11 +20,11 @@ from attrs import define, field, frozen
 from broken import hold
 from umbilical import WARM_S
 
-import bay0.umbilicalport
-from bay0 import names
-from bay0.forwarder import MESSAGE_MAX, RUNNING
-from bay0.late import Late
-from bay0.umbilicalplaces import CONSOLE_NAME, SOCKET
+import bay0.umbilical.doors
+from bay0.base import names
+from bay0.loading.late import Late
+from bay0.umbilical.forwarder import MESSAGE_MAX, RUNNING
+from bay0.umbilical.places import CONSOLE_NAME, SOCKET
 
 if TYPE_CHECKING:
     from world import SimProcess, World
@@ -100,7 +100,7 @@ class Grants:
         return f"{self.run}/personas/{names.parse(name).podman}"
 
     def install(self, setattr_: Any) -> None:
-        port = bay0.umbilicalport
+        port = bay0.umbilical.doors
         setattr_(port, "Umbilical", functools.partial(port.Umbilical, run=self.run))
         setattr_(port, "socket", SimpleNamespace(**{**vars(socket), "socket": self._socket}))
         setattr_(port, "mounts", SimpleNamespace(fresh_tmpfs=self._tmpfs))

@@ -8,7 +8,7 @@ from podman import Vice
 from stories import Story
 from world import IDLE, PLAY, WORK, World
 
-import bay0.umbilicalport
+import bay0.umbilical.doors
 from bay0.machines.persona import S
 from bay0.machines.server import E
 
@@ -125,7 +125,7 @@ def no_socket_can_be_made(world: World, moment: float) -> None:
 
 
 def there_are_too_many_doors(world: World, moment: float) -> None:
-    world.patch.setattr(bay0.umbilicalport, "DOORS_MAX", 2)  # the console's, and one
+    world.patch.setattr(bay0.umbilical.doors, "DOORS_MAX", 2)  # the console's, and one
     _granted(world, PLAY)
     world.start(WORK)
     world.run(1 + moment)

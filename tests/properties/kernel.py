@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0 import containers
-from bay0.containers import CONMONS as CONMON_GROUP
-from bay0.containers import PERSONAS as GROUP
-from bay0.containers import TENANTS
+from bay0.containers import life as containers
+from bay0.containers.life import CONMONS as CONMON_GROUP
+from bay0.containers.life import PERSONAS as GROUP
+from bay0.containers.life import TENANTS
 from bay0.effects import cgroup
 
 if TYPE_CHECKING:

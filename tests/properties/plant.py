@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from bay0.readings import Group, Pressure, Reading, Sensor, Tenant
-from bay0.thermal import Action, Governor, Rung
+from bay0.effects.readings import Group, Pressure, Reading, Sensor, Tenant
+from bay0.thermal.ladder import Action, Governor, Rung
 
 STEP_S = 2.0
 PROCESSORS = 2.0

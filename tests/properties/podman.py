@@ -22,8 +22,8 @@ from attrs import define, field, frozen
 from grants import Mounted
 
 from bay0.effects.spawn import Ending, Result
-from bay0.personas import GROUP
-from bay0.umbilicalplaces import IN_PERSONA
+from bay0.personas.port import GROUP
+from bay0.umbilical.places import IN_PERSONA
 
 if TYPE_CHECKING:
     from world import World

@@ -12,7 +12,7 @@ from scenario import LIFE, live, recover
 from stories import MOMENTS, PERSONA_STORIES, STORIES, Story
 from world import World
 
-from bay0.reactor import TURN_S
+from bay0.pid1.reactor import TURN_S
 
 KEPT = (0.0, 1.0, 0.6)  # of the bytes written since the last sync
 ENOUGH = 5000  # seams: a sweep that gets here does not end

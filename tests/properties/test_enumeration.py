@@ -15,13 +15,13 @@ from conftest import Size
 from conftest import has as in_sample
 from podman import AI_IMAGE, Container, Podman, Vice
 
-import bay0.servers
-from bay0 import names
+import bay0.ai.port
+from bay0.base import names
 from bay0.machines import MACHINES
 from bay0.machines.persona import S
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import MachineDef
-from bay0.replay import Replay
+from bay0.reconcile.replay import Replay
 
 UNKNOWN = "from_the_future"
 STEPS_MAX = 4  # of one persona in one recovery: CONVERGE, FAULT, WAITED, GONE
@@ -311,7 +311,7 @@ def test_a_server_starts_with_the_spine_and_serves(size: Size) -> None:
 
 @pytest.mark.parametrize("seam", [*RUN_SEAMS, "before warm", "after warm"])
 def test_a_server_that_takes_the_machine_down_as_it_starts_is_given_up_after_its_attempts(seam: str) -> None:
-    limit = bay0.servers.RETRIES + 1
+    limit = bay0.ai.port.RETRIES + 1
     with Bench() as bench:
         autostarted(bench)
         boots = 0
@@ -370,5 +370,5 @@ def test_a_server_that_makes_no_first_token_is_tried_again_and_then_given_up() -
         autostarted(bench)
         bench.cold = True
         assert bench.boot(complete=True, until=lambda: bench.state(AI) == "failed" and bench.rests())
-        assert sum(step.dest == "starting" for step in bench.steps) == bay0.servers.RETRIES + 1
+        assert sum(step.dest == "starting" for step in bench.steps) == bay0.ai.port.RETRIES + 1
         assert not bench.podman.containers

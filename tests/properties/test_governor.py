@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plant import AMBIENT, Load, Plant, calm_from
 
-from bay0 import thermal
-from bay0.readings import Group, Pressure, Reading, Sensor, Tenant
-from bay0.thermal import COOL_DOWN_S, Governor, Rung
+from bay0.effects.readings import Group, Pressure, Reading, Sensor, Tenant
+from bay0.thermal import ladder as thermal
+from bay0.thermal.ladder import COOL_DOWN_S, Governor, Rung
 
 HOUR = 3600.0
 BEGIN = 1000.0  # the plant's first second

@@ -13,8 +13,8 @@ from attrs import define, field
 from conftest import Size
 from platter import FOLDER, Cut, Platter, PowerCut
 
-from bay0.bounds import Bounds
-from bay0.continuity import Continuity, SavedClock
+from bay0.base.bounds import Bounds
+from bay0.boot.continuity import Continuity, SavedClock
 from bay0.state import entropy, files, time, worker
 
 TIME, SEED = f"{FOLDER}/time", f"{FOLDER}/seed"

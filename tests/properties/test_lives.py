@@ -19,7 +19,7 @@ from test_life import CALLED, COMMANDS, Life
 from world import PERSONAS
 
 from bay0.machines import boot
-from bay0.reactor import TURN_S
+from bay0.pid1.reactor import TURN_S
 
 ACTS_MAX = 25
 PARTS = 4

@@ -23,34 +23,38 @@ from test_enumeration import ONCE, SMALL, UNKNOWN, is_over, prepare
 from test_enumeration import recover as recovered
 from world import World
 
-from bay0 import flow, nackverbs, names, reconcile, umbilicalport
-from bay0.audit import Audit
-from bay0.clearing import Cleared, Clearing
-from bay0.containers import ContainerPort
+from bay0.ai.methods import TenantVerbs
+from bay0.ai.port import Servers
+from bay0.base import names
+from bay0.base.errors import StorageError
+from bay0.boot import nack_methods as nackverbs
+from bay0.containers.life import ContainerPort
+from bay0.control.outcomes import Outcomes
+from bay0.control.outcomes import _Waiter as Waiter
 from bay0.effects import cgroup
-from bay0.effects.podman import Outcome, Podman, Verdict
-from bay0.errors import StorageError
-from bay0.line import Line
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.persona import PERSONA, E, S
 from bay0.machines.server import SERVER
 from bay0.machines.server import E as ServerE
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import Row, Tries
-from bay0.mending import Mending
-from bay0.outcomes import Outcomes
-from bay0.outcomes import _Waiter as Waiter
-from bay0.personas import Personas
-from bay0.personaverbs import PersonaVerbs
-from bay0.replay import Replay
-from bay0.servers import Servers
+from bay0.personas.line import Line
+from bay0.personas.methods import PersonaVerbs
+from bay0.personas.port import Personas
+from bay0.pid1 import flow
+from bay0.podman.calls import Outcome, Podman, Verdict
+from bay0.reconcile import plan as reconcile
+from bay0.reconcile.audit import Audit
+from bay0.reconcile.clearing import Cleared, Clearing
+from bay0.reconcile.mending import Mending
+from bay0.reconcile.replay import Replay
 from bay0.state import db, homes, nack, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
-from bay0.tenantverbs import TenantVerbs
-from bay0.umbilicallink import Link
-from bay0.umbilicalport import Umbilical
+from bay0.umbilical import doors as umbilicalport
+from bay0.umbilical.channel import Link
+from bay0.umbilical.doors import Umbilical
 
 STRIDE = 4  # of the crash points of a life
 MOMENTS = (0.05, 0.3, 0.6, 1.4, 2.5)  # seconds; see stories.py

@@ -8,9 +8,9 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bay0 import names
-from bay0.errors import BadNameError
-from bay0.names import LABEL_MAX
+from bay0.base import names
+from bay0.base.errors import BadNameError
+from bay0.base.names import LABEL_MAX
 
 MILLION = 1_000_000
 SEED = 20260401

@@ -9,8 +9,8 @@ from typing import Any
 from podman import IMAGE
 from world import WORK, World
 
-from bay0 import uids
-from bay0.errors import RefusedError
+from bay0.base import uids
+from bay0.base.errors import RefusedError
 
 
 def told(world: World, method: str, **params: Any) -> Any:

@@ -10,9 +10,10 @@ import pytest
 from conftest import Size
 
 from bay0.machines import MACHINES
-from bay0.machines.engine import Acceptance, Engine, Instance, Step
+from bay0.machines.engine import Acceptance, Engine
+from bay0.machines.instance import Instance, Step
 from bay0.machines.table import CONVERGE, FAULT, TIMED_OUT, MachineDef, Row
-from bay0.reconcile import plan
+from bay0.reconcile.plan import plan
 
 STEPS_MAX = 40
 INTENTS = {  # what somebody asks for; RETRY and GAVE_UP follow only what is wanted, and a boot wants nothing

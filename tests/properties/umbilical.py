@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import define, field
 
-from bay0 import envelope
-from bay0.effects.kernelview import View
+from bay0.ai import envelope
+from bay0.ai.kernelview import View
 
 Done = Callable[[bool, str, dict[str, Any]], None]
 WARM_S = 3.0

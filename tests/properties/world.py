@@ -33,23 +33,26 @@ from podman import ARCHIVE, IMAGE, Podman
 from work import ENTRY_S, Overdue, Time, Work
 from work import Calls as Charged
 
-import bay0.containers
+import bay0.containers.life
 import bay0.log
-import bay0.personas
-from bay0 import cmdline, init, names, stages
-from bay0.answers import Listing
-from bay0.diskwatch import disks
-from bay0.effects import cgroup, podman_argv, power
+import bay0.personas.port
+from bay0 import init
+from bay0.base import cmdline, names
+from bay0.base.errors import Bay0Error, SpawnError
+from bay0.boot import stages
+from bay0.boot.diskwatch import disks
+from bay0.control.answers import Listing
+from bay0.effects import cgroup, power
 from bay0.effects.modules import Wanted
-from bay0.effects.service import ServiceSpec
 from bay0.effects.spawn import Ending, Result
-from bay0.errors import Bay0Error, SpawnError
+from bay0.init.spine import Host, build
 from bay0.machines import boot, persona, storage
 from bay0.machines import tenant as tenants
-from bay0.reactor import TURN_S, Reactor
-from bay0.spine import Host, build
+from bay0.pid1.reactor import TURN_S, Reactor
+from bay0.podman import argv as podman_argv
 from bay0.state import db, homes, paths, worker
 from bay0.state.schema import MIGRATIONS, VERSION, database
+from bay0.tenants.port import ServiceSpec
 
 FAST_DIR = "/dev/shm" if os.path.isdir("/dev/shm") else None
 PRUNE_EVERY = 3  # commits; in life it is hundreds
@@ -466,8 +469,8 @@ class World:
         setattr_(homes, "time", Time(self.work))
         os.makedirs(self.podman.exits)
         setattr_(podman_argv, "EXITS", self.podman.exits)
-        setattr_(bay0.containers, "write_config", lambda _files: None)
-        setattr_(bay0.personas, "user_of", lambda _container: (os.getuid(), os.getgid()))
+        setattr_(bay0.containers.life, "write_config", lambda _files: None)
+        setattr_(bay0.personas.port, "user_of", lambda _container: (os.getuid(), os.getgid()))
         self.kernel.install(self.patch)
         self.ai.install(setattr_, lambda op, act: self.patch.setitem(worker.OPS, op, self._guarded(act)))
         self.grants.install(setattr_)

@@ -18,14 +18,16 @@ from typing import Any
 
 from kit import until, zombies
 
-from bay0 import cmdline, containers, init, log, net
-from bay0.bounds import Bounds
+from bay0 import init, log, net
+from bay0.base import cmdline
+from bay0.base.bounds import Bounds
+from bay0.containers import life as containers
 from bay0.effects import modules, mounts, power, shield, spawn
-from bay0.effects.service import ServiceSpec
 from bay0.effects.shield import Watchdog
+from bay0.init.spine import Host, Spine, build
 from bay0.machines.boot import E, S
-from bay0.spine import Host, Spine, build
 from bay0.state import device, entropy, homes, paths, worker
+from bay0.tenants.port import ServiceSpec
 
 GENEROUS = Bounds(
     worker_start=20, find=20, mount=20, open=20, migrate=20, read=20, commit=20, flush=20, genesis=20, close=20, settle=20, term_grace=0.5,

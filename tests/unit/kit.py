@@ -31,16 +31,17 @@ from typing import Any, NoReturn
 import pytest
 from attrs import define, field
 
-from bay0.bounds import Bounds
-from bay0.control import ControlServer
+from bay0.base.bounds import Bounds
+from bay0.base.errors import SpawnError
+from bay0.control.server import ControlServer
 from bay0.effects.spawn import Result, Spawner
-from bay0.errors import SpawnError
 from bay0.machines.bus import Bus
-from bay0.machines.engine import Acceptance, Engine, Instance, Step
+from bay0.machines.engine import Acceptance, Engine
+from bay0.machines.instance import Instance, Step
 from bay0.machines.table import MachineDef, Row, StateSpec, cells
-from bay0.pid1 import Reaper, Signals
-from bay0.reactor import Reactor
-from bay0.replay import Replay
+from bay0.pid1.reactor import Reactor
+from bay0.pid1.reaper import Reaper, Signals
+from bay0.reconcile.replay import Replay
 
 BUILT_ROOT = Path(__file__).parents[2] / "build/rootfs"  # what the built image has
 HANG_S = 60.0  # a test that takes longer hangs; nothing here needs more than a few seconds

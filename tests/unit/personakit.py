@@ -10,17 +10,20 @@ import pytest
 from attrs import define, field
 from kit import Journal, Log, Ready, Timers
 
-from bay0 import containers, manifest, personas
-from bay0.audit import Audit
-from bay0.bounds import Bounds
-from bay0.clearing import Clearing
-from bay0.containers import Places
-from bay0.effects.podman import Container, Outcome, StoragePaths, Verdict
-from bay0.focus import Focus
+from bay0.base.bounds import Bounds
+from bay0.containers import life as containers
+from bay0.containers.life import Places
+from bay0.focus.switch import Focus
 from bay0.machines import MACHINES
-from bay0.machines.engine import Engine, Instance
+from bay0.machines.engine import Engine
+from bay0.machines.instance import Instance
 from bay0.machines.persona import E, S
-from bay0.personas import Config, Personas
+from bay0.personas import manifest
+from bay0.personas import port as personas
+from bay0.personas.port import Config, Personas
+from bay0.podman.calls import Container, Outcome, StoragePaths, Verdict
+from bay0.reconcile.audit import Audit
+from bay0.reconcile.clearing import Clearing
 from bay0.state.link import Answer
 
 WORK, PLAY = "p://work", "p://play"

@@ -10,13 +10,14 @@ from attrs import define, field
 from kit import Timers
 from personakit import Bench as PersonaBench
 
-from bay0 import envelope, servers
+from bay0.ai import envelope
+from bay0.ai import port as servers
+from bay0.ai.kernelview import View
+from bay0.ai.port import NAME, Servers
+from bay0.base.errors import RefusedError
 from bay0.effects import gauges
-from bay0.effects.kernelview import View
-from bay0.errors import RefusedError
 from bay0.machines import MACHINES
 from bay0.machines.server import E, S
-from bay0.servers import NAME, Servers
 from bay0.state.link import Answer
 
 

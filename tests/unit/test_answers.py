@@ -12,12 +12,16 @@ import pytest
 from bootkit import THING, Machine
 from kit import in_child
 
-from bay0 import answers, control, init, verbs
+from bay0 import init
+from bay0.boot import methods as verbs
+from bay0.control import answers
+from bay0.control import server as control
 from bay0.machines import MACHINES, persona
-from bay0.machines.engine import WHY_MAX, Step
-from bay0.manifest import WIRE_MAX, Manifest
-from bay0.personas import Config
-from bay0.personaverbs import PERSONAS_MAX, STEPS_KEPT
+from bay0.machines.engine import WHY_MAX
+from bay0.machines.instance import Step
+from bay0.personas.manifest import WIRE_MAX, Manifest
+from bay0.personas.methods import PERSONAS_MAX, STEPS_KEPT
+from bay0.personas.port import Config
 from bay0.state import registry
 
 WIDE = "\U0001f600"  # a character that is twelve bytes of JSON

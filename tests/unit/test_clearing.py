@@ -6,8 +6,8 @@ import pytest
 from kit import Timers
 from personakit import Podman, verdict
 
-from bay0.clearing import Cleared, Clearing
-from bay0.effects.podman import Container
+from bay0.podman.calls import Container
+from bay0.reconcile.clearing import Cleared, Clearing
 
 
 class Bench:

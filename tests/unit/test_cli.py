@@ -19,9 +19,9 @@ import pytest
 from kit import served, until
 
 import bay0
+from bay0.base.errors import RefusedError
 from bay0.cli import client, logview, verbs
 from bay0.cli import main as cli
-from bay0.errors import RefusedError
 from bay0.machines import MACHINES
 
 VERBS = (

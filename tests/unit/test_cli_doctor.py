@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bay0.base.errors import NoSpineError, RefusedError, UsageError
 from bay0.cli import care as carecli
 from bay0.cli import client, doctor, report, support
 from bay0.cli import governor_text as governorreport
 from bay0.cli import main as cli
 from bay0.cli.doctor import Finding, findings
-from bay0.errors import NoSpineError, RefusedError, UsageError
-from bay0.verdict import COMPONENTS
+from bay0.validate.verdict import COMPONENTS
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0", "boot_id": "0123", "up_ms": 4_000_000, "boot": "complete", "complete_ms": 3210, "dirty": None,
@@ -346,7 +346,7 @@ def spine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spine:
     monkeypatch.setattr("bay0.net.violations", list)
     log = tmp_path / "log.jsonl"
     log.write_text('{"event": "starting", "level": "info", "t_ms": 1}\n{torn\n"text"\n')
-    monkeypatch.setattr("bay0.logline.RUN_LOG", str(log))
+    monkeypatch.setattr("bay0.base.logline.RUN_LOG", str(log))
     monkeypatch.setattr(support, "FILES", {"log.jsonl": str(log), "cmdline.txt": "/proc/cmdline", "not-there.txt": str(tmp_path / "none")})
     return made
 

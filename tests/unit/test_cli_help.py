@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from bay0.base.errors import RefusedError
 from bay0.cli import client, main, near, topics, verbs
 from bay0.cli.text import size
-from bay0.errors import RefusedError
 
 Captured = pytest.CaptureFixture[str]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bay0 import manifest
+from bay0.base.errors import ManifestError, RefusedError
 from bay0.cli import inputs
 from bay0.cli import main as cli
-from bay0.errors import ManifestError, RefusedError
+from bay0.personas import manifest
 
 GOOD = b'image = "localhost/shell:latest"\n'
 TAKEN = 3  # it was read and checked; only then is a spine looked for, and there is none

@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 from kit import Log
 
-from bay0 import manifest
+from bay0.base.errors import RefusedError
 from bay0.cli import client, persona_own, samples, verbs
 from bay0.cli import kit as clikit
 from bay0.cli import main as cli
 from bay0.cli import persona_text as personareport
 from bay0.cli.text import age
-from bay0.control import ControlServer
-from bay0.errors import RefusedError
+from bay0.control.server import ControlServer
 from bay0.machines import MACHINES
-from bay0.reactor import Reactor
+from bay0.personas import manifest
+from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
 MOVES = ("start", "stop", "pause", "resume", "reset", "remove")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bay0.cli import client
-from bay0.wire import SOCKET
+from bay0.control.wire import SOCKET
 
 TOP = Path(__file__).parents[2]
 # started as the frozen program is: without site and its modules
@@ -25,7 +25,7 @@ print(status, *sorted(set(sys.modules) - before), file=sys.stderr)
 """
 OF_ALL = {
     "__future__", "_json", "bay0", "bay0.__main__", "bay0.cli", "bay0.cli.grammar", "bay0.cli.kit", "bay0.cli.main", "bay0.cli.plainjson",
-    "bay0.cli.streams", "bay0.cli.verbs", "bay0.errors", "errno",
+    "bay0.cli.streams", "bay0.cli.verbs", "bay0.base.errors", "errno",
     "_collections_abc", "_stat", "genericpath", "os", "os.path", "posixpath", "stat", "_signal",
 }  # fmt: skip
 OF_ASKING = {"_socket", "itertools", "bay0.cli.client", "bay0.cli.nospine"}

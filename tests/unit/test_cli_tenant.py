@@ -11,18 +11,18 @@ import pytest
 from kit import Known, Ready
 from serverkit import Bench
 
-from bay0.bounds import Bounds
+from bay0.ai.methods import TenantVerbs
+from bay0.ai.port import NAME, Config, read_config
+from bay0.base.bounds import Bounds
+from bay0.base.errors import RefusedError
 from bay0.cli import client
 from bay0.cli import main as cli
-from bay0.errors import RefusedError
+from bay0.control.outcomes import Outcomes
 from bay0.machines import boot
 from bay0.machines.server import E, S
-from bay0.outcomes import Outcomes
-from bay0.servers import NAME, Config, read_config
 from bay0.state import paths
 from bay0.state.link import Answer
-from bay0.tenantverbs import TenantVerbs
-from bay0.umbilicalplaces import IMAGE
+from bay0.umbilical.places import IMAGE
 
 SESSIONS = {"p://work": {"connections": 2, "requests": 5, "refused": 1, "bytes_in": 70, "bytes_out": 900, "in_flight": 0}}
 

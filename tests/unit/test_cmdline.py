@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bay0 import cmdline
-from bay0.cmdline import Words
+from bay0.base import cmdline
+from bay0.base.cmdline import Words
 
 
 def test_without_words_the_defaults_hold() -> None:

@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 from kit import Log, descriptors_kept, until
 
-from bay0 import answers, control, wire
-from bay0.answers import Listing
+from bay0.base.errors import RefusedError
+from bay0.boot.runfiles import RunFiles
 from bay0.cli import rpc
 from bay0.cli.nospine import on_spine, what_helps
-from bay0.control import CLIENTS_MAX, ControlServer
-from bay0.errors import RefusedError
-from bay0.reactor import Reactor
-from bay0.runfiles import RunFiles
-from bay0.wire import FRAME_MAX
+from bay0.control import answers, wire
+from bay0.control import server as control
+from bay0.control.answers import Listing
+from bay0.control.server import CLIENTS_MAX, ControlServer
+from bay0.control.wire import FRAME_MAX
+from bay0.pid1.reactor import Reactor
 
 
 class Client:
@@ -322,14 +323,14 @@ def test_a_method_may_answer_later_while_others_are_served(server: Server) -> No
 
 
 def test_who_asks_before_a_method_is_loaded_is_answered_in_the_order_of_asking(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "bay0.verdict", raising=False)
-    server.control.takes = {"echo": ("bay0.tomllines", "bay0.verdict")}
+    monkeypatch.delitem(sys.modules, "bay0.validate.verdict", raising=False)
+    server.control.takes = {"echo": ("bay0.personas.tomllines", "bay0.validate.verdict")}
     first, second = server.client(), server.client()
     first.send({"id": 1, "method": "echo"}, {"id": 2, "method": "echo"}, {"id": 3, "method": "refuse"})
     second.send({"id": 4, "method": "echo"})
     assert [answer["id"] for answer in first.answers(3)] == [3, 1, 2], "what needs nothing does not wait"
     assert second.answers()[0]["id"] == 4
-    assert "bay0.verdict" in sys.modules
+    assert "bay0.validate.verdict" in sys.modules
 
 
 def test_a_method_whose_modules_cannot_be_loaded_is_asked_all_the_same(server: Server) -> None:
@@ -699,7 +700,7 @@ def test_whoever_waits_to_be_served_is_not_idle_and_keeps_his_place(server: Serv
 
 
 def test_requests_that_waited_for_a_module_have_a_part_of_a_turn_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "bay0.verdict", raising=False)
+    monkeypatch.delitem(sys.modules, "bay0.validate.verdict", raising=False)
     served: list[tuple[int, int]] = []
 
     def work(params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
@@ -708,7 +709,7 @@ def test_requests_that_waited_for_a_module_have_a_part_of_a_turn_too(server: Ser
         reply(None)
 
     server.control.methods["work"] = work
-    server.control.takes = {"work": ("bay0.tomllines", "bay0.no_such_module", "bay0.verdict")}
+    server.control.takes = {"work": ("bay0.personas.tomllines", "bay0.no_such_module", "bay0.validate.verdict")}
     server.client().send(*({"id": n, "method": "work", "params": {"n": n}} for n in range(60)))
     until(lambda: len(served) == 60, step=server.turn)
     turns = [turn for turn, _ in served]

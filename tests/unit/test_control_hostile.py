@@ -24,8 +24,8 @@ from bootkit import Machine
 from kit import in_child, until
 
 from bay0.cli import client
-from bay0.control import CLIENTS_MAX, ControlServer
-from bay0.reactor import Reactor
+from bay0.control.server import CLIENTS_MAX, ControlServer
+from bay0.pid1.reactor import Reactor
 from bay0.state.port import QUESTIONS_MAX
 
 SEED = int(os.environ.get("SPINE_SEED", "1"))

@@ -11,13 +11,15 @@ import pytest
 from kit import Log, Timers
 from personakit import Bench
 
-from bay0 import clearing, leaving, reconcile
-from bay0 import focus as switch
-from bay0.effects.podman import Container, Outcome, Verdict
-from bay0.focus import Focus
+from bay0.boot import leaving
+from bay0.focus import switch
+from bay0.focus.switch import Focus
 from bay0.machines import MACHINES, boot, focus, server
-from bay0.machines.engine import Instance
+from bay0.machines.instance import Instance
 from bay0.machines.persona import E, S
+from bay0.podman.calls import Container, Outcome, Verdict
+from bay0.reconcile import clearing
+from bay0.reconcile import plan as reconcile
 
 MANY = 1000
 

@@ -8,9 +8,10 @@ import pytest
 from attrs import evolve
 from kit import ROWS, Bench, E, Effect, Journal, Log, S, small
 
-from bay0.errors import RefusedError, UncommittedError
+from bay0.base.errors import RefusedError, UncommittedError
 from bay0.machines import Ripple
-from bay0.machines.engine import Acceptance, Engine, Instance, Step, build, move
+from bay0.machines.engine import Acceptance, Engine, build, move
+from bay0.machines.instance import Instance, Step
 from bay0.machines.table import Tries
 
 

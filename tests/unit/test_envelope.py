@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bay0.effects import kernelview
-from bay0.envelope import Envelope, compare, mismatch, wanted
+from bay0.ai import kernelview
+from bay0.ai.envelope import Envelope, compare, mismatch, wanted
 
 WANTED = Envelope("/tenants/libpod-7", 100_000, 65_536, 1000, 512 << 20, 1.5, 100, 64, 800)
 GOOD = {**wanted(WANTED), "processor weight": "20"}

@@ -18,9 +18,8 @@ import pytest
 from kit import in_child
 
 import bay0
-from bay0 import fence
-from bay0.fence import PersistFenceError
-from bay0.state import paths
+from bay0.state import fence, paths
+from bay0.state.fence import PersistFenceError
 
 TOP = Path(bay0.__file__).parent
 MODULES = {str(path.relative_to(TOP)): path.read_text(encoding="utf-8") for path in sorted(TOP.rglob("*.py"))}
@@ -254,9 +253,9 @@ def test_pid_1_loads_no_part_of_the_worker_or_the_command_line(pid1: set[str]) -
         "bay0.state.device",
         "bay0.state.genesis",
         "bay0.cli",
-        "bay0.governor",
-        "bay0.thermal",
-        "bay0.inhibit",
+        "bay0.thermal.governor",
+        "bay0.thermal.ladder",
+        "bay0.boot.sleep",
         "bay0.effects.sleep",
         "bay0.state.personalog",
     }

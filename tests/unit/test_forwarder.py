@@ -17,7 +17,7 @@ import pytest
 from kit import until
 from umbilicalkit import CHAT, Rig, Said, Unix, ask, chat, head, own_group, raw, rig
 
-from bay0.umbilicalplaces import UMBILICAL_UID
+from bay0.umbilical.places import UMBILICAL_UID
 
 SOON_S = 1.0  # the contract: an error within a second
 pytestmark = pytest.mark.skipif("0::" not in Path("/proc/self/cgroup").read_text(), reason="the classifier needs cgroup v2")

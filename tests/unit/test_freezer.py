@@ -9,12 +9,13 @@ import pytest
 from kit import Log, Timers
 from personakit import Podman, verdict
 
-from bay0 import flow, freezer
-from bay0.bounds import Bounds
-from bay0.clearing import Clearing
-from bay0.effects.podman import Outcome, Verdict
-from bay0.freezer import PROBE, Freezer
-from bay0.verdict import GREEN, Finding, Level
+from bay0.base.bounds import Bounds
+from bay0.pid1 import flow
+from bay0.podman.calls import Outcome, Verdict
+from bay0.reconcile.clearing import Clearing
+from bay0.validate import freezer
+from bay0.validate.freezer import PROBE, Freezer
+from bay0.validate.verdict import GREEN, Finding, Level
 
 
 class Freezing(Podman):

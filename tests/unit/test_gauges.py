@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bay0 import readings
-from bay0.effects import gauges, reserve
+from bay0.effects import gauges, readings
 from bay0.effects.ceilings import Ceilings
 from bay0.effects.gauges import Gauges, Limits
+from bay0.thermal import reserve
 
 PSI = "some avg10=12.50 avg60=1.00 avg300=0.10 total=5000000\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=1000000\n"
 

@@ -10,14 +10,14 @@ from kit import Log, Ready
 from serverkit import Bench
 from test_keeper import STEP_S, Kernel, Thermometer
 
+from bay0.ai.port import NAME
 from bay0.effects import cgroup, gauges
 from bay0.effects.ceilings import Ceilings
-from bay0.effects.reserve import Reserve
-from bay0.governor import Keeper
 from bay0.machines import MACHINES
 from bay0.machines.server import E, S
-from bay0.servers import NAME
-from bay0.thermal import Rung
+from bay0.thermal.governor import Keeper
+from bay0.thermal.ladder import Rung
+from bay0.thermal.reserve import Reserve
 
 
 class Govern:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from test_state_port import Bench
 
+from bay0.base.errors import RefusedError, StorageError
 from bay0.cli import doctor, report
 from bay0.effects.spawn import Ending, Result
-from bay0.errors import RefusedError, StorageError
 from bay0.state import device, growth, resize
 
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from bay0.base.errors import RefusedError
 from bay0.cli import client
 from bay0.cli import main as cli
-from bay0.errors import RefusedError
 from bay0.state import incoming
 
 

@@ -19,10 +19,10 @@ import pytest
 from bootkit import Machine
 from kit import Log, Steps, Timers, in_child
 
-from bay0.answers import Listing
+from bay0.base.errors import RefusedError, StorageError
 from bay0.cli import inhibit as inhibitcli
+from bay0.control.answers import Listing
 from bay0.effects import sleep
-from bay0.errors import RefusedError, StorageError
 from bay0.machines.inhibit import NAME, S
 from bay0.machines.storage import S as Health
 from bay0.state import device, worker
@@ -323,7 +323,7 @@ def test_a_clock_that_woke_behind_what_was_saved_is_put_forward_and_saved(tmp_pa
 
 
 def test_a_reason_is_short_and_printable() -> None:
-    from bay0.inhibit import Inhibit
+    from bay0.boot.sleep import Inhibit
 
     none: list[Any] = [None] * 8
     for reason in ("x" * 81, "two\nlines", "\x1b[2J"):
@@ -332,7 +332,7 @@ def test_a_reason_is_short_and_printable() -> None:
 
 
 def test_before_there_is_a_machine_to_ask_it_is_refused() -> None:
-    from bay0.inhibit import Inhibit
+    from bay0.boot.sleep import Inhibit
 
     none: list[Any] = [None] * 8
     with pytest.raises(RefusedError, match="not that far"):

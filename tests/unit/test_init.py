@@ -23,21 +23,27 @@ from bootkit import THING, Machine
 from kit import Log, in_child, no_descriptor_left
 
 import bay0
-from bay0 import autostart, control, diskwatch, governing, init, late, lateport, log, runfiles, umbilicalport
-from bay0.bounds import Bounds
+from bay0 import init, log
+from bay0.base.bounds import Bounds
+from bay0.base.errors import RefusedError, SpawnError, StorageError
+from bay0.boot import autostart, diskwatch, runfiles
+from bay0.boot.powersignals import PowerSignals
+from bay0.control import server as control
 from bay0.effects import modules, power, spawn
-from bay0.effects.service import ServiceSpec
 from bay0.effects.spawn import Spawner
-from bay0.errors import RefusedError, SpawnError, StorageError
+from bay0.init import lateport
+from bay0.init.spine import Spine
+from bay0.loading import late
 from bay0.machines.boot import E, S
 from bay0.machines.persona import E as PersonaEvent
 from bay0.machines.server import E as ServerEvent
 from bay0.machines.storage import E as StorageEvent
 from bay0.machines.storage import S as Health
-from bay0.powersignals import PowerSignals
-from bay0.reactor import Reactor
-from bay0.spine import Spine
+from bay0.pid1.reactor import Reactor
 from bay0.state import device
+from bay0.tenants.port import ServiceSpec
+from bay0.thermal import governing
+from bay0.umbilical import doors as umbilicalport
 
 
 def governor(spine: Spine) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from kit import in_child
 from test_state_port import Bench
 
-from bay0 import syscalls
+from bay0.base import syscalls
 from bay0.effects import cgroup, shield
 from bay0.state import device
 

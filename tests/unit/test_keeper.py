@@ -12,13 +12,13 @@ from personakit import PLAY, WORK, Bench
 
 from bay0.effects import cgroup, gauges
 from bay0.effects.ceilings import Ceilings
-from bay0.effects.reserve import Reserve
-from bay0.governor import EAGER_S, IDLE_S, WATCHFUL_S, Keeper
+from bay0.effects.readings import Sensor
 from bay0.machines import MACHINES, boot, focus
 from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.persona import E
-from bay0.readings import Sensor
+from bay0.thermal.governor import EAGER_S, IDLE_S, WATCHFUL_S, Keeper
+from bay0.thermal.reserve import Reserve
 
 CALM = "some avg10=0.00 avg60=0.00 avg300=0.00 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
 STEP_S = 2.0

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from kit import Launcher, Log, Timers
 
-from bay0.bounds import Bounds
-from bay0.continuity import SAVE_EVERY_S, SENSE_S, Continuity, SavedClock
+from bay0.base.bounds import Bounds
+from bay0.boot.continuity import SAVE_EVERY_S, SENSE_S, Continuity, SavedClock
 from bay0.effects import clock
 from bay0.machines import MACHINES
 from bay0.machines.engine import Engine

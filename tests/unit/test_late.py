@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from bay0 import late
-from bay0.reactor import Reactor
+from bay0.loading import late
+from bay0.pid1.reactor import Reactor
 
 
 def test_each_module_is_loaded_in_a_turn_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_each_module_is_loaded_in_a_turn_of_its_own(monkeypatch: pytest.MonkeyPa
 def test_modules_that_are_there_do_no_harm() -> None:
     reactor = Reactor()
     done: list[None] = []
-    late.one_by_one(("bay0.reactor",), reactor.call_soon, done.append)
+    late.one_by_one(("bay0.pid1.reactor",), reactor.call_soon, done.append)
     reactor.turn(0)
     assert done == [None]
 
@@ -35,17 +35,17 @@ def test_modules_that_are_there_do_no_harm() -> None:
 def test_one_that_cannot_be_loaded_does_not_keep_the_others_back() -> None:
     reactor = Reactor()
     done: list[None] = []
-    late.one_by_one(("bay0.not_there", "bay0.reactor"), reactor.call_soon, done.append)
+    late.one_by_one(("bay0.not_there", "bay0.pid1.reactor"), reactor.call_soon, done.append)
     while not done:
         reactor.turn(0)
     assert late.missing(("bay0.not_there",))
-    assert not late.missing(("bay0.reactor",))
+    assert not late.missing(("bay0.pid1.reactor",))
 
 
 def test_what_is_made_to_stay_is_not_looked_through_again() -> None:
     code = """
 import contextlib, gc
-from bay0 import garbage
+from bay0.loading import garbage
 with garbage.staying():
     machines = [[] for _ in range(5000)]
     assert gc.get_count()[0] >= 5000, "nothing was collected meanwhile"
@@ -62,11 +62,11 @@ assert gc.isenabled()
 def test_what_is_loaded_late_asks_for_nothing_else_in_its_turn_and_for_nothing_that_pid_1_puts_off() -> None:
     code = """
 import importlib, sys
-from bay0 import lazy
+from bay0.loading import lazy
 for name in lazy.UNUSED_BY_PID1:
     lazy.load(name)
 import bay0.init
-from bay0 import late
+from bay0.loading import late
 for name in late.ALL:
     before = set(sys.modules)
     importlib.import_module(name)

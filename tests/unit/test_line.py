@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define, field
 from kit import Timers
 
-from bay0.line import GUESS_S, Line, Over
+from bay0.personas.line import GUESS_S, Line, Over
 
 
 @define(eq=False)

@@ -17,7 +17,7 @@ import pytest
 from kit import in_child, no_descriptor_left, until
 
 from bay0 import log
-from bay0.logline import LEVELS, render
+from bay0.base.logline import LEVELS, render
 
 
 class Listing:

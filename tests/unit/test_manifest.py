@@ -14,10 +14,11 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bay0 import manifest, manifestrules
-from bay0.errors import ManifestError
-from bay0.manifest import Manifest, digest, from_wire, load
-from bay0.wire import FRAME_MAX
+from bay0.base.errors import ManifestError
+from bay0.control.wire import FRAME_MAX
+from bay0.personas import manifest
+from bay0.personas import rules as manifestrules
+from bay0.personas.manifest import Manifest, digest, from_wire, load
 
 TOP = Path(__file__).parents[2]
 IMAGE = "localhost/alpine:3.23"

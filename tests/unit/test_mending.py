@@ -8,9 +8,9 @@ from typing import Any
 from attrs import define, field
 from kit import Log, Timers
 
-from bay0.bounds import Bounds
-from bay0.effects.podman import Image, Outcome, Verdict
-from bay0.mending import AGAIN_S, Mending
+from bay0.base.bounds import Bounds
+from bay0.podman.calls import Image, Outcome, Verdict
+from bay0.reconcile.mending import AGAIN_S, Mending
 from bay0.state.link import Answer
 
 DAMAGED = Verdict(Outcome.STORAGE, "layer not known")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from test_state_port import Bench
 
-from bay0 import digests, nackverbs
+from bay0.base import digests
+from bay0.base.errors import BadDigestError, RefusedError, StorageError
+from bay0.boot import nack_methods as nackverbs
 from bay0.cli import main as cli
 from bay0.cli import nack as nackcli
-from bay0.errors import BadDigestError, RefusedError, StorageError
 from bay0.state import db, nack, registry, worker
 from bay0.state.registry import read_nack_registry, write_nack_registry
 from bay0.state.schema import database

@@ -11,9 +11,9 @@ import pytest
 from attrs.exceptions import FrozenInstanceError
 from bad_names import BAD
 
-from bay0 import names
-from bay0.errors import BadNameError
-from bay0.names import LABEL_MAX, Name
+from bay0.base import names
+from bay0.base.errors import BadNameError
+from bay0.base.names import LABEL_MAX, Name
 
 CASES = [(text, reason) for reason, texts in BAD.items() for text in texts]
 LONGEST = "a" * LABEL_MAX

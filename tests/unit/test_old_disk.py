@@ -12,9 +12,9 @@ import pytest
 from bootkit import Machine
 from kit import in_child
 
-from bay0.answers import Listing
+from bay0.base.names import parse
+from bay0.control.answers import Listing
 from bay0.init import Spine
-from bay0.names import parse
 
 # podman without images: what is to start with the spine cannot, and says so
 PODMAN = """#!/bin/sh

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import pytest
 from personakit import IMAGE, PLAY, WORK, Bench, verdict
 
-from bay0 import containers, personas
-from bay0.errors import RefusedError
+from bay0.base.errors import RefusedError
+from bay0.containers import life as containers
 from bay0.machines import MACHINES
-from bay0.machines.engine import Instance
 from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.focus import E as FocusEvent
 from bay0.machines.focus import S as FocusState
 from bay0.machines.focus import config as focus_config
+from bay0.machines.instance import Instance
 from bay0.machines.persona import E, S
+from bay0.personas import port as personas
 from bay0.state.link import Answer
 
 

@@ -9,24 +9,26 @@ import pytest
 from kit import Known, until
 from personakit import IMAGE, PLAY, WORK, Bench, verdict
 
-from bay0 import personaverbs, trash, uids
-from bay0.answers import Listing
-from bay0.bounds import Bounds
-from bay0.effects.podman import Outcome, Verdict
-from bay0.errors import BadNameError, Bay0Error, ManifestError, RefusedError
-from bay0.focusverbs import FocusMethods
-from bay0.images import ImageMethods
+from bay0.base import uids
+from bay0.base.bounds import Bounds
+from bay0.base.errors import BadNameError, Bay0Error, ManifestError, RefusedError
+from bay0.boot import trash
+from bay0.boot.trash import Trash
+from bay0.containers.images import ImageMethods
+from bay0.control.answers import Listing
+from bay0.control.outcomes import Outcomes
+from bay0.focus.methods import FocusMethods
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as Boot
 from bay0.machines.engine import Acceptance
 from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.persona import E, S
-from bay0.mending import Mending
-from bay0.outcomes import Outcomes
-from bay0.personaverbs import PersonaVerbs
+from bay0.personas import methods as personaverbs
+from bay0.personas.methods import PersonaVerbs
+from bay0.podman.calls import Outcome, Verdict
+from bay0.reconcile.mending import Mending
 from bay0.state.link import Answer
-from bay0.trash import Trash
-from bay0.umbilicalplaces import IMAGE as AI_IMAGE
+from bay0.umbilical.places import IMAGE as AI_IMAGE
 
 
 class Desk:
@@ -289,7 +291,7 @@ def test_a_disk_that_keeps_no_promise_creates_and_starts_nothing(desk: Desk) -> 
 
 
 def test_each_persona_has_a_uid_range_of_its_own_and_a_removed_ones_is_given_again(desk: Desk) -> None:
-    from bay0.personas import read_config
+    from bay0.personas.port import read_config
 
     def slots() -> dict[str, int]:
         live = [i for i in desk.bench.engine.of_kind("persona") if i.now is not S.ABSENT]
@@ -308,7 +310,7 @@ def test_two_that_are_created_at_once_do_not_share_a_range(bench: Bench, desk: D
     answers = [desk.call("persona.create", name=name, manifest={"image": IMAGE}) for name in (WORK, PLAY)]
     for _ in answers:
         bench.journal.answer()
-    from bay0.personas import read_config
+    from bay0.personas.port import read_config
 
     assert {read_config(i.config).slot for i in bench.engine.of_kind("persona")} == {0, 1}  # type: ignore[union-attr]
 

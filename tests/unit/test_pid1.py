@@ -9,8 +9,8 @@ import time
 
 from kit import Log, World, alive, in_child, until, zombies
 
-from bay0.pid1 import HANDLED, Reaper, Signals, ignore_python_sigint
-from bay0.reactor import Reactor
+from bay0.pid1.reactor import Reactor
+from bay0.pid1.reaper import HANDLED, Reaper, Signals, ignore_python_sigint
 
 
 def fork_exit(status: int) -> int:

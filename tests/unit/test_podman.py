@@ -15,12 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import Log, Timers
 
-from bay0.bounds import Bounds
-from bay0.effects import cgroup, podman, podman_argv, podman_words
-from bay0.effects.podman import AT_ONCE, WAITING_MAX, Asker, Container, Image, Outcome, Podman, RunSpec, StoragePaths, Verdict
-from bay0.effects.podman_words import WHY_MAX, Verb, classify, judge, parse_images, parse_list
+from bay0.base.bounds import Bounds
+from bay0.base.errors import PodmanError
+from bay0.effects import cgroup
 from bay0.effects.spawn import CAPTURE_LIMIT, Ending, Result
-from bay0.errors import PodmanError
+from bay0.podman import argv as podman_argv
+from bay0.podman import calls as podman
+from bay0.podman import words as podman_words
+from bay0.podman.calls import AT_ONCE, WAITING_MAX, Asker, Container, Image, Outcome, Podman, RunSpec, StoragePaths, Verdict
+from bay0.podman.words import WHY_MAX, Verb, classify, judge, parse_images, parse_list
 
 ID = "b8e5ac663970997c6ad064cc03199ee6a045ba9113e5f8c138fc6d9f10699896"
 OTHER = "cd6232eb8de79592e342cc90880e11de59dc4355051e027892120321902208ae"

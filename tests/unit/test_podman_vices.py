@@ -16,9 +16,9 @@ from attrs import evolve
 from fake_podman import ID, VICES
 from kit import QUICK, World, alive, children, descriptors_kept, in_child, zombies
 
-from bay0.bounds import Bounds
+from bay0.base.bounds import Bounds
 from bay0.effects import cgroup
-from bay0.effects.podman import Image, Outcome, Podman, RunSpec, Verdict
+from bay0.podman.calls import Image, Outcome, Podman, RunSpec, Verdict
 
 FAKE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_podman.py")
 SOON, LATE = 0.3, 30.0  # seconds: bounds that a hanging one shall miss, and that nothing else may miss on a busy machine

@@ -8,7 +8,7 @@ import socket
 import pytest
 from kit import Timers
 
-from bay0.reactor import READ, WRITE, Reactor
+from bay0.pid1.reactor import READ, WRITE, Reactor
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from bay0.machines import MACHINES, persona
 from bay0.machines.persona import E, S
-from bay0.reconcile import End, after_end, plan, strays
+from bay0.reconcile.plan import End, after_end, plan, strays
 
 
 def row(name: str, state: str, kind: str = "persona") -> dict[str, Any]:

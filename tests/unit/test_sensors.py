@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from kit import World, children, in_child, no_descriptor_left
 
-from bay0.effects import sensors
-from bay0.effects.sensors import Thermometer, trip
+from bay0.thermal import sensors
+from bay0.thermal.sensors import Thermometer, trip
 
 
 def zone(top: Path, number: int, celsius: str, trips: dict[str, str] | None = None, kind: str = "x86_pkg_temp") -> Path:

@@ -9,10 +9,11 @@ import pytest
 from personakit import verdict
 from serverkit import Bench
 
-from bay0 import servers
-from bay0.bounds import Bounds
+from bay0.ai import port as servers
+from bay0.ai.port import HOPELESS, IMAGE, NAME, RETRIES, Config, changed, cpus_of, memory_for, read_config
+from bay0.base.bounds import Bounds
+from bay0.base.uids import AI_UID
 from bay0.machines.server import E, S
-from bay0.servers import HOPELESS, IMAGE, NAME, RETRIES, Config, changed, cpus_of, memory_for, read_config
 from bay0.state.link import Answer
 
 ARCHIVE = "/persist/images/spine-ai.tar"

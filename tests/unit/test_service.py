@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from kit import Journal, World, alive, in_child, zombies
 
-from bay0.effects import cgroup, service
-from bay0.effects.service import Services, ServiceSpec, console_tty
+from bay0.effects import cgroup
 from bay0.effects.spawn import Child
 from bay0.machines import MACHINES
-from bay0.machines.engine import Engine, Instance
+from bay0.machines.engine import Engine
+from bay0.machines.instance import Instance
 from bay0.machines.tenant import E, S
+from bay0.tenants import port as service
+from bay0.tenants.port import Services, ServiceSpec, console_tty
 
 NAME = "sys://thing"
 

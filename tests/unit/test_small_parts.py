@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from bay0 import errors, flow, net, reconcile
-from bay0.bounds import Bounds
+from bay0 import net
+from bay0.base import errors
+from bay0.base.bounds import Bounds
+from bay0.base.errors import Bay0Error, StorageError
 from bay0.effects import modules
-from bay0.errors import Bay0Error, StorageError
 from bay0.machines import MACHINES
+from bay0.pid1 import flow
+from bay0.reconcile import plan as reconcile
 
 # ---- bounds
 
@@ -198,7 +201,7 @@ def test_drivers_are_asked_for_by_what_the_devices_say_they_are_and_disks_come_l
 def test_a_module_that_is_put_off_is_loaded_at_its_first_use_and_not_before() -> None:
     code = """
 import sys
-from bay0 import lazy
+from bay0.loading import lazy
 lazy.load("asyncio"); lazy.load("asyncio")
 import asyncio
 import asyncio as again
@@ -215,7 +218,7 @@ assert real.__file__
 def test_a_bare_package_loads_the_part_that_is_asked_for_and_the_rest_at_its_first_use() -> None:
     code = """
 import sys
-from bay0 import lazy
+from bay0.loading import lazy
 lazy.bare("structlog"); lazy.bare("structlog")
 from structlog._native import make_filtering_bound_logger
 assert "structlog.dev" not in sys.modules and "structlog.stdlib" not in sys.modules
@@ -231,11 +234,12 @@ assert structlog.dev.ConsoleRenderer and structlog.get_logger
 def test_what_pid_1_puts_off_stays_off_while_it_is_wired_and_still_works_when_asked_for() -> None:
     code = """
 import sys
-from bay0 import lazy
+from bay0.loading import lazy
 for name in lazy.UNUSED_BY_PID1:
     lazy.load(name)
 import bay0.init
-from bay0 import cmdline, log
+from bay0 import log
+from bay0.base import cmdline
 from bay0.effects.shield import Watchdog
 bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog(), bay0.init.Host("b"))
 loaded = [name for name in lazy.UNUSED_BY_PID1 if not isinstance(sys.modules[name], lazy._Later)]
@@ -251,16 +255,16 @@ assert attrs.validators.instance_of(int) and inspect.signature(print)
 
 
 def test_what_attrs_compiled_once_is_not_compiled_again_and_what_is_unknown_still_is(tmp_path: Path) -> None:
-    record = "import marshal, sys; from bay0 import precompiled; marshal.dump(precompiled.record('bay0.reactor'), open(sys.argv[1], 'wb'))"
+    record = "import marshal, sys; from bay0 import precompiled; marshal.dump(precompiled.record('bay0.pid1.reactor'), open(sys.argv[1], 'wb'))"
     code = """
 import builtins, sys
 compiled, real = [], builtins.compile
 builtins.compile = lambda source, name, *rest, **more: compiled.append(str(name)) or real(source, name, *rest, **more)
-from bay0 import precompiled
+from bay0.loading import precompiled
 with precompiled.used(sys.argv[1]):
     from attrs import define
-    from bay0.reactor import Reactor
-    assert not [name for name in compiled if "bay0.reactor" in name], compiled
+    from bay0.pid1.reactor import Reactor
+    assert not [name for name in compiled if "bay0.pid1.reactor" in name], compiled
     @define
     class Unknown:
         number: int
@@ -284,9 +288,9 @@ def test_without_a_usable_file_of_code_attrs_compiles_as_ever(tmp_path: Path, co
         path.write_bytes(content)
     code = """
 import sys
-from bay0 import precompiled
+from bay0.loading import precompiled
 with precompiled.used(sys.argv[1]):
-    from bay0.reactor import Reactor
+    from bay0.pid1.reactor import Reactor
 Reactor()
 """
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
@@ -297,13 +301,14 @@ def test_a_boot_without_an_ai_loads_nothing_for_one() -> None:
     code = """
 import sys
 import bay0.init
-from bay0 import cmdline, log
+from bay0 import log
+from bay0.base import cmdline
 from bay0.effects.shield import Watchdog
 spine = bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog(), bay0.init.Host("b"))
-late = ("bay0.servers", "bay0.envelope", "bay0.effects.kernelview", "bay0.effects.pidfd", "bay0.tenantverbs", "bay0.umbilicalport", "bay0.forwarder")
+late = ("bay0.ai.port", "bay0.ai.envelope", "bay0.ai.kernelview", "bay0.effects.pidfd", "bay0.ai.methods", "bay0.umbilical.doors", "bay0.umbilical.forwarder")
 assert not [name for name in late if name in sys.modules], [name for name in late if name in sys.modules]
 spine.umbilical().tenant("stopped", "", "")
-assert {"bay0.servers", "bay0.umbilicalport"} <= set(sys.modules)
+assert {"bay0.ai.port", "bay0.umbilical.doors"} <= set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

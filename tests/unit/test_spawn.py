@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from kit import World, alive, descriptors_kept, in_child, until, zombies
 
+from bay0.base.errors import SpawnError
+from bay0.boot.methods import RUN_DEADLINE_MAX_S
 from bay0.effects import cgroup, spawn
 from bay0.effects.spawn import CAPTURE_LIMIT, ENVIRONMENT, Child, Ending, Result
-from bay0.errors import SpawnError
-from bay0.verbs import RUN_DEADLINE_MAX_S
 
 PYTHON = sys.executable
 

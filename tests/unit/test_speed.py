@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from kit import Log, Steps, Timers
 
+from bay0.boot.speed import AGAIN_S, EVERY_S, LOADED_MS, SLICE_S, SLICES, Speed, work
 from bay0.cli import doctor, report
-from bay0.speed import AGAIN_S, EVERY_S, LOADED_MS, SLICE_S, SLICES, Speed, work
 
 SLOW = "bounds are missed because this machine is slow, not by a disk"
 WELL = "a bound was missed, and not by slowness"

@@ -17,8 +17,8 @@ from typing import Any
 import peewee
 import pytest
 
-from bay0.bounds import Bounds
-from bay0.errors import StorageError
+from bay0.base.bounds import Bounds
+from bay0.base.errors import StorageError
 from bay0.machines import MACHINES
 from bay0.state import db, nack, schema, worker
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
 from bay0.state import device, genesis, paths
 
 MKFS = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")

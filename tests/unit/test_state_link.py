@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kit import HandClock, Launcher, Log, World, alive, in_child
 
-from bay0.errors import SpawnError
+from bay0.base.errors import SpawnError
 from bay0.state.link import BACK_OFF_S, CALM_S, GONE, PACKET_MAX, TIMED_OUT, Answer, WorkerLink
 
 

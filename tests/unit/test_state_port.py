@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from kit import E, HandClock, Launcher, Log, PlayedWorker, S, small
 
-from bay0.bounds import Bounds
-from bay0.errors import RefusedError
-from bay0.machines.engine import WHY_MAX, Engine, Step
+from bay0.base.bounds import Bounds
+from bay0.base.errors import RefusedError
+from bay0.machines.engine import WHY_MAX, Engine
+from bay0.machines.instance import Step
 from bay0.machines.storage import E as Storage
 from bay0.machines.storage import S as Health
-from bay0.manifest import WIRE_MAX, Manifest
-from bay0.personas import Config
+from bay0.personas.manifest import WIRE_MAX, Manifest
+from bay0.personas.port import Config
 from bay0.state import link, port, worker
 from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, UNSYNCED_MAX, StatePort
 

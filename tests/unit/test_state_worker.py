@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from bay0.errors import StorageError
+from bay0.base.errors import StorageError
+from bay0.boot.methods import PREVIOUS_MAX
 from bay0.machines.engine import WHY_MAX
 from bay0.state import db, worker
 from bay0.state.schema import VERSION, database
-from bay0.verbs import PREVIOUS_MAX
 
 # The worker with /persist in a directory of the test's, and the disk played: what mounts is noted, nothing is mounted.
 START = """

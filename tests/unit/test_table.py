@@ -7,7 +7,7 @@ from enum import Enum
 import pytest
 from kit import IGNORED, REFUSED, ROWS, SPECS, E, Effect, S, small
 
-from bay0.errors import TableError
+from bay0.base.errors import TableError
 from bay0.machines import MACHINES, RIPPLES
 from bay0.machines.table import MachineDef, Pass, Row, StateSpec, cells
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from bay0.readings import Group, Pressure, Reading, Sensor, Tenant
-from bay0.thermal import Action, Governor, Rung
+from bay0.effects.readings import Group, Pressure, Reading, Sensor, Tenant
+from bay0.thermal.ladder import Action, Governor, Rung
 
 FRONT, BEHIND, AI = "p://front", "p://behind", "sys://ai"
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from bay0.reactor import Reactor
-from bay0.turns import SPAN_S, SPANS_MAX, Turns, called
+from bay0.pid1.reactor import Reactor
+from bay0.pid1.turns import SPAN_S, SPANS_MAX, Turns, called
 
 
 class Clock:

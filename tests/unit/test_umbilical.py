@@ -22,10 +22,10 @@ import pytest
 from kit import HANG_S, until
 from umbilicalkit import own_group
 
-from bay0 import umbilical
 from bay0.effects import peers
 from bay0.effects.peers import Answerer
-from bay0.umbilical import Grant
+from bay0.umbilical import admission as umbilical
+from bay0.umbilical.admission import Grant
 
 ROOT = Path(__file__).parent.parent.parent
 STRANGER = 12345  # a uid that nobody has
@@ -141,7 +141,7 @@ def test_spoof_1_another_uid(door: socket.socket) -> None:
 
 REUSE = """
 import os, socket, sys, time
-from bay0 import umbilical
+from bay0.umbilical import admission as umbilical
 from bay0.effects import peers
 listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); listener.listen(4)
 peer = socket.socket(socket.AF_UNIX)

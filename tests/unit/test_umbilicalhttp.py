@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from umbilicalkit import CHAT, head
 
-from bay0 import umbilicalhttp as http
-from bay0 import umbilicaljson
-from bay0.umbilicalhttp import AnswerReader, BadAnswerError, Refusal
+from bay0.umbilical import body as umbilicaljson
+from bay0.umbilical import http
+from bay0.umbilical.http import AnswerReader, BadAnswerError, Refusal
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 

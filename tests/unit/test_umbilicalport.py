@@ -20,16 +20,16 @@ import pytest
 from kit import HandClock, Journal, Log, World, descriptors_kept, in_child
 from umbilicalkit import CHAT, HERE, ask, chat, own_group
 
-from bay0.effects import service
+from bay0.base.errors import BadNameError, RefusedError
 from bay0.effects.peers import answerer
-from bay0.effects.service import Services
-from bay0.errors import BadNameError, RefusedError
 from bay0.machines import MACHINES
 from bay0.machines.engine import Engine
 from bay0.machines.tenant import S
-from bay0.umbilicallink import OUTBOX_MAX, Link
-from bay0.umbilicalplaces import UMBILICAL, UMBILICAL_GID
-from bay0.umbilicalport import Umbilical
+from bay0.tenants import port as service
+from bay0.tenants.port import Services
+from bay0.umbilical.channel import OUTBOX_MAX, Link
+from bay0.umbilical.doors import Umbilical
+from bay0.umbilical.places import UMBILICAL, UMBILICAL_GID
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bay0.umbilicalquota import Account, Bucket, Quota, Turns
+from bay0.umbilical.quota import Account, Bucket, Quota, Turns
 
 
 def test_a_bucket_gives_what_it_has_at_once_and_then_so_many_a_second() -> None:

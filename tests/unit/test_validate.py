@@ -18,16 +18,17 @@ from kit import E, Journal, Ready, S, Timers, small
 from personakit import WORK, verdict
 from personakit import Bench as PersonaBench
 
-from bay0 import flow, validate
-from bay0.bounds import Bounds
+from bay0.base.bounds import Bounds
 from bay0.effects.peers import Answerer
 from bay0.effects.shield import Watchdog
 from bay0.machines import MACHINES, persona
 from bay0.machines import tenant as tenants
 from bay0.machines.server import S as ServerS
+from bay0.pid1 import flow
 from bay0.state.link import Answer
-from bay0.validate import CHECKS, Kernel, Look
-from bay0.verdict import COMPONENTS, GREEN, Finding, Level
+from bay0.validate import checks as validate
+from bay0.validate.checks import CHECKS, Kernel, Look
+from bay0.validate.verdict import COMPONENTS, GREEN, Finding, Level
 
 MOUNTS = """21 1 0:19 / / ro,relatime - erofs /root.erofs ro,user_xattr
 22 21 0:20 / /proc rw,nosuid - proc proc rw

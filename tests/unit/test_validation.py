@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 from kit import Log, Timers, served
 
-from bay0 import flow, verdict
-from bay0.bounds import Bounds
+from bay0.base.bounds import Bounds
+from bay0.base.errors import RefusedError
 from bay0.cli import main as cli
 from bay0.cli import validate as validatecli
 from bay0.cli.grammar import Options
-from bay0.errors import RefusedError
 from bay0.machines import boot
-from bay0.reactor import Reactor
-from bay0.validate import Check, Look
-from bay0.validation import ASKERS_MAX, Validation
-from bay0.verdict import COMPONENTS, GREEN, Finding, Level, red, yellow
+from bay0.pid1 import flow
+from bay0.pid1.reactor import Reactor
+from bay0.validate import verdict
+from bay0.validate.checks import Check, Look
+from bay0.validate.run import ASKERS_MAX, Validation
+from bay0.validate.verdict import COMPONENTS, GREEN, Finding, Level, red, yellow
 
 
 class Bench:

@@ -9,7 +9,7 @@ import pytest
 from kit import HandClock, in_child, no_descriptor_left, until
 
 from bay0.effects.watch import CgroupWatch
-from bay0.reactor import Reactor
+from bay0.pid1.reactor import Reactor
 
 
 class Bench:

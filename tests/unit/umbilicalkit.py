@@ -19,7 +19,7 @@ from typing import Any
 from attrs import define, field
 from kit import until
 
-from bay0.umbilicalplaces import FORWARDER
+from bay0.umbilical.places import FORWARDER
 
 HERE = Path(__file__).parent
 CHAT = "/v1/chat/completions"

@@ -29,7 +29,7 @@ SETTLE_S = 180
 OLD = olddisk.names()[-1]  # tests/unit/test_old_disk.py has them all
 HOME = "/persist/homes/p__"
 COMMITS = 40
-COMMIT_BOUND_S = 1.0  # bay0/bounds.py
+COMMIT_BOUND_S = 1.0  # bay0/base/bounds.py
 STORM = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "for k in 1 2 3; do (while :; do dd if=/dev/zero of=/home/s/$k bs=64k count=400 conv=fsync 2>/dev/null; done) & done; \
 while :; do echo x >/home/s/g; sync; done"]

@@ -1,0 +1,1 @@
+"""`sys://ai` and its envelope."""

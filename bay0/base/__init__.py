@@ -1,0 +1,1 @@
+"""What everything uses and what uses nothing of ours: errors, bounds, names."""

@@ -1,0 +1,1 @@
+"""The control socket: frames, fairness, answers."""

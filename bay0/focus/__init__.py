@@ -1,0 +1,1 @@
+"""Which persona is in front."""

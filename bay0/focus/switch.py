@@ -1,0 +1,120 @@
+"""The switch: thaw the one that comes to the front, take the others off the screen, freeze them (handoff, "GPU surface detach before pause").
+
+It sends each persona its own event and waits for none of them longer than the focus machine's deadline: what podman delays is settled by each
+persona's machine, whose desired state says where it is to go.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from bay0.machines import persona
+from bay0.machines.focus import NAME, E, active
+from bay0.pid1 import flow
+
+if TYPE_CHECKING:
+    from bay0.machines.engine import Engine
+    from bay0.machines.instance import Instance, Step
+    from bay0.pid1.reactor import Reactor
+
+LOOK_S = 0.1
+LOOK, ASK, WORK_A_TURN = 1, 20, 400  # what a look and a step cost, beside each other; and how much of that a turn does
+ALIVE = (persona.S.STARTING, *persona.HAS_CONTAINER)
+
+
+def _there(instance: Instance, front: str | None) -> bool:
+    """Tell whether a persona is where the switch wants it: the one in front runs, the others do not."""
+    if instance.name == front:
+        return instance.now is persona.S.RUNNING
+    return instance.now not in ALIVE or instance.now is persona.S.PAUSED
+
+
+@define(eq=False, repr=False)
+class Focus:
+    """The effect port of the focus machine."""
+
+    engine: Engine
+    reactor: Reactor
+    log: Any
+    _asked: set[str] = field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.engine.on("persona", *(state for state in persona.S if state not in ALIVE), call=self._lost)
+
+    def start(self, instance: Instance, _effect: Enum, token: int) -> None:
+        """Switch."""
+        self._asked = set()
+
+        def owed() -> bool:
+            return instance.committed is not None and instance.committed.n == token
+
+        def ended(outcome: tuple[E, str] | None) -> None:
+            if outcome is not None:
+                self.reactor.call_soon(partial(self.engine.outcome, instance.name, token, *outcome))
+
+        flow.run(flow.as_long_as(owed, self._switch(active(instance))), ended)
+
+    def _switch(self, front: str | None) -> flow.Flow[tuple[E, str]]:
+        if front is None:  # or all would be frozen, for nobody
+            return E.FAULT, "who is in front cannot be read"
+        instance = self.engine.instances.get(front)
+        if instance is not None and instance.definition.kind == "persona":
+            self._ask(instance, persona.E.RESUME, "it comes to the front", (persona.S.PAUSED, persona.S.PAUSING))
+        while (yield from self._look(front)):
+            yield self._pause
+        return E.DONE, ""
+
+    def _look(self, front: str) -> flow.Flow[bool]:
+        """Look at every persona once, some of them in a turn, and freeze whom it finds behind; tell whether one is still on the way."""
+        late, work = False, 0
+        for instance in self._personas():
+            work += LOOK
+            if not _there(instance, front):
+                late = True
+                if instance.name != front:
+                    states = (persona.S.RUNNING, persona.S.RESUMING)
+                    work += ASK * self._ask(instance, persona.E.PAUSE, f"{front} is in front", states, say=True)
+            if work >= WORK_A_TURN:
+                work = 0
+                yield self._next_turn
+        return late
+
+    def _pause(self, resume: flow.Resume) -> None:
+        self.reactor.call_later(LOOK_S, lambda: resume(None))
+
+    def _next_turn(self, resume: flow.Resume) -> None:
+        self.reactor.call_soon(partial(resume, None))
+
+    def _personas(self) -> list[Instance]:
+        return list(self.engine.of_kind("persona"))
+
+    def left(self, front: str | None) -> list[str]:
+        """Return who is still on the way: the one in front does not run yet, or one behind it is not frozen."""
+        return sorted(instance.name for instance in self._personas() if not _there(instance, front))
+
+    def _ask(self, instance: Instance, event: persona.E, why: str, states: tuple[persona.S, ...], *, say: bool = False) -> bool:
+        """Send `event` once, when it means something; tell whether it was sent."""
+        if instance.name in self._asked or instance.now not in states or instance.pending:
+            return False
+        self._asked.add(instance.name)
+        if say:
+            self.detach(instance.name)
+        self.engine.send(instance.name, event, why)
+        return True
+
+    def detach(self, name: str) -> None:
+        """Take a persona's buffers off the screen before it is frozen, or the compositor could wait for it for ever.
+
+        The call site. There is no compositor yet, so nothing of it is scanned out and nothing has to be done.
+        """
+        self.log.info("gpu detach", persona=name, why="no compositor runs: nothing of it is on a screen")
+
+    def _lost(self, instance: Instance, step: Step) -> None:
+        """Put none in front when the one there has ended."""
+        switch = self.engine.instances.get(NAME)
+        if switch is not None and active(switch) == instance.name:
+            self.engine.send(NAME, E.LOST, f"{instance.name} is {step.dest}")

@@ -1,0 +1,1 @@
+"""Personas: `p://work`."""

@@ -1,0 +1,1 @@
+"""podman as a judged, bounded queue of calls."""

@@ -1,0 +1,1 @@
+"""What was stored against what is there."""

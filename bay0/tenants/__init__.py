@@ -1,0 +1,1 @@
+"""Tenants that are a plain process of the spine."""

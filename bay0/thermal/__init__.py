@@ -1,0 +1,1 @@
+"""Pressure and heat: who is restrained, and why."""
