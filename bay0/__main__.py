@@ -1,6 +1,7 @@
 """PID 1 or the command line? Then one call."""
 
 import _signal as signals  # type: ignore[import-not-found]  # built into the interpreter: nothing is read before Ctrl-C is harmless
+import posix  # `os` without its classes: see bay0/cli/main.py
 import sys
 import time
 
@@ -10,9 +11,7 @@ PANIC_SYNC_S = 3.0
 def main() -> int:
     """Choose by pid. Imports are late: the command line does not pay for the engine."""
     _end_silently()
-    import os
-
-    if os.getpid() == 1:
+    if posix.getpid() == 1:
         _be_pid1(time.monotonic())
     if sys.argv[1:] == ["--umbilical-forwarder"]:
         return _be_forwarder()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM
 from _socket import socket as Socket  # noqa: N812 - it is a class
 from itertools import islice
@@ -30,7 +30,7 @@ HUNG_UP = "bay0 closed the connection without an answer; see `bay0 log`"
 
 def socket_path() -> str:
     """Return where the socket is; `BAY0_SOCKET` may say otherwise."""
-    return os.environ.get("BAY0_SOCKET", SOCKET)
+    return posix.environ.get(b"BAY0_SOCKET", SOCKET.encode()).decode(errors="surrogateescape")
 
 
 class Peer:

@@ -5,7 +5,8 @@ Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers; 4 a
 `bay0 run` and `bay0 persona shell` give their command's own, `bay0 --validate` its verdict: 0 GREEN, 1 YELLOW, 2 RED.
 
 How long a verb takes before it begins is felt each time. So it loads its own grammar and function only, and what most verbs pass through
-(this module, `verbs`, `grammar`, `streams`, `kit`, `client`, `plainjson`) imports no more of the standard library than `os`.
+(this module, `verbs`, `grammar`, `streams`, `kit`, `client`, `plainjson`) imports nothing of the standard library but what is built into the
+interpreter: `posix` for `os`, `_socket` for `socket`, `_json` for `json`.
 """
 
 from __future__ import annotations

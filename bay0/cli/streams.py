@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix as os  # the system calls alone: `os` takes longer to load than this package
 import sys
 
 from bay0.cli.kit import REFUSED
@@ -26,7 +26,7 @@ def ensure() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest number that is free, and those below are taken
+            os.open("/dev/null", mode)  # the lowest number that is free, and those below are taken
     # Python has made no streams of what was closed, and print() takes stdout in the place of a missing stderr
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole of the process
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -79,6 +79,6 @@ def finish(status: int) -> int:
 
 def drop(stream: TextIO) -> None:
     """Let what is left of `stream`, and all that is still written to it, go nowhere."""
-    null = os.open(os.devnull, os.O_WRONLY)
+    null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

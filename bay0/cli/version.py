@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 import time
 
@@ -20,12 +20,20 @@ MANIFEST = "/usr/lib/bay0/manifest.json"
 KEYS = ("content_sha256", "source", "flavor", "kernel_release", "lock_sha256", "lock_verified", "packages_sha256", "builder_image")
 
 
+def _is_there(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def libc() -> str:
     """Return which C library this program is linked with: "musl", or confstr(3)'s words as "glibc 2.41", or "unknown"."""
     try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or "musl"
+        return posix.confstr("CS_GNU_LIBC_VERSION") or "musl"
     except (OSError, ValueError):
-        return "musl" if os.path.exists("/lib/ld-musl-x86_64.so.1") else "unknown"
+        return "musl" if _is_there("/lib/ld-musl-x86_64.so.1") else "unknown"
 
 
 def image(path: str = MANIFEST) -> dict[str, Any] | None:
@@ -46,7 +54,7 @@ def image(path: str = MANIFEST) -> dict[str, Any] | None:
 
 def facts(path: str = MANIFEST) -> dict[str, Any]:
     """Return the whole answer, in the form of --json. `kernel` is the one that runs, `image.kernel_release` the one the image has modules for."""
-    return {"bay0": bay0.__version__, "python": sys.version.split()[0], "libc": libc(), "kernel": os.uname().release, "image": image(path)}
+    return {"bay0": bay0.__version__, "python": sys.version.split()[0], "libc": libc(), "kernel": posix.uname().release, "image": image(path)}
 
 
 def text(said: dict[str, Any]) -> str:
