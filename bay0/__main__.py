@@ -13,6 +13,8 @@ def main() -> int:
     _end_silently()
     if posix.getpid() == 1:
         _be_pid1(time.monotonic())
+    if sys.argv[1:2] == ["--as"]:  # /usr/bin/bay0, a script of one line, whose name the kernel puts behind it
+        del sys.argv[1:3]
     if sys.argv[1:] == ["--umbilical-forwarder"]:
         return _be_forwarder()
     if sys.argv[1:] == ["--grow-persist"]:  # hidden, as it is no verb: `bay0 storage grow` has PID 1 start it, under a deadline
