@@ -1,7 +1,8 @@
 """The frozen program's first module: PyInstaller wants a script, bay0 has one main().
 
-It also makes the start and the end cheaper, for PID 1 and for each verb: a module of this folder is a .pyc or an extension, so that no package
-is looked for under five other names first; and a verb that is done ends at once, without taking the interpreter apart.
+It also makes the start and the end cheaper, for PID 1 and for each verb: a module of this folder is a .pyc or
+an extension, so that no package is looked for under five other names first; and a verb that is done ends at
+once, without taking the interpreter apart.
 """
 
 import _frozen_importlib_external as machinery

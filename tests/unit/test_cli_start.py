@@ -1,4 +1,4 @@
-"""What a verb loads before it does anything: a short verb's time is the time of its imports, so these are counted, not timed."""
+"""What a verb loads before it does anything: its time is the time of its imports, so these are counted."""
 
 from __future__ import annotations
 
@@ -45,22 +45,54 @@ def loaded(*words: str, socket: str = "/nowhere") -> tuple[int, set[str]]:
     [
         (["version"], 0, {"bay0.cli.spine_words", "bay0.cli.version"}),
         (["--version"], 0, {"bay0.cli.spine_words", "bay0.cli.version"}),
-        (["status"], 3, OF_ASKING | {"bay0.cli.spine_words", "bay0.cli.spine", "bay0.cli.report", "bay0.cli.text"}),
-        (["persona", "list"], 3, OF_ASKING | {"bay0.cli.persona_words", "bay0.cli.persona", "bay0.cli.persona_text", "bay0.cli.text"}),
-        (["focus"], 3, OF_ASKING | {"bay0.cli.persona_words", "bay0.cli.persona", "bay0.cli.persona_text", "bay0.cli.text"}),
+        (
+            ["status"],
+            3,
+            OF_ASKING | {"bay0.cli.spine_words", "bay0.cli.spine", "bay0.cli.report", "bay0.cli.text"},
+        ),
+        (
+            ["persona", "list"],
+            3,
+            OF_ASKING
+            | {"bay0.cli.persona_words", "bay0.cli.persona", "bay0.cli.persona_text", "bay0.cli.text"},
+        ),
+        (
+            ["focus"],
+            3,
+            OF_ASKING
+            | {"bay0.cli.persona_words", "bay0.cli.persona", "bay0.cli.persona_text", "bay0.cli.text"},
+        ),
     ],
 )
-def test_a_short_verb_loads_its_own_grammar_and_function_and_nothing_more(words: list[str], status: int, more: set[str]) -> None:
+def test_a_short_verb_loads_its_own_grammar_and_function_and_nothing_more(
+    words: list[str], status: int, more: set[str]
+) -> None:
     got, modules = loaded(*words)
     assert got == status
     assert modules - OF_ALL - more == set()
     assert "bay0.cli.verbs" in modules, "it is not seen what is loaded"
 
 
-@pytest.mark.parametrize("words", ["persona start work", "persona show work", "machines", "poweroff", "storage", "rm work"])
+@pytest.mark.parametrize(
+    "words", ["persona start work", "persona show work", "machines", "poweroff", "storage", "rm work"]
+)
 def test_a_verb_that_asks_loads_neither_argparse_nor_what_takes_as_long(words: str) -> None:
     _, modules = loaded(*words.split())
-    slow = {"argparse", "attr", "cattrs", "collections", "enum", "inspect", "json", "os", "re", "socket", "structlog", "typing", "transitions"}
+    slow = {
+        "argparse",
+        "attr",
+        "cattrs",
+        "collections",
+        "enum",
+        "inspect",
+        "json",
+        "os",
+        "re",
+        "socket",
+        "structlog",
+        "typing",
+        "transitions",
+    }
     assert slow & modules == set()
 
 
