@@ -1,6 +1,7 @@
 """PID 1 or the command line? Then one call."""
 
 import _signal as signals  # type: ignore[import-not-found]  # built into the interpreter: nothing is read before Ctrl-C is harmless
+import posix  # `os` without its classes: see bay0/cli/main.py
 import sys
 import time
 
@@ -10,10 +11,10 @@ PANIC_SYNC_S = 3.0
 def main() -> int:
     """Choose by pid. Imports are late: the command line does not pay for the engine."""
     _end_silently()
-    import os
-
-    if os.getpid() == 1:
+    if posix.getpid() == 1:
         _be_pid1(time.monotonic())
+    if sys.argv[1:2] == ["--as"]:  # /usr/bin/bay0, a script of one line, whose name the kernel puts behind it
+        del sys.argv[1:3]
     if sys.argv[1:] == ["--umbilical-forwarder"]:
         return _be_forwarder()
     if sys.argv[1:] == ["--grow-persist"]:  # hidden, as it is no verb: `bay0 storage grow` has PID 1 start it, under a deadline

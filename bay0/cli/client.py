@@ -1,11 +1,12 @@
 """The command line's end of the control socket.
 
-`_socket` is what `socket` is made of; with the rest, tables of constants as enums, it would take as long to load as a question to answer.
+`_socket` is what `socket` is made of; with the rest, tables of constants as enums, it would take as long to
+load as a question to answer.
 """
 
 from __future__ import annotations
 
-import os
+import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM
 from _socket import socket as Socket  # noqa: N812 - it is a class
 from itertools import islice
@@ -30,7 +31,7 @@ HUNG_UP = "bay0 closed the connection without an answer; see `bay0 log`"
 
 def socket_path() -> str:
     """Return where the socket is; `BAY0_SOCKET` may say otherwise."""
-    return os.environ.get("BAY0_SOCKET", SOCKET)
+    return posix.environ.get(b"BAY0_SOCKET", SOCKET.encode()).decode(errors="surrogateescape")
 
 
 class Peer:
@@ -117,19 +118,27 @@ def call(method: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
         try:
             answer = take(peer.lines())
         except TimeoutError as error:
-            raise NoSpineError(f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`") from error
+            raise NoSpineError(
+                f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`"
+            ) from error
     if "error" in answer:
         raise RefusedError(answer["error"]["message"])
     return answer["result"]
 
 
 def history(machine: str, limit: int) -> Any:
-    """Return the journal of a machine. `RefusedError` for a name that nobody has or had, with the nearest one there is."""
+    """Return the journal of a machine.
+
+    `RefusedError` for a name that nobody has or had, with the nearest one there is.
+    """
     return named(machine, "machines", "history", machine=machine, limit=limit)
 
 
 def named(wanted: str, listing: str, method: str, /, **params: Any) -> Any:
-    """Call a method for what is called `wanted`. If that is refused, and `listing` does not have the name, the refusal says the nearest one."""
+    """Call a method for what is called `wanted`.
+
+    If that is refused, and `listing` does not have the name, the refusal says the nearest one.
+    """
     try:
         return call(method, **params)
     except RefusedError as refusal:
@@ -146,7 +155,10 @@ def named(wanted: str, listing: str, method: str, /, **params: Any) -> Any:
 
 
 def call_all(method: str, many: Sequence[Mapping[str, Any]], timeout_s: float = TIMEOUT_S) -> list[Any]:
-    """Call one method once for each of `many` params, `AT_ONCE` of them under way. A refusal stands in the list as a `RefusedError`."""
+    """Call one method once for each of `many` params, `AT_ONCE` of them under way.
+
+    A refusal stands in the list as a `RefusedError`.
+    """
     found: dict[int, Any] = {}
     left = (_request(n, method, params) for n, params in enumerate(many))
     with connect(timeout_s) as peer:
@@ -157,8 +169,12 @@ def call_all(method: str, many: Sequence[Mapping[str, Any]], timeout_s: float = 
                 answer = take(answers)
                 if answer["id"] is None:  # it refuses to talk to us at all
                     raise RefusedError(answer["error"]["message"])
-                found[answer["id"]] = RefusedError(answer["error"]["message"]) if "error" in answer else answer["result"]
+                found[answer["id"]] = (
+                    RefusedError(answer["error"]["message"]) if "error" in answer else answer["result"]
+                )
                 send(peer, islice(left, 1))
         except TimeoutError as error:
-            raise NoSpineError(f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`") from error
+            raise NoSpineError(
+                f"bay0 gave no answer to {method} within {timeout_s:g} s; see `bay0 log`"
+            ) from error
     return [found[n] for n in range(len(many))]

@@ -1,8 +1,9 @@
 """The grammar of verbs as data, and how words are read by it.
 
-argparse would do the same; importing it and what it imports takes as long as the interpreter's own start. What is said of a mistake, and
-help, are in `helptext`, which is only loaded for them. A long option may be shortened while one alone begins so; short ones may
-stand together (`-fn 5`); a value follows its option or stands behind `=`; `--` ends the options.
+argparse would do the same; importing it and what it imports takes as long as the interpreter's own start.
+What is said of a mistake, and help, are in `helptext`, which is only loaded for them. A long option may be
+shortened while one alone begins so; short ones may stand together (`-fn 5`); a value follows its option or
+stands behind `=`; `--` ends the options.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Options:
-    """What was read: an attribute for each option and each place of the verb. `call` is the verb's function as text, `module:name`."""
+    """What was read: an attribute for each option and each place of the verb.
+
+    `call` is the verb's function as text, `module:name`.
+    """
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
@@ -29,7 +33,9 @@ class Options:
 
 
 class Option:
-    """An option. With a `metavar` it takes a value, else it is a switch; `negatable`: there is `--no-NAME` too.
+    """An option.
+
+    With a `metavar` it takes a value, else it is a switch; `negatable`: there is `--no-NAME` too.
 
     `convert` makes the value of its text and raises ValueError, whose message says what would be right.
     """
@@ -68,17 +74,27 @@ class Place:
     __slots__ = ("choices", "default", "dest", "help", "many", "metavar", "of")
 
     def __init__(
-        self, dest: str, about: str, metavar: str = "", *, many: str = "", choices: Sequence[str] = (), default: Any = None, of: str = ""
+        self,
+        dest: str,
+        about: str,
+        metavar: str = "",
+        *,
+        many: str = "",
+        choices: Sequence[str] = (),
+        default: Any = None,
+        of: str = "",
     ) -> None:
         self.dest, self.help, self.metavar = dest, about, metavar or dest.upper()
         self.many, self.choices, self.default, self.of = many, choices, default, of
 
 
 class Verb:
-    """One verb: what it does (`about`, and `more` in its own help), its function, and what it takes. A group has verbs `below` it instead.
+    """One verb: what it does (`about`, and `more` in its own help), its function, and what it takes.
 
-    `sets`: attributes that its function finds in the options. `alone`: of these options only one may be given.
-    `aliases` of a group: further words for the verbs below it.
+    A group has verbs `below` it instead.
+
+    `sets`: attributes that its function finds in the options. `alone`: of these options only one may be
+    given. `aliases` of a group: further words for the verbs below it.
     """
 
     __slots__ = ("about", "aliases", "alone", "below", "call", "example", "more", "options", "places", "sets")
@@ -113,7 +129,9 @@ class Misuse(UsageError):  # noqa: N818 - it is no defect
     `path` and `verb`: whose usage is shown. `word`: the one that is wrong, `known`: what it may have meant.
     """
 
-    def __init__(self, message: str, path: Path, verb: Verb, word: str = "", known: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, path: Path, verb: Verb, word: str = "", known: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.path, self.verb, self.word, self.known = path, verb, word, known
 
@@ -139,7 +157,10 @@ def whole(text: str) -> int:
 
 
 def read(path: Path, verb: Verb, words: Sequence[str]) -> tuple[Path, Verb, Options]:
-    """Read `words` as what follows `path`, whose grammar is `verb`. Return the verb that is meant, with its options. `Misuse`, `HelpWanted`."""
+    """Read `words` as what follows `path`, whose grammar is `verb`.
+
+    Return the verb that is meant, with its options. `Misuse`, `HelpWanted`.
+    """
     words = list(words)
     while verb.below is not None:
         word = words.pop(0) if words else ""
@@ -148,7 +169,11 @@ def read(path: Path, verb: Verb, words: Sequence[str]) -> tuple[Path, Verb, Opti
         word = verb.aliases.get(word, word)
         if word not in verb.below:
             known = (*verb.below, *verb.aliases)
-            said = f"{' '.join(path)} has no verb {word!r}" if word else f"say what to do: {', '.join(verb.below)}"
+            said = (
+                f"{' '.join(path)} has no verb {word!r}"
+                if word
+                else f"say what to do: {', '.join(verb.below)}"
+            )
             raise Misuse(said, path, verb, word, known)
         path, verb = (*path, word), verb.below[word]
     return path, verb, _Reader(path, verb).read(words)
@@ -159,7 +184,11 @@ class _Reader:
         self.path, self.verb = path, verb
         self.known = {word: option for option in verb.options for word in option.words()}
         self.given: set[str] = set()
-        self.values: dict[str, Any] = {"json": False, **{o.dest: o.default for o in verb.options}, **verb.sets}
+        self.values: dict[str, Any] = {
+            "json": False,
+            **{o.dest: o.default for o in verb.options},
+            **verb.sets,
+        }
 
     def read(self, words: list[str]) -> Options:
         words.reverse()  # the next one is at the end
@@ -201,7 +230,7 @@ class _Reader:
         for at, letter in enumerate(word[1:], start=2):
             option = self.known.get(f"-{letter}")
             if option is None:
-                shown = word if at == 2 else f"-{letter}"  # noqa: PLR2004 - the first letter: it is one word to who wrote it
+                shown = word if at == 2 else f"-{letter}"  # noqa: PLR2004 - the first letter
                 raise self._wrong(f"it takes no {shown}", f"-{word}", tuple(self.known))
             if option.metavar:
                 rest = word[at:].removeprefix("=")
@@ -229,7 +258,9 @@ class _Reader:
     def _take(self, option: Option, name: str, text: str) -> None:
         self._mark(option)
         if option.choices and text not in option.choices:
-            raise self._wrong(f"{name} takes one of {', '.join(option.choices)}, not {text!r}", text, option.choices)
+            raise self._wrong(
+                f"{name} takes one of {', '.join(option.choices)}, not {text!r}", text, option.choices
+            )
         try:
             value = text if option.convert is None else option.convert(text)
         except ValueError as error:
@@ -243,11 +274,19 @@ class _Reader:
             elif loose:
                 word = loose.pop(0)
                 if place.choices and word not in place.choices:
-                    raise self._wrong(f"{place.metavar} is one of {', '.join(place.choices)}, not {word!r}", word, place.choices)
+                    raise self._wrong(
+                        f"{place.metavar} is one of {', '.join(place.choices)}, not {word!r}",
+                        word,
+                        place.choices,
+                    )
                 self.values[place.dest] = word
             elif place.many == "?":
                 self.values[place.dest] = place.default
             else:
                 raise self._wrong(f"{place.metavar} is missing: {place.help}")
         if loose:
-            raise self._wrong(f"it takes no {loose[0]!r}", loose[0], tuple(word for place in self.verb.places for word in place.choices))
+            raise self._wrong(
+                f"it takes no {loose[0]!r}",
+                loose[0],
+                tuple(word for place in self.verb.places for word in place.choices),
+            )

@@ -1,4 +1,4 @@
-"""Help and complaints, made of the grammar: how a verb is used, what it takes, and what was probably meant."""
+"""Help and complaints, made of the grammar: how a verb is used, what it takes, what was probably meant."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH_MAX = 100  # columns; longer lines are hard to read
 SHOWN_MAX = 1000  # characters of a complaint
+CHOICES_SHOWN = 4  # as many as a line takes
 LEFT = 24  # columns of what is explained
 
 
@@ -44,12 +45,16 @@ def usage(path: Path, verb: Verb) -> str:
 
 def _spelled(option: Option) -> str:
     first = option.flags[0]
-    return f"{first} {option.metavar}" if option.metavar else " | ".join((first, *option.words()[len(option.flags) :]))
+    return (
+        f"{first} {option.metavar}"
+        if option.metavar
+        else " | ".join((first, *option.words()[len(option.flags) :]))
+    )
 
 
 def _placed(place: Place) -> str:
     """Return a place as usage has it."""
-    shown = "|".join(place.choices) if 0 < len(place.choices) <= 4 else place.metavar  # noqa: PLR2004 - as many as a line takes
+    shown = "|".join(place.choices) if 0 < len(place.choices) <= CHOICES_SHOWN else place.metavar
     return {"": shown, "?": f"[{shown}]", "*": f"[{shown} ...]"}[place.many]
 
 
@@ -67,7 +72,11 @@ def _lines(path: Path, verb: Verb) -> Iterator[str]:
         yield from _all_verbs(verb)
         return
     if verb.below:
-        yield from ("", "verbs:", *_explained((_with_aliases(word, verb), below.about) for word, below in verb.below.items()))
+        yield from (
+            "",
+            "verbs:",
+            *_explained((_with_aliases(word, verb), below.about) for word, below in verb.below.items()),
+        )
         yield from ("", f"`bay0 help {' '.join(path)} VERB` explains one of them.")
     if verb.places:
         yield from ("", "what it takes:", *_explained((place.metavar, _help(place)) for place in verb.places))
@@ -85,7 +94,9 @@ def _all_verbs(root: Verb) -> Iterator[str]:
     aliases = ", ".join(f"{word} ({meant})" for word, meant in root.aliases.items())
     yield from ("", *textwrap.wrap(f"also: {aliases}", _width()))
     topics = "personas, storage, ai, boot, json, status"
-    yield from textwrap.wrap(f"`bay0 help VERB` explains a verb. There is more about: {topics} (`bay0 help ai`).", _width())
+    yield from textwrap.wrap(
+        f"`bay0 help VERB` explains a verb. There is more about: {topics} (`bay0 help ai`).", _width()
+    )
     yield from textwrap.wrap(root.more, _width())
 
 
@@ -95,7 +106,8 @@ def _with_aliases(word: str, group: Verb) -> str:
 
 
 def _help(what: Option | Place) -> str:
-    return what.help + (f" ({', '.join(what.choices)})" if what.choices and len(what.choices) <= 4 else "")  # noqa: PLR2004 - as above
+    few = 0 < len(what.choices) <= CHOICES_SHOWN
+    return what.help + (f" ({', '.join(what.choices)})" if few else "")
 
 
 def _flags(option: Option) -> str:
@@ -129,5 +141,9 @@ def _meant(error: Misuse) -> list[str]:
     found = near.words(error.word, error.known)
     if error.path:
         return found
-    elsewhere = [f"`bay0 {' '.join(path)}`" for path, _ in error.verb.walk() if len(path) > 1 and path[-1] == error.word]
+    elsewhere = [
+        f"`bay0 {' '.join(path)}`"
+        for path, _ in error.verb.walk()
+        if len(path) > 1 and path[-1] == error.word
+    ]
     return [*elsewhere, *(f"`bay0 {word}`" for word in found)][: near.SHOWN_MAX]

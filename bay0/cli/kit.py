@@ -1,4 +1,4 @@
-"""What every verb of the command line shares: exit statuses, output for people or programs, pictures through Graphviz."""
+"""What every verb shares: exit statuses, output for people or programs, pictures through Graphviz."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ def emit(options: Options, value: Any, text: str) -> None:
 
 
 def svg(text: str) -> str:
-    """Draw Graphviz text with the machine's own `dot`. `UsageError` if it has none, `RefusedError` if it fails or takes `DOT_TIMEOUT_S`."""
+    """Draw Graphviz text with the machine's own `dot`.
+
+    `UsageError` if it has none, `RefusedError` if it fails or takes `DOT_TIMEOUT_S`.
+    """
     import shutil
     import subprocess
 
     if shutil.which("dot") is None:
-        raise UsageError("svg needs Graphviz's `dot`; install the package graphviz on your own machine, or take --format mermaid")
+        raise UsageError(
+            "svg needs Graphviz's `dot`; install the package graphviz on your own machine, or take --format mermaid"
+        )
     try:
-        return subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, timeout=DOT_TIMEOUT_S, check=True).stdout
+        return subprocess.run(
+            ["dot", "-Tsvg"], input=text, capture_output=True, text=True, timeout=DOT_TIMEOUT_S, check=True
+        ).stdout
     except subprocess.SubprocessError as error:
         raise RefusedError(f"no picture: {error}") from error

@@ -1,11 +1,13 @@
 """The command line: thin clients of the control socket, and a few verbs that need no spine.
 
-Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers; 4 accepted, but not settled within its bound (bay0 goes on).
-130: ended by Ctrl-C; 141: nobody reads its output any more.
-`bay0 run` and `bay0 persona shell` give their command's own, `bay0 --validate` its verdict: 0 GREEN, 1 YELLOW, 2 RED.
+Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 no spine answers; 4 accepted, but not settled
+within its bound (bay0 goes on). 130: ended by Ctrl-C; 141: nobody reads its output any more. `bay0 run` and
+`bay0 persona shell` give their command's own, `bay0 --validate` its verdict: 0 GREEN, 1 YELLOW, 2 RED.
 
-How long a verb takes before it begins is felt each time. So it loads its own grammar and function only, and what most verbs pass through
-(this module, `verbs`, `grammar`, `streams`, `kit`, `client`, `plainjson`) imports no more of the standard library than `os`.
+How long a verb takes before it begins is felt each time. So it loads its own grammar and function only, and
+what most verbs pass through (this module, `verbs`, `grammar`, `streams`, `kit`, `client`, `plainjson`)
+imports nothing of the standard library but what is built into the interpreter: `posix` for `os`, `_socket`
+for `socket`, `_json` for `json`.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 
 def on_spine(pid1: str = "/proc/1/exe") -> bool:
     """Tell whether this machine's PID 1 is bay0. Only root may ask (proc(5)), as only root may talk to it."""
     try:
-        return os.path.basename(os.readlink(pid1)) == "bay0"
+        return posix.readlink(pid1).rpartition("/")[2] == "bay0"
     except OSError:
         return False
 

@@ -47,7 +47,12 @@ def _manifest(path: str) -> Manifest:
     except OSError as error:
         say = f"no manifest at {path} ({error.strerror}). `bay0 persona create FOLDER` takes FOLDER/{MANIFEST}, --file any file"
         if path.startswith(samples.PLACE):
-            say += f"; samples in {samples.PLACE}: {', '.join(samples.names()[0]) or 'none'}"
+            from bay0.cli import near
+
+            there = samples.names()[0]
+            meant = near.words(os.path.basename(os.path.dirname(path)), there)
+            say += f"; samples in {samples.PLACE}: {', '.join(there) or 'none'}"
+            say += f". Did you mean {meant[0]}?" if meant else ""
         raise RefusedError(say) from error
     return manifest.load(text, inputs.shown(path))
 

@@ -9,12 +9,20 @@ MANIFEST = "persona.toml"
 NAME_HELP = "its name: `work` is short for p://work"
 BOUNDED = "The answer comes within a bound: status 4 and 'accepted' if it is still on its way then."
 LOG = "On a terminal only its colours pass; other control characters are shown, not obeyed. --json gives one object a line."
-WAIT = Option("--wait", "wait until it is done (the default), or only until it is accepted", default=True, negatable=True)
+WAIT = Option(
+    "--wait",
+    "wait until it is done (the default), or only until it is accepted",
+    default=True,
+    negatable=True,
+)
 LOG_OPTIONS = (
     Option("-f --follow", "go on as lines come; Ctrl-C ends it"),
     Option("-n --lines", "only the last N lines (default: all there is)", "N", default=0, convert=whole),
 )
-HOME = (Option("--home", "also empty its home, after asking for its name"), Option("--yes", "do not ask (for scripts)"))
+HOME = (
+    Option("--home", "also empty its home, after asking for its name"),
+    Option("--yes", "do not ask (for scripts)"),
+)
 
 
 def _name(many: str = "", about: str = NAME_HELP) -> Place:

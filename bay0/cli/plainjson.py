@@ -1,7 +1,9 @@
-"""JSON (RFC 8259) without the package `json`, whose import takes as long as all else that a short verb does: it brings `re` and `enum`.
+"""JSON (RFC 8259) without the package `json`, which brings `re` and `enum`.
 
-Reading is CPython's own scanner, the very function that `json.loads` calls; where there is none the package is taken. Writing covers
-what the control socket carries: dict, list, str, int, float, bool and None.
+Their import takes as long as all else that a short verb does.
+
+Reading is CPython's own scanner, the very function that `json.loads` calls; where there is none the package
+is taken. Writing covers what the control socket carries: dict, list, str, int, float, bool and None.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any, indent: int = 0) -> str:
-    """Return `value` as `json.dumps` writes it, on one line or, with `indent`, on many. What JSON has no form for is written as its text."""
+    """Return `value` as `json.dumps` writes it, on one line or, with `indent`, on many.
+
+    What JSON has no form for is written as its text.
+    """
     return "".join(_parts(value, indent, "\n" if indent else ""))
 
 
@@ -61,7 +66,9 @@ def _parts(value: Any, indent: int, line: str) -> Iterator[str]:
     elif isinstance(value, float):
         yield _float(value)
     elif isinstance(value, dict):
-        yield from _many("{}", ((f"{_quoted(str(key))}: ", each) for key, each in value.items()), indent, line)
+        yield from _many(
+            "{}", ((f"{_quoted(str(key))}: ", each) for key, each in value.items()), indent, line
+        )
     elif isinstance(value, list | tuple):
         yield from _many("[]", (("", each) for each in value), indent, line)
     else:

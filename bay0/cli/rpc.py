@@ -45,14 +45,17 @@ def _conversation() -> int:
 
 
 def _requests() -> Iterator[bytes]:
-    """Yield the lines of stdin as they come, without those that are empty. One that is too long for a frame is cut: bay0 refuses it and hangs up."""
+    """Yield the lines of stdin as they come, without those that are empty.
+
+    One that is too long for a frame is cut: bay0 refuses it and hangs up.
+    """
     while line := sys.stdin.buffer.readline(2 * FRAME_MAX):
         if line.strip():
             yield line.rstrip(b"\r\n")
 
 
 def _is_answered(line: bytes) -> bool:
-    """Tell whether a request gets an answer: all do but notifications, which are whole requests without an id."""
+    """Tell whether a request gets an answer: all do but notifications, whole requests without an id."""
     try:
         return "id" in wire.read(line)
     except wire.FrameError:

@@ -12,6 +12,8 @@ PLACE = SAMPLES
 def names() -> tuple[list[str], str]:
     """Return the names of the samples on this machine, and where they are."""
     try:
-        return sorted(entry for entry in os.listdir(PLACE) if os.path.isfile(os.path.join(PLACE, entry, MANIFEST))), PLACE
+        return sorted(
+            entry for entry in os.listdir(PLACE) if os.path.isfile(os.path.join(PLACE, entry, MANIFEST))
+        ), PLACE
     except OSError:
         return [], PLACE

@@ -1,4 +1,7 @@
-"""The verbs about the spine itself: what is sent, and what is made of the answer. Each takes its options and returns the exit status."""
+"""The verbs about the spine itself: what is sent, and what is made of the answer.
+
+Each takes its options and returns the exit status.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,11 @@ def history(options: Options) -> int:
     from bay0.cli import picture
 
     rows = client.history(options.machine, options.lines)
-    emit(options, rows, "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {options.machine}")
+    emit(
+        options,
+        rows,
+        "\n".join(picture.table(rows)) if rows else f"the journal has nothing of {options.machine}",
+    )
     return DONE
 
 
@@ -65,14 +72,19 @@ def run(options: Options) -> int:
     """Run a command in the spine; return its status."""
     if not options.command:
         raise UsageError("say which command: bay0 run [--deadline S] -- COMMAND [ARGUMENTS]")
-    result = client.call("run", timeout_s=options.deadline + GRACES_S, argv=options.command, deadline_s=options.deadline)
+    result = client.call(
+        "run", timeout_s=options.deadline + GRACES_S, argv=options.command, deadline_s=options.deadline
+    )
     if options.json:
         emit(options, result, "")
     else:
         sys.stdout.write(result["stdout"])
         sys.stderr.write(result["stderr"])
         if result["dropped"]:
-            print(f"bay0: {result['dropped']} bytes of output were not kept; redirect it to a file to have it all", file=sys.stderr)
+            print(
+                f"bay0: {result['dropped']} bytes of output were not kept; redirect it to a file to have it all",
+                file=sys.stderr,
+            )
         if result["ending"] != "exited":
             print(f"bay0: {result['ending']} after {result['took_s']:.1f} s", file=sys.stderr)
     left = int(result["status"])

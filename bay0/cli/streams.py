@@ -1,9 +1,9 @@
-"""The command line's stdin, stdout and stderr, whatever its caller made of them: closed, full, or a pipe that nobody reads any more."""
+"""The command line's stdin, stdout and stderr, whatever its caller made of them: closed, full, a pipe without a reader."""
 
 from __future__ import annotations
 
 import errno
-import os
+import posix as os  # the system calls alone: `os` takes longer to load than this package
 import sys
 
 from bay0.cli.kit import REFUSED
@@ -13,14 +13,21 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 UNWRITTEN = "the output could not be written"
-_OF_WRITING = (errno.EBADF, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)  # write(2) of a name-less file
+_OF_WRITING = (
+    errno.EBADF,
+    errno.ENOSPC,
+    errno.EIO,
+    errno.EFBIG,
+    errno.EDQUOT,
+)  # write(2) of a name-less file
 NO_READER = 128 + 13  # the status that a shell shows for a program that SIGPIPE (13 on every Linux) ended
 
 
 def ensure() -> None:
     """Give 0, 1 and 2 something to be, or the next file that is opened would be one of them.
 
-    A closed stdin ends at once; writing to a closed stdout is an error, as it is for every other program; a closed stderr takes all.
+    A closed stdin ends at once; writing to a closed stdout is an error, as it is for every other program; a
+    closed stderr takes all.
     """
     for fd, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -28,7 +35,7 @@ def ensure() -> None:
         except OSError:
             _nothing(mode)  # the lowest number that is free, and those below are taken
     # Python has made no streams of what was closed, and print() takes stdout in the place of a missing stderr
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole of the process
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - until the end
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -62,17 +69,27 @@ def harmless(text: str) -> str:
 
 
 def complain(error: OSError) -> int:
-    """Say what the system refused, and return the exit status. Of output that cannot be written `finish` speaks."""
+    """Say what the system refused, and return the exit status.
+
+    Of output that cannot be written `finish` speaks.
+    """
     try:
         sys.stdout.flush()
     except OSError:
         return REFUSED
-    say(f"{UNWRITTEN}: {error.strerror}" if error.filename is None and error.errno in _OF_WRITING else str(error))
+    say(
+        f"{UNWRITTEN}: {error.strerror}"
+        if error.filename is None and error.errno in _OF_WRITING
+        else str(error)
+    )
     return REFUSED
 
 
 def finish(status: int) -> int:
-    """Write what is left, and return the exit status: `status`, unless it could not be written. The interpreter's end has nothing to stumble over."""
+    """Write what is left, and return the exit status: `status`, unless it could not be written.
+
+    The interpreter's end has nothing to stumble over.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -15,7 +15,14 @@ def _verb(about: str, call: str, example: str, *takes: Option, more: str = "", *
 
 
 def _move(word: str, about: str, more: str) -> Verb:
-    return _verb(about, "move", f"bay0 tenant {word} ai\nbay0 tenant {word} ai --no-wait", WAIT, more=more, sets={"move": word})
+    return _verb(
+        about,
+        "move",
+        f"bay0 tenant {word} ai\nbay0 tenant {word} ai --no-wait",
+        WAIT,
+        more=more,
+        sets={"move": word},
+    )
 
 
 VERBS = {

@@ -23,7 +23,11 @@ def age(since_ms: int, now_ms: int | None = None) -> str:
 
 def duration(seconds: int) -> str:
     """Return whole seconds as people write them, in two units at most: 12 s, 4 min 10 s, 3 h, 2 d 4 h."""
-    for unit, length, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+    for unit, length, below, smaller in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if seconds >= length:
             rest = seconds % length // smaller
             return f"{seconds // length} {unit}" + (f" {rest} {below}" if rest else "")
@@ -33,7 +37,9 @@ def duration(seconds: int) -> str:
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as an aligned table; the first row is its head."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def on_terminal(text: str) -> str:

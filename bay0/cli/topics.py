@@ -20,13 +20,15 @@ A persona is a container with a name, p://work, and a home that lasts. `work` is
 
 No crash leaves one half started: after a boot all are stopped, but those with autostart = true.""",
     "storage": """\
-What lasts is on /persist, one disk: the journal, images, and homes of personas. The spine itself is read-only.
+What lasts is on /persist, one disk: the journal, images, and homes of personas. The spine itself is
+read-only.
 
   bay0 storage          is the disk well, and how much is free
   bay0 storage retry    it was mended: open it again
   bay0 storage grow     the disk was made larger: use all of it
 
-Without a disk, or with a sick one, the boot is `dirty`: bay0 works from memory, and refuses what it could not keep.""",
+Without a disk, or with a sick one, the boot is `dirty`: bay0 works from memory,
+and refuses what it cannot keep.""",
     "ai": """\
 A language model in a container without a network. It starts when it is asked to, or with the spine.
 
@@ -44,8 +46,8 @@ PID 1 is bay0. A boot is a machine of states, each with a deadline; each step is
   bay0 log -f           every decision as it happens
   bay0 poweroff, bay0 reboot    in order; --force if that hangs""",
     "json": """\
---json prints the answer as PID 1 gave it. Keys do not change within a version; one that is renamed stays for the next.
-Times end in _ms (milliseconds since the kernel started) or _s, sizes are in bytes.
+--json prints the answer as PID 1 gave it. Keys do not change within a version; one that is renamed stays for
+the next. Times end in _ms (milliseconds since the kernel started) or _s, sizes are in bytes.
 
   bay0 persona list --json
   bay0 rpc                    whole JSON-RPC 2.0 requests from stdin, one a line
@@ -78,5 +80,7 @@ def run(options: Options) -> int:
         print(topic)
     else:
         known = [*verbs.WORDS, *verbs.ALIASES, *TOPICS]
-        raise Misuse(f"there is no verb or topic {words[0]!r}", ("help",), verbs.verb("help"), words[0], known)
+        raise Misuse(
+            f"there is no verb or topic {words[0]!r}", ("help",), verbs.verb("help"), words[0], known
+        )
     return 0

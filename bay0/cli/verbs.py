@@ -1,4 +1,4 @@
-"""Which verbs there are, and which module of this package holds the grammar of each: only that of the verb in hand is loaded."""
+"""Which verbs there are, and which module holds the grammar of each: only that of the verb in hand is loaded."""
 
 from __future__ import annotations
 
@@ -34,9 +34,18 @@ ALIASES = {  # what people type elsewhere -> what it is called here
     "halt": ("poweroff",),
     "shutdown": ("poweroff",),
 }
-INSTEAD = {"-V": ("version", "--short"), "--version": ("version", "--short"), "--validate": ("validate",), "--help": ("help",), "-h": ("help",)}
+INSTEAD = {
+    "-V": ("version", "--short"),
+    "--version": ("version", "--short"),
+    "--validate": ("validate",),
+    "--help": ("help",),
+    "-h": ("help",),
+}
 ABOUT = "Talk to bay0, PID 1 of an Alpine-Spline machine. Every verb has --help; most have --json."
-MORE = "Start with `bay0 status`, `bay0 boot` and `bay0 persona list`. Without a spine, `bay0 graph boot` draws the boot's own table."
+MORE = (
+    "Start with `bay0 status`, `bay0 boot` and `bay0 persona list`. "
+    "Without a spine, `bay0 graph boot` draws the boot's own table."
+)
 
 
 def verb(word: str) -> Verb:
@@ -53,7 +62,10 @@ def root() -> Verb:
 
 
 def parse(words: Sequence[str]) -> tuple[tuple[str, ...], Verb, Options]:
-    """Return the verb that is meant, the words that lead to it, and its options. `Misuse` says what is wrong, `HelpWanted` what is asked for."""
+    """Return the verb that is meant, the words that lead to it, and its options.
+
+    `Misuse` says what is wrong, `HelpWanted` what is asked for.
+    """
     words = list(words)
     first = words[0] if words else ""
     words[:1] = INSTEAD.get(first) or ALIASES.get(first) or (first,)

@@ -172,7 +172,7 @@ def check_skeleton(root: Root) -> Iterator[str]:
             yield f"/{name} does not lead to a program"
     for name in SCRIPTS:
         script = root.resolve(name)
-        if script is None or not os.access(script, os.X_OK) or not script.read_bytes().startswith(b"#!/bin/"):
+        if script is None or not os.access(script, os.X_OK) or not script.read_bytes().startswith((b"#!/bin/", b"#!/usr/bin/env -S ")):
             yield f"/{name} is no script that can be run"
     if (root.resolve("usr/bin/env") or Path()).name == "busybox":
         yield "/usr/bin/env is busybox's, which has no --block-signal, and /usr/bin/bay0 needs that"

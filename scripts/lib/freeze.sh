@@ -19,6 +19,7 @@ freeze_bay0() {
         tail -n 20 "$BUILD/freeze-help.txt" >&2
         die "the frozen bay0 does not even print its --help in the build root."
     }
+    in_buildroot --ro "$work/out" /out -- /out/bay0/bay0 completion bash >"$work/completion.bash" || die "the frozen bay0 prints no completion for bash."
     note "frozen: $(du -sm "$work/out/bay0" | cut -f1) MB, --help works in the build root"
     list_bundled "$work/out/bay0" >"$work/bundled.tsv"
 }

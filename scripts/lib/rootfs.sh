@@ -142,12 +142,13 @@ add_filter() {
     done
 }
 
-# add_bay0: the frozen folder, and its name as init; /usr/bin/bay0 is in the skeleton.
+# add_bay0: the frozen folder, its words for bash (/etc/bash.bashrc loads them at the first Tab), and its name as init; /usr/bin/bay0 is in the skeleton.
 add_bay0() {
     rm -rf "$ROOTFS/usr/lib/bay0"
     cp -r "$WORK/out/bay0" "$ROOTFS/usr/lib/bay0"
     chmod -R u=rwX,go=rX "$ROOTFS/usr/lib/bay0"
     rm -f "$ROOTFS/usr/sbin/init"
     ln -s ../lib/bay0/bay0 "$ROOTFS/usr/sbin/init"
+    install -D -m 644 "$WORK/completion.bash" "$ROOTFS/usr/share/bash-completion/completions/bay0"
     write_manifest image > "$ROOTFS/usr/lib/bay0/manifest.json"
 }

@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kit import BUILT_ROOT, not_built
 
 from bay0.cli import main as cli
 from bay0.cli import verbs
 
+TOP = Path(__file__).parents[2]
 SHELLS = ("bash", "zsh", "fish")
 Captured = pytest.CaptureFixture[str]
 
@@ -73,7 +75,33 @@ def completed(script: str, words: list[str]) -> list[str]:
         (["storage", "r"], ["retry"]),
         (["storage", "g"], ["grow"]),
         (["persona", "shell", "work", "--", "l"], []),
+        (["rm", "w"], ["work"]),
+        (["enter", "p"], ["play"]),
+        (["persona", "l"], ["list", "logs", "ls", "log"]),
+        (["persona", "rm", "work", "--h"], ["--help", "--home"]),
+        (["sh"], ["shutdown"]),
+        (["help", "js"], ["json"]),
+        (["tenant", "configure", "--m"], ["--model"]),
     ],
 )
 def test_bash_completes_by_where_the_word_stands(words: list[str], offered: list[str], capsys: Captured) -> None:
     assert completed(made("bash", capsys), ["bay0", *words]) == offered
+
+
+@pytest.mark.host
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_the_spines_bash_loads_the_script_at_the_first_tab(capsys: Captured, tmp_path: Path) -> None:
+    installed = tmp_path / "bay0"
+    installed.write_text(made("bash", capsys))
+    setup = (TOP / "scripts/rootfs/etc/bash.bashrc").read_text().replace("/usr/share/bash-completion/completions/bay0", str(installed))
+    text = f"{setup}\ncomplete -p bay0; _bay0_load; echo $?; complete -p bay0\n"
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["complete -o default -F _bay0_load bay0", "124", "complete -o default -F _bay0 bay0"]
+
+
+@pytest.mark.built
+def test_the_image_has_the_script_for_bash_as_the_program_prints_it(capsys: Captured) -> None:
+    path = BUILT_ROOT / "usr/share/bash-completion/completions/bay0"
+    if not BUILT_ROOT.exists():
+        not_built("build/rootfs is not there")
+    assert path.read_text() == made("bash", capsys)

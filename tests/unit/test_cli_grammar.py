@@ -39,7 +39,10 @@ def got(*words: str) -> Options:
 @pytest.mark.parametrize(
     ("words", "values"),
     [
-        (["w"], {"name": "w", "rest": [], "follow": False, "lines": 0, "wait": True, "only": None, "json": False}),
+        (
+            ["w"],
+            {"name": "w", "rest": [], "follow": False, "lines": 0, "wait": True, "only": None, "json": False},
+        ),
         (["-f", "w", "-n", "5"], {"name": "w", "follow": True, "lines": 5}),
         (["-fn5", "w"], {"follow": True, "lines": 5}),
         (["-n=5", "w"], {"lines": 5}),
@@ -172,7 +175,9 @@ def test_what_is_read_is_what_the_package_json_reads(value: Any) -> None:
         assert plainjson.loads(f" \n{text}\r\n".encode()) == value
 
 
-@pytest.mark.parametrize("text", ["", " ", "{", "[1,]", "{} {}", "nul", "'a'", '"\n"', "[1] x", b"\xff", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "{", "[1,]", "{} {}", "nul", "'a'", '"\n"', "[1] x", b"\xff", "\x00"]
+)
 def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         plainjson.loads(text)

@@ -36,7 +36,11 @@ def test_help_of_a_verb_is_what_its_own_help_is(path: tuple[str, ...], capsys: C
 
 
 def test_help_understands_aliases(capsys: Captured) -> None:
-    assert said(capsys, "help", "rm") == said(capsys, "help", "persona", "rm") == said(capsys, "help", "persona", "remove")
+    assert (
+        said(capsys, "help", "rm")
+        == said(capsys, "help", "persona", "rm")
+        == said(capsys, "help", "persona", "remove")
+    )
 
 
 @pytest.mark.parametrize("topic", topics.TOPICS)
@@ -58,11 +62,19 @@ def test_a_topic_fits_a_screen_and_its_commands_are_there(topic: str, capsys: Ca
     ("words", "meant", "usage"),
     [
         (["stat"], "did you mean `bay0 status`", "usage: bay0 VERB ..."),
-        (["start", "work"], "did you mean `bay0 persona start` or `bay0 tenant start`", "usage: bay0 VERB ..."),
+        (
+            ["start", "work"],
+            "did you mean `bay0 persona start` or `bay0 tenant start`",
+            "usage: bay0 VERB ...",
+        ),
         (["--verion"], "did you mean `bay0 --version`", "usage: bay0 VERB ..."),
         (["persona", "strat", "work"], "did you mean start?", "usage: bay0 persona VERB ..."),
         (["persona", "lst"], "did you mean list or ls?", "usage: bay0 persona VERB ..."),
-        (["persona", "start", "work", "--no-wiat"], "did you mean --no-wait", "usage: bay0 persona start [--json]"),
+        (
+            ["persona", "start", "work", "--no-wiat"],
+            "did you mean --no-wait",
+            "usage: bay0 persona start [--json]",
+        ),
         (["persona", "start"], "NAME is missing", "usage: bay0 persona start [--json]"),
         (["storage", "gorw"], "did you mean grow?", "usage: bay0 storage [--json] [show|retry|grow]"),
         (["completion", "bsh"], "did you mean bash", "usage: bay0 completion bash|zsh|fish"),
@@ -90,7 +102,9 @@ def test_words_that_are_like_none_get_no_advice(capsys: Captured) -> None:
     assert "did you mean" not in said(capsys, "zzzzqqq", status=2)
 
 
-def test_help_is_as_wide_as_the_terminal_within_reason(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_is_as_wide_as_the_terminal_within_reason(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for columns, most in (("60", 60), ("80", 80), ("400", 100)):
         monkeypatch.setenv("COLUMNS", columns)
         lines = said(capsys, "persona", "remove", "--help").splitlines()
@@ -116,20 +130,35 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "words", ["persona start wrok", "persona show wrok", "persona stop wrok", "rm wrok", "enter wrok", "focus wrok", "history wrok"]
+    "words",
+    [
+        "persona start wrok",
+        "persona show wrok",
+        "persona stop wrok",
+        "rm wrok",
+        "enter wrok",
+        "focus wrok",
+        "history wrok",
+    ],
 )
-def test_a_name_that_nobody_has_is_answered_with_the_nearest(words: str, refusing: list[str], capsys: Captured) -> None:
+def test_a_name_that_nobody_has_is_answered_with_the_nearest(
+    words: str, refusing: list[str], capsys: Captured
+) -> None:
     assert "Did you mean p://work?" in said(capsys, *words.split(), status=1)
 
 
 @pytest.mark.parametrize("words", ["persona start work", "persona show zzzzzz"])
-def test_a_name_that_is_there_or_like_none_is_refused_without_advice(words: str, refusing: list[str], capsys: Captured) -> None:
+def test_a_name_that_is_there_or_like_none_is_refused_without_advice(
+    words: str, refusing: list[str], capsys: Captured
+) -> None:
     assert "Did you mean" not in said(capsys, *words.split(), status=1)
 
 
 def test_what_is_done_at_once_asks_for_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(client, "call", lambda method, **_params: asked.append(method) or {"name": "p://work"})
+    monkeypatch.setattr(
+        client, "call", lambda method, **_params: asked.append(method) or {"name": "p://work"}
+    )
     client.named("p://work", "persona.list", "persona.show", name="p://work")
     assert asked == ["persona.show"]
 
@@ -137,7 +166,10 @@ def test_what_is_done_at_once_asks_for_no_list(monkeypatch: pytest.MonkeyPatch) 
 def test_near_words_begin_or_look_alike() -> None:
     assert near.words("gov", ["governor", "graph"]) == ["governor"]
     assert near.words("", ["governor"]) == []
-    assert near.name("sys://ia", ["sys://ai", "p://ia2"]) == "p://ia2" or near.name("sys://ia", ["sys://ai"]) == "sys://ai"
+    assert (
+        near.name("sys://ia", ["sys://ai", "p://ia2"]) == "p://ia2"
+        or near.name("sys://ia", ["sys://ai"]) == "sys://ai"
+    )
 
 
 # ---- words for people

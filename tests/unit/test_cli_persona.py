@@ -291,6 +291,15 @@ def test_create_says_where_it_looked_and_which_samples_there_are(spine: Spine, t
     assert spine.asked == []
 
 
+def test_a_sample_that_is_not_there_is_answered_with_the_nearest(capsys: Captured) -> None:
+    os.makedirs(f"{samples.PLACE}/work")
+    Path(samples.PLACE, "work", "persona.toml").write_text('image = "x"\n')
+    assert cli.main(["persona", "create", "wrok"]) == 1
+    assert "Did you mean work?" in capsys.readouterr().err
+    assert cli.main(["persona", "create", "zzzz"]) == 1
+    assert "Did you mean" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["folder without a manifest", "not text"])
 def test_create_refuses_what_it_cannot_read(spine: Spine, what: str, tmp_path: Path, capsys: Captured) -> None:
     path = folder(tmp_path, "work")

@@ -182,6 +182,22 @@ def test_the_spine_says_which_image_it_is_as_the_manifest_beside_that_image_has_
     assert "T" in said["image"]["built"]
 
 
+def test_what_a_stranger_types_is_understood_or_answered_with_what_was_meant(spine: Vm) -> None:
+    assert spine.json("bay0 ls --json") == spine.json("bay0 persona list --json") == []
+    assert "A persona is a container" in spine.out("bay0 help personas")
+    assert spine.out("bay0 -V") == f"bay0 {spine.json('bay0 version --json')['bay0']}"
+    wrong = spine.sh("bay0 persona strat work")
+    assert wrong.status == 2
+    assert "did you mean start?" in wrong.stdout + wrong.stderr
+    tabs = ". /etc/bash.bashrc; _bay0_load; COMP_WORDS=(bay0 persona r); COMP_CWORD=2; _bay0; echo ${COMPREPLY[@]}"
+    assert spine.out(f"bash -c '{tabs}'").split() == ["resume", "reset", "remove", "rm"]
+
+
+def test_a_verb_starts_the_frozen_program_once(spine: Vm) -> None:
+    traced = spine.sh("strace -f -e trace=execve -o /tmp/started bay0 -V && grep -c 'execve(\"/usr/lib/bay0/bay0\"' /tmp/started")
+    assert traced.stdout.split()[-1] == "1", "the bootloader starts it again to set what /usr/bin/bay0 sets"
+
+
 def test_podman_is_there(spine: Vm):
     assert spine.out("podman --version").startswith("podman version ")
 
@@ -291,7 +307,7 @@ def test_the_console_has_a_shell_with_a_controlling_terminal_of_its_own(spine: V
     assert parent == "1"
     assert pid == group == session == foreground  # job control needs all four
     assert int(tty) != 0
-    assert "bay0 --help" in spine.console  # the line that tells how to get help
+    assert "bay0 help" in spine.console  # the line that tells how to get help
 
 
 def test_the_console_shell_comes_back_when_it_is_killed(spine: Vm):
