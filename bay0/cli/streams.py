@@ -46,7 +46,7 @@ def ensure() -> None:
 def _nothing(mode: int) -> int:
     """Open what is empty for who reads and takes all for who writes: /dev/null, or what does the same where there is none."""
     try:
-        return os.open(os.devnull, mode)
+        return os.open("/dev/null", mode)
     except OSError:
         if mode == os.O_WRONLY:
             return os.memfd_create("nothing")

@@ -305,7 +305,8 @@ from bay0 import log
 from bay0.base import cmdline
 from bay0.effects.shield import Watchdog
 spine = bay0.init.build(cmdline.Words(), log.Sinks(), log.make(log.Sinks()), Watchdog(), bay0.init.Host("b"))
-late = ("bay0.ai.port", "bay0.ai.envelope", "bay0.ai.kernelview", "bay0.effects.pidfd", "bay0.ai.methods", "bay0.umbilical.doors", "bay0.umbilical.forwarder")
+late = ("bay0.ai.port", "bay0.ai.envelope", "bay0.ai.kernelview",
+    "bay0.effects.pidfd", "bay0.ai.methods", "bay0.umbilical.doors", "bay0.umbilical.forwarder")
 assert not [name for name in late if name in sys.modules], [name for name in late if name in sys.modules]
 spine.umbilical().tenant("stopped", "", "")
 assert {"bay0.ai.port", "bay0.umbilical.doors"} <= set(sys.modules)
