@@ -31,7 +31,10 @@ class Duties:
 
 @define(eq=False, repr=False)
 class Lately:
-    """Stands for an effect port that is made when the first effect is owed. One that cannot be made now is tried again while it is owed."""
+    """Stands for an effect port that is made when the first effect is owed.
+
+    One that cannot be made now is tried again as long as the effect is owed.
+    """
 
     make: Callable[[], Any]
     reactor: Reactor
@@ -44,7 +47,8 @@ class Lately:
         try:
             port = self.make()
         except RefusedError as error:
-            self.log.warning("an effect waits for its part of the program", machine=instance.name, effect=effect.value, why=str(error))
+            what = {"machine": instance.name, "effect": effect.value}
+            self.log.warning("an effect waits for its part of the program", **what, why=str(error))
             self.reactor.call_later(AGAIN_S, partial(self.start, instance, effect, token))
         else:
             port.start(instance, effect, token)

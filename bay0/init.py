@@ -286,7 +286,10 @@ class Spine:
             self.engine.send(self.state.storage.name, storage.E.RETRY, "there is more room on it")
 
     def need_servers(self) -> Servers:
-        """Return the effect port of servers; a boot that has none loads nothing for them. `RefusedError`: it cannot be loaded now."""
+        """Return the effect port of servers; a boot that has none loads nothing for them.
+
+        `RefusedError`: it cannot be loaded now.
+        """
         if self.servers is None:
             with late.needed("sys://ai"):
                 from bay0.servers import make  # noqa: PLC0415 - late: see above
@@ -294,7 +297,10 @@ class Spine:
         return self.servers
 
     def need_umbilical(self) -> Umbilical:
-        """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it. `RefusedError`: it cannot be loaded now."""
+        """Return PID 1's end of the umbilical; nothing of it is there before somebody needs it.
+
+        `RefusedError`: it cannot be loaded now.
+        """
         if self.umbilical is None:
             with late.needed("the way to the AI"):
                 from bay0.umbilicalport import Umbilical  # noqa: PLC0415 - late: see above
@@ -394,7 +400,8 @@ def _wanted(words: cmdline.Words) -> dict[str, ServiceSpec]:
     wanted = {}
     tty = console_tty()
     if tty is not None:
-        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else "vt220" if words.terminal else "dumb"
+        serial = "vt220" if words.terminal else "dumb"
+        term = "linux" if tty.startswith("/dev/tty") and tty[8:].isdigit() else serial
         wanted["sys://console"] = ServiceSpec(("/bin/bash", "-l"), {"TERM": term, "HOME": "/root"}, tty=tty)
     if words.exec:
         wanted["sys://exec"] = ServiceSpec((GUEST_EXEC,), once=True, if_killed=(GUEST_EXEC, "killed"))

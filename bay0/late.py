@@ -52,7 +52,10 @@ def loading(known: precompiled.Known | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def needed(what: str) -> Iterator[None]:
-    """Do as `loading`, for what somebody needs now. `RefusedError`: it cannot be loaded, since no descriptor is free for example."""
+    """Do as `loading`, for `what` somebody needs now.
+
+    `RefusedError`: it cannot be loaded, for example since no descriptor is free.
+    """
     try:
         with loading():
             yield

@@ -380,10 +380,11 @@ class Servers(ContainerPort):
             self._is_unavailable(instance, why, WAYS)
 
     def came(self) -> None:
-        """Hear that its image was loaded since this boot looked for one: what kept it stopped is no longer so."""
+        """Hear that its image was loaded after this boot had looked for it."""
         instance = self.engine.instances.get(NAME) if self.engine is not None else None
         if instance is not None and instance.now is S.STOPPED and self.unavailable == NO_IMAGE:
-            self._is_unavailable(instance, "its image was loaded after this boot had looked for it", "`bay0 tenant start ai`")
+            why = "its image was loaded after this boot had looked for it"
+            self._is_unavailable(instance, why, "`bay0 tenant start ai`")
 
     def _is_unavailable(self, instance: Instance, why: str, remedy: str) -> None:
         self.unavailable, self.remedy = why, remedy

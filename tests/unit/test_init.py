@@ -719,7 +719,9 @@ def test_an_ai_whose_part_of_the_program_cannot_be_loaded_now_is_started_when_it
         spine.engine.send("sys://ai", ServerEvent.START, "", said.append)
         for _ in range(40):
             spine.reactor.turn(0.05)
-        spine.control._perform({"method": "tenant.show"}, {"name": "sys://ai"}, said.append, lambda _what, _value: None)
+        spine.control._perform(
+            {"method": "tenant.show"}, {"name": "sys://ai"}, said.append, lambda _what, _value: None
+        )
     assert (ai.now.value, spine.servers) == ("starting", None)
     assert isinstance(said[-1], RefusedError)
     assert "cannot be loaded now: " in str(said[-1])
@@ -728,7 +730,9 @@ def test_an_ai_whose_part_of_the_program_cannot_be_loaded_now_is_started_when_it
 
 
 @in_child
-def test_a_persona_whose_way_to_the_ai_cannot_be_loaded_now_does_not_start_and_says_so(tmp_path: Path) -> None:
+def test_a_persona_whose_way_to_the_ai_cannot_be_loaded_now_does_not_start_and_says_so(
+    tmp_path: Path,
+) -> None:
     duties.SERVERS_AFTER_S = 1000.0
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
@@ -743,7 +747,11 @@ def test_a_persona_whose_way_to_the_ai_cannot_be_loaded_now_does_not_start_and_s
         for _ in range(60):
             spine.reactor.turn(0.05)
     machine.turn_until(spine, lambda: work.now.value in ("stopped", "failed", "waiting"), "its end")
-    assert any("cannot be loaded now: " in line.get("why", "") for line in machine.logged() if line.get("machine") == "p://work")
+    assert any(
+        "cannot be loaded now: " in line.get("why", "")
+        for line in machine.logged()
+        if line.get("machine") == "p://work"
+    )
 
 
 def test_all_that_pid1_may_hold_open_at_once_fits_under_its_limit_of_descriptors() -> None:
