@@ -17,7 +17,7 @@ def violations(sys_net: str = SYS_NET, proc_route: str = PROC_ROUTE) -> list[str
 
 
 def unread(sys_net: str = SYS_NET, proc_route: str = PROC_ROUTE) -> list[str]:
-    """Return what could not be looked at, with the system's reason: of that `violations` knows nothing. Empty means it has seen all."""
+    """Return what could not be looked at, with the system's reason; empty: `violations` has seen all."""
     return _look(sys_net, proc_route)[1]
 
 

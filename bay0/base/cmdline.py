@@ -71,5 +71,6 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
             return "must be on or off"
         found[key] = value == "on"
     else:
-        return "no such word; known are patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, terminal"
+        known = "patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, terminal"
+        return f"no such word; known are {known}"
     return None

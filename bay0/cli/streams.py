@@ -44,7 +44,7 @@ def ensure() -> None:
 
 
 def _nothing(mode: int) -> int:
-    """Open what is empty for who reads and takes all for who writes: /dev/null, or what does the same where there is none."""
+    """Open what is empty and takes all that is written: /dev/null, or its like where there is none."""
     try:
         return os.open("/dev/null", mode)
     except OSError:

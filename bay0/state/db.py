@@ -49,6 +49,8 @@ PUT_MACHINE = f"""INSERT INTO machine ({', '.join(MACHINE_FIELDS)}) VALUES (?1, 
 ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in MACHINE_FIELDS[2:-1])}, config = ifnull(?8, config)
 WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our schema's names
 # `+` keeps SQLite from the index on machine: behind `n` there is hardly ever anything to look at
+WAS_REMOVED = """SELECT 1 FROM journal WHERE machine = ? AND kind = ? AND dest = ?
+    AND NOT EXISTS (SELECT 1 FROM machine WHERE name = ?) LIMIT 1"""
 LATER_STEP = "SELECT 1 FROM journal WHERE boot_id = ? AND n > ? AND +machine = ? LIMIT 1"
 PAGE_ROOM = 100_000  # bytes of JSON in one answer; a packet takes more
 TEXT_MAX = 1000  # characters of a text in a row that alone is more than that: this program writes no such row
@@ -353,11 +355,10 @@ def _put(step: Row) -> int:
 
 
 def was_removed(name: str) -> bool:
-    """Tell whether there was a persona of that name, and is none: the journal knows of its removal, and no machine has its name."""
+    """Tell whether a persona of that name was removed, as the journal says, and none has it now."""
     require_open()
     with translated():
-        gone = "SELECT 1 FROM journal WHERE machine = ? AND kind = ? AND dest = ? AND NOT EXISTS (SELECT 1 FROM machine WHERE name = ?) LIMIT 1"
-        return database.execute_sql(gone, [name, *REMOVED, name]).fetchone() is not None
+        return database.execute_sql(WAS_REMOVED, [name, *REMOVED, name]).fetchone() is not None
 
 
 def require_open() -> None:

@@ -118,7 +118,7 @@ def _is_there(path: str) -> bool:
 def sweep(seconds: float = SWEEP_S, was_removed: Callable[[str], bool] | None = None) -> bool:
     """Delete some of the trash, for about `seconds`; tell whether there is more. The next call goes on where this one stopped.
 
-    `was_removed` tells of a persona's name whether its log may be deleted as well: a crash may have come between the two.
+    `was_removed` tells whether a persona of that name was removed: a log that a crash left of it is deleted.
 
     What is in it is a persona's doing: a million entries, or a million directories inside each other. So the clock is looked
     at before every call of the kernel, nothing is listed as a whole, and what was deleted stays so if the worker is killed here.

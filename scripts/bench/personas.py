@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Measure a boot's reconcile of many personas beside the podman calls in it, and the verbs beside podman by hand, in a real spine.
 
-Usage: scripts/bench/personas.py [--counts 10,100,1000] [--at-once 10,50,150] [--write] [--json FILE]
+Usage: scripts/bench/personas.py [--counts 10,100,1000] [--write] [--json FILE]
+       scripts/bench/personas.py --at-once 10,50,150 [--resume FILE] [--write] [--json FILE]
 
 For each count a disk is filled with that many personas, all of them stored as running, as a power cut leaves them; a boot reconciles them.
 Then one persona is paused and resumed through bay0, and a container of nobody's by `podman` itself. Needs the built image and debugfs, no root.
 
-With --at-once only this: that many personas on a fresh disk are asked to start in one moment, and to stop, by `bay0 rpc --window 64`; in
-another boot podman alone makes as many containers with the same limits, two at a time, and removes them by one call each.
+With --at-once only this: that many personas on a fresh disk are asked to start in one moment, and to
+stop, by `bay0 rpc --window 64`; in another boot podman alone makes as many containers with the same
+limits, two at a time, and removes them by one call each. That takes long with many; --resume keeps the
+figures of each boot in FILE, and boots that are in it are not made again.
 """
 
 import argparse
 import datetime as dt
+import functools
 import json
 import os
 import re
@@ -25,6 +29,7 @@ from section import TOP, SectionError, write
 
 ROUNDS = 8
 BOOT_S = 900
+ONE_S = 40  # more, for each persona of --at-once: three starts and three stops of a slow machine
 DISK = "4G"
 WORK = {"image": "localhost/alpine:3.23", "command": ["/bin/sleep", "infinity"], "stop_s": 0}
 ONE = "p://n0"
@@ -94,10 +99,13 @@ class BenchError(Exception):
     """A boot did not do what it should; the message ends with its output."""
 
 
-def boot(disk: str, script: str, memory: int = 1536) -> str:
+def boot(disk: str, script: str, memory: int = 1536, bound_s: int = BOOT_S) -> str:
     """Run a script in a spine; return its output."""
-    argv = ["bash", f"{TOP}/scripts/boot-qemu.sh", "--persist", disk, "--mem", str(memory), "--timeout", str(BOOT_S), "--log", f"{disk}.console"]
-    done = subprocess.run([*argv, "--exec", "-"], input=script, capture_output=True, text=True, timeout=BOOT_S + 60, check=False)
+    argv = ["bash", f"{TOP}/scripts/boot-qemu.sh", "--persist", disk, "--mem", str(memory)]
+    argv += ["--timeout", str(bound_s), "--log", f"{disk}.console", "--exec", "-"]
+    done = subprocess.run(
+        argv, input=script, capture_output=True, text=True, timeout=bound_s + 60, check=False
+    )
     if done.returncode != 0:
         raise BenchError(f"status {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
@@ -161,19 +169,38 @@ def measure(count: int) -> dict[str, Any]:
         return figures(count, boot(disk, MEASURE.replace("ROUNDS", str(ROUNDS))))
 
 
-def at_once(count: int) -> dict[str, Any]:
+def at_once(count: int, resume: str | None = None) -> dict[str, Any]:
     """Start and stop so many at once, by bay0 on one fresh disk and by podman alone on another."""
     os.makedirs(f"{TOP}/build", exist_ok=True)
+    kept = _kept(resume)
     found: dict[str, Any] = {"personas": count}
     memory = 1024 + 8 * count
     with tempfile.TemporaryDirectory(prefix="bench.", dir=f"{TOP}/build") as work:
         for name, script in (("bay0", AT_ONCE), ("hand", BY_HAND)):
+            if f"{name} {count}" in kept:
+                found.update(kept[f"{name} {count}"])
+                continue
             disk = f"{work}/{name}.img"
             subprocess.run(["bash", f"{TOP}/scripts/mkpersist.sh", "--size", DISK, disk], check=True, capture_output=True)
             text = script.replace("COUNT", str(count)).replace("MANIFEST", json.dumps(WORK))
-            output = boot(disk, text, memory)
-            found.update(flow_of(output) if name == "bay0" else hand_of(output))
+            output = boot(disk, text, memory, BOOT_S + ONE_S * count)
+            half = flow_of(output) if name == "bay0" else hand_of(output)
+            half[f"{name}_load"] = os.getloadavg()[0]
+            kept[f"{name} {count}"] = half
+            found.update(half)
+            if resume:
+                with open(resume, "w", encoding="utf-8") as file:
+                    json.dump(kept, file, indent=1)
     return found
+
+
+def _kept(resume: str | None) -> dict[str, dict[str, Any]]:
+    """Return the halves that were measured before, by name and count."""
+    if resume is None or not os.path.exists(resume):
+        return {}
+    with open(resume, encoding="utf-8") as file:
+        kept: dict[str, dict[str, Any]] = json.load(file)
+    return kept
 
 
 def flow_of(output: str) -> dict[str, Any]:
@@ -217,16 +244,18 @@ def table_at_once(rows: list[dict[str, Any]]) -> str:
     heads = (
         "at once", "first runs, s", "all run, s", "podman alone, s", "all / alone", "all stopped, s", "podman alone, s", "stop / alone",
         "a stop amid the starts: cancelled", "these after, s", "all after, s", "timed out",
+        "the host's load after each boot",
     )  # fmt: skip
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    lines = [f"{today}, {os.cpu_count()} cores, the host's load at the end {os.getloadavg()[0]:.1f}; two boots for each row.", ""]
+    lines = [f"{today}, {os.cpu_count()} cores; two boots for each row.", ""]
     lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         s = {key: value / 1000 for key, value in row.items() if key.endswith("_ms")}
         lines.append(
             f"| {row['personas']} | {s['first_ms']:.0f} | {s['all_ms']:.0f} | {s['hand_all_ms']:.0f} | {s['all_ms'] / s['hand_all_ms']:.2f} "
             f"| {s['stop_ms']:.0f} | {s['hand_stop_ms']:.0f} | {s['stop_ms'] / s['hand_stop_ms']:.2f} "
-            f"| {row['cancelled']} | {s['cancelled_ms']:.1f} | {s['overtaken_ms']:.0f} | {row['timed_out']} |"
+            f"| {row['cancelled']} | {s['cancelled_ms']:.1f} | {s['overtaken_ms']:.0f} | {row['timed_out']} "
+            f"| {row['bay0_load']:.0f}, {row['hand_load']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -255,11 +284,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="10,100,1000", help="numbers of personas (default 10,100,1000)")
     parser.add_argument("--at-once", metavar="COUNTS", help="measure so many starts and stops in one moment instead")
+    resume = "keep the figures of each boot of --at-once there, and go on with what is missing"
+    parser.add_argument("--resume", metavar="FILE", help=resume)
     parser.add_argument("--write", action="store_true", help="rewrite the section of docs/BENCHMARKS.md")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args()
     rows = []
-    one, made, name = (at_once, table_at_once, "at-once") if chosen.at_once else (measure, table, "personas")
+    starts = functools.partial(at_once, resume=chosen.resume)
+    one, made, name = (starts, table_at_once, "at-once") if chosen.at_once else (measure, table, "personas")
     for count in map(int, (chosen.at_once or chosen.counts).split(",")):
         print(f"personas.py: {count} personas ...", file=sys.stderr)
         rows.append(one(count))

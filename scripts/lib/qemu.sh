@@ -72,7 +72,7 @@ start_direct() {
     [[ $persist == none || $persist == *:* ]] || [ -e "$persist" ] ||
         die "there is no persist disk at $persist: make one with scripts/mkpersist.sh $persist"
     [ "$with_exec" = no ] || words+=" bay0.exec"
-    # without a terminal at the other end nobody answers the console's question for its size, and it would stand in the output
+    # without a terminal nobody answers the console's question for its size, and it would stand in the output
     [ "$with_exec" = no ] && [ -t 0 ] && [ -t 1 ] || words+=" bay0.terminal=off"
     choose_patience
     qemu_machine "$accel"

@@ -1,8 +1,9 @@
-"""Disks as earlier programs left them (tests/data/disks/), what those programs had answered, and what a later one must answer of them.
+"""Disks as earlier programs left them (tests/data/disks/), and what a later program must answer of them.
 
-Each is the archive of what bay0 keeps on /persist, taken when the plug had been pulled, and the answers of just before. `check` compares. A key of an
-old answer is either in SAME_... or in CHANGES_...: one that is in neither fails, so that nothing is left out by accident. A later program may
-answer with keys that the old one did not have.
+Each is the archive of what bay0 keeps on /persist, taken when the plug had been pulled, and the answers
+of just before. `check` compares. A key of an old answer is either in SAME_... or in CHANGES_...: one that
+is in neither fails, so that nothing is left out by accident. A later program may answer with keys that
+the old one did not have.
 """
 
 from __future__ import annotations
@@ -34,11 +35,34 @@ SAME_PERSONA = {"autostart", "description", "image", "manifest", "name", "not_un
 # of one that ran: the crash ended it, and this boot says so
 CHANGES_PERSONA = {"active", "attempts", "container", "desired", "seq", "since_ms", "state", "steps", "why"}
 CHANGES_RESTED = {"container", "since_ms", "steps", "why"}
-SAME_STEP = {"at_ms", "attempts", "boot_id", "desired", "dest", "event", "kind", "machine", "n", "seq", "source", "why"}
+SAME_STEP = {
+    "at_ms",
+    "attempts",
+    "boot_id",
+    "desired",
+    "dest",
+    "event",
+    "kind",
+    "machine",
+    "n",
+    "seq",
+    "source",
+    "why",
+}
 CHANGES_STEP = {"config"}  # of a boot's own steps in memory; the journal keeps none
 SAME_NACK = {"at", "boot_id", "digest", "why"}
 SAME_TENANT = {"attempts", "autostart", "desired", "image", "model", "name", "seq", "state"}
-CHANGES_TENANT = {"container", "envelope", "first_token_s", "remedy", "sessions", "sessions_why", "since_ms", "steps", "why"}
+CHANGES_TENANT = {
+    "container",
+    "envelope",
+    "first_token_s",
+    "remedy",
+    "sessions",
+    "sessions_why",
+    "since_ms",
+    "steps",
+    "why",
+}
 SAME_BOOT = {"boot_id", "kernel", "ordinal", "started_wall", "version"}
 CHANGES_BOOT = {"complete_ms", "dirty", "entered_ms", "steps"}  # its steps are compared one by one
 
@@ -63,10 +87,15 @@ def answers(name: str) -> dict[str, Any]:
 def members(path: str) -> list[tuple[tarfile.TarInfo, bytes]]:
     """Return what is in an archive, parents first."""
     with tarfile.open(path) as found:
-        return [(each, stream.read() if (stream := found.extractfile(each)) is not None else b"") for each in found]
+        return [
+            (each, stream.read() if (stream := found.extractfile(each)) is not None else b"")
+            for each in found
+        ]
 
 
-def same(old: Mapping[str, Any], new: Mapping[str, Any], equal: set[str], changes: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def same(
+    old: Mapping[str, Any], new: Mapping[str, Any], equal: set[str], changes: set[str] = frozenset()
+) -> None:  # type: ignore[assignment]
     """Compare the keys `equal`; those in `changes` may be anything, and there is no third kind."""
     unknown = set(old) - equal - changes
     assert not unknown, f"{unknown}: say whether a later program must answer the same"
@@ -90,14 +119,21 @@ def check(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def _personas(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    assert [each["name"] for each in new["personas"]] == [each["name"] for each in old["personas"]], "one is lost, or one is too many"
-    pairs = [*zip(old["personas"], new["personas"], strict=True), *((old[f"show {name}"], new[f"show {name}"]) for name in PERSONAS)]
+    assert [each["name"] for each in new["personas"]] == [each["name"] for each in old["personas"]], (
+        "one is lost, or one is too many"
+    )
+    pairs = [
+        *zip(old["personas"], new["personas"], strict=True),
+        *((old[f"show {name}"], new[f"show {name}"]) for name in PERSONAS),
+    ]
     for before, after in pairs:
         if before["name"] in RESTED:
             same(before, after, SAME_PERSONA | CHANGES_PERSONA - CHANGES_RESTED, CHANGES_RESTED)
         else:
             same({**before, "manifest": 0}, {**after, "manifest": 0}, SAME_PERSONA, CHANGES_PERSONA)
-            assert after["seq"] > before["seq"], f"{before['name']} ran when the plug was pulled, and nothing was done about it"
+            assert after["seq"] > before["seq"], (
+                f"{before['name']} ran when the plug was pulled, and nothing was done about it"
+            )
         if "manifest" in before:
             for key, value in before["manifest"].items():
                 assert after["manifest"][key] == value, f"{before['name']}: {key} of its manifest"
@@ -113,7 +149,9 @@ def _boots(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     pulled, *earlier = new["previous"]
     same(old["this"], pulled, SAME_BOOT, CHANGES_BOOT)
     own = sorted(old["this"]["steps"], key=lambda step: int(step["n"]))
-    of_others = {step["machine"] for step in pulled["steps"]} - {step["machine"] for step in own}  # what it ended for the boot before
+    of_others = {step["machine"] for step in pulled["steps"]} - {
+        step["machine"] for step in own
+    }  # what it ended for the boot before
     steps(own, [step for step in pulled["steps"] if step["machine"] not in of_others])
     for before, after in zip(old["previous"], earlier, strict=True):
         same(before, after, SAME_BOOT, CHANGES_BOOT)

@@ -229,7 +229,9 @@ def test_what_cannot_be_deleted_keeps_nothing_else_and_ends_the_sweep(disk: Path
     else:
         raise AssertionError("it never ends")
     assert [Path(folder) / name for folder, _, names in os.walk(disk / "trash") for name in names] == [home / "0/0/stays"]
-    assert homes.undeleted() == [f"{home}/0/0/stays: Operation not permitted"], "and not the directories that it keeps"
+    assert homes.undeleted() == [f"{home}/0/0/stays: Operation not permitted"], (
+        "and not the directories that it keeps"
+    )
     monkeypatch.setattr(homes, "os", os)
     while homes.sweep(seconds=-1):
         pass

@@ -108,7 +108,10 @@ def test_with_stdin_closed_a_verb_says_what_it_wants(words: tuple[str, ...]) -> 
     assert done.stderr.startswith(("bay0: ", "usage: "))
 
 
-NO_NULL = 'import os, runpy, sys; os.devnull = "/nonexistent"; sys.argv[0] = "bay0"; runpy.run_module("bay0", run_name="__main__")'
+NO_NULL = """import os, runpy, sys
+os.devnull, sys.argv[0] = "/nonexistent", "bay0"
+runpy.run_module("bay0", run_name="__main__")
+"""
 
 
 @pytest.mark.parametrize(
@@ -122,9 +125,18 @@ NO_NULL = 'import os, runpy, sys; os.devnull = "/nonexistent"; sys.argv[0] = "ba
         ("| head -c 0; exit ${PIPESTATUS[0]}", ("--help",), None, ""),
     ],
 )
-def test_without_dev_null_a_closed_stream_is_what_it_is_with_it(streams: str, words: tuple[str, ...], status: int | None, said: str) -> None:
+def test_without_dev_null_a_closed_stream_is_what_it_is_with_it(
+    streams: str, words: tuple[str, ...], status: int | None, said: str
+) -> None:
     argv = ["bash", "-c", f'"$@" {streams}', "bash", sys.executable, "-c", NO_NULL, *words]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **BUFFERED, "BAY0_SOCKET": "/none"})
+    done = subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **BUFFERED, "BAY0_SOCKET": "/none"},
+    )
     assert status is None or done.returncode == status, done.stderr
     assert done.stderr.startswith(said)
     assert "Traceback" not in done.stderr

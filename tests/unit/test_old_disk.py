@@ -1,4 +1,7 @@
-"""A disk as an earlier program left it, under this one: real worker, database, wiring and verbs. What needs a kernel is in tests/vm."""
+"""A disk as an earlier program left it, under this one: real worker, database, wiring and verbs.
+
+What needs a kernel is in tests/vm.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,22 @@ def ask(machine: Machine, spine: Spine, method: str, params: dict[str, Any]) -> 
 
 def asked(machine: Machine, spine: Spine) -> dict[str, Any]:
     """Ask all once what the plug left has been settled."""
-    machine.turn_until(spine, lambda: spine.engine.instances["p://left"].now.value == "stopped", "what ran is stopped")
-    machine.turn_until(spine, lambda: spine.engine.instances["p://daily"].now.value in ("waiting", "failed"), "its start was tried")
+    machine.turn_until(
+        spine, lambda: spine.engine.instances["p://left"].now.value == "stopped", "what ran is stopped"
+    )
+    machine.turn_until(
+        spine,
+        lambda: spine.engine.instances["p://daily"].now.value in ("waiting", "failed"),
+        "its start was tried",
+    )
     return {name: ask(machine, spine, method, params) for name, (method, params) in olddisk.QUESTIONS.items()}
 
 
 @pytest.mark.parametrize("name", olddisk.names())
 @in_child
-def test_a_disk_of_an_earlier_program_whose_plug_was_pulled_says_the_same_under_this_one(name: str, tmp_path: Path) -> None:
+def test_a_disk_of_an_earlier_program_whose_plug_was_pulled_says_the_same_under_this_one(
+    name: str, tmp_path: Path
+) -> None:
     machine = Machine(tmp_path)
     (tmp_path / "bin" / "podman").write_text(PODMAN)
     lay(name, tmp_path / "persist")
@@ -60,7 +71,9 @@ def test_a_disk_of_an_earlier_program_whose_plug_was_pulled_says_the_same_under_
     assert new["focus"] == {"active": None}, "who was in front has ended"
     homes = {parse(f"p://{each}").podman: file for each, file in (("daily", "letter"), ("notes", "list"))}
     assert {os.path.join(home, file) for home, file in homes.items()} == {
-        str(path.relative_to(tmp_path / "persist" / "homes")) for path in (tmp_path / "persist" / "homes").rglob("*") if path.is_file()
+        str(path.relative_to(tmp_path / "persist" / "homes"))
+        for path in (tmp_path / "persist" / "homes").rglob("*")
+        if path.is_file()
     }
 
 
@@ -81,11 +94,15 @@ def test_a_disk_of_an_earlier_program_whose_plug_was_pulled_says_the_same_under_
         ("boots", ("previous", 0, "started_wall"), 0),
     ],
 )
-def test_the_comparison_sees_each_kind_of_loss(name: str, question: str, path: tuple[Any, ...], value: Any) -> None:
+def test_the_comparison_sees_each_kind_of_loss(
+    name: str, question: str, path: tuple[Any, ...], value: Any
+) -> None:
     old = olddisk.answers(name)
     new = json.loads(json.dumps(old))
     new["boots"] = {"previous": [{**old["boots"]["this"], "ordinal": 2}, *new["boots"]["previous"]]}
-    new["boots"]["previous"][0]["steps"] = sorted(old["boots"]["this"]["steps"], key=lambda step: int(step["n"]))
+    new["boots"]["previous"][0]["steps"] = sorted(
+        old["boots"]["this"]["steps"], key=lambda step: int(step["n"])
+    )
     for each in (new["show daily"], new["show left"], *new["personas"][1:3]):
         each["seq"] += 1
     olddisk.check(old, new)

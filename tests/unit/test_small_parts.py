@@ -165,7 +165,10 @@ def test_what_cannot_be_looked_at_is_said_and_is_not_taken_for_no_network(tmp_pa
     interfaces, routes = tmp_path / "net", tmp_path / "proc" / "route"
     places = str(interfaces), str(routes)
     assert net.violations(*places) == []
-    assert net.unread(*places) == [f"{interfaces}: No such file or directory", f"{routes}: No such file or directory"]
+    assert net.unread(*places) == [
+        f"{interfaces}: No such file or directory",
+        f"{routes}: No such file or directory",
+    ]
     interface(interfaces, "lo", "0x9")
     routes.parent.mkdir()
     assert net.unread(*places) == [], "a kernel without IPv4 has no table of routes"

@@ -370,12 +370,32 @@ def test_damage_that_came_while_it_was_open_is_seen_although_its_cache_is_warm(p
     assert "state.db is damaged" in error["message"]
 
 
-def test_the_log_of_a_removed_persona_that_a_crash_left_goes_with_the_next_sweep_and_no_other(peer: Peer) -> None:
+def test_the_log_of_a_removed_persona_that_a_crash_left_goes_with_the_next_sweep_and_no_other(
+    peer: Peer,
+) -> None:
     peer.ready()
     persona = {"kind": "persona", "dest": "stopped"}
-    peer.ok("commit", steps=[step(1, machine="p://gone", **persona), step(2, machine="p://here", **persona)], full=True)
-    peer.ok("commit", steps=[step(3, machine="p://gone", kind="persona", dest="absent"), step(4, machine="p://back", **persona)], full=True)
-    peer.ok("commit", steps=[step(5, machine="p://back", kind="persona", dest="absent"), step(6, machine="p://back", **persona)], full=True)
+    peer.ok(
+        "commit",
+        steps=[step(1, machine="p://gone", **persona), step(2, machine="p://here", **persona)],
+        full=True,
+    )
+    peer.ok(
+        "commit",
+        steps=[
+            step(3, machine="p://gone", kind="persona", dest="absent"),
+            step(4, machine="p://back", **persona),
+        ],
+        full=True,
+    )
+    peer.ok(
+        "commit",
+        steps=[
+            step(5, machine="p://back", kind="persona", dest="absent"),
+            step(6, machine="p://back", **persona),
+        ],
+        full=True,
+    )
     peer.ok("containers_prepare")
     logs = peer.top / "logs"
     kept = {"p__here.log", "p__back.log", "p__unknown.log", "sys__ai.log", "p__gone.txt", "notes"}

@@ -128,19 +128,35 @@ def test_without_a_terminal_it_says_so() -> None:
     assert (done.returncode, done.stderr) == (1, "resize: this is no terminal\n")
 
 
-@pytest.mark.parametrize(("terminal_there", "options", "asked"), [(True, [], True), (False, [], False), (True, ["--exec", "true"], False)])
+@pytest.mark.parametrize(
+    ("terminal_there", "options", "asked"),
+    [(True, [], True), (False, [], False), (True, ["--exec", "true"], False)],
+)
 def test_the_spine_is_told_when_no_terminal_is_at_the_other_end_of_its_console(
     terminal_there: bool, options: list[str], asked: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "qemu-system-x86_64").write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/words\n')
     (tmp_path / "qemu-system-x86_64").chmod(0o755)
     (tmp_path / "image").touch()
-    argv = ["bash", str(RESIZE.parents[3] / "boot-qemu.sh"), "--persist", "none", "--accel", "tcg", "--patience", "5", "--log", str(tmp_path / "log")]
+    argv = [
+        "bash",
+        str(RESIZE.parents[3] / "boot-qemu.sh"),
+        "--persist",
+        "none",
+        "--accel",
+        "tcg",
+        "--patience",
+        "5",
+        "--log",
+        str(tmp_path / "log"),
+    ]
     argv += ["--kernel", str(tmp_path / "image"), "--image", str(tmp_path / "image"), *options]
     ours, theirs = os.openpty()
     stream = theirs if terminal_there else subprocess.DEVNULL
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(argv, stdin=stream, stdout=stream, stderr=subprocess.DEVNULL, check=False, timeout=60, env=environment)
+    subprocess.run(
+        argv, stdin=stream, stdout=stream, stderr=subprocess.DEVNULL, check=False, timeout=60, env=environment
+    )
     os.close(ours)
     os.close(theirs)
     assert ("bay0.terminal=off" not in (tmp_path / "words").read_text()) == asked

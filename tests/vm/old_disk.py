@@ -1,9 +1,10 @@
-"""A disk as an earlier program left it when its plug was pulled, and what that program had answered: made once, kept in tests/data/disks/.
+"""Record a disk as a program leaves it when its plug is pulled, and what it answered before.
 
-    PYTHONPATH=tests/shared python tests/vm/old_disk.py NAME   # records tests/data/disks/NAME by the image in build/
+    PYTHONPATH=tests/shared python tests/vm/old_disk.py NAME   # by the image in build/
 
-Kept of the disk is what bay0 itself writes (/persist/spine, with the database and its write-ahead log), homes and a model's file. What podman
-keeps is left out: it is made anew. Two boots, the first ends in order, the second does not.
+Kept of the disk is what bay0 itself writes (/persist/spine, with the database and its write-ahead log),
+homes and a model's file. What podman keeps is left out: it is made anew. Two boots, the first ends in
+order, the second does not.
 """
 
 from __future__ import annotations
@@ -72,8 +73,13 @@ def first_boot(machine: Vm) -> None:
     for name in ("daily", "notes"):
         machine.act("start", name, SETTLE_S)
         machine.act("stop", name, SETTLE_S)
-    machine.out("echo precious >/persist/homes/p__daily/letter; echo 'buy milk' >/persist/homes/p__notes/list")
-    machine.out(f"mkdir -p /persist/models; printf 'GGUF\\3\\0\\0\\0' >{MODEL}; truncate -s 65536 {MODEL}; chmod 644 {MODEL}")
+    machine.out(
+        "echo precious >/persist/homes/p__daily/letter; echo 'buy milk' >/persist/homes/p__notes/list"
+    )
+    machine.out(
+        f"mkdir -p /persist/models; printf 'GGUF\\3\\0\\0\\0' >{MODEL}; "
+        f"truncate -s 65536 {MODEL}; chmod 644 {MODEL}"
+    )
     machine.call("tenant.configure", name="sys://ai", model=MODEL, autostart=False)
     machine.call("nack.add", digest=BAD, why="it did not boot")
     assert machine.quit(bound_s=SETTLE_S).status == 0
@@ -81,14 +87,18 @@ def first_boot(machine: Vm) -> None:
 
 def second_boot(machine: Vm) -> None:
     """Change something of everything, with `daily` and `left` running and the focus on one of them."""
-    harness.until(lambda: machine.show("daily")["state"] == "running", SETTLE_S, "what is to start with the spine runs")
+    harness.until(
+        lambda: machine.show("daily")["state"] == "running", SETTLE_S, "what is to start with the spine runs"
+    )
     machine.act("start", "left", SETTLE_S)
     machine.act("remove", "gone", SETTLE_S, home=True)
     machine.call("nack.add", digest=WORSE, why='says "no"')
     machine.call("nack.add", digest=GONE, why="")
     machine.call("nack.remove", digest=GONE)
     machine.out("bay0 focus daily", SETTLE_S)
-    harness.until(lambda: machine.show("left")["state"] == "paused", SETTLE_S, "the one that is not in front is paused")
+    harness.until(
+        lambda: machine.show("left")["state"] == "paused", SETTLE_S, "the one that is not in front is paused"
+    )
 
 
 def answers(machine: Vm) -> dict[str, Any]:
@@ -105,7 +115,11 @@ def keep(disk: str, to: str) -> None:
 
         def plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
             member.mtime, member.uname, member.gname = EPOCH, "", ""
-            return None if f"{member.name}/".startswith(LEFT_OUT) and f"{member.name}/" not in LEFT_OUT else member
+            return (
+                None
+                if f"{member.name}/".startswith(LEFT_OUT) and f"{member.name}/" not in LEFT_OUT
+                else member
+            )
 
         for top in KEPT:
             archive.add(f"{work}/{top}", top, filter=plain)
@@ -123,7 +137,11 @@ def lay(archive: str, disk: str) -> None:
                     file.write(data)
                 commands.write(f"write {work}/{number} /{each.name}\n")
             kind = 0o040000 if each.isdir() else 0o100000
-            for name, value in (("mode", oct(kind | each.mode).replace("0o", "0")), ("uid", each.uid), ("gid", each.gid)):
+            for name, value in (
+                ("mode", oct(kind | each.mode).replace("0o", "0")),
+                ("uid", each.uid),
+                ("gid", each.gid),
+            ):
                 commands.write(f"set_inode_field /{each.name} {name} {value}\n")
         harness.prepare(disk, commands.getvalue())
 

@@ -1,6 +1,6 @@
-"""What lasts: an earlier program's disk, the clock, the seed, the NACK registry, and a state worker that personas cannot starve.
+"""What lasts: an earlier program's disk, the clock, the seed, the NACK registry.
 
-One disk; the machine's clock says 2001.
+And a state worker that personas cannot starve. One disk; the machine's clock says 2001.
 """
 
 from __future__ import annotations
@@ -73,11 +73,21 @@ def seed_of(text: str) -> tuple[str, str]:
 
 def test_a_disk_of_an_earlier_program_whose_plug_was_pulled_says_the_same_under_this_one(spine: Vm):
     old = olddisk.answers(OLD)
-    harness.until(lambda: spine.show("left")["state"] == "stopped", SETTLE_S, "what ran when the plug was pulled is stopped")
-    harness.until(lambda: spine.show("daily")["state"] == "running", SETTLE_S, "what starts with the spine runs")
-    olddisk.check(old, {name: spine.call(method, **params) for name, (method, params) in olddisk.QUESTIONS.items()})
+    harness.until(
+        lambda: spine.show("left")["state"] == "stopped",
+        SETTLE_S,
+        "what ran when the plug was pulled is stopped",
+    )
+    harness.until(
+        lambda: spine.show("daily")["state"] == "running", SETTLE_S, "what starts with the spine runs"
+    )
+    olddisk.check(
+        old, {name: spine.call(method, **params) for name, (method, params) in olddisk.QUESTIONS.items()}
+    )
     assert spine.call("focus.show") == {"active": None}, "who was in front has ended"
-    assert spine.out("stat -c '%u:%g %a' " + " ".join(f"{HOME}{each}" for each in ("daily", "notes"))).split("\n") == ["0:0 700", "1234:1234 700"]
+    assert spine.out("stat -c '%u:%g %a' " + " ".join(f"{HOME}{each}" for each in ("daily", "notes"))).split(
+        "\n"
+    ) == ["0:0 700", "1234:1234 700"]
     assert spine.out("bay0 persona shell daily -- cat /home/daily/letter") == "precious"
     assert spine.out(f"cat {HOME}notes/list") == "buy milk"
 
@@ -143,7 +153,10 @@ def test_personas_that_write_and_sync_without_end_cannot_starve_it(spine: Vm):
         spine.out(f"mkdir -p /tmp/{name}; cat >/tmp/{name}/persona.toml <<'END'\n{STORM}END\nbay0 persona create /tmp/{name}")
         spine.sh(f"bay0 persona start {name}", SETTLE_S)
     harness.until(
-        lambda: {spine.show(name)["state"] for name in ("storm", "gale")} == {"running"}, SETTLE_S, "both personas run", every_s=1
+        lambda: {spine.show(name)["state"] for name in ("storm", "gale")} == {"running"},
+        SETTLE_S,
+        "both personas run",
+        every_s=1,
     )
     stormy = commits(spine, 1000)
     spine.out("sleep 15")  # a probe in the middle of it
