@@ -19,7 +19,7 @@ from attrs import define, field
 from bay0 import net
 from bay0.effects import ceilings, cgroup, modules, mounts, shield
 from bay0.effects.spawn import Ending
-from bay0.machines import MACHINES, focus, inhibit, server, storage
+from bay0.machines import MACHINES, storage
 from bay0.machines.boot import E, Effect
 from bay0.pid1 import flow
 
@@ -173,11 +173,9 @@ class BootStages:
             self.open_control()
         except OSError as error:
             failures.append(f"control socket: {error}")
-        for name in (focus.NAME, inhibit.NAME):  # called like their kinds
-            if name not in self.engine.instances:
-                self.engine.add(name, MACHINES[name], seq=self.replay.stored_seq(name))
-        if server.NAME not in self.engine.instances:
-            self.engine.add(server.NAME, MACHINES["server"], seq=self.replay.stored_seq(server.NAME))
+        for definition in MACHINES.values():
+            if definition.single and definition.single not in self.engine.instances:
+                self.engine.add(definition.single, definition, seq=self.replay.stored_seq(definition.single))
         for name, spec in self.wanted().items():
             self.services.specs[name] = spec
             if name not in self.engine.instances:

@@ -1,1 +1,1 @@
-"""The command line: each verb is a thin client of the control socket, or reads for itself. Nothing outside but `__main__` imports it."""
+"""The command line: the other end of the control socket. Nothing outside but `__main__` imports it."""

@@ -4,7 +4,7 @@ The engine comes first and knows only tables. Each part takes what it works with
 steps it wants to hear of (machines/bus.py); the table of ports below says which part does the effects of which kind of
 machine. A part that a boot can do without is a `Late`: it is made when it is first called.
 
-A new kind of machine is its table, its port, and a line in `PORTS`: docs/how-to/add-a-machine.md.
+A new kind of machine is its table, its port, and a line in `ports`: docs/how-to/add-a-machine.md.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class Host:
     services: Callable[[Words], dict[str, ServiceSpec]] = bootservices.wanted
     disks: Callable[[], diskwatch.Disks] = diskwatch.disks
     calls: power.Calls = field(factory=power.Calls)
+    ports: Callable[[Engine, Reactor, Any], dict[str, EffectPort]] = lambda *_: {}  # of further kinds of machines
 
 
 @frozen(eq=False, repr=False)
@@ -236,7 +237,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     engine.keep_with(state)
     ports: dict[str, EffectPort] = {
         "boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": focus,
-        "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger),
+        "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger), **host.ports(engine, reactor, logger),
     }  # fmt: skip
     for kind, port in ports.items():
         engine.serve(kind, port)

@@ -1,4 +1,4 @@
-"""Every machine there is, and what one entering a state tells another. Docs, tests and the engine iterate over these."""
+"""Every machine there is, and what one entering a state tells another; docs and tests iterate over these."""
 
 from enum import Enum
 

@@ -63,7 +63,7 @@ IGNORED = {
     **cells((S.NONE,), (E.LOST, E.CONVERGE), "nobody is in front"),
 }
 
-FOCUS = MachineDef("focus", S, E, S.NONE, SPECS, ROWS, IGNORED, resident=True)
+FOCUS = MachineDef("focus", S, E, S.NONE, SPECS, ROWS, IGNORED, resident=True, single=NAME)
 
 
 class Focused(Protocol):

@@ -68,4 +68,4 @@ IGNORED = {
 }
 REFUSED = cells((S.PENDING, S.SUSPENDING), (E.SUSPEND,), "a request to suspend is under way already")
 
-INHIBIT = MachineDef("inhibit", S, E, S.FREE, SPECS, ROWS, IGNORED, REFUSED, resident=True)
+INHIBIT = MachineDef("inhibit", S, E, S.FREE, SPECS, ROWS, IGNORED, REFUSED, resident=True, single=NAME)

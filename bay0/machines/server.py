@@ -189,4 +189,4 @@ REFUSED = {
     **cells(_MOVING, (E.CONFIGURE,), "it is on its way; ask again when it is ready or stopped"),
 }
 
-SERVER = MachineDef("server", S, E, S.STOPPED, SPECS, ROWS, IGNORED, REFUSED, resident=True)
+SERVER = MachineDef("server", S, E, S.STOPPED, SPECS, ROWS, IGNORED, REFUSED, resident=True, single=NAME)

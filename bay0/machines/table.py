@@ -81,6 +81,7 @@ class MachineDef:
     """A whole machine. Raises `TableError` at construction, that is at import, for any mistake listed in `problems`.
 
     `resident`: its instances stay in memory at rest and over a boot, because somebody may ask for them.
+    `single`: the name of its one machine, which each boot makes; "" for a kind whose machines come and go.
     """
 
     kind: str
@@ -92,6 +93,7 @@ class MachineDef:
     ignored: Mapping[tuple[Enum, Enum], str] = field(factory=dict)
     refused: Mapping[tuple[Enum, Enum], str] = field(factory=dict)
     resident: bool = False
+    single: str = ""
     _by_cell: dict[tuple[Enum, Enum], Row] = field(init=False, repr=False, eq=False)
     _by_state: dict[Enum, StateSpec] = field(init=False, repr=False, eq=False)
 

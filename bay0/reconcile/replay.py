@@ -195,7 +195,7 @@ class Replay:
             self.reactor.call_soon(partial(self._replay_some, left, containers))
             return
         self._known = True
-        self.state.stored = []  # each is a machine now
+        self.state.taken_over()
         self.log.info("reconciled", stored=len(self._seqs), converged=self._converged, containers=containers)
         self._look_converged()
         for call in self._then:

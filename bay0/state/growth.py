@@ -28,10 +28,10 @@ def grow(port: StatePort, run: Run, done: Done) -> None:
     if port.growing:
         raise RefusedError("it is being grown already; `bay0 storage` shows how far")
     port.keep_out_a_crowd()
-    port.growing = True
+    port.grows(True)
 
     def end(result: Mapping[str, Any] | RefusedError) -> None:
-        port.growing = False
+        port.grows(False)
         done(result)
 
     def measured(answer: Answer) -> None:

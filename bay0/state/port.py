@@ -140,6 +140,14 @@ class StatePort:
             "longest_ms": {op: round(s * 1000, 1) for op, s in self.link.longest_s.items()},
         }
 
+    def grows(self, growing: bool) -> None:  # noqa: FBT001 - as it is said
+        """Note that the filesystem is being grown, or is no more."""
+        self.growing = growing
+
+    def taken_over(self) -> None:
+        """Let go of the stored machines: each is a live one now."""
+        self.stored = []
+
     def retry(self, why: str, reply: Callable[[Step | Exception | None], None] | None = None) -> None:
         """Try the disk again; `reply` as in `Engine.send`."""
         self.engine.send(self.storage.name, E.RETRY, why, reply)

@@ -108,6 +108,9 @@ class Rows:
         }  # fmt: skip
         self.bench.soon(lambda: done(Answer(values.get(op, True))))
 
+    def taken_over(self) -> None:
+        self.stored = []
+
     def append_genesis(self, _lines: list[str]) -> None:
         pass
 
@@ -150,6 +153,7 @@ class Bench:
     """One set of stored rows and one podman, over any number of boots. Use as a context manager; `reset` makes it new."""
 
     def __init__(self) -> None:
+        self.more_ports: Callable[[Engine, Reactor, Any], dict[str, Any]] = lambda *_: {}  # of further kinds
         self.folder = tempfile.mkdtemp(prefix="bay0-bench-", dir=FAST_DIR)
         self.patch = pytest.MonkeyPatch()
         self.engine: Any = None
@@ -275,7 +279,7 @@ class Bench:
         engine.keep_with(state)
         nothing = SimpleNamespace(start=lambda *_: None)
         ports: dict[str, Any] = {"persona": self.personas, "server": self.servers, "tenant": services, "focus": nothing, "boot": nothing}
-        for kind, port in ports.items():
+        for kind, port in {**ports, **self.more_ports(engine, self.reactor, QUIET)}.items():
             engine.serve(kind, port)
 
     def rests(self) -> bool:

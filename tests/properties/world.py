@@ -394,6 +394,7 @@ class World:
         self.rolled_back: Files | None = None  # the database as a program too old for it found it
         self.on = False
         self.spine: Any = None
+        self.more_ports: Callable[..., dict[str, Any]] = lambda *_: {}  # of further kinds of machines
         self.workers: list[SimWorker] = []
         self.processes: list[SimProcess] = []
         self.asked: list[Asked] = []
@@ -498,6 +499,7 @@ class World:
             built_in=lambda: {IMAGE: ARCHIVE},
             services=self._wanted,
             disks=lambda: disks(self.blocks),
+            ports=self.more_ports,
             calls=power.Calls(self._reboot, lambda: 0, SimSysrq(self._reboot)),
         )
 
