@@ -150,6 +150,7 @@ def test_nothing_of_the_server_but_inference_is_let_through(codes: dict[str, str
     assert codes[path] in ("404", "405", "400"), codes
 
 
+@pytest.mark.full  # a second start of the model: two minutes
 def test_a_restart_ends_ready_again_and_who_asks_meanwhile_is_told(spine: Vm) -> None:
     before = show(spine)["container"]
     spine.sh("bay0 tenant restart ai --no-wait", VERB_S)

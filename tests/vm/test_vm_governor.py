@@ -175,6 +175,7 @@ def test_a_limit_that_somebody_changes_by_hand_is_set_right_if_it_is_the_spines_
     assert spine.out(f"cat /sys/fs/cgroup/personas/libpod-{container}/memory.max") == str(300 << 20), "it is theirs to change"
 
 
+@pytest.mark.full  # a minute or more of a processor
 def test_a_root_fork_bomb_on_the_console_ends_in_its_own_group_and_the_spine_goes_on(spine: Vm, front: str):
     console = "/sys/fs/cgroup/services/console"
     spine.out(f"""setsid bash -c 'echo 0 >{console}/cgroup.procs; bomb() {{ bomb | bomb & }}; bomb' >/dev/null 2>&1 </dev/null &""")
