@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-RECORD = "import marshal, sys; from bay0 import precompiled; marshal.dump(precompiled.record(sys.argv[1]), sys.stdout.buffer)"
+RECORD = "import marshal, sys; from bay0.loading import precompiled; marshal.dump(precompiled.record(sys.argv[1]), sys.stdout.buffer)"
 
 
 def recorded(module: str, seed: int) -> dict[tuple[str, str], object]:

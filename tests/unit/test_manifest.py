@@ -391,7 +391,7 @@ def test_what_is_stored_says_nothing_of_later_keys_that_an_older_program_would_n
 
 
 def test_pid_1_reads_the_wire_without_cattrs_or_tomllib() -> None:
-    code = "import sys; from bay0 import manifest; m = manifest.from_wire({'image': 'localhost/a:1'}); manifest.digest(m); "
+    code = "import sys; from bay0.personas import manifest; m = manifest.from_wire({'image': 'localhost/a:1'}); manifest.digest(m); "
     code += "print(sorted({'cattrs', 'tomllib', 'difflib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

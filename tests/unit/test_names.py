@@ -143,5 +143,5 @@ def test_names_are_keys() -> None:
 
 def test_names_load_nothing_heavy() -> None:
     heavy = "{'cattrs', 'transitions', 'peewee', 'structlog'}"
-    code = f"import sys; from bay0 import names; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from bay0.base import names; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
