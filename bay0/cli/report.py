@@ -108,7 +108,7 @@ def room(found: Mapping[str, int]) -> str:
 
 def machines(found: Sequence[Mapping[str, Any]]) -> str:
     """Return one line a machine."""
-    return "\n".join(f"{m['kind']:9} {m['name']:20} {m['state']}" + (f" (attempt {m['attempts']})" if m["attempts"] else "") for m in found)
+    return "\n".join(f"{m['kind']:9} {m['name']:20} {m['state']}" + (f" (attempt {m['attempts']})" if m["attempts"] > 1 else "") for m in found)
 
 
 def boots(found: Mapping[str, Any]) -> str:

@@ -48,7 +48,6 @@ from bay0.effects.watch import CgroupWatch
 from bay0.focus.methods import FocusMethods
 from bay0.focus.switch import Focus
 from bay0.init.lateport import LatePort
-from bay0.loading import late
 from bay0.loading.late import Late
 from bay0.machines import MACHINES, RIPPLES
 from bay0.machines.engine import EffectPort, Engine
@@ -189,6 +188,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     umbilical: Late[Umbilical] = Late(
         "umbilical.doors:Umbilical",
         lambda new: new(engine, reactor, bounds, logger, services, boot, replay.stored_seq, servers().told, words.patience),
+        (servers,),
     )
     personas = Personas(*life, host.built_in, clearing, audit, umbilical, reaper.own)
     mending = Mending(reactor, bounds, logger, podman, state, personas.lives, audit.soon)
@@ -198,7 +198,9 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     # the boot from its first stage to its end
     control = host.control(reactor, logger, frame_s=bounds.frame, alone=ALONE)
     ceilings = Ceilings()
-    replay = Replay(engine, reactor, bounds, logger, state, boot, clearing, audit, mending, partial(containers.configure, places, logger))
+    manifests: Late[Any] = Late("personas.manifest:Manifest", lambda new: new)
+    configure = partial(containers.configure, places, logger)
+    replay = Replay(engine, reactor, bounds, logger, state, boot, clearing, audit, mending, configure, manifests)
     leaving = Leaving(engine, reactor, bounds, logger, sinks, spawner, state, services, host.calls)
     wanted = partial(host.services, words)
     stages = BootStages(
@@ -216,6 +218,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     keeper: Late[Keeper] = Late(
         "thermal.governor:Keeper",
         lambda new: new(engine, reactor, logger, boot, personas, servers, thermometer(), reserve(), ceilings),
+        (thermometer, reserve),
     )
     governing = Governing(engine, reactor, logger, boot, words.governor, keeper, reserve)
     inhibit: Late[Inhibit] = Late(
@@ -227,10 +230,13 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         "validate.checks:Parts",
         lambda new: new(engine, reactor, bounds, state, services, watchdog, replay, mending, servers, umbilical),
     )
-    validation: Late[Validation] = Late("validate.run:Validation", lambda new: new(looked_at(), logger, boot, freezer()))
+    validation: Late[Validation] = Late(
+        "validate.run:Validation", lambda new: new(looked_at(), logger, boot, freezer()), (looked_at, freezer)
+    )
     tenant_verbs: Late[TenantVerbs] = Late(
         "ai.methods:TenantVerbs",
         lambda new: new(engine, reactor, bounds, state, boot, servers, umbilical, replay, outcomes),
+        (servers,),
     )
 
     # which part does the effects of which kind
@@ -258,8 +264,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     persona_verbs = PersonaVerbs(engine, reactor, bounds, state, boot, personas, replay, outcomes, trash.sweep)
     control.offer(Verbs(engine, reactor, bounds, state, spawner, boot, chronicle, words.debug, sections).methods())
     control.offer(nackverbs.methods(state))
-    control.offer(persona_verbs.methods(), late.MANIFESTS)
-    control.offer(FocusMethods(engine, focus, replay, outcomes).methods(), late.MANIFESTS)
+    control.offer(persona_verbs.methods(), manifests.modules)
+    control.offer(FocusMethods(engine, focus, replay, outcomes).methods(), manifests.modules)
     control.offer(ImageMethods(bounds, state, podman, mending, host.built_in).methods())
     control.offer(governing.methods())
     for part, methods in (

@@ -1,13 +1,16 @@
-"""Modules that a boot does not pay for: loaded a module a turn, since each takes its time on a slow machine.
+"""Parts of the program that a boot does not pay for: loaded when they are needed, a module a turn, since each takes its time on a slow machine.
 
-The tuples name what something takes, dependencies first. Whoever needs it before it is there loads it at once, in his own turn.
+What a part takes, dependencies first, is found out when the program is frozen, by importing it: so the lists cannot drift from the
+imports. In a checkout there are no lists, and a part is loaded in the turn that needs it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,27 +22,7 @@ from attrs import define, field
 from bay0.base.errors import RefusedError
 from bay0.loading import garbage, precompiled
 
-MANIFESTS = ("bay0.personas.rules", "bay0.personas.manifest")  # what a stored persona is read with
-SERVERS = ("bay0.ai.envelope", "bay0.ai.kernelview", "bay0.effects.pidfd", "bay0.effects.readings", "bay0.effects.gauges", "bay0.ai.port")
-UMBILICAL = (*SERVERS, "bay0.umbilical.channel", "bay0.umbilical.quota", "bay0.umbilical.doors")
-TENANT_VERBS = (*SERVERS, "bay0.ai.methods")
-VALIDATION = ("bay0.validate.verdict", "bay0.validate.freezer", "bay0.effects.peers", "bay0.validate.checks", "bay0.validate.run")
-INHIBIT = ("bay0.effects.sleep", "bay0.boot.sleep")
-RESERVE = ("bay0.effects.readings", "bay0.effects.gauges", "bay0.thermal.reserve")
-GOVERNOR = (*MANIFESTS, *RESERVE, "bay0.thermal.heat", "bay0.thermal.sensors", "bay0.thermal.ladder", "bay0.thermal.governor")
-MODULES = {
-    "ai.port:Servers": SERVERS,
-    "umbilical.doors:Umbilical": UMBILICAL,
-    "ai.methods:TenantVerbs": TENANT_VERBS,
-    "validate.run:Validation": VALIDATION,
-    "validate.checks:Parts": VALIDATION,
-    "validate.freezer:Freezer": VALIDATION,
-    "boot.sleep:Inhibit": INHIBIT,
-    "thermal.reserve:Reserve": RESERVE,
-    "thermal.governor:Keeper": GOVERNOR,
-    "thermal.sensors:Thermometer": GOVERNOR,
-}
-ALL = (*GOVERNOR, *TENANT_VERBS, *UMBILICAL, *VALIDATION, *INHIBIT)
+LISTS = os.path.join(os.path.dirname(__file__), "late.json")  # made by scripts/freeze/late_modules.py; a checkout has none
 
 Later = Callable[[Callable[[], None]], object]
 Part = TypeVar("Part")
@@ -55,12 +38,14 @@ class Late(Generic[Part]):
 
     target: str
     build: Callable[[type[Part]], Part]
+    needs: Sequence[Late[Any]] = ()  # the late parts that `build` calls
     made: Part | None = field(init=False, default=None)
 
     @property
     def modules(self) -> Sequence[str]:
-        """What it takes, dependencies first."""
-        return MODULES[self.target]
+        """What it takes, dependencies first; () in a checkout."""
+        of_others = (name for part in self.needs for name in part.modules)
+        return tuple(dict.fromkeys((*of_others, *_lists().get(self.target, ()))))
 
     def __call__(self) -> Part:
         """Return the part; make it first if this is the first time. `RefusedError`: it cannot be loaded, since no descriptor is free for example."""
@@ -110,6 +95,16 @@ def loading(known: precompiled.Known | None = None) -> Iterator[None]:
     """Import what a boot did not, with what attrs would compile from `known` or else from the file, and for good."""
     with garbage.staying(), precompiled.used(precompiled.LATE, known):
         yield
+
+
+@functools.cache
+def _lists() -> Mapping[str, Sequence[str]]:
+    """Return target -> modules, as the freezer wrote them."""
+    try:
+        with open(LISTS, encoding="utf-8") as file:
+            return {str(target): tuple(names) for target, names in json.load(file).items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # without them a part is loaded at once
+        return {}
 
 
 def missing(names: Sequence[str]) -> bool:

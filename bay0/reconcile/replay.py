@@ -14,7 +14,7 @@ from attrs import define, field
 
 from bay0.base.errors import RefusedError
 from bay0.base.uids import slot_of
-from bay0.loading import garbage, late
+from bay0.loading import garbage
 from bay0.machines import MACHINES, boot, storage
 from bay0.machines.boot import E
 from bay0.machines.bus import ANY
@@ -23,6 +23,7 @@ from bay0.reconcile import plan as reconcile
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
+    from bay0.loading.late import Late
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
     from bay0.pid1.reactor import Reactor
@@ -50,6 +51,7 @@ class Replay:
     audit: Audit
     mending: Mending
     configure: Callable[[], None]
+    manifests: Late[Any]  # what a stored persona is read with
     slots_left_alone: frozenset[int] = field(init=False, default=frozenset())  # uid ranges of stored machines that are not known here
     _begun: bool = field(init=False, default=False)
     _known: bool = field(init=False, default=False)
@@ -137,7 +139,7 @@ class Replay:
             self.log.error("podman's directories could not be made", why=prepared.why)
         if not prepared.ok or not prepared.value["used"]:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
-        yield partial(late.one_by_one, late.MANIFESTS, self.reactor.call_soon)  # else all in the turn that first asks for one
+        yield partial(self.manifests.load, self.reactor.call_soon)  # else all in the turn that first asks for one
         yield self._know_personas
         mending = self.mending
         listed: Verdict = yield from mending.climb((yield from mending.listed(first=True)))

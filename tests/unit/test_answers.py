@@ -12,15 +12,16 @@ import pytest
 from bootkit import THING, Machine
 from kit import in_child
 
-from bay0 import init
 from bay0.boot import methods as verbs
 from bay0.control import answers
 from bay0.control import server as control
+from bay0.control.outcomes import STEPS_KEPT
+from bay0.init import Spine
 from bay0.machines import MACHINES, persona
 from bay0.machines.engine import WHY_MAX
 from bay0.machines.instance import Step
 from bay0.personas.manifest import WIRE_MAX, Manifest
-from bay0.personas.methods import PERSONAS_MAX, STEPS_KEPT
+from bay0.personas.methods import PERSONAS_MAX
 from bay0.personas.port import Config
 from bay0.state import registry
 
@@ -41,7 +42,7 @@ ASKED: dict[str, dict[str, Any]] = {
 NOT_ASKED = {"power", "suspend"}  # they end the machine's day; their answers are a word
 
 
-def crowd(spine: init.Spine, count: int = PERSONAS_MAX) -> None:
+def crowd(spine: Spine, count: int = PERSONAS_MAX) -> None:
     """Personas with the largest manifests, descriptions and reasons there may be."""
     about, image = WIDE * 200, "localhost/" + "x" * 240 + ":y"
     spare = WIRE_MAX - len(json.dumps({"image": image, "description": about})) - 600
@@ -50,15 +51,15 @@ def crowd(spine: init.Spine, count: int = PERSONAS_MAX) -> None:
     for number in range(count):
         instance = spine.engine.add(f"p://n{number}-" + "x" * 24 if number != 7 else "p://n7", MACHINES["persona"], persona.S.STOPPED, seq=1)
         instance.config = text
-        step = Step(spine.boot_id, 1, instance.name, "persona", 1, "starting", "gave_up", "failed", WIDE * WHY_MAX, 1)
+        step = Step(spine.engine.boot_id, 1, instance.name, "persona", 1, "starting", "gave_up", "failed", WIDE * WHY_MAX, 1)
         instance.committed = step
-        spine.persona_verbs._recent[instance.name] = deque([step] * STEPS_KEPT)
+        spine.outcomes._recent[instance.name] = deque([step] * STEPS_KEPT)
 
 
 class Client:
     """Reads as fast as it can, which is once a turn."""
 
-    def __init__(self, machine: Machine, spine: init.Spine) -> None:
+    def __init__(self, machine: Machine, spine: Spine) -> None:
         self.machine, self.spine = machine, spine
         self.peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.peer.connect(spine.control.path)
@@ -84,13 +85,13 @@ class Client:
         return json.loads(data), len(data)
 
 
-def kept(machine: Machine, spine: init.Spine, count: int) -> None:
+def kept(machine: Machine, spine: Spine, count: int) -> None:
     """A journal and a NACK registry full of the longest reasons."""
     done: list[Any] = []
     for start in range(0, count, 10):
         steps = [
             {
-                "boot_id": spine.boot_id, "n": 1_000_000 + n, "machine": THING, "kind": "tenant", "seq": n, "source": "a", "event": "b",
+                "boot_id": spine.engine.boot_id, "n": 1_000_000 + n, "machine": THING, "kind": "tenant", "seq": n, "source": "a", "event": "b",
                 "dest": "running", "why": WIDE * WHY_MAX, "at_ms": n, "attempts": 0, "desired": "stopped", "config": None,
             }
             for n in range(start, start + 10)

@@ -33,7 +33,6 @@ from bay0.effects import modules, power, spawn
 from bay0.effects.spawn import Spawner
 from bay0.init import lateport
 from bay0.init.spine import Spine
-from bay0.loading import late
 from bay0.machines.boot import E, S
 from bay0.machines.persona import E as PersonaEvent
 from bay0.machines.server import E as ServerEvent
@@ -692,7 +691,7 @@ def test_a_governor_that_cannot_be_loaded_now_is_loaded_later(tmp_path: Path) ->
     governing.AFTER_S, governing.AGAIN_S, governing.PART_S = 1000, 0.01, 0.01
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    for name in late.GOVERNOR:
+    for name in spine.governing.keeper.modules:
         sys.modules.pop(name, None)
         for holder, attribute in (("bay0", name.rpartition(".")[2]), ("bay0.effects", name.rpartition(".")[2])):
             vars(sys.modules[holder]).pop(attribute, None)
@@ -716,7 +715,7 @@ def test_an_ai_whose_part_of_the_program_cannot_be_loaded_now_is_started_when_it
     autostart.SERVERS_AFTER_S, lateport.AGAIN_S = 1000.0, 0.05
     machine = Machine(tmp_path)
     spine = machine.complete(machine.boot())
-    forget_modules(late.UMBILICAL)
+    forget_modules(spine.umbilical.modules)
     said: list[Any] = []
     ai = spine.engine.instances["sys://ai"]
     with no_descriptor_left():
@@ -740,7 +739,7 @@ def test_a_persona_whose_way_to_the_ai_cannot_be_loaded_now_does_not_start_and_s
     manifest = {"image": "localhost/none:1", "ai": True, "retries": 0}
     spine.control.methods["persona.create"]({"name": "p://work", "manifest": manifest}, made.append)
     machine.turn_until(spine, lambda: made, "the persona")
-    forget_modules(late.UMBILICAL)
+    forget_modules(spine.umbilical.modules)
     work = spine.engine.instances["p://work"]
     with no_descriptor_left():
         spine.engine.send("p://work", PersonaEvent.START, "")

@@ -258,7 +258,8 @@ assert attrs.validators.instance_of(int) and inspect.signature(print)
 
 
 def test_what_attrs_compiled_once_is_not_compiled_again_and_what_is_unknown_still_is(tmp_path: Path) -> None:
-    record = "import marshal, sys; from bay0.loading import precompiled; marshal.dump(precompiled.record('bay0.pid1.reactor'), open(sys.argv[1], 'wb'))"
+    record = "import marshal, sys; from bay0.loading import precompiled as made; "
+    record += "marshal.dump(made.record('bay0.pid1.reactor'), open(sys.argv[1], 'wb'))"
     code = """
 import builtins, sys
 compiled, real = [], builtins.compile

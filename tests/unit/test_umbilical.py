@@ -32,10 +32,10 @@ STRANGER = 12345  # a uid that nobody has
 GROUP = own_group()
 OURS = Grant("p://work", os.getuid(), 1, GROUP)
 LOOK = (
-    "import json, socket, sys\nfrom bay0 import umbilical\nfrom bay0.effects import peers\n"
+    "import json, socket, sys\nfrom bay0.umbilical import admission\nfrom bay0.effects import peers\n"
     "found = peers.identify(socket.socket(fileno=int(sys.argv[1])))\n"
-    "grant = umbilical.Grant('p://work', int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])\n"
-    "print(json.dumps([found.pid, found.uid, found.alive, umbilical.refusal(grant, found)]))\n"
+    "grant = admission.Grant('p://work', int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])\n"
+    "print(json.dumps([found.pid, found.uid, found.alive, admission.refusal(grant, found)]))\n"
 )
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
