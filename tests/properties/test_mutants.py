@@ -519,7 +519,7 @@ def a_start_is_not_promised(patch: Patch) -> None:
     patch.setitem(PERSONA._by_cell, cell, evolve(PERSONA._by_cell[cell], promised=False))
 
 
-@likely(stories.a_freeze_is_slow)
+@likely(stories.somebody_else_freezes_and_thaws)
 def a_pause_is_believed_without_the_kernel(patch: Patch) -> None:
     def trusting(self: Personas, instance: Any, *, frozen: bool) -> Any:
         call = self.podman.pause if frozen else self.podman.unpause
@@ -557,7 +557,7 @@ def a_start_that_has_begun_is_taken_back_without_podman(patch: Patch) -> None:
     patch.setattr(Personas, "_cancelled", lambda _self, _name: True)
 
 
-@likely(stories.starts_wait_for_their_turn_and_some_are_taken_back)
+@likely(stories.a_monitor_is_killed)
 def a_turn_is_never_given_back(patch: Patch) -> None:
     patch.setattr(Line, "_over", lambda *_: None)
 
@@ -592,7 +592,7 @@ def a_verb_waits_as_long_as_it_takes(patch: Patch) -> None:
     patch.setattr(Outcomes, "when_rested", patient)
 
 
-@likely(stories.a_crash_loop)
+@likely(stories.one_write_fails_with_more_behind_it)
 def a_boot_goes_on_with_what_was_wanted_before(patch: Patch) -> None:
     autostart = Personas.autostart
 
