@@ -102,13 +102,15 @@ def open_serial_login(disk: str, work: str) -> None:
         debugfs(disk, f"rm /etc/{name}", f"write {work}/{name} /etc/{name}", f"set_inode_field /etc/{name} mode {mode}")
 
 
-def spine(work: str, image: str, patience: str) -> System:
-    """Return the spine, with a persist disk made for each boot."""
+def spine(work: str, image: str, accel: str) -> System:
+    """Return the spine, with a persist disk for each boot, and the patience that boot-qemu.sh gives it."""
+    patience = library("speed", 'measured_patience "$1"', accel)[-1]
+    words = f"{WORDS} bay0.patience={patience} bay0.terminal=off"
 
     def arguments(boot: str) -> list[str]:
         disk = f"{work}/persist.{boot}.img"
         run("scripts/mkpersist.sh", "--force", "--size", PERSIST_SIZE, disk)
-        return ["-initrd", image, "-append", f"{WORDS}{patience}", *drive(disk)]
+        return ["-initrd", image, "-append", words, *drive(disk)]
 
     return System(
         "spine", arguments, os.path.getsize(image),
@@ -160,4 +162,4 @@ def make_all(work: str, kernel: str, image: str, accel: str) -> list[System]:
     unpack_wheel(work)
     if not filecmp.cmp(kernel, f"{work}/alpine.kernel", shallow=False):
         raise SetupError("the spine's kernel is not the one of the locked wheel: three systems on two kernels compare nothing")
-    return [spine(work, image, "" if accel == "kvm" else " bay0.patience=5"), openrc(work), busybox(work)]
+    return [spine(work, image, accel), openrc(work), busybox(work)]
