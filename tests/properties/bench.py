@@ -273,8 +273,8 @@ class Bench:
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
         mending = Mending(self.reactor, bounds, QUIET, podman, state, self.personas.lives, audit.soon)
-        self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.clearing, audit, mending, lambda: None)
         there: Any = There(self, "servers")
+        self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.clearing, audit, mending, lambda: None, there)
         Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there, mending)
         engine.keep_with(state)
         nothing = SimpleNamespace(start=lambda *_: None)
