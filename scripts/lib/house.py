@@ -36,7 +36,8 @@ def main(top: Path) -> None:
     print(f"top level: {sum(path.parent == top / 'bay0' for path in files)} modules, {len(packages) - 1} packages")
     print("lines by package: " + ", ".join(f"{name} {count}" for name, count in sorted(packages.items())))
     print(f"modules: {len(files)}, median {statistics.median(lines.values()):.0f} lines, longest {longest}")
-    print(f"functions: {len(sizes)}, median {statistics.median(sizes):.0f} lines, over {SCREEN}: {sum(n > SCREEN for n in sizes)}, longest {max(functions)}")
+    over = sum(size > SCREEN for size in sizes)
+    print(f"functions: {len(sizes)}, median {statistics.median(sizes):.0f} lines, over {SCREEN}: {over}, longest {max(functions)}")
     edges, circles = arrows(top, files)
     rooms = {end for edge in edges for end in edge}
     print(f"rooms: {len(rooms)}, arrows between them: {len(edges)}, rooms in a circle: {len(circles)} {sorted(circles)}")
