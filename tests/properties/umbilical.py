@@ -41,7 +41,7 @@ class SimUmbilical:
     def revoke(self, name: str) -> None:
         self.granted.pop(name, None)
 
-    def tenant(self, state: str, _why: str = "", group: str = "", _retry_s: float = 5.0) -> None:
+    def tenant(self, state: str, why: str = "", group: str = "", _retry_s: float = 5.0) -> None:
         self.told.append((state, group))
 
     def warm(self, done: Done) -> None:
