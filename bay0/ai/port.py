@@ -1,8 +1,9 @@
 """What a server's busy states owe: `sys://ai`, its image, its envelope, its model, its first token, its end.
 
-The life of a container in general is in containers.py. Here is what a server has of its own: it is made of the spine's image, loaded from its archive
-when podman does not have it; the kernel must confirm its envelope before it is spoken to; the umbilical is told of each of its states. A start
-that cannot be helped by another one (no image, no model, no envelope) is its last.
+The life of a container in general is in containers/life.py. Here is what a server has of its own: it is made of the
+spine's image, loaded from its archive when podman does not have it; the kernel must confirm its envelope before it is
+spoken to; the umbilical is told of each of its states. A start that another one would not help (no image, no model, no
+envelope) is its last.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +23,24 @@ from bay0.ai.envelope import Envelope
 from bay0.base import inode, names
 from bay0.base.errors import RefusedError
 from bay0.base.uids import AI_UID, UIDS
-from bay0.containers.life import LOG_SIZE, TENANT_FILTER, TENANTS, ContainerPort, Live, Outcome_
+from bay0.containers.life import LOG_SIZE, TENANT_FILTER, TENANTS, Duty, Kind, Life, Live, Means, Outcome_
 from bay0.effects import cgroup
 from bay0.effects.gauges import Progress
 from bay0.effects.pidfd import Ends
 from bay0.machines.boot import LEAVES
-from bay0.machines.server import HAS_CONTAINER, NAME, E, Effect, S
+from bay0.machines.server import HAS_CONTAINER, NAME, WORDS, E, Effect, S
 from bay0.pid1 import flow
 from bay0.podman.calls import Outcome, RunSpec
 from bay0.reconcile import plan as reconcile
+from bay0.reconcile.plan import End, Then
 from bay0.umbilical.places import IMAGE, IN_PERSONA, TENANT_SOCKET, TENANT_USER
 
 if TYPE_CHECKING:
+    from bay0.loading.late import Late
     from bay0.machines.instance import Instance, Step
     from bay0.podman.calls import Verdict
     from bay0.state.link import Answer
+    from bay0.umbilical.doors import Umbilical
 
 OWN_MODEL = "/model/own.gguf"  # inside, if there is one
 MODEL_VARIABLE = "SPINE_AI_MODEL"
@@ -106,14 +111,21 @@ def cpus_of(processors: int) -> float:
     return CPU_SHARE if processors == 1 else float(max(1, int(processors * CPU_SHARE)))
 
 
-class Servers(ContainerPort):
-    """The effect port of servers; there is one, `sys://ai`."""
+# the events of its table for what follows an end; WELL does not come, since a server is always wanted back
+THEN = {Then.STOPPED: E.GONE, Then.WELL: E.GONE, Then.AGAIN: E.RETRY, Then.GIVEN_UP: E.GAVE_UP}
 
-    group = TENANTS
 
-    def _begin(self) -> None:
+class Servers:
+    """The effect port of servers; there is one, `sys://ai`. `boot`: this boot's machine."""
+
+    def __init__(self, means: Means, boot: Instance, umbilical: Late[Umbilical]) -> None:
+        self.engine, self.reactor, self.bounds, self.log = means.engine, means.reactor, means.bounds, means.log
+        self.podman, self.places, self.audit, self.umbilical = means.podman, means.places, means.audit, umbilical
+        duties: dict[Enum, Duty] = {Effect.RUN: self._run, Effect.WARM: self._warm, Effect.DRAIN: self._drain}
+        kind = Kind(WORDS, TENANTS, duties, self._stop_s, self._after_end, self._leaves, _has_begun)
+        self.life = Life(means, kind)
         self.engine.on("server", call=self._stepped)
-        self.engine.on("boot", *LEAVES, call=self._going_down, of=self.boot)
+        self.engine.on("boot", *LEAVES, call=self._going_down, of=boot)
         self.ends = Ends(self.reactor)
         self.rows: tuple[envelope.Row, ...] = ()  # the envelope as it was last read back
         self.unavailable = ""  # why it was not started with this boot
@@ -127,10 +139,15 @@ class Servers(ContainerPort):
         self._waiting = False  # to be started once it is at rest (autostart)
         self._seen = False  # its socket, when it was last looked for
         # why it does not start with the spine, though it could
-        self._unwanted = GOING_DOWN if self.boot.now in LEAVES else ""
+        self._unwanted = GOING_DOWN if boot.now in LEAVES else ""
 
-    def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
-        return {Effect.RUN.name: self._run, Effect.WARM.name: self._warm, Effect.DRAIN.name: self._drain}
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Do what `instance` owes."""
+        self.life.start(instance, effect, token)
+
+    def container(self, name: str) -> str | None:
+        """Return the id of the container that runs for `name`, if one does."""
+        return self.life.container(name)
 
     # ---- a container is owed
 
@@ -144,7 +161,7 @@ class Servers(ContainerPort):
             return self._last(instance, "its stored configuration makes no sense to this program")
         own = names.parse(instance.name).podman
         # podman's directories, if the boot could not make them, and the place of its log
-        prepared: Answer = yield partial(self._ask, "persona_prepare", name=own, home=False)
+        prepared: Answer = yield partial(self.life.ask, "persona_prepare", name=own, home=False)
         if not prepared.ok:
             return E.FAULT, f"the place of its log could not be prepared: {prepared.why}"
         wrong = yield from self._look_at_model(config)
@@ -158,21 +175,21 @@ class Servers(ContainerPort):
         except RefusedError as error:
             return E.FAULT, f"its socket's directory could not be made: {error}"
         with contextlib.suppress(OSError):  # the envelope is read back, and this with it
-            cgroup.weigh(f"{cgroup.ROOT}{self.group}", cgroup.TENANTS_WEIGHT)
-        ran: Verdict = yield from self._made(instance, spec)
+            cgroup.weigh(f"{cgroup.ROOT}{TENANTS}", cgroup.TENANTS_WEIGHT)
+        ran: Verdict = yield from self.life.making.made(instance, spec)
         if ran.outcome is Outcome.STORAGE:
-            archive: Answer = yield partial(self._ask, "ai_archive")
+            archive: Answer = yield partial(self.life.ask, "ai_archive")
             if archive.ok and archive.value is not None:
-                ran = yield from self._discarded(spec, ran)
+                ran = yield from self.life.making.discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE:
             loaded = yield from self._load()
             if loaded:
                 return self._last(instance, loaded)
-            ran = yield partial(self.podman.run, spec, asker=self._asker(instance))
+            ran = yield from self.life.making.run(instance, spec)
         if not ran.ok:
             self.audit.soon_after(ran)
             return self._last(instance, ran.why) if ran.outcome is Outcome.NO_IMAGE else (E.FAULT, ran.why)
-        live = self._started(instance, str(ran.value))
+        live = self.life.started(instance, str(ran.value))
         return (yield from self._confirm(instance, live))
 
     def _last(self, instance: Instance, why: str) -> Outcome_:
@@ -185,7 +202,7 @@ class Servers(ContainerPort):
         self.model_bytes = 0
         if config.model is None:
             return ""
-        found: Answer = yield partial(self._ask, "ai_model", path=config.model)
+        found: Answer = yield partial(self.life.ask, "ai_model", path=config.model)
         if not found.ok:
             return found.why or "storage gave no answer"
         self.model_bytes = found.value.get("size", 0)
@@ -193,7 +210,7 @@ class Servers(ContainerPort):
 
     def _load(self) -> flow.Flow[str]:
         """Load its image from its archive; return why that was not possible, or ""."""
-        found: Answer = yield partial(self._ask, "ai_archive")
+        found: Answer = yield partial(self.life.ask, "ai_archive")
         if not found.ok or found.value is None:
             self.remedy = WAYS
             return f"its image is not on this machine: podman has no {IMAGE}, and there is no archive of it"
@@ -212,7 +229,7 @@ class Servers(ContainerPort):
         return RunSpec(
             name=name.podman, image=IMAGE, command=(), environment={MODEL_VARIABLE: OWN_MODEL} if config.model else {},
             labels={"bay0.tenant": instance.name, "bay0.seq": str(instance.seq), "bay0.boot": self.engine.boot_id},
-            memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=self.group, uid_base=AI_UID, mounts=mounted, workdir="",
+            memory=memory, cpus=cpus, pids=PIDS, capabilities=(), cgroup_parent=TENANTS, uid_base=AI_UID, mounts=mounted, workdir="",
             hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log", log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=True,
             stop_s=STOP_S, cpu_shares=SHARES, user=f"{TENANT_USER}:{TENANT_USER}", seccomp=TENANT_FILTER,
         )  # fmt: skip
@@ -221,7 +238,7 @@ class Servers(ContainerPort):
         """Read the envelope back; its first process may be a moment from being what it shall be."""
         if self._wanted is None:
             raise AssertionError("a container is made of a specification")
-        wanted = evolve(self._wanted, group=f"{self.group}/libpod-{live.container}")
+        wanted = evolve(self._wanted, group=f"{TENANTS}/libpod-{live.container}")
         end = self.reactor.clock() + self.bounds.envelope
         while True:
             why, monitor = self._compared(wanted, live)
@@ -232,7 +249,7 @@ class Servers(ContainerPort):
             if self.reactor.clock() > end:
                 cgroup.kill(live.directory)
                 return self._last(instance, f"the kernel does not confirm its envelope: {why}")
-            yield self._pause(ENVELOPE_LOOK_S)
+            yield self.life.pause(ENVELOPE_LOOK_S)
         self.ends.watch(monitor, lambda: self._monitor_ended(instance.name, live, monitor))
         return E.STARTED, f"container {live.container[:12]}, all {len(self.rows)} properties of its envelope read back"
 
@@ -253,32 +270,32 @@ class Servers(ContainerPort):
         there = inode.which(TENANT_SOCKET) is not None
         gone, self._seen = self._seen and not there, there
         if gone:
-            self._send(NAME, E.ENDED, f"somebody removed its socket {TENANT_SOCKET}")
+            self.life.send(NAME, E.ENDED, f"somebody removed its socket {TENANT_SOCKET}")
         return ["somebody removed it: the AI is started again"] if gone else []
 
     def read_back(self, name: str) -> tuple[envelope.Row, ...]:
         """Return both sides of its envelope: as they are now if it runs, else as they were."""
-        live = self._live.get(name)
+        live = self.life.current(name)
         if live is not None and self._wanted is not None:
-            self._compared(evolve(self._wanted, group=f"{self.group}/libpod-{live.container}"), live)
+            self._compared(evolve(self._wanted, group=f"{TENANTS}/libpod-{live.container}"), live)
         return self.rows
 
     def _monitor_ended(self, name: str, live: Live, monitor: int) -> None:
         """Without its monitor nobody empties its output nor knows how it ends."""
-        if self._live.get(name) is live:
-            self._send(name, E.ENDED, f"its monitor (conmon, pid {monitor}) has ended")
+        if self.life.current(name) is live:
+            self.life.send(name, E.ENDED, f"its monitor (conmon, pid {monitor}) has ended")
 
     # ---- serving
 
     def _warm(self, instance: Instance) -> flow.Flow[Outcome_]:
-        live = self._live.get(instance.name)
+        live = self.life.current(instance.name)
         if live is None:
             return E.FAULT, "it has no container of this boot"
         ok, why, value = yield partial(self._warmed, live)
         if not ok:
             return E.FAULT, f"it made no first token: {why}"
         self.first_token_s = value.get("first_token_s")
-        self._calm_later(instance.name, live)
+        self.life.calm_later(instance.name, live)
         return E.WARM, f"first token after {self.first_token_s:.1f} s" if isinstance(self.first_token_s, float) else ""
 
     def _warmed(self, live: Live, resume: flow.Resume) -> None:
@@ -315,7 +332,7 @@ class Servers(ContainerPort):
     def _stop_s(self, _instance: Instance) -> float:
         return STOP_S
 
-    def _after_end(self, instance: Instance, end: reconcile.End) -> Outcome_:
+    def _after_end(self, instance: Instance, end: End) -> Outcome_:
         """Say what follows. Asked to stop, or yielding: stopped, however that went. No other try for what none would help."""
         final = instance.name in self._final
         self._final.discard(instance.name)
@@ -325,17 +342,19 @@ class Servers(ContainerPort):
             return E.GAVE_UP, f"{HOPELESS[end.status]} (status {end.status})"
         if final:
             return E.GAVE_UP, end.why
-        event, why = reconcile.after_end(end, desired=instance.desired, restart="always", retries=RETRIES, attempts=instance.attempts)
-        return E[event.name], why
+        then, why = reconcile.after_end(
+            end, desired=instance.desired, restart="always", retries=RETRIES, attempts=instance.attempts
+        )
+        return THEN[then], why
 
     def _stepped(self, instance: Instance, step: Step) -> None:
         """Tell the umbilical, and start what waits for its rest."""
-        self.look_again(instance)
+        self.life.look_again(instance)
         self._yields = step.event == E.YIELD.value or (self._yields and instance.now not in (S.STOPPED, S.STARTING))
         self.announce(instance, step.why)
         if self._restarts and instance.now is S.STOPPED:
             self._restarts = False
-            self._send(instance.name, E.START, "")
+            self.life.send(instance.name, E.START, "")
         if self._waiting:
             self.reactor.call_soon(partial(self._look_autostart, instance))
 
@@ -350,8 +369,8 @@ class Servers(ContainerPort):
         return {"state": "stopped"} if instance is None else self._told(instance, self.unavailable or _why(instance))
 
     def _told(self, instance: Instance, why: str) -> dict[str, Any]:
-        live = self._live.get(instance.name)
-        group = f"{self.group}/libpod-{live.container}" if live is not None and instance.now in HAS_CONTAINER else ""
+        live = self.life.current(instance.name)
+        group = f"{TENANTS}/libpod-{live.container}" if live is not None and instance.now in HAS_CONTAINER else ""
         return {"state": instance.now.value, "why": why, "group": group}
 
     def restart(self, *, runs: bool) -> None:
@@ -376,7 +395,7 @@ class Servers(ContainerPort):
         elif IMAGE in images:
             self._wait_for_rest(instance)
         else:
-            self._ask("ai_archive", partial(self._archive_known, instance))
+            self.life.ask("ai_archive", partial(self._archive_known, instance))
 
     def _archive_known(self, instance: Instance, found: Answer) -> None:
         if found.ok and found.value is not None:
@@ -415,8 +434,13 @@ class Servers(ContainerPort):
             return
         self._waiting = False
         event = E.AUTOSTART if instance.attempts <= RETRIES else E.GAVE_UP
-        self._send(instance.name, event, "" if event is E.AUTOSTART else f"{instance.attempts} of {RETRIES + 1} attempts")
+        self.life.send(instance.name, event, "" if event is E.AUTOSTART else f"{instance.attempts} of {RETRIES + 1} attempts")
 
 
 def _why(instance: Instance) -> str:
     return instance.committed.why if instance.committed is not None else "nobody has started it in this boot"
+
+
+def _has_begun(_name: str) -> bool:
+    """Say that no start waits to begin: there is one of them, and no line."""
+    return False

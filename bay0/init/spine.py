@@ -38,7 +38,7 @@ from bay0.boot.stages import BootStages
 from bay0.boot.trash import Trash
 from bay0.containers import life as containers
 from bay0.containers.images import ImageMethods
-from bay0.containers.life import Places
+from bay0.containers.life import Means, Places
 from bay0.control.outcomes import Outcomes
 from bay0.control.server import ControlServer
 from bay0.effects import clock, power, shield
@@ -183,15 +183,15 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     clearing = Clearing(reactor, podman)
     audit = Audit(engine, reactor, logger, state, podman, clearing, boot)
     places = Places(paths.HOMES, paths.LOGS, storage)
-    life = (engine, reactor, bounds, logger, state, podman, host.watch(reactor), places, boot)
-    servers: Late[Servers] = Late("ai.port:Servers", lambda new: new(*life, dict, clearing, audit, umbilical, reaper.own))
+    means = Means(engine, reactor, bounds, logger, state, podman, host.watch(reactor), places, clearing, audit)
+    servers: Late[Servers] = Late("ai.port:Servers", lambda new: new(means, boot, umbilical))
     umbilical: Late[Umbilical] = Late(
         "umbilical.doors:Umbilical",
         lambda new: new(engine, reactor, bounds, logger, services, boot, replay.stored_seq, servers().told, words.patience),
         (servers,),
     )
-    personas = Personas(*life, host.built_in, clearing, audit, umbilical, reaper.own)
-    mending = Mending(reactor, bounds, logger, podman, state, personas.lives, audit.soon)
+    personas = Personas(means, boot, host.built_in, umbilical, reaper.own)
+    mending = Mending(reactor, bounds, logger, podman, state, personas.life.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
     focus = Focus(engine, reactor, logger)
 

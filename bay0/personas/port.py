@@ -1,12 +1,13 @@
 """What a persona's busy states owe that a server's do not: its container after its manifest, its home, its way to the AI, its autostart.
 
-The life of a container in general is in containers.py.
+The life of a container in general is in containers/life.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,24 @@ from attrs import evolve, frozen
 from bay0.base import names
 from bay0.base.errors import ManifestError, RefusedError
 from bay0.base.uids import first_uid, slot_of
-from bay0.containers.life import LOG_SIZE, PERSONA_FILTER, PERSONAS, ContainerPort, Live, Outcome_
+from bay0.containers.life import LOG_SIZE, PERSONA_FILTER, PERSONAS, Duty, Kind, Life, Live, Means, Outcome_
 from bay0.effects import cgroup
 from bay0.machines.boot import LEAVES
-from bay0.machines.persona import HAS_CONTAINER, E, Effect, S
+from bay0.machines.persona import HAS_CONTAINER, WORDS, E, Effect, S
 from bay0.personas.line import Line, Over
 from bay0.pid1 import flow
 from bay0.podman.calls import AT_ONCE, Outcome, RunSpec, user_of
 from bay0.reconcile import plan as reconcile
+from bay0.reconcile.plan import End, Then
 from bay0.umbilical.places import IN_PERSONA
 
 if TYPE_CHECKING:
+    from bay0.loading.late import Late
     from bay0.machines.instance import Instance, Step
     from bay0.personas.manifest import Manifest
     from bay0.podman.calls import Verdict
     from bay0.state.link import Answer
+    from bay0.umbilical.doors import Umbilical
 
 GROUP = PERSONAS
 OOM_SCORE = 100  # above the spine's own processes (0); far below tenants, or a large persona would be ended before a small tenant
@@ -84,22 +88,45 @@ def not_understood(text: str) -> str:
     return "" if isinstance(found, Config) else found
 
 
-class Personas(ContainerPort):
-    """The effect port of all personas."""
+# the events of its table for what follows an end
+THEN = {Then.STOPPED: E.GONE, Then.WELL: E.DONE, Then.AGAIN: E.RETRY, Then.GIVEN_UP: E.GAVE_UP}
 
-    group = GROUP
 
-    def _begin(self) -> None:
-        """Make what belongs to this port."""
+class Personas:
+    """The effect port of all personas.
+
+    `boot`: this boot's machine. `built_in`: the spine's own images, name -> archive. `own`: hear of the end of a child of
+    PID 1 (Reaper.own).
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        boot: Instance,
+        built_in: Callable[[], Mapping[str, str]],
+        umbilical: Late[Umbilical],
+        own: Callable[[int, Callable[[int], None]], None],
+    ) -> None:
+        self.engine, self.reactor, self.log = means.engine, means.reactor, means.log
+        self.state, self.podman, self.places, self.audit = means.state, means.podman, means.places, means.audit
+        self.built_in, self.umbilical, self.own = built_in, umbilical, own
+        duties: dict[Enum, Duty] = {Effect.RUN: self._run}
+        kind = Kind(WORDS, GROUP, duties, self._stop_s, self._after_end, self._leaves, self._cancelled)
+        self.life = Life(means, kind)
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
         self.line = Line(self.reactor.clock, self.reactor.call_soon, AT_ONCE)  # of starts
         self._new_homes: set[str] = set()  # podman's names of those whose home no user has yet
         self.engine.on("persona", call=self._stepped)
-        self.engine.on("boot", *LEAVES, call=self._no_autostart, of=self.boot)
+        self.engine.on("boot", *LEAVES, call=self._no_autostart, of=boot)
 
-    def _duties(self) -> Mapping[str, Callable[[Instance], flow.Flow[Outcome_]]]:
-        return {Effect.RUN.name: self._run}
+    def start(self, instance: Instance, effect: Enum, token: int) -> None:
+        """Do what `instance` owes."""
+        self.life.start(instance, effect, token)
+
+    def container(self, name: str) -> str | None:
+        """Return the id of the container that runs for `name`, if one does."""
+        return self.life.container(name)
 
     def describe(self) -> dict[str, Any]:
         """Return what `bay0 status` shows of the line of starts."""
@@ -116,7 +143,7 @@ class Personas(ContainerPort):
 
     def _turn(self, instance: Instance, resume: flow.Resume) -> None:
         """Let it stand in line; its deadline begins with its turn."""
-        asker = self._asker(instance)
+        asker = self.life.asker(instance)
 
         def begin(over: Over) -> None:
             asker.begins()
@@ -131,13 +158,14 @@ class Personas(ContainerPort):
     def _begin_it(self, instance: Instance) -> flow.Flow[Outcome_]:
         name = names.parse(instance.name)
         config = read_config(instance.config)
-        if self._above_frozen():  # podman would wait for its first process until its bound is over
+        if self.life.all_frozen():  # podman would wait for its first process until its bound is over
             return E.FAULT, f"nothing can begin: the group above is frozen (1 in /sys/fs/cgroup{GROUP}/cgroup.freeze)"
         obstacle = self.obstacle(instance)
         if config is None or obstacle:
             return E.FAULT, obstacle
         self._new_homes.discard(name.podman)
-        prepared: Answer = yield partial(self._ask, "persona_prepare", name=name.podman, home=bool(config.manifest.home))
+        home = bool(config.manifest.home)
+        prepared: Answer = yield partial(self.life.ask, "persona_prepare", name=name.podman, home=home)
         if not prepared.ok:
             return E.FAULT, f"its home could not be prepared: {prepared.why}"
         if prepared.value:
@@ -149,19 +177,19 @@ class Personas(ContainerPort):
             spec = self._spec(instance, name, config)
         except RefusedError as error:
             return E.FAULT, f"its way to the AI could not be prepared: {error}"
-        ran: Verdict = yield from self._made(instance, spec)
+        ran: Verdict = yield from self.life.making.made(instance, spec, self._run_it)
         archive = self.built_in().get(spec.image)
         if ran.outcome is Outcome.STORAGE and archive is not None:
-            ran = yield from self._discarded(spec, ran)
+            ran = yield from self.life.making.discarded(spec, ran)
         if ran.outcome is Outcome.NO_IMAGE and archive is not None:
-            yield partial(self._image_loaded, archive)
+            yield partial(self.life.making.image_loaded, archive)
             ran = yield from self._run_it(instance, spec)
         if not ran.ok:
             self.audit.soon_after(ran)
             return E.FAULT, ran.why + (DAMAGED.format(spec.image) if ran.outcome is Outcome.STORAGE else "")
         container = str(ran.value)
-        live = self._started(instance, container)
-        self._calm_later(instance.name, live)
+        live = self.life.started(instance, container)
+        self.life.calm_later(instance.name, live)
         self._watch_monitor(instance.name, live)
         if config.manifest.ai:
             try:
@@ -173,22 +201,22 @@ class Personas(ContainerPort):
     def _run_it(self, instance: Instance, spec: RunSpec) -> flow.Flow[Verdict]:
         """Run it; one with a new home in steps: that is given to whom the program will be before it begins."""
         if spec.name not in self._new_homes:
-            return (yield from super()._run_it(instance, spec))
-        made: Verdict = yield partial(self.podman.create, spec, asker=self._asker(instance))
+            return (yield from self.life.making.run(instance, spec))
+        made: Verdict = yield partial(self.podman.create, spec, asker=self.life.asker(instance))
         if not made.ok:
             return made
-        prepared: Verdict = yield partial(self.podman.init, spec.name, asker=self._asker(instance))
+        prepared: Verdict = yield partial(self.podman.init, spec.name, asker=self.life.asker(instance))
         if not prepared.ok:
             return prepared
         user = user_of(str(made.value))
         if user is None:
             return evolve(made, outcome=Outcome.FAULT, why="crun does not say which user its new home is for")
-        given: Answer = yield partial(self._ask, "home_give", name=spec.name, uid=user[0], gid=user[1])
+        given: Answer = yield partial(self.life.ask, "home_give", name=spec.name, uid=user[0], gid=user[1])
         if not given.ok:
             why = f"its home could not be given to its user {user[0]}: {given.why}"
             return evolve(made, outcome=Outcome.FAULT, why=why)
         self._new_homes.discard(spec.name)
-        started: Verdict = yield partial(self.podman.start, spec.name, asker=self._asker(instance))
+        started: Verdict = yield partial(self.podman.start, spec.name, asker=self.life.asker(instance))
         return made if started.ok else started
 
     def _watch_monitor(self, name: str, live: Live) -> None:
@@ -198,12 +226,12 @@ class Personas(ContainerPort):
         """
 
         def ended(_status: int) -> None:
-            if self._live.get(name) is not live:
+            if self.life.current(name) is not live:
                 return
             if cgroup.populated(live.directory):
-                self._send(name, E.UNWATCHED, f"conmon of container {live.container[:12]} was ended")
+                self.life.send(name, E.UNWATCHED, f"conmon of container {live.container[:12]} was ended")
             else:
-                self._look(name, live)
+                self.life.look(name, live)
 
         if live.monitor:
             self.own(live.monitor, ended)
@@ -257,15 +285,16 @@ class Personas(ContainerPort):
         config = read_config(instance.config)
         return config.manifest.stop_s if config else 0
 
-    def _after_end(self, instance: Instance, end: reconcile.End) -> Outcome_:
+    def _after_end(self, instance: Instance, end: End) -> Outcome_:
         config = read_config(instance.config)
-        return reconcile.after_end(
+        then, why = reconcile.after_end(
             end,
             desired=instance.desired,
             restart=config.manifest.restart if config else "no",
             retries=config.manifest.retries if config else 0,
             attempts=instance.attempts,
         )
+        return THEN[then], why
 
     # ---- what the manifest wants at boot
 
@@ -303,7 +332,7 @@ class Personas(ContainerPort):
             config = read_config(instance.config)
             limit = config.manifest.retries + 1 if config else 0
             event = E.AUTOSTART if instance.attempts < limit else E.GAVE_UP
-            self._send(name, event, "" if event is E.AUTOSTART else f"{instance.attempts} of {limit} attempts")
+            self.life.send(name, event, "" if event is E.AUTOSTART else f"{instance.attempts} of {limit} attempts")
         elif instance.now in (S.ABSENT, S.FAILED, *HAS_CONTAINER):
             self._waiting.discard(name)
 
@@ -311,7 +340,7 @@ class Personas(ContainerPort):
 
     def _stepped(self, instance: Instance, step: Step) -> None:
         """Start what waits for its rest, freeze again what was frozen before it had to be started anew."""
-        self.look_again(instance)
+        self.life.look_again(instance)
         if step.event == E.STOP.value:  # it is not wanted any more
             self._waiting.discard(instance.name)
         if instance.name in self._waiting:
@@ -322,7 +351,7 @@ class Personas(ContainerPort):
             self._waiting.discard(instance.name)
             self.reactor.call_soon(partial(self.forget, instance))
         if step.event == E.REMOVE.value and self.state.healthy:  # its home is kept; logs would add up
-            self._ask("log_remove", lambda _answer: None, name=names.parse(instance.name).podman)
+            self.life.ask("log_remove", lambda _answer: None, name=names.parse(instance.name).podman)
 
     def forget(self, instance: Instance) -> None:
         """Let go of one that is not there, since it was removed or never made; the journal has its history."""
@@ -333,4 +362,4 @@ class Personas(ContainerPort):
 
     def _freeze_again(self, instance: Instance) -> None:
         if instance.now is S.RUNNING and instance.desired == "paused" and not instance.pending:
-            self._send(instance.name, E.PAUSE, "it is wanted paused")
+            self.life.send(instance.name, E.PAUSE, "it is wanted paused")

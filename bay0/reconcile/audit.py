@@ -96,7 +96,7 @@ class Audit:
     def _strays(self, containers: set[str]) -> None:
         engine = self.engine
         ours = [i for kind in reconcile.CONTAINED for i in engine.of_kind(kind)]
-        states = {i.name: i.now.value for i in ours}
+        states = {i.name: i.now for i in ours}
         moving = {names.parse(i.name).podman for i in ours if i.pending is not None}
         haunted, orphans = reconcile.strays(states, containers - moving)
         for name in haunted:

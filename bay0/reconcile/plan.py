@@ -8,19 +8,22 @@ names is removed unless a running machine owns it; everybody else's containers a
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from bay0.base import names
 from bay0.base.errors import BadNameError
-from bay0.machines import persona
+from bay0.machines import persona, server
 
 if TYPE_CHECKING:
     from bay0.machines.table import MachineDef
 
 
 CONTAINED = ("persona", "server")  # the kinds of machines that are containers
+# states of one that is to have no container
+RESTS = (persona.S.STOPPED, persona.S.FAILED, server.S.STOPPED, server.S.FAILED)
 ROWS_A_TURN = 100
 
 
@@ -112,21 +115,30 @@ class End:
     status: int | None = None
 
 
-def after_end(end: End, *, desired: str, restart: str, retries: int, attempts: int) -> tuple[persona.E, str]:
-    """Return what follows when nothing is left of a persona: stopped, tried again, or given up. `attempts` so far, the last one included."""
+class Then(Enum):
+    """What follows when nothing is left of a container; each kind of machine has events of its own for it."""
+
+    STOPPED = "stopped"
+    WELL = "well"  # it ended by itself with status 0, and that is the end of it
+    AGAIN = "again"
+    GIVEN_UP = "given_up"
+
+
+def after_end(end: End, *, desired: str, restart: str, retries: int, attempts: int) -> tuple[Then, str]:
+    """Return what follows an end, and why. `attempts`: those made so far, the last one included."""
     if desired == "stopped":
-        return persona.E.GONE, end.why
+        return Then.STOPPED, end.why
     if end.status == 0 and restart != "always":
-        return persona.E.DONE, "status 0"
+        return Then.WELL, "status 0"
     why = end.why if end.status is None else f"it ended by itself with status {end.status}"
     if restart == "no":
-        return persona.E.GAVE_UP, f"{why}; its manifest says restart = no"
+        return Then.GIVEN_UP, f"{why}; its manifest says restart = no"
     if attempts <= retries:
-        return persona.E.RETRY, f"{why}; attempt {attempts} of {retries + 1}"
-    return persona.E.GAVE_UP, f"{why}; {attempts} attempts of {retries + 1} were made"
+        return Then.AGAIN, f"{why}; attempt {attempts} of {retries + 1}"
+    return Then.GIVEN_UP, f"{why}; {attempts} attempts of {retries + 1} were made"
 
 
-def strays(machines: Mapping[str, str], containers: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def strays(machines: Mapping[str, Enum], containers: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Look at podman's containers while bay0 runs: (machines at rest that have one and must converge, containers of nobody to sweep).
 
     `machines`: name -> state. One that owes or has a container looks after it itself, as does whoever made a tenant's that is no machine.
@@ -137,8 +149,8 @@ def strays(machines: Mapping[str, str], containers: Iterable[str]) -> tuple[tupl
         if name is None:
             continue
         state = machines.get(name.semantic)
-        if state in ("stopped", "failed"):
+        if state in RESTS:
             haunted.append(name.semantic)
-        elif name.kind == "persona" and state in (None, "absent"):
+        elif name.kind == "persona" and state in (None, persona.S.ABSENT):
             orphans.append(container)
     return tuple(haunted), tuple(orphans)

@@ -18,6 +18,7 @@ from bay0.loading import garbage
 from bay0.machines import MACHINES, boot, storage
 from bay0.machines.boot import E
 from bay0.machines.bus import ANY
+from bay0.machines.table import CONVERGE
 from bay0.pid1 import flow
 from bay0.reconcile import plan as reconcile
 
@@ -192,7 +193,7 @@ class Replay:
                 if replay.converge:
                     self._converged += 1
                     self._owing.append(instance.name)
-                    self.engine.send(instance.name, replay.definition.event("CONVERGE"))
+                    self.engine.send(instance.name, replay.definition.event(CONVERGE))
         if left:
             self.reactor.call_soon(partial(self._replay_some, left, containers))
             return

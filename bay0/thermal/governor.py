@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import asdict, define, field
 
@@ -26,7 +26,6 @@ from bay0.thermal.ladder import CALM, COOL_DOWN_S, CPU_ACT, MEMORY_ACT, MEMORY_W
 from bay0.thermal.sensors import Thermometer
 
 if TYPE_CHECKING:
-    from bay0.containers.life import ContainerPort
     from bay0.loading.late import Late
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
@@ -42,6 +41,13 @@ WEIGHTS = {Rung.FREE: 1.0}  # all others: half
 CAPS = {Rung.FREE: 1.0, Rung.HALF_WEIGHT: 1.0, Rung.HALF: 0.5, Rung.QUARTER: 0.25}  # all below: a tenth
 
 
+class Containers(Protocol):
+    """What knows which containers run."""
+
+    def container(self, name: str) -> str | None:
+        """Return the id of the container that runs for `name`, if one does."""
+
+
 @define(eq=False, repr=False)
 class Keeper:
     """Governs the personas of a running spine, and first of all its AI. `boot`: this boot's machine."""
@@ -50,7 +56,7 @@ class Keeper:
     reactor: Reactor
     log: Any
     boot: Instance
-    personas: ContainerPort
+    personas: Containers
     servers: Late[Any]
     thermometer: Thermometer
     reserve: Reserve
@@ -284,15 +290,16 @@ def _state(instance: Instance) -> str:
 
 def _event(action: Action, instance: Instance) -> Enum | None:
     """Return what to send. The AI yields when it is stopped, and is started when it may come back; it cannot be frozen before it is ready."""
-    events = instance.definition.event
+    words = persona.WORDS
     if instance.definition.kind == "server":
+        words = server.WORDS
         if action.rung is Rung.STOPPED or (action.rung is Rung.FROZEN and instance.now is not server.S.READY):
-            return events("YIELD")
+            return server.E.YIELD
         if action.before is Rung.STOPPED:
-            return events("START")
+            return server.E.START
     if action.rung in (Rung.FROZEN, Rung.STOPPED):
-        return events("PAUSE" if action.rung is Rung.FROZEN else "STOP")
-    return events("RESUME") if action.before is Rung.FROZEN and action.thaw else None
+        return words.events.PAUSE if action.rung is Rung.FROZEN else words.events.STOP
+    return words.events.RESUME if action.before is Rung.FROZEN and action.thaw else None
 
 
 def _word(rung: Rung) -> str:

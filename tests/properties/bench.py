@@ -29,7 +29,7 @@ from bay0.ai.port import Servers
 from bay0.base import names
 from bay0.base.bounds import Bounds
 from bay0.boot.autostart import Autostart
-from bay0.containers.life import Places
+from bay0.containers.life import Means, Places
 from bay0.effects.spawn import Ending, Result
 from bay0.machines import MACHINES
 from bay0.machines.boot import S as BootS
@@ -265,14 +265,15 @@ class Bench:
         self.boot_machine = engine.add(f"boot:{boot_id[:8]}", MACHINES["boot"])
         self.clearing = Clearing(self.reactor, podman)
         audit = Audit(engine, self.reactor, QUIET, state, podman, self.clearing, self.boot_machine)
-        life: Any = (engine, self.reactor, bounds, QUIET, state, podman, SimWatch(self.kernel), places, self.boot_machine)
+        watch: Any = SimWatch(self.kernel)
+        means = Means(engine, self.reactor, bounds, QUIET, state, podman, watch, places, self.clearing, audit)
         ways: Any = There(self, "umbilical")
         own = lambda _monitor, _ended: None  # here monitors live as long as their containers
-        self.personas = Personas(*life, lambda: {IMAGE: ARCHIVE}, self.clearing, audit, ways, own)
-        self.servers = Servers(*life, dict, self.clearing, audit, ways, own)
+        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own)
+        self.servers = Servers(means, self.boot_machine, ways)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
-        mending = Mending(self.reactor, bounds, QUIET, podman, state, self.personas.lives, audit.soon)
+        mending = Mending(self.reactor, bounds, QUIET, podman, state, self.personas.life.lives, audit.soon)
         there: Any = There(self, "servers")
         self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.clearing, audit, mending, lambda: None, there)
         Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there, mending)

@@ -459,7 +459,7 @@ class Checks:
     def _lives(self) -> list[containers.Live]:
         """Every container that bay0 has started and not ended."""
         spine = self.world.spine
-        return [live for port in (spine.personas, spine.servers.made) if port is not None for live in port._live.values()]
+        return [live for port in (spine.personas, spine.servers.made) if port is not None for live in port.life._live.values()]
 
     def _haunted(self) -> bool:
         world = self.world

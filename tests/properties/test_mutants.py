@@ -28,7 +28,8 @@ from bay0.ai.port import Servers
 from bay0.base import names
 from bay0.base.errors import StorageError
 from bay0.boot import nack_methods as nackverbs
-from bay0.containers.life import ContainerPort
+from bay0.containers.life import PERSONAS as PERSONA_GROUP
+from bay0.containers.life import TENANTS, Life
 from bay0.control.outcomes import Outcomes
 from bay0.control.outcomes import _Waiter as Waiter
 from bay0.effects import cgroup
@@ -519,16 +520,26 @@ def a_start_is_not_promised(patch: Patch) -> None:
     patch.setitem(PERSONA._by_cell, cell, evolve(PERSONA._by_cell[cell], promised=False))
 
 
+def _for_one_kind(patch: Patch, group: str, name: str, fault: Callable[..., Any]) -> None:
+    """Break the life of the containers in `group`, and of no others."""
+    sound = getattr(Life, name)
+
+    def one_of_two(self: Life, *args: Any, **keys: Any) -> Any:
+        return (fault if self.kind.group == group else sound)(self, *args, **keys)
+
+    patch.setattr(Life, name, one_of_two)
+
+
 @likely(stories.somebody_else_freezes_and_thaws)
 def a_pause_is_believed_without_the_kernel(patch: Patch) -> None:
-    def trusting(self: Personas, instance: Any, *, frozen: bool) -> Any:
-        call = self.podman.pause if frozen else self.podman.unpause
+    def trusting(self: Life, instance: Any, *, frozen: bool) -> Any:
+        call = self.means.podman.pause if frozen else self.means.podman.unpause
         done = yield lambda resume: call(names.parse(instance.name).podman, resume)
         if not done.ok:
             return E.FAULT, done.why
         return (E.PAUSED if frozen else E.RESUMED), ""
 
-    patch.setattr(Personas, "_freeze", trusting)
+    _for_one_kind(patch, PERSONA_GROUP, "_freeze", trusting)
 
 
 @likely(stories.a_container_ends_as_something_is_asked_of_it)
@@ -540,16 +551,16 @@ def what_is_wanted_stopped_is_started_again(patch: Patch) -> None:
 @likely(stories.a_container_ends_while_it_is_started)
 def the_end_of_a_container_is_not_noticed(patch: Patch) -> None:
     patch.setattr(SimWatch, "add", lambda *_: False)
-    _without(patch, Personas, "_look")
+    _for_one_kind(patch, PERSONA_GROUP, "look", lambda *_: None)
 
 
 @likely(stories.somebody_else_freezes_and_thaws)
 def a_freeze_of_somebody_else_is_not_noticed(patch: Patch) -> None:
-    def only_ends(self: ContainerPort, name: str, live: Any) -> None:
-        if self._live.get(name) is live and not cgroup.populated(live.directory):
-            self._send(name, "ENDED", "")
+    def only_ends(self: Life, name: str, live: Any) -> None:
+        if self.current(name) is live and not cgroup.populated(live.directory):
+            self.send(name, self.kind.words.events.ENDED, "")
 
-    patch.setattr(ContainerPort, "_look", only_ends)
+    patch.setattr(Life, "look", only_ends)
 
 
 @likely(stories.starts_wait_for_their_turn_and_some_are_taken_back)
@@ -569,7 +580,7 @@ def podmans_storage_is_mended_at_a_boot_only(patch: Patch) -> None:
 
 @likely(stories.storage_is_damaged_while_it_runs)
 def podmans_storage_is_set_aside_under_those_who_run(patch: Patch) -> None:
-    patch.setattr(ContainerPort, "lives", lambda _self: False)
+    patch.setattr(Life, "lives", lambda _self: False)
 
 
 @likely(stories.a_home_is_to_be_emptied)
@@ -613,13 +624,13 @@ def _cells(patch: Patch, *cells: tuple[ServerS, ServerE], **changes: Any) -> Non
 
 @likely(aistories.its_start_is_cut_short)
 def the_ai_is_said_to_be_gone_and_its_container_stays(patch: Patch) -> None:
-    def careless(self: Servers, instance: Any) -> Any:
+    def careless(self: Life, instance: Any) -> Any:
         self._unwatch(instance.name)
         self._live.pop(instance.name, None)
-        return self._after_end(instance, reconcile.End("cleared"))
+        return self.kind.after_end(instance, reconcile.End("cleared"))
         yield
 
-    patch.setattr(Servers, "_clear", careless)
+    _for_one_kind(patch, TENANTS, "_clear", careless)
 
 
 @likely(aistories.it_takes_each_boot_down)
@@ -687,7 +698,7 @@ def the_ai_starts_with_the_spine_whatever_is_configured(patch: Patch) -> None:
 
 @likely(aistories.it_ends_again_and_again)
 def the_end_of_the_ai_is_not_noticed(patch: Patch) -> None:
-    _without(patch, Servers, "_look")
+    _for_one_kind(patch, TENANTS, "look", lambda *_: None)
     _without(patch, Servers, "_monitor_ended")
 
 

@@ -12,7 +12,7 @@ from kit import Journal, Log, Ready, Timers
 
 from bay0.base.bounds import Bounds
 from bay0.containers import life as containers
-from bay0.containers.life import Places
+from bay0.containers.life import Means, Places
 from bay0.focus.switch import Focus
 from bay0.machines import MACHINES
 from bay0.machines.engine import Engine
@@ -193,9 +193,9 @@ class Bench:
         state: Any = self.state
         self.clearing = Clearing(timers, podman)
         self.audit = Audit(engine, timers, self.log, state, podman, self.clearing, self.boot)
-        self.life: Any = (engine, timers, Bounds(), self.log, state, podman, watch, places, self.boot)
-        self.shared: Any = (self.clearing, self.audit, self.ways, self.owned.__setitem__)
-        self.port = Personas(*self.life, lambda: {IMAGE: "/images/alpine.tar"}, *self.shared)
+        log: Any = self.log
+        self.means = Means(engine, timers, Bounds(), log, state, podman, watch, places, self.clearing, self.audit)
+        self.port = Personas(self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__)
         self.focus = Focus(engine, timers, self.log)
         engine.serve("boot", Nothing())
         engine.serve("persona", self.port)

@@ -69,7 +69,7 @@ class Bench(PersonaBench):
         self.ops = self.state.answers
         self.ops.update(ai_archive=Answer(value=None), ai_model=Answer(value={"size": 1 << 30}))
         self.umbilical = Umbilical(self.timers)
-        self.servers = Servers(*self.life, dict, *self.shared)
+        self.servers = Servers(self.means, self.boot, self.ways)
         self.engine.serve("server", self.servers)
         self.monitors: list[Any] = []
         self.servers.ends = SimpleNamespace(watch=lambda pid, call: self.monitors.append((pid, call)), forget=self.monitors.clear)  # type: ignore[assignment]

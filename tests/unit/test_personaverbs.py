@@ -47,7 +47,7 @@ class Desk:
         self.verbs = PersonaVerbs(
             bench.engine, self.timers, Bounds(), self.state, self.boot, bench.port, self.replay, self.outcomes, self.trash.sweep,
         )  # fmt: skip
-        self.mending = Mending(self.timers, Bounds(), bench.log, self.podman, self.state, bench.port.lives, bench.audit.soon)
+        self.mending = Mending(self.timers, Bounds(), bench.log, self.podman, self.state, bench.port.life.lives, bench.audit.soon)
         self.mending.on_images(lambda images: self.images.append(images))
         self.images: list[frozenset[str]] = []
         self.methods = {

@@ -8,7 +8,7 @@ import pytest
 
 from bay0.machines import MACHINES, persona
 from bay0.machines.persona import E, S
-from bay0.reconcile.plan import End, after_end, plan, strays
+from bay0.reconcile.plan import End, Then, after_end, plan, strays
 
 
 def row(name: str, state: str, kind: str = "persona") -> dict[str, Any]:
@@ -58,35 +58,35 @@ STATUS = {"failed": End("its start failed"), "killed": End("it ended", by_itself
 
 
 @pytest.mark.parametrize(
-    ("end", "restart", "attempts", "event"),
+    ("end", "restart", "attempts", "follows"),
     [
-        ("well", "no", 1, E.DONE),
-        ("well", "on-failure", 1, E.DONE),
-        ("well", "always", 1, E.RETRY),
-        ("killed", "no", 1, E.GAVE_UP),
-        ("killed", "on-failure", 1, E.RETRY),
-        ("killed", "on-failure", 3, E.RETRY),
-        ("killed", "on-failure", 4, E.GAVE_UP),
-        ("failed", "no", 1, E.GAVE_UP),
-        ("failed", "always", 3, E.RETRY),
-        ("failed", "always", 4, E.GAVE_UP),
+        ("well", "no", 1, Then.WELL),
+        ("well", "on-failure", 1, Then.WELL),
+        ("well", "always", 1, Then.AGAIN),
+        ("killed", "no", 1, Then.GIVEN_UP),
+        ("killed", "on-failure", 1, Then.AGAIN),
+        ("killed", "on-failure", 3, Then.AGAIN),
+        ("killed", "on-failure", 4, Then.GIVEN_UP),
+        ("failed", "no", 1, Then.GIVEN_UP),
+        ("failed", "always", 3, Then.AGAIN),
+        ("failed", "always", 4, Then.GIVEN_UP),
     ],
 )
-def test_what_follows_an_end_is_what_the_manifest_says(end: str, restart: str, attempts: int, event: E) -> None:
+def test_what_follows_an_end_is_what_the_manifest_says(end: str, restart: str, attempts: int, follows: Then) -> None:
     found, why = after_end(STATUS[end], desired="running", restart=restart, retries=3, attempts=attempts)
-    assert found is event
+    assert found is follows
     assert why
 
 
 @pytest.mark.parametrize("end", STATUS)
 @pytest.mark.parametrize("restart", ["no", "on-failure", "always"])
 def test_what_is_wanted_stopped_stays_stopped(end: str, restart: str) -> None:
-    assert after_end(STATUS[end], desired="stopped", restart=restart, retries=3, attempts=9)[0] is E.GONE
+    assert after_end(STATUS[end], desired="stopped", restart=restart, retries=3, attempts=9)[0] is Then.STOPPED
 
 
 def test_while_it_runs_a_container_of_a_machine_at_rest_is_converged_one_of_nobody_swept_and_the_others_left() -> None:
     machines = {"p://a": S.STOPPED, "p://b": S.FAILED, "p://c": S.RUNNING, "p://d": S.STARTING, "p://e": S.ABSENT}
-    found = strays({name: state.value for name, state in machines.items()}, ("p__a", "p__b", "p__c", "p__d", "p__e", "p__f", "sys__ai", "web"))
+    found = strays(machines, ("p__a", "p__b", "p__c", "p__d", "p__e", "p__f", "sys__ai", "web"))
     assert found == (("p://a", "p://b"), ("p__e", "p__f"))
 
 
