@@ -30,13 +30,14 @@ BOUND_S = 1500
 FROZEN = "/usr/lib/bay0/bay0"
 ROOT = os.path.join(section.TOP, "build", "rootfs")
 
-GUEST = """
+GUEST = """exec bash -s <<'EOF'
 time_of() { before=$EPOCHREALTIME; "$@" >/dev/null 2>&1 </dev/null; status=$?; after=$EPOCHREALTIME
     echo "MS $(( ${after/./} - ${before/./} )) $status $*"; }
 until bay0 status | grep -q "boot *complete"; do sleep 1; done; sleep 10
 for round in $(seq 0 ROUNDS); do
 COMMANDS
 done
+EOF
 """
 
 
