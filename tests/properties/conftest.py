@@ -58,7 +58,7 @@ def sample(members: Sequence[Any], stride: int) -> Sequence[Any]:
 
 
 SIZES = {
-    "ci": Size(seams=8, double_stride=64, cases=5, faults=4, lives=25, stride=16),
+    "ci": Size(seams=8, double_stride=64, cases=9, faults=4, lives=25, stride=20),
     "nightly": Size(seams=1, double_stride=1, cases=1, faults=6, lives=5000, stride=1),
 }
 

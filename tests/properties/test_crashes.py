@@ -90,7 +90,7 @@ def _happens(story: Story, stride: int) -> None:
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_at_whatever_moment_it_happens_all_is_well_in_the_end(story: Story, size: Size) -> None:
     """Each was a bug, or nearly: two things that meet, moved against each other in small steps."""
-    _happens(story, 1 if size.whole else 6)
+    _happens(story, 1 if size.whole else 8)
 
 
 @pytest.mark.parametrize("story", PERSONA_STORIES, ids=lambda story: story.__name__)

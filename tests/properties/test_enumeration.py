@@ -153,10 +153,10 @@ def is_over(bench: Bench, case: Case) -> None:
 
 @pytest.mark.parametrize(("kind", "state"), STATES)
 def test_whatever_was_stored_and_whatever_podman_says_a_boot_ends_stopped(kind: str, state: str, size: Size) -> None:
-    """`ci` crashes in one of five combinations, and not where podman stays broken until it is mended: that takes long. `nightly` crashes in all."""
+    """`ci` crashes in one of nine combinations, and not where podman stays broken until it is mended: that takes long. `nightly` crashes in all."""
     count: Counter[str] = Counter()
     with Bench() as bench:
-        # from the state's own place on: what one state leaves out of the sample, another has
+        # from the state's own place on: what one state leaves out of the sample, another has, so that none is left out by all
         for number, (what, says) in enumerate(product(HAS, (*ONCE, *UNTIL_MENDED)), STATES.index((kind, state))):
             case = (kind, state, what, says)
             prepare(bench, *case)
