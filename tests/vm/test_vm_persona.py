@@ -558,8 +558,9 @@ def test_by_force_it_ends_though_podman_hangs_and_the_disk_is_dead(folder: str, 
             paused.pause()
             if way == "keys":
                 twice(machine)
+            machine.wait_console("sysrq: ", VERB_S)
+            paused.resume()  # QEMU itself ends only when the disk has answered what it was asked
             left = machine.wait(VERB_S)
-        paused.resume()
     assert left.status == 0
     assert "ending by force" in left.console
     assert ("sysrq: Power Off" if way == "poweroff" else "sysrq: Resetting") in left.console
