@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bay0.machines.instance import Instance, Step
     from bay0.pid1.reactor import Reactor
 
-# Where a patience of 1 is right. Measured without KVM where 5 is: idle, it loads in 2.3 s and no request of storage
-# takes more than a seventh of its bound; docs/OPERATIONS.md, "How much patience", has the figures.
+# Where a patience of 1 is right. Measured on a machine without KVM on which 5 is, so that both say the same; the figures
+# are in docs/OPERATIONS.md, "How much patience".
 LOADED_MS = 460.0  # in which the program is loaded
 ROUNDS = 1000  # of the loop in a slice
 SLICE_S = 0.00033  # that a slice takes

@@ -543,23 +543,23 @@ def twice(machine: Vm) -> None:
 @pytest.mark.parametrize("way", ["reboot", "poweroff", "keys"])
 def test_by_force_it_ends_though_podman_hangs_and_the_disk_is_dead(folder: str, way: str):
     disk = harness.make_disk(f"{folder}/force-{way}.img", "2G")
-    with harness.pausable(disk) as paused:
-        with harness.vm(paused.uri, life_s=LIFE_S) as machine:
-            machine.wait_console(harness.COMPLETE)
-            machine.wait_durable()
-            machine.create("deaf", DEAF)
-            running(machine, "deaf")
-            machine.out(f"sync; {HANGS['by itself']}")
-            boot_id = machine.status()["boot_id"]
-            force = "" if way == "keys" else f"until grep -q 'longer than usual' /run/bay0/log.jsonl; do sleep 1; done; sleep 3; bay0 {way} --force"
-            machine.out(f'setsid sh -c "{force}" >/dev/null 2>&1 &')  # ready in the guest, whose clock may be slower than ours
-            machine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; bay0 poweroff')
-            machine.wait_console("the stop takes longer than usual.*waits_for=.*deaf", VERB_S)
-            paused.pause()
-            if way == "keys":
-                twice(machine)
-            left = machine.wait(VERB_S)
-        paused.resume()
+    with harness.pausable(disk) as paused, harness.vm(paused.uri, life_s=LIFE_S) as machine:
+        machine.wait_console(harness.COMPLETE)
+        machine.wait_durable()
+        machine.create("deaf", DEAF)
+        running(machine, "deaf")
+        machine.out(f"sync; {HANGS['by itself']}")
+        boot_id = machine.status()["boot_id"]
+        force = "" if way == "keys" else f"until grep -q 'longer than usual' /run/bay0/log.jsonl; do sleep 1; done; sleep 3; bay0 {way} --force"
+        machine.out(f'setsid sh -c "{force}" >/dev/null 2>&1 &')  # ready in the guest, whose clock may be slower than ours
+        machine.send('echo "exit 0" >"$BAY0_EXEC_STATUS"; bay0 poweroff')
+        machine.wait_console("the stop takes longer than usual.*waits_for=.*deaf", VERB_S)
+        paused.pause()
+        if way == "keys":
+            twice(machine)
+        machine.wait_console("sysrq: ", VERB_S)
+        paused.resume()  # QEMU itself ends only when the disk has answered what it was asked
+        left = machine.wait(VERB_S)
     assert left.status == 0
     assert "ending by force" in left.console
     assert ("sysrq: Power Off" if way == "poweroff" else "sysrq: Resetting") in left.console
