@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bay0.effects.spawn import Child, Spawner
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance
-    from bay0.pid1.reactor import Reactor
+    from bay0.pid1.reactor import Reactor, Timer
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 IF_KILLED_S = 60.0
@@ -62,6 +62,7 @@ def console_tty(path: str = CONSOLES) -> str | None:
 class _Live:
     child: Child
     since: float
+    calm: Timer | None = None  # until it has lived long enough
 
 
 @define(eq=False, repr=False)
@@ -119,12 +120,14 @@ class Services:
             if lent is not None:
                 lent.close()
         live = self._live[instance.name] = _Live(child, self.reactor.clock())
-        self.reactor.call_later(CALM_S, lambda: self._calm(instance, live))
+        live.calm = self.reactor.call_later(CALM_S, lambda: self._calm(instance, live))
         self.log.info("service started", service=instance.name, pid=child.pid, argv=" ".join(spec.argv))
         self._report(instance, token, E.STARTED, f"pid {child.pid}")
 
     def _ended(self, instance: Instance, status: int) -> None:
         live = self._live.pop(instance.name)
+        if live.calm is not None:
+            live.calm.cancel()
         live.child.kill()  # what it left behind in its group
         lived = self.reactor.clock() - live.since
         code = os.waitstatus_to_exitcode(status)

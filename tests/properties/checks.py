@@ -449,7 +449,7 @@ class Checks:
             and (spine.replay.known or spine.state.stored is None)
             and not (self.world.podman.late or self.world.podman.under_way)
             and not self._haunted()
-            and all(live.calm is None or live.calm.call is None for live in self._lives())
+            and all(live.calm is None or live.calm.call is None for live in (*self._lives(), *spine.services._live.values()))
             and spine.state.healthy
             and not spine.state.memory
             and not self.world.disk.unplugged  # noticed by the next probe
