@@ -84,6 +84,10 @@ def bash(found: list[Place]) -> str:
     """Return the script for bash: source it, or put it where bash-completion looks."""
     lines = [
         "# bash completion for bay0; made by `bay0 completion bash`",
+        "_bay0_offer() {  # no <(...): the spine has no /dev/fd",
+        "    local line",
+        '    while IFS= read -r line; do [ -z "$line" ] || COMPREPLY+=("$line"); done <<<"$1"',
+        "}",
         "_bay0() {",
         '    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" at="" word words="" i',
         "    COMPREPLY=()",
@@ -93,7 +97,7 @@ def bash(found: list[Place]) -> str:
         *_walk(found, "$word"),
         "    done",
         '    case "$at $prev" in',
-        *_value(found, 'mapfile -t COMPREPLY < <(compgen -W "{}" -- "$cur")', "return"),
+        *_value(found, '_bay0_offer "$(compgen -W "{}" -- "$cur")"', "return"),
         "    esac",
         '    case "$at" in',
     ]
@@ -103,9 +107,9 @@ def bash(found: list[Place]) -> str:
     files = "|".join(f'"{p.path}"' for p in found if p.files)
     lines += [
         "    esac",
-        '    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")',
+        '    _bay0_offer "$(compgen -W "$words" -- "$cur")"',
         '    case "$at" in',
-        f'        {files}) mapfile -t -O "${{#COMPREPLY[@]}}" COMPREPLY < <(compgen -f -- "$cur") ;;',
+        f'        {files}) _bay0_offer "$(compgen -f -- "$cur")" ;;',
         "    esac",
         "}",
         "complete -o default -F _bay0 bay0",

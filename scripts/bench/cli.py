@@ -18,6 +18,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import section
@@ -53,19 +54,13 @@ def guest(rounds: int, *, icount: bool) -> dict[str, list[float]]:
     script = GUEST.replace("ROUNDS", str(rounds)).replace(
         "COMMANDS", "\n".join(f"time_of {each}" for each in (*OTHERS, *VERBS))
     )
-    argv = [
-        os.path.join(section.TOP, "scripts", "boot-qemu.sh"),
-        "--persist",
-        "none",
-        "--timeout",
-        str(BOUND_S),
-        "--exec",
-        "-",
-    ]
-    further = ["--", "-icount", "shift=2"] if icount else []
-    done = subprocess.run(
-        [*argv, *further], input=script, capture_output=True, text=True, check=False, timeout=BOUND_S + 60
-    )
+    scripts = os.path.join(section.TOP, "scripts")
+    with tempfile.TemporaryDirectory(prefix="bench-cli-") as folder:
+        disk = os.path.join(folder, "persist.img")
+        subprocess.run([f"{scripts}/mkpersist.sh", "--size", "1G", disk], capture_output=True, check=True, timeout=60)
+        argv = [f"{scripts}/boot-qemu.sh", "--persist", disk, "--timeout", str(BOUND_S), "--exec", "-"]
+        argv += ["--", "-icount", "shift=2"] if icount else []
+        done = subprocess.run(argv, input=script, capture_output=True, text=True, check=False, timeout=BOUND_S + 60)
     found: dict[str, list[float]] = {}
     for line in done.stdout.splitlines():
         if line.startswith("MS "):

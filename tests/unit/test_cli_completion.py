@@ -88,6 +88,11 @@ def test_bash_completes_by_where_the_word_stands(words: list[str], offered: list
     assert completed(made("bash", capsys), ["bay0", *words]) == offered
 
 
+def test_the_script_for_bash_needs_no_dev_fd_which_the_spine_has_not(capsys: Captured) -> None:
+    lines = [line.partition("  #")[0] for line in made("bash", capsys).splitlines()]
+    assert [line for line in lines if "<(" in line] == []
+
+
 @pytest.mark.host
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_the_spines_bash_loads_the_script_at_the_first_tab(capsys: Captured, tmp_path: Path) -> None:
