@@ -51,7 +51,7 @@ class Trash:
             self._sweeping = True
             self.reactor.call_later(AGAIN_S, self._again)
         elif answer.ok:
-            self.state.ask("trash_left", self.bounds.read, self._left)
+            self.state.ask("trash_left", self.bounds.open, self._left)
 
     def _left(self, answer: Answer) -> None:
         if answer.ok and answer.value:

@@ -775,7 +775,7 @@ def a_start_that_was_overtaken_opens_a_door(patch: Patch) -> None:
 
 @likely(grantstories.a_boot_finds_the_forwarder_of_an_earlier_one)
 def a_forwarder_whose_machine_was_on_its_way_to_rest_is_not_started(patch: Patch) -> None:
-    _without(patch, Umbilical, "stepped")
+    _without(patch, Umbilical, "_stopped")
 
 
 @likely(grantstories.a_forwarder_hangs)
