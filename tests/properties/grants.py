@@ -109,7 +109,7 @@ class Grants:
             setattr_(port, "_make_directory", lambda path: os.makedirs(path, exist_ok=True))
 
     def _load(self, part: Late[Any], later: Callable[[Any], Any], loaded: Callable[[], None]) -> None:
-        if part.target.startswith("umbilicalport:") and part.made is None:  # each boot is a new program
+        if part.target.startswith("umbilical.doors:") and part.made is None:  # each boot is a new program
             self.world.later(LOADS_S, loaded)
         else:
             later(loaded)
