@@ -268,7 +268,7 @@ def test_an_archive_from_stdin_is_loaded_and_leaves_nothing_on_the_disk(spine: V
 def test_a_shell_on_a_serial_line_has_the_terminals_size_and_so_has_the_shell_in_a_persona(spine: Vm, disk: str):
     running(spine, "work")
     with line.Line(f"{disk}.line") as terminal:
-        spine.out(f"setsid bash -c 'exec bash -l <{line.DEVICE} >{line.DEVICE} 2>&1' >/dev/null 2>&1 &")
+        spine.out(f"setsid env TERM=vt220 bash -c 'exec bash -l <{line.DEVICE} >{line.DEVICE} 2>&1' >/dev/null 2>&1 &")
         at = terminal.wait("spine:.*# ", VERB_S)
         terminal.type("stty size; bay0 persona shell work")
         at = terminal.wait("40 100\r?\n", VERB_S, at)
