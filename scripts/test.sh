@@ -3,8 +3,8 @@
 #
 # Makes the environment and runs the whole suite through tox: lint, type, install,
 # properties, scripts, freeze (builds the spine), shipped (the unit suite under the Python
-# that ships) and vm (boots the spine in QEMU). About 20 minutes on two idle cores;
-# tox prints at the end how long each part took.
+# that ships) and vm (boots the spine in QEMU). About 35 minutes on two cores without KVM,
+# two thirds of it in VMs; tox prints at the end how long each part took.
 # On Debian 12 or newer it installs the host tools that are missing.
 #
 #   scripts/test.sh                    everything
