@@ -15,7 +15,7 @@ from attrs import asdict, define, field
 
 from bay0.ai import port as ai
 from bay0.base.errors import RefusedError
-from bay0.machines import boot
+from bay0.containers import lookup
 from bay0.machines.server import E, S
 from bay0.umbilical.places import IMAGE
 
@@ -110,7 +110,7 @@ class TenantVerbs:
 
     def start(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Start it, as often as that has failed."""
-        self._need_boot()
+        lookup.need_up(self.boot)
         self._act(E.START, params, reply)
 
     def stop(self, params: Mapping[str, Any], reply: Reply) -> None:
@@ -122,14 +122,10 @@ class TenantVerbs:
     def restart(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Stop it if it runs, then start it."""
         instance = self._instance(params)
-        self._need_boot()
+        lookup.need_up(self.boot)
         runs = instance.now not in (S.STOPPED, S.FAILED, S.WAITING)
         self.servers().restart(runs=runs)
         self._act(E.STOP if runs else E.START, params, reply)
-
-    def _need_boot(self) -> None:
-        if self.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
-            raise RefusedError("the spine is going down: nothing is started any more")
 
     def _act(self, event: E, params: Mapping[str, Any], reply: Reply) -> None:
         instance, wait = self._instance(params), bool(params.get("wait", True))

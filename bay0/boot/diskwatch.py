@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from bay0 import log
+from bay0.base.kernelfile import read_text
 from bay0.machines import boot
 from bay0.machines.storage import S
 
@@ -35,15 +36,7 @@ def disks(directory: str = SYS_BLOCK) -> Disks:
         names = [name for name in os.listdir(directory) if not name.startswith(("loop", "ram", "zram"))]
     except OSError:
         return frozenset()
-    return frozenset((name, _read(f"{directory}/{name}/diskseq")) for name in names)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return frozenset((name, read_text(f"{directory}/{name}/diskseq")) for name in names)
 
 
 @define(eq=False, repr=False)

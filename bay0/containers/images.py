@@ -1,7 +1,8 @@
-"""What the control socket offers about images."""
+"""Images: those that are part of the spine, and what the control socket offers about all."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from bay0.reconcile.mending import Mending
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
+
+
+BUILT_IN = "/usr/share/spine-images"
+
+
+def built_in() -> dict[str, str]:
+    """Return the images that are part of the spine: name -> archive, to be loaded when one is first needed."""
+    try:
+        with open(f"{BUILT_IN}/index.json", encoding="utf-8") as file:
+            return {name: f"{BUILT_IN}/{archive}" for name, archive in json.load(file).items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 @define(eq=False, repr=False)

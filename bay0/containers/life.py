@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PERSONAS = "/personas"  # the cgroups of containers: of personas,
 TENANTS = "/tenants"  # of servers, and of a validation's probe,
-CONMONS = "/conmon"  # and of all their monitors (effects/podman.py)
+CONMONS = "/conmon"  # and of all their monitors (podman/argv.py)
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 STUCK_S = (2.0, 5.0, 10.0, 20.0)
 CALM_S = 60.0  # one that lived this long has not failed quickly

@@ -1,4 +1,4 @@
-"""Which persona a request of the control socket is about."""
+"""What requests of the control socket about containers ask first: which persona is meant, and whether the spine still starts any."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bay0.base import names
 from bay0.base.errors import RefusedError
+from bay0.machines.boot import LEAVES
 from bay0.machines.persona import S
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ def name(params: Mapping[str, Any]) -> Name:
     if not isinstance(found, str):
         raise TypeError("name must be text such as p://work")
     return names.persona(found)
+
+
+def need_up(boot: Instance) -> None:
+    """Refuse a start while the spine goes down: it would be waited for, and stopped again. `boot`: this boot's machine. `RefusedError`."""
+    if boot.now in LEAVES:
+        raise RefusedError("the spine is going down: nothing is started any more")
 
 
 def persona(engine: Engine, replay: Replay, params: Mapping[str, Any]) -> Instance:

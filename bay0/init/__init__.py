@@ -18,6 +18,7 @@ import bay0
 from bay0 import log
 from bay0.base import cmdline
 from bay0.base.bounds import Bounds
+from bay0.base.kernelfile import read_text
 from bay0.base.logline import LEVELS
 from bay0.effects import power
 from bay0.effects.shield import Watchdog
@@ -35,15 +36,6 @@ BANNER = r"""
  /   /  \    kernel {kernel}
 /   /    \   PID 1 is bay0
 """
-
-
-def read_text(path: str) -> str:
-    """Return a small kernel file's text, or "" if it is not there."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def run(spine: Spine) -> None:

@@ -9,7 +9,6 @@ A new kind of machine is its table, its port, and a line in `ports`: docs/how-to
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +35,7 @@ from bay0.boot.runfiles import RunFiles
 from bay0.boot.speed import Speed
 from bay0.boot.stages import BootStages
 from bay0.boot.trash import Trash
+from bay0.containers import images
 from bay0.containers import life as containers
 from bay0.containers.images import ImageMethods
 from bay0.containers.life import Means, Places
@@ -81,17 +81,7 @@ if TYPE_CHECKING:
     from bay0.validate.freezer import Freezer
     from bay0.validate.run import Validation
 
-BUILT_IN_IMAGES = "/usr/share/spine-images"
 ALONE = frozenset({"boots", "history", "nack.list", "image.list"})  # their answers come later and may be large
-
-
-def built_in() -> dict[str, str]:
-    """Return the images that are part of the spine: name -> archive, to be loaded when one is first needed."""
-    try:
-        with open(f"{BUILT_IN_IMAGES}/index.json", encoding="utf-8") as file:
-            return {name: f"{BUILT_IN_IMAGES}/{archive}" for name, archive in json.load(file).items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
 
 
 @frozen(eq=False, repr=False)
@@ -108,7 +98,7 @@ class Host:
     now: Callable[[], int] = clock.now
     forward: Callable[[int], int] = clock.forward
     kernel_ms: Callable[[], int] = log.kernel_ms
-    built_in: Callable[[], Mapping[str, str]] = built_in
+    built_in: Callable[[], Mapping[str, str]] = images.built_in
     services: Callable[[Words], dict[str, ServiceSpec]] = bootservices.wanted
     disks: Callable[[], diskwatch.Disks] = diskwatch.disks
     calls: power.Calls = field(factory=power.Calls)
@@ -117,7 +107,7 @@ class Host:
 
 @frozen(eq=False, repr=False)
 class Spine:
-    """The parts, for those who drive them: init.py, and tests. No part knows it."""
+    """The parts, for those who drive them: `bay0.init`, and tests. No part knows it."""
 
     engine: Engine
     boot: Instance

@@ -17,7 +17,7 @@ from bay0.base.errors import RefusedError
 from bay0.base.uids import slot_of
 from bay0.containers import lookup
 from bay0.control.answers import Listing
-from bay0.machines import MACHINES, boot, focus
+from bay0.machines import MACHINES, focus
 from bay0.machines.instance import Instance, Step
 from bay0.machines.persona import E, S
 from bay0.personas import port as personas
@@ -172,8 +172,7 @@ class PersonaVerbs:
 
     def _may_start(self, instance: Instance) -> None:
         """Refuse a start that cannot go well, before anything changes."""
-        if self.boot.now in boot.LEAVES:  # it would be waited for, and stopped again
-            raise RefusedError("the spine is going down: nothing is started any more")
+        lookup.need_up(self.boot)
         self._need_turn()
         obstacle = self.personas.obstacle(instance) if instance.now in (S.STOPPED, S.FAILED, S.WAITING) else ""
         if obstacle:
