@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix  # `os` without its classes: see bay0/cli/main.py
 
 from bay0.cli.persona_words import MANIFEST, SAMPLES
 
@@ -12,8 +12,13 @@ PLACE = SAMPLES
 def names() -> tuple[list[str], str]:
     """Return the names of the samples on this machine, and where they are."""
     try:
-        return sorted(
-            entry for entry in os.listdir(PLACE) if os.path.isfile(os.path.join(PLACE, entry, MANIFEST))
-        ), PLACE
+        return sorted(entry for entry in posix.listdir(PLACE) if _is_file(f"{PLACE}/{entry}/{MANIFEST}")), PLACE
     except OSError:
         return [], PLACE
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o100000  # S_ISREG of inode(7)
+    except OSError:
+        return False

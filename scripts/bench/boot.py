@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measure the spine's boot against OpenRC's and against a bare busybox init's.
+"""Measure the spine's boot against OpenRC's, a bare busybox init's and the frozen program's imports alone.
 
-All three start the same Alpine kernel in the same QEMU, one after another, in rounds
+All four start the same Alpine kernel in the same QEMU, one after another, in rounds
 whose order turns. What is measured, and how, is in docs/BENCHMARKS.md. The peers come
 from the wheel that the build has locked and cached. Needs no root.
 """
@@ -70,7 +70,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--image", default=os.path.join(TOP, "build", "spine.img"), metavar="F", help="default ./build/spine.img")
     parser.add_argument("--accel", default="auto", choices=("auto", "kvm", "tcg"), help="default auto: KVM only where it really works")
     parser.add_argument("--cpu", action="append", metavar="MODEL",
-                        help="QEMU's processor, for all three (default: that of scripts/boot-qemu.sh); more than once: a table for each")  # fmt: skip
+                        help="QEMU's processor, for all of them (default: that of scripts/boot-qemu.sh); more than once: a table for each")  # fmt: skip
     parser.add_argument("--timeout", type=int, default=240, metavar="S", help="end a boot after S seconds, as failed (default 240)")
     chosen = parser.parse_args(arguments)
     if chosen.rounds < 1 or chosen.timeout < 1:
@@ -89,14 +89,18 @@ def boot(system: System, words: list[str], kernel: str, name: str, bound_s: int)
         pid1 = console.when(console.wait_for(system.pid1_starts).end()) - zero if system.pid1_starts else init_s
         ready = console.wait_for(system.ready)
         ready_at = console.when(ready.end())
-        answer = ask(console, system)
-        return {
+        times = {
             "init_s": init_s,
             "initramfs_s": pid1 - init_s,
             "pid1_s": ready_at - zero - pid1,
             "ready_s": ready_at - zero,
-            "ready_guest_s": float(ready.group(1)) if system.ready_stamp else answer.pop("shell_s"),
             "power_on_s": ready_at - console.started,
+        }
+        if system.ends:
+            return times
+        answer = ask(console, system)
+        return times | {
+            "ready_guest_s": float(ready.group(1)) if system.ready_stamp else answer.pop("shell_s"),
             "rss": answer["Rss"],
             "pss": answer["Pss"],
             "available": answer["MemAvailable"],
@@ -154,7 +158,7 @@ def figures(results: list[dict[str, Any]], cpu: str, name: str, key: str) -> lis
 def cell(values: list[float], row: Row) -> str:
     """Write minimum, median and maximum; one number if they are the same."""
     if not values:
-        return "failed"
+        return ""
     shown = [f"{value / row.scale:.{row.digits}f}" for value in (min(values), statistics.median(values), max(values))]
     return shown[0] if len(set(shown)) == 1 else " / ".join(shown)
 
@@ -162,7 +166,7 @@ def cell(values: list[float], row: Row) -> str:
 def ratio(mine: list[float], peer: list[float]) -> str:
     """Write the ratio of two medians."""
     if not mine or not peer:
-        return "?"
+        return ""
     return f"{statistics.median(mine) / statistics.median(peer):.2f}"
 
 
@@ -179,13 +183,14 @@ def table(results: list[dict[str, Any]], cpu: str, names: list[str]) -> list[str
 
 def targets(results: list[dict[str, Any]], cpu: str) -> list[str]:
     """Say for each target what was reached."""
-    mine, peer = figures(results, cpu, "spine", "pid1_s"), figures(results, cpu, "OpenRC", "pid1_s")
+    mine, peer, floor = (figures(results, cpu, name, "pid1_s") for name in ("spine", "OpenRC", "imports only"))
     rss, image = figures(results, cpu, "spine", "rss"), figures(results, cpu, "spine", "image")
-    if not mine or not peer:
+    if not mine or not peer or not floor:
         return ["- no target can be judged: a system has no figures"]
-    part = statistics.median(mine) / statistics.median(peer)
+    part, loads = (statistics.median(mine) / statistics.median(other) for other in (peer, floor))
     judged = (
         (part <= 1 / 4, f"bay0's part at most 1/4 of OpenRC's: {part:.3f}"),
+        (loads <= 1.5, f"bay0's part at most 1.5 times a frozen program that only imports what a boot imports: {loads:.2f}"),
         (image[0] < 180 * MB, f"spine.img under 180 MB, podman in it: {image[0] / MB:.1f} MB"),
         (max(rss) < 32 * MB, f"PID 1 under 32 MB RSS: at most {max(rss) / MB:.1f} MB"),
     )

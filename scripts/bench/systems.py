@@ -1,7 +1,8 @@
-"""The three systems that are compared, made from the build's own inputs."""
+"""The systems that are compared, made from the build's own inputs."""
 
 import filecmp
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -37,6 +38,7 @@ class System:
     ready: bytes
     login: tuple[tuple[str, bytes], ...]
     ready_stamp: bool = False
+    ends: bool = False  # it ends when it is ready: nobody can log in and look at its memory
 
 
 def run(*argv: str) -> str:
@@ -118,6 +120,27 @@ def spine(work: str, image: str, accel: str) -> System:
     )  # fmt: skip
 
 
+def loading(work: str, image: str, accel: str) -> System:
+    """Return the spine whose PID 1 imports what a boot imports, says so and ends: what the frozen program costs by itself."""
+    start = 'exec $bb env -i "$@" $bb switch_root /newroot "$init"'
+    with open(f"{TOP}/scripts/stage0/init", encoding="utf-8") as file:
+        stage0 = file.read()
+    if not stage0.endswith(start + "\n"):
+        raise SetupError(f"scripts/stage0/init does not end with {start!r}")
+    with open(f"{work}/loading.init", "w", encoding="utf-8") as file:
+        file.write(stage0.replace(start, start + " --load-only"))
+    run(sys.executable, "scripts/lib/mkcpio.py", f"{work}/loading.cpio", f"file:init:755:{work}/loading.init")
+    with open(f"{work}/loading.img", "wb") as target:
+        for part in (image, f"{work}/loading.cpio"):  # the kernel unpacks one archive after the other: the later /init stays
+            with open(part, "rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+    usual = spine(work, image, accel)
+    return System(
+        "imports only", lambda boot: ["-initrd", f"{work}/loading.img", *usual.arguments(boot)[2:]], usual.image_bytes,
+        usual.pid1_starts, rb"bay0: loaded", (), ends=True,
+    )  # fmt: skip
+
+
 def openrc(work: str) -> System:
     """Return Alpine's image of the wheel: its initrd, its root. `snapshot` throws each boot's writes away."""
     disk = f"{work}/alpine.raw"
@@ -155,11 +178,11 @@ def drive(disk: str, more: str = "") -> list[str]:
 
 
 def make_all(work: str, kernel: str, image: str, accel: str) -> list[System]:
-    """Prepare the three systems in the folder `work`."""
+    """Prepare the systems in the folder `work`: ours first."""
     for file in (kernel, image):
         if not os.path.isfile(file):
             raise SetupError(f"there is no {os.path.basename(file)}: build it with scripts/mkspine.sh, or name it with an option")
     unpack_wheel(work)
     if not filecmp.cmp(kernel, f"{work}/alpine.kernel", shallow=False):
         raise SetupError("the spine's kernel is not the one of the locked wheel: three systems on two kernels compare nothing")
-    return [spine(work, image, accel), openrc(work), busybox(work)]
+    return [spine(work, image, accel), openrc(work), busybox(work), loading(work, image, accel)]
