@@ -7,6 +7,7 @@ import posix  # `os` without its classes: see bay0/cli/main.py
 from bay0.cli.persona_words import MANIFEST, SAMPLES
 
 PLACE = SAMPLES
+TYPE_BITS, REGULAR = 0o170000, 0o100000  # S_IFMT and S_IFREG of inode(7)
 
 
 def names() -> tuple[list[str], str]:
@@ -19,6 +20,6 @@ def names() -> tuple[list[str], str]:
 
 def _is_file(path: str) -> bool:
     try:
-        return posix.stat(path).st_mode & 0o170000 == 0o100000  # S_ISREG of inode(7)
+        return posix.stat(path).st_mode & TYPE_BITS == REGULAR
     except OSError:
         return False
