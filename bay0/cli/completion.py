@@ -84,7 +84,7 @@ def bash(found: list[Place]) -> str:
     """Return the script for bash: source it, or put it where bash-completion looks."""
     lines = [
         "# bash completion for bay0; made by `bay0 completion bash`",
-        "_bay0_offer() {  # no <(...): the spine has no /dev/fd",
+        "_bay0_offer() {  # no <(...), which needs /dev/fd: earlier spines had none",
         "    local line",
         '    while IFS= read -r line; do [ -z "$line" ] || COMPREPLY+=("$line"); done <<<"$1"',
         "}",

@@ -8,6 +8,7 @@ about 1 KiB outside of its filesystem's size: hence a bound on their number.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from attrs import frozen
 
@@ -51,6 +52,12 @@ PLAN = (
 )
 
 
+# devtmpfs has the kernel's devices alone (linux/Documentation/admin-guide/devices.rst, "Compulsory links")
+STREAMS = {"/dev/fd": "/proc/self/fd"} | {
+    f"/dev/std{name}": f"/proc/self/fd/{number}" for number, name in enumerate(("in", "out", "err"))
+}
+
+
 def mounted() -> set[str]:
     """Return the mount points of this namespace (/proc/self/mountinfo, field 5); empty while /proc is not there."""
     try:
@@ -73,7 +80,7 @@ def mount_kernel_filesystems() -> list[str]:
             mount(item.kind, item.target, item.kind, item.flags, options)
         except OSError as error:
             failed.append(f"{item.target}: {error.strerror}")
-    failed += _bound_dev()
+    failed += _bound_dev() + link_streams()
     for directory in ("/var/tmp", "/var/lib", "/var/log", "/run/lock"):  # noqa: S108 - made here, on tmpfs
         try:
             os.makedirs(directory, exist_ok=True)
@@ -89,6 +96,19 @@ def _bound_dev() -> list[str]:
     except OSError as error:
         return [f"/dev: {error.strerror}"]
     return []
+
+
+def link_streams(links: Mapping[str, str] = STREAMS) -> list[str]:
+    """Make the names by which programs open their own descriptors, bash's `<(...)` among them; return what failed, in words."""
+    failed = []
+    for path, target in links.items():
+        try:
+            os.symlink(target, path)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            failed.append(f"{path}: {error.strerror}")
+    return failed
 
 
 def memory() -> int:

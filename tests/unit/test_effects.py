@@ -152,6 +152,13 @@ def test_what_cannot_be_mounted_or_made_is_named_and_the_rest_goes_on(monkeypatc
     assert "/var/tmp: Read-only file system" in failed
 
 
+def test_the_names_of_ones_own_descriptors_are_made_once_and_what_fails_is_named(tmp_path: Path) -> None:
+    links = {f"{tmp_path}/fd": "/proc/self/fd", f"{tmp_path}/none/stdin": "/proc/self/fd/0"}
+    for _time in range(2):
+        assert mounts.link_streams(links) == [f"{tmp_path}/none/stdin: No such file or directory"]
+        assert os.readlink(f"{tmp_path}/fd") == "/proc/self/fd"
+
+
 @pytest.mark.parametrize("memory", [256 << 20, 1 << 30, 64 << 30])
 def test_filesystems_in_memory_leave_half_of_it_with_the_inodes_of_all_their_files(memory: int) -> None:
     mounted = [line.target for line in mounts.PLAN if line.kind in ("tmpfs", "devtmpfs")]

@@ -192,6 +192,7 @@ def test_what_a_stranger_types_is_understood_or_answered_with_what_was_meant(spi
     assert "did you mean start?" in wrong.stdout + wrong.stderr
     tabs = ". /etc/bash.bashrc; _bay0_load; COMP_WORDS=(bay0 persona r); COMP_CWORD=2; _bay0; echo ${COMPREPLY[@]}"
     assert spine.out(f"bash -c '{tabs}'").split() == ["resume", "reset", "remove", "rm"]
+    assert spine.out("bash -c 'cat <(echo here)'").split() == ["here"], "which needs /dev/fd"
 
 
 def test_a_verb_starts_the_frozen_program_once(spine: Vm) -> None:
