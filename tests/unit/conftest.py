@@ -10,9 +10,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bay0.effects import cgroup
 
+# A busy machine draws slowly and takes long for an example: neither says anything of what is tested.
+settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("unit")
 PART = os.environ.get("TOX_ENV_NAME")
 
 

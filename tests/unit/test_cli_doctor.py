@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bay0.base.errors import NoSpineError, RefusedError, UsageError
@@ -269,7 +269,6 @@ def test_errors_come_first_and_the_text_has_a_way_out_below_each() -> None:
     assert {tuple(each) for each in doctor.wire(found)} == {("component", "what", "help", "level")}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # drawing takes its time on a busy machine
 @given(st.lists(st.dictionaries(st.sampled_from(["event", "level", "why", "machine", "dest"]), st.none() | st.text() | st.integers())))
 def test_no_log_makes_the_doctor_fail(log: list[dict[str, Any]]) -> None:
     doctor.text(findings(STATUS, log=log))

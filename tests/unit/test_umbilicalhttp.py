@@ -172,7 +172,7 @@ def oracle(data: bytes) -> tuple[str, str, str, int, bool] | None:
     return method, target, version, int(fields.get(b"content-length", b"0")), connection.they_are_waiting_for_100_continue
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(heads())
 @example(head("Content-Length: 5"))
 @example(head("Content-Length: 5", "Expect: 100-continue"))
@@ -198,7 +198,7 @@ OTHERS = ("max_tokens", "max_completion_tokens", "cache_prompt", "user", "\r\n\r
 KEYS = st.sampled_from([*umbilicaljson.OPTIONS, *umbilicaljson.REFUSED, *OTHERS])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(KEYS, JSON, max_size=5), st.one_of(TEXTS, st.just("a\r\n\r\nGET /slots HTTP/1.1\r\n\r\n"), JSON))
 def test_what_is_forwarded_is_one_request_whatever_the_body_was(more: dict[str, Any], content: Any) -> None:
     h11 = pytest.importorskip("h11")
@@ -223,7 +223,7 @@ def test_what_is_forwarded_is_one_request_whatever_the_body_was(more: dict[str, 
     assert 1 <= body["max_tokens"] <= umbilicaljson.TOKENS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_request_make_nothing_but_a_refusal(data: bytes) -> None:
     with pytest.raises(Refusal):  # no bytes drawn blindly are a chat
@@ -312,7 +312,7 @@ SIZED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1
 CLOSED = b"HTTP/1.0 200 OK\r\n\r\nhello world"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([CHUNKED, SIZED, CLOSED]), st.lists(st.integers(0, 150), max_size=8))
 def test_an_answer_reads_the_same_however_it_is_cut(answer: bytes, cuts: list[int]) -> None:
     at = sorted({0, *(cut for cut in cuts if cut < len(answer)), len(answer)})
@@ -321,7 +321,7 @@ def test_an_answer_reads_the_same_however_it_is_cut(answer: bytes, cuts: list[in
     assert (reader.status, body, reader.done) == (200, b"hello world", True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([CHUNKED, SIZED]), st.integers(0, 150))
 def test_an_answer_that_was_cut_short_is_never_taken_for_a_whole_one(answer: bytes, cut: int) -> None:
     reader, _ = fed(answer[: min(cut, len(answer) - 1)])
@@ -352,7 +352,7 @@ def test_what_follows_an_answer_is_nobodys() -> None:
     assert fed(SIZED, b"HTTP/1.1 200 OK\r\n\r\nmore")[1] == b"hello world"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=20) | st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"\r\n", b"3\r\nabc\r\n"]), max_size=8))
 def test_no_answer_makes_the_reader_stumble(pieces: list[bytes]) -> None:
     with contextlib.suppress(BadAnswerError):
