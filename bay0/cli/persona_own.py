@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from bay0.base.errors import RefusedError, UsageError
+from bay0.base.errors import NoSpineError, RefusedError, UsageError
 from bay0.cli import client, logview, picture
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, emit, svg
@@ -102,14 +102,47 @@ def graph(options: Options) -> int:
 
 
 def events(options: Options) -> int:
-    """Print the steps in the log of this boot."""
+    """Print the steps in the log of this boot.
+
+    `RefusedError` for a machine that has none there and that bay0 does not know: a word that is mistyped.
+    """
     if options.lines < 0:
         raise UsageError("-n takes 0 or more lines")
-    return logview.select(_is_step(options.machine), options.lines, follow=options.follow, as_json=options.json)
+    kept, found = _is_step(options.machine), False
+
+    def noted(line: str) -> bool:
+        nonlocal found
+        is_kept = kept(line)
+        found = found or is_kept
+        return is_kept
+
+    status = logview.select(noted, options.lines, follow=options.follow, as_json=options.json)
+    if options.machine is not None and not found:
+        _need_known(options.machine)
+    return status
+
+
+def _need_known(machine: str) -> None:
+    try:
+        known = [each["name"] for each in client.call("machines")]
+    except (RefusedError, NoSpineError):
+        return  # the log is there to be read without bay0, too
+    if any(_is_of(machine, name) for name in known):
+        return
+    from bay0.cli import near
+
+    meant = near.name(machine, known)
+    hint = f"Did you mean {meant}?" if meant else "`bay0 machines` lists them"
+    raise RefusedError(f"no machine is called {machine}, nor was one in this boot. {hint}")
+
+
+def _is_of(machine: str, name: str) -> bool:
+    """Tell whether `machine` means the one of that name: in full, a persona's short one, or `boot` and `storage`."""
+    return name in (machine, report.SCHEME + machine) or (name.startswith(f"{machine}:") and "://" not in name)
 
 
 def _is_step(machine: str | None) -> Callable[[str], bool]:
-    """Return the test of a log line: a step, of `machine` if given (its full name, a persona's short one, or `boot` and `storage`)."""
+    """Return the test of a log line: a step, of `machine` if given."""
 
     def kept(line: str) -> bool:
         try:
@@ -118,7 +151,6 @@ def _is_step(machine: str | None) -> Callable[[str], bool]:
             return False
         if not isinstance(record, dict) or record.get("event") != "step":
             return False
-        found = str(record.get("machine"))
-        return machine is None or found in (machine, report.SCHEME + machine) or (found.startswith(f"{machine}:") and "://" not in found)
+        return machine is None or _is_of(machine, str(record.get("machine")))
 
     return kept

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bay0.cli import logview
+from bay0.cli import client, logview
 from bay0.cli import main as cli
 from bay0.state import files, paths, personalog
 
@@ -238,6 +238,26 @@ def test_events_are_the_steps_in_the_log_of_all_machines_or_one(log: Path, words
     assert [line.split("-> ")[1].split(":")[0] for line in lines] == shown
     assert cli.main(["events", *words, "--json"]) == 0
     assert [json.loads(line)["dest"] for line in capsys.readouterr().out.splitlines()] == shown
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("wrok", "no machine is called wrok, nor was one in this boot. Did you mean p://work?"),
+        ("console", "Did you mean sys://console?"),
+        ("zebra", "`bay0 machines` lists them"),
+        ("idle", ""),
+    ],
+)
+def test_events_of_a_machine_that_there_is_not_say_which_was_meant(
+    log: Path, word: str, said: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [{"name": name} for name in ("p://work", "p://idle", "sys://console")]
+    monkeypatch.setattr(client, "call", {"machines": there}.__getitem__)
+    assert cli.main(["events", "--machine", word]) == (1 if said else 0)
+    told = capsys.readouterr()
+    assert said in told.err
+    assert told.out == ""
 
 
 def test_events_f_goes_on_with_the_steps_that_come(log: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
