@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -63,6 +64,14 @@ def test_a_boot_goes_through_its_stages_to_the_end_and_leaves_when_asked(tmp_pat
     assert not (tmp_path / "persist" / "spine" / "state.db-wal").exists(), "the log is in the database"
     assert machine.stored() == {"boot:11111111": "leaving", "storage:11111111": "closing", THING: "stopped"}
     assert "persist closed" in [line["event"] for line in machine.logged()]
+
+
+@in_child
+def test_the_reference_of_the_socket_names_exactly_the_methods_that_there_are(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "socket.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([a-z_.]+)`", row)]
+    assert sorted(named) == sorted(Machine(tmp_path).boot().control.methods)
 
 
 @in_child
