@@ -19,6 +19,7 @@ import pytest
 from attrs import define
 from disk import Crash
 from kernel import Kernel, SimWatch
+from parts import Ready
 from podman import AI_ARCHIVE, ARCHIVE, IMAGE, Podman
 from umbilical import SimUmbilical, view
 
@@ -130,23 +131,6 @@ class Commands:
             self.bench.soon(lambda: done(Result(Ending.EXITED, 127, "", "/bin/sh: exec: podman: not found", 0, 0.0)))
         else:
             self.bench.podman.run(argv, deadline_s, done)
-
-
-class There:
-    """A `late.Late` whose part is there: the attribute of the bench that is called so."""
-
-    def __init__(self, bench: Bench, name: str) -> None:
-        self.bench, self.name = bench, name
-
-    @property
-    def made(self) -> Any:
-        return getattr(self.bench, self.name)
-
-    def __call__(self) -> Any:
-        return self.made
-
-    def load(self, later: Callable[[Callable[[], None]], object], done: Callable[[None], None]) -> None:
-        later(lambda: done(None))
 
 
 class Bench:
@@ -267,14 +251,14 @@ class Bench:
         audit = Audit(engine, self.reactor, QUIET, state, podman, self.clearing, self.boot_machine)
         watch: Any = SimWatch(self.kernel)
         means = Means(engine, self.reactor, bounds, QUIET, state, podman, watch, places, self.clearing, audit)
-        ways: Any = There(self, "umbilical")
+        ways: Any = Ready(lambda: self.umbilical)
         own = lambda _monitor, _ended: None  # here monitors live as long as their containers
         self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own)
         self.servers = Servers(means, self.boot_machine, ways)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
         mending = Mending(self.reactor, bounds, QUIET, podman, state, self.personas.life.lives, audit.soon)
-        there: Any = There(self, "servers")
+        there: Any = Ready(lambda: self.servers)
         self.replay = Replay(engine, self.reactor, bounds, QUIET, state, self.boot_machine, self.clearing, audit, mending, lambda: None, there)
         Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there, mending)
         engine.keep_with(state)

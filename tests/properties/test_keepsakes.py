@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from attrs import define, field
 from conftest import Size
+from parts import Steps
 from platter import FOLDER, Cut, Platter, PowerCut
 
 from bay0.base.bounds import Bounds
 from bay0.boot.continuity import Continuity, SavedClock
+from bay0.machines.boot import S as Boot
+from bay0.machines.storage import S as Storage
 from bay0.state import entropy, files, time, worker
 
 TIME, SEED = f"{FOLDER}/time", f"{FOLDER}/seed"
@@ -95,14 +98,15 @@ class Life:
         self.clock = RTC
         port: Any = Port(self)
         steps: Any = Steps()
+        the_boot: Any = object()
         saved = SavedClock(self.log, {}, BUILD, lambda: int(self.clock), self._forward)
-        one = Continuity(steps, Reactor(), Bounds(), self.log, port, steps, saved, self.trust)  # type: ignore[arg-type]
+        one = Continuity(steps, Reactor(), Bounds(), self.log, port, the_boot, saved, self.trust)  # type: ignore[arg-type]
         self.hold(self.clock >= BUILD, "the clock is before the image's build")
         found = worker.answer({"id": 1, "op": "time_load"})["ok"]
         saved.found(found)
         self.hold(not found["read"] or self.clock >= self.told, f"the clock is {self.clock:.0f}, kept was {self.told}")
-        steps.tell("storage")
-        steps.tell("boot")
+        steps.tell("storage", Storage.DURABLE)
+        steps.tell("boot", Boot.COMPLETE, of=the_boot)
         for _ in range(2):
             self.clock += 60
             one.save()
@@ -113,19 +117,6 @@ class Life:
     def hold(self, true: object, text: str) -> None:
         if not true:
             raise Wrong(text)
-
-
-class Steps:
-    """An engine of which only its news matters."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, Any] = {}
-
-    def on(self, kind: str, *_states: Any, call: Any, of: Any) -> None:
-        self.calls[kind] = call
-
-    def tell(self, kind: str) -> None:
-        self.calls[kind](None, None)
 
 
 @define(eq=False, slots=False)

@@ -25,7 +25,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -35,7 +34,6 @@ from bay0.base.bounds import Bounds
 from bay0.base.errors import SpawnError
 from bay0.control.server import ControlServer
 from bay0.effects.spawn import Result, Spawner
-from bay0.machines.bus import Bus
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.instance import Instance, Step
 from bay0.machines.table import MachineDef, Row, StateSpec, cells
@@ -372,27 +370,6 @@ class Bench:
         self.engine.serve("small", self.effects)
 
 
-class Steps:
-    """Stands for an engine of which only the news matters: `tell` it, and those who subscribed hear of it."""
-
-    boot_id = "b"
-
-    def __init__(self) -> None:
-        self.bus, self.instances = Bus(), {}
-        self.sent: list[tuple[str, Enum]] = []
-
-    def on(self, kind: str, *states: Enum, call: Callable[..., None], of: Any = None) -> None:
-        self.bus.subscribe(kind, tuple(state.value for state in states), call, of)
-
-    def send(self, name: str, event: Enum, *_more: Any, **_context: Any) -> None:
-        self.sent.append((name, event))
-
-    def tell(self, kind: str, dest: Enum, of: Any = None, **more: Any) -> None:
-        step: Any = SimpleNamespace(kind=kind, dest=dest.value, **{"event": "", "why": "", "at_ms": 0, "boot_id": "b", **more})
-        with self.bus.step(of, step):
-            pass
-
-
 class Known:
     """A `replay.Replay` that has taken over what was stored, or has not."""
 
@@ -402,24 +379,6 @@ class Known:
     def need_known(self) -> None:
         self._known = self.known
         Replay.need_known(self)  # type: ignore[arg-type]
-
-
-class Ready:
-    """A `late.Late` whose part `make` returns; it is there, or `made` says None."""
-
-    def __init__(self, make: Callable[[], Any], *, there: bool = True) -> None:
-        self.make, self.there = make, there
-
-    @property
-    def made(self) -> Any:
-        return self.make() if self.there else None
-
-    def __call__(self) -> Any:
-        self.there = True
-        return self.make()
-
-    def load(self, later: Callable[[Callable[[], None]], object], done: Callable[[None], None]) -> None:
-        later(lambda: done(None))
 
 
 # ---- real processes

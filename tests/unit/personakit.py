@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from kit import Journal, Log, Ready, Timers
+from kit import Journal, Log, Timers
+from parts import Ready
 
 from bay0.base.bounds import Bounds
 from bay0.containers import life as containers

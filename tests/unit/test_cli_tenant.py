@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit import Known, Ready
+from kit import Known
+from parts import Ready
 from serverkit import Bench
 
 from bay0.ai.methods import TenantVerbs

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Log, Ready
+from kit import Log
+from parts import Ready
 from serverkit import Bench
 from test_keeper import STEP_S, Kernel, Thermometer
 

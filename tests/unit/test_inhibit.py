@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from bootkit import Machine
-from kit import Log, Steps, Timers, in_child
+from kit import Log, Timers, in_child
+from parts import Steps
 
 from bay0.base.errors import RefusedError, StorageError
 from bay0.cli import inhibit as inhibitcli

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from kit import Log, Ready
+from kit import Log
+from parts import Ready
 from personakit import PLAY, WORK, Bench
 
 from bay0.effects import cgroup, gauges

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kit import Log, Steps, Timers
+from kit import Log, Timers
+from parts import Steps
 
 from bay0.boot.speed import AGAIN_S, EVERY_S, LOADED_MS, SLICE_S, SLICES, Speed, work
 from bay0.cli import doctor, report

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 from kit import Bench as EngineBench
-from kit import E, Journal, Ready, S, Timers, small
+from kit import E, Journal, S, Timers, small
+from parts import Ready
 from personakit import WORK, verdict
 from personakit import Bench as PersonaBench
 
