@@ -241,7 +241,8 @@ class Checks:
         return [each for each in self.world.asked if each is not asked and not each.answers and each.params.get("digest") == digest]
 
     def podman_called(self, argv: list[str]) -> None:
-        """Nothing is removed before the stored personas are known, and never anything of somebody else."""
+        """Nothing is removed before the stored personas are known, and never anything of somebody else. Nothing is frozen by podman."""
+        hold(argv[1] != "pause", "podman is asked to freeze what one write freezes")
         if argv[1] == "rm":
             spine = self.world.spine
             hold(spine.state.stored is not None and spine.replay._begun, "containers are removed in a boot that could not read its database")
@@ -249,6 +250,10 @@ class Checks:
             hold(not strangers, f"{strangers} are not ours to remove")
         elif argv[1] in ("run", "create"):
             self.grants.podman_runs(options_of(argv))
+
+    def told_to_end(self, name: str, *, frozen: bool) -> None:
+        """A frozen process hears no TERM: who froze it thaws it first."""
+        hold(not frozen, f"{name} is told to end, and bay0 itself keeps it frozen: it cannot hear that")
 
     def effect(self, instance: Instance, effect: Enum, token: int) -> None:
         verdict = self.verdicts.get((self.world.boot_id, token))
