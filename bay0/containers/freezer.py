@@ -23,7 +23,6 @@ from bay0.pid1 import flow
 from bay0.podman.calls import Asker, Outcome
 
 if TYPE_CHECKING:
-    from enum import Enum
 
     from bay0.containers.life import Live, Means, Outcome_
     from bay0.machines.container import Words

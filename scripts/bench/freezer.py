@@ -26,6 +26,7 @@ from section import TOP, SectionError, write
 ROUNDS = 10  # of there and back
 BY_PODMAN = 3  # the same, of podman's pairs
 BOOT_S, ONE_S = 600, 30
+BOTH = 2  # the one in front and the one behind
 IMAGE = "localhost/alpine:3.23"
 BURN = ["/bin/sh", "-c", "while :; do :; done"]
 MEASURE = r"""
@@ -36,6 +37,7 @@ now() { date +%s%N; }
 call() { bay0 rpc --window 1; }
 line() { printf '{"jsonrpc":"2.0","id":1,"method":"%s","params":%s}\n' $1 $2; }
 log() { cat /run/bay0/log.jsonl.1 /run/bay0/log.jsonl 2>/dev/null; }
+calls() { log | grep 'command starts' | grep podman- | grep -vc podman-list || true; }  # a look now and then is nobody's
 state() { line persona.show "{\"name\":\"p://n$1\"}" | call | grep -o '"state": *"[a-z]*"' | head -n 1; }
 runs() { n=0; until state $1 | grep -q running; do sleep 1; n=$((n + 1)); [ $n -lt 120 ] || { state $1; exit 1; }; done; }
 until bay0 persona list >/dev/null 2>&1; do sleep 1; done
@@ -47,10 +49,10 @@ focus() { line focus "{\"name\":\"p://n$1\"}"; }
 for i in 1 2; do focus $i | call >/dev/null; done
 for i in $(seq ROUNDS); do focus 1; focus 2; done >switches
 for i in $(seq ROUNDS); do line focus.show '{}'; line focus.show '{}'; done >nothing
-before=$(log | grep -c podman- || true)
+before=$(calls)
 begin=$(now); call <nothing >/dev/null; base=$(now); call <switches >answers; switches=$(now)
 echo "SWITCHES $((base - begin)) $((switches - base)) $(grep -c '"settled": *true' answers)"
-echo "PODMAN $(($(log | grep -c podman-) - before))"
+echo "PODMAN $(($(calls) - before))"
 for who in focus p://n1 p://n2; do
     echo "HISTORY $who $(line history "{\"machine\":\"$who\",\"limit\":200}" | call | tr -d '\n')"
 done
@@ -95,7 +97,7 @@ def creates(count: int) -> str:
     """Return the requests that make the personas: two burn, the others sleep."""
     lines = []
     for n in range(1, count + 1):
-        command = BURN if n <= 2 else ["/bin/sleep", "infinity"]
+        command = BURN if n <= BOTH else ["/bin/sleep", "infinity"]
         wanted = {"image": IMAGE, "command": command, "memory": 32 << 20, "stop_s": 0}
         params = {"name": f"p://n{n}", "manifest": wanted}
         lines.append(json.dumps({"jsonrpc": "2.0", "id": n, "method": "persona.create", "params": params}))
@@ -129,7 +131,7 @@ def durations(steps: dict[str, list[dict[str, Any]]]) -> list[float]:
     found = []
     for at, then in zip(asked, [*asked[1:], float("inf")], strict=True):
         words = [each for each in done if at <= each < then]
-        if len(words) != 2:
+        if len(words) != BOTH:
             raise BenchError(f"a switch at {at} ms had {len(words)} of the kernel's words")
         found.append(float(words[-1] - at))
     return found

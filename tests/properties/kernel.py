@@ -3,8 +3,8 @@
 A group is one container's processes. It lives until its processes end; then podman's monitor removes its directory a little later. What was frozen or
 has ended is *seen* after a moment (`freeze_lag_s`), as on a real machine. Nothing of it outlives a boot.
 
-Vices of the freezer: it takes long; it never comes to its end, since a process waits for a disk (`stuck`); all of a kind are frozen from above; a write
-fails; the group has gone.
+Vices of the freezer: it takes long; it never comes to its end, since a process waits for a disk (`stuck`); all of a kind
+are frozen from above; a write fails; the group has gone.
 """
 
 from __future__ import annotations

@@ -19,7 +19,10 @@ from bay0.validate.verdict import GREEN, Finding, Level
 
 
 class Bench:
-    """The real flow and clearing; the kernel's files are played: `burns` says when the probe uses processor time, `lies` what the kernel does not do."""
+    """The real flow and clearing; the kernel's files are played.
+
+    `burns` says when the probe uses processor time, `lies` what the kernel does not do.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.timers, self.log = Timers(), Log()
