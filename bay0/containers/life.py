@@ -284,7 +284,9 @@ class Life:
         if self.kind.cancelled(instance.name):
             return e.GONE, "its start had not begun: podman was not called"
         if live is not None:
-            cgroup.thaw(live.directory)  # also what is about to be frozen
+            why = cgroup.thaw(live.directory)  # also what is about to be frozen
+            if why and cgroup.populated(live.directory):
+                self.means.log.warning("not thawed: if it is frozen it cannot hear that it is to end", container=live.container, why=why)
             if live.paused_by_podman:
                 yield partial(podman.unpause, name, asker=self.asker(instance))
         stop_s = self.kind.stop_s(instance)

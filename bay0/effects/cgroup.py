@@ -102,9 +102,9 @@ def freeze(directory: str, *, frozen: bool) -> str:
     return ""
 
 
-def thaw(directory: str) -> None:
-    """Unfreeze the group: one that was killed while frozen stays so, and would hang the next process put there."""
-    freeze(directory, frozen=False)
+def thaw(directory: str) -> str:
+    """Unfreeze the group, and return why that was not possible, or "": one that was killed while frozen stays so, and would hang the next process."""
+    return freeze(directory, frozen=False)
 
 
 def kill(directory: str) -> None:

@@ -251,10 +251,6 @@ class Checks:
         elif argv[1] in ("run", "create"):
             self.grants.podman_runs(options_of(argv))
 
-    def told_to_end(self, name: str, *, frozen: bool) -> None:
-        """A frozen process hears no TERM: who froze it thaws it first."""
-        hold(not frozen, f"{name} is told to end, and bay0 itself keeps it frozen: it cannot hear that")
-
     def effect(self, instance: Instance, effect: Enum, token: int) -> None:
         verdict = self.verdicts.get((self.world.boot_id, token))
         hold(verdict in (Acceptance.DURABLE, Acceptance.VOLATILE), f"{effect} of {instance.name} started, its step {token} is {verdict}")

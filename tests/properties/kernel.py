@@ -40,6 +40,7 @@ class Group:
     alive: bool = True
     asked_frozen: bool = False
     by_bay0: bool = False  # who asked for that
+    refused: bool = False  # the last write of bay0 failed
     stuck: bool = False  # a process of it sleeps where no freeze reaches it
 
 
@@ -132,11 +133,13 @@ class Kernel:
     def written(self, directory: str, *, frozen: bool) -> str:
         """bay0 writes cgroup.freeze; return why that failed, or ""."""
         found = self.groups.get(directory)
-        if found is None or self.unwritable:
-            return self.unwritable or "No such file or directory"
-        self.freeze(directory, frozen=frozen)
-        found.by_bay0 = True
-        return ""
+        if found is None:
+            return "No such file or directory"
+        found.refused = bool(self.unwritable)
+        if not self.unwritable:
+            self.freeze(directory, frozen=frozen)
+            found.by_bay0 = True
+        return self.unwritable
 
     def freeze(self, directory: str, *, frozen: bool) -> None:
         """Write cgroup.freeze, by hand or by podman; it is done a moment later."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from broken import hold
 from grants import Mounted
 
 from bay0.effects.spawn import Ending, Result
@@ -484,8 +485,9 @@ class Podman:
                 group = kernel.group(found.id)
                 called, found.state = found.state, "stopping"  # what it calls paused it kills
                 polite = options["time"][0] != "0"
+                left = polite and group.asked_frozen and group.by_bay0 and not group.refused
+                hold(not left, f"{name} is told to end, and bay0 itself keeps it frozen: it cannot hear that")
                 hears = not found.deaf and not self.world.kernel.stands_still(group) and called != "paused"
-                self.world.checks.told_to_end(name, frozen=polite and group.asked_frozen and group.by_bay0)
                 self.heard[name] = hears
                 yield 0.1 if hears else float(options["time"][0])
                 monitored = group.on_end is not None

@@ -581,7 +581,7 @@ def a_freeze_that_was_overtaken_is_written_all_the_same(patch: Patch) -> None:
 
 @likely(stories.what_is_paused_is_told_to_end)
 def what_is_frozen_is_told_to_end_and_not_thawed(patch: Patch) -> None:
-    patch.setattr(cgroup, "thaw", lambda _directory: None)
+    patch.setattr(cgroup, "thaw", lambda _directory: "")
 
 
 @likely(stories.all_are_frozen_from_above)

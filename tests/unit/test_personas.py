@@ -442,6 +442,15 @@ def test_what_is_frozen_is_thawed_before_it_is_told_to_stop_and_podman_has_nothi
     assert not bench.group(path).frozen
 
 
+def test_one_that_cannot_be_thawed_is_stopped_all_the_same_and_that_is_said(bench: Bench) -> None:
+    bench.running()
+    bench.send(E.PAUSE)
+    bench.unwritable = "Input/output error"
+    assert bench.send(E.STOP) is S.STOPPED
+    (said,) = bench.log.of("not thawed: if it is frozen it cannot hear that it is to end")
+    assert said["why"] == "Input/output error"
+
+
 def test_what_is_about_to_be_frozen_is_thawed_before_it_is_told_to_stop(bench: Bench) -> None:
     path = bench.running()
     bench.freeze_lag_s = 1
