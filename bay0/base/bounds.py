@@ -28,7 +28,7 @@ class Bounds:
     exit_status: float = 1.0  # from a container's last process to conmon's word
     gather: float = 10.0  # of all that a boot clears together
     envelope: float = 3.0  # from podman's word to the kernel's, of a container's envelope
-    freeze: float = 2.0  # from podman's word to the kernel's
+    freeze: float = 10.0  # from our write to the kernel's word; a process that waits for a disk freezes when it has its answer
     polite_stop: float = 10.0  # of all personas together, when the spine goes down
     slow_stop: float = 5.0  # then the console says what a stop waits for, and how to end it by force
     panic_sync: float = 3.0
@@ -47,7 +47,7 @@ class Bounds:
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database
     podman_list: float = 10.0
     podman_run: float = 20.0
-    podman_quick: float = 10.0  # pause, unpause, remove an image
+    podman_quick: float = 10.0  # unpause, remove an image
     podman_remove: float = 15.0  # and what the caller gives its containers to end in
     podman_each: float = 0.5  # for each further container of one removal
     podman_load: float = 120.0

@@ -33,6 +33,7 @@ NEXT = {
     ),
     "stuck": "podman could not clear it; its processes are killed and bay0 tries again by itself. `bay0 log` shows what podman said",
 }
+BEHIND = {"freeze": "it stands still while another one is in front", "run": "it goes on while another one is in front"}
 STRANGE = "(not understood: of another program)"
 NOT_UNDERSTOOD = (
     "boot the newer image that wrote it; or `bay0 persona remove {0}`, which keeps its home, and create it again"
@@ -59,8 +60,11 @@ def none_yet(samples: Sequence[str], where: str) -> str:
 
 def listing(personas: Sequence[Persona]) -> str:
     """Return `bay0 persona list`."""
-    head = (" ", "NAME", "STATE", "DESIRED", "SINCE", "IMAGE")
-    rows = [("*" if p["active"] else " ", p["name"], p["state"], p["desired"], age(p["since_ms"]), p["image"] or STRANGE) for p in personas]
+    head = (" ", "NAME", "STATE", "DESIRED", "BEHIND", "SINCE", "IMAGE")
+    rows = [
+        ("*" if p["active"] else " ", p["name"], p["state"], p["desired"], p["behind"], age(p["since_ms"]), p["image"] or STRANGE)
+        for p in personas
+    ]
     return columns([head, *rows])
 
 
@@ -77,6 +81,7 @@ def facts(persona: Persona) -> str:
         f"since      {persona['since_ms'] / 1000:.3f} s on the kernel's clock, {age(persona['since_ms'])} ago",
         f"image      {persona['image']}",
         f"container  {persona['container'][:12] if persona['container'] else 'none'}",
+        f"behind     {BEHIND[persona['behind']]}",
         f"restart    {again}" + (", starts with the spine" if persona["autostart"] else ""),
         *_limits(manifest),
         f"why        {persona['why'] or 'nothing has happened to it yet'}",

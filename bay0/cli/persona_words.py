@@ -54,7 +54,8 @@ PERSONA = {
     "list": Verb(
         "list all personas; * marks the active one", "persona:list_all", JSON,
         Option("--names", "only the short names, and no complaint without a spine (for shell completion)"),
-        more="SINCE: how long it has been in its state.", example="bay0 persona list",
+        more="BEHIND: what it does while another one is in front, `freeze` or `run`. SINCE: how long it has been in its state.",
+        example="bay0 persona list",
     ),
     "show": Verb(
         "show one persona, why it is in its state, and what can be done next", "persona:show", JSON, _name(), example="bay0 persona show work"

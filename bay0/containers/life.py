@@ -8,7 +8,7 @@ the step it belongs to has been overtaken. What the kernel says of the cgroup co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field, frozen
 
 from bay0.base import names
+from bay0.containers.freezer import Freezer
 from bay0.containers.making import Making
 from bay0.effects import cgroup
 from bay0.pid1 import flow
@@ -40,13 +41,12 @@ CONMONS = "/conmon"  # and of all their monitors (podman/argv.py)
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 STUCK_S = (2.0, 5.0, 10.0, 20.0)
 CALM_S = 60.0  # one that lived this long has not failed quickly
-LOOK_S = 0.05  # between two looks at a freeze, or at an end
+LOOK_S = 0.05  # between two looks at an end
 LOG_SIZE = 4 << 20  # bytes of a container's log, after which conmon starts it anew
 _FILTERS = "/usr/share/spine-seccomp"  # made of podman's default by scripts/lib/seccomp.py
 PERSONA_FILTER = f"{_FILTERS}/persona.json"  # no namespaces, no keyrings
 TENANT_FILTER = f"{_FILTERS}/tenant.json"  # nor mounts, nor the memory of other processes
 HAUNTED = "podman says it is gone, the kernel says it lives"
-ABOVE = "it is thawed, but stands still with all others: the group above it is frozen (1 in /sys/fs/cgroup{}/cgroup.freeze)"
 Outcome_ = tuple[Enum, str]
 Duty = Callable[["Instance"], flow.Flow[Outcome_]]
 
@@ -85,13 +85,15 @@ class Places:
 
 @define(eq=False, repr=False)
 class Live:
-    """A container that we started in this boot."""
+    """A container that we started in this boot. `changed`: called once when the kernel says that its group has changed."""
 
     container: str
     directory: str
     since: float
     calm: Timer | None = None
     monitor: int | None = None  # the pid of its conmon; 0: it has ended; None: not known
+    changed: Callable[[], None] | None = None
+    paused_by_podman: bool = False  # it may be: podman then ends it without TERM, and lets nobody in
 
 
 @frozen(eq=False, repr=False)
@@ -135,6 +137,7 @@ class Life:
     means: Means
     kind: Kind
     making: Making = field(init=False)
+    freezer: Freezer = field(init=False)
     _flows: Mapping[Enum, Duty] = field(init=False)
     _live: dict[str, Live] = field(init=False, factory=dict)
     _ends: dict[str, End] = field(init=False, factory=dict)
@@ -152,7 +155,8 @@ class Life:
             **self.kind.duties,
         }
         self.making = Making(self.means.podman, self.means.log, self.asker)
-        self.means.audit.look_into(self.kind.group, self.containers)
+        self.freezer = Freezer(self.means, self.kind.words, self.kind.group)
+        self.means.audit.look_into(self.kind.group, self.containers, self.paused_by_podman)
 
     # ---- the effects
 
@@ -226,11 +230,15 @@ class Life:
         instance, words = self.means.engine.instances.get(name), self.kind.words
         if self.current(name) is not live or instance is None:
             return
+        if live.changed is not None:
+            changed, live.changed = live.changed, None
+            changed()
         if not cgroup.populated(live.directory):
             self.send(name, words.events.ENDED, f"container {live.container[:12]} has no process left")
         elif instance.now is words.runs:
             # told to freeze itself; else all stand still together, on purpose
             if cgroup.frozen(live.directory) and cgroup.told_to_freeze(live.directory):
+                live.paused_by_podman = True
                 self.send(name, words.events.FROZEN, "cgroup.events says so")
         elif instance.now is words.states.PAUSED and not cgroup.frozen(live.directory):
             self.send(name, words.events.THAWED, "cgroup.events says so")
@@ -252,30 +260,19 @@ class Life:
     # ---- freeze and thaw
 
     def _freeze(self, instance: Instance, *, frozen: bool) -> flow.Flow[Outcome_]:
-        e, bounds, podman = self.kind.words.events, self.means.bounds, self.means.podman
         live = self.current(instance.name)
         if live is None:
-            return e.FAULT, "it has no container of this boot"
-        call = podman.pause if frozen else podman.unpause
-        done: Verdict = yield partial(call, names.parse(instance.name).podman, asker=self.asker(instance))
-        if done.outcome is Outcome.WRONG_STATE:  # podman goes by its own database, and knows nothing of what was done behind its back
-            cgroup.freeze(live.directory, frozen=frozen)
-        elif not done.ok:
-            self.means.audit.soon_after(done)
-            return e.FAULT, done.why
-        end = self.means.reactor.clock() + bounds.freeze
-        while cgroup.frozen(live.directory) is not frozen:
-            if not frozen and self.all_frozen() and not cgroup.told_to_freeze(live.directory):
-                return e.RESUMED, ABOVE.format(self.kind.group)
-            if self.means.reactor.clock() > end:
-                why = f"{bounds.freeze:g} s after podman said so the kernel does not say frozen {int(frozen)}"
-                return e.FAULT, why
-            yield self.pause(LOOK_S)
-        return (e.PAUSED if frozen else e.RESUMED), "as cgroup.events says"
+            return self.kind.words.events.FAULT, "it has no container of this boot"
+        return (yield from self.freezer.change(instance.name, live, frozen=frozen))
 
-    def all_frozen(self) -> bool:
-        """Tell whether all of them stand still together, which is somebody's purpose and not ours to undo."""
-        return cgroup.told_to_freeze(f"{cgroup.ROOT}{self.kind.group}")
+    def paused_by_podman(self, containers: Collection[str]) -> None:
+        """Hear which containers podman calls paused: of ours nobody but somebody's hand made it so. It is told of those that run."""
+        for name, live in self._live.items():
+            if live.container in containers:
+                live.paused_by_podman = True
+                instance = self.means.engine.instances.get(name)
+                if instance is not None and instance.now is self.kind.words.runs and not cgroup.told_to_freeze(live.directory):
+                    self.freezer.tell_podman(name, live)
 
     # ---- its end
 
@@ -286,9 +283,12 @@ class Life:
         live = self._unwatch(instance.name)
         if self.kind.cancelled(instance.name):
             return e.GONE, "its start had not begun: podman was not called"
-        if live is not None and cgroup.frozen(live.directory):
-            yield partial(podman.unpause, name, asker=self.asker(instance))
-            cgroup.thaw(live.directory)  # podman refuses if it was not podman who froze it
+        if live is not None:
+            why = cgroup.thaw(live.directory)  # also what is about to be frozen
+            if why and cgroup.populated(live.directory):
+                self.means.log.warning("not thawed: if it is frozen it cannot hear that it is to end", container=live.container, why=why)
+            if live.paused_by_podman:
+                yield partial(podman.unpause, name, asker=self.asker(instance))
         stop_s = self.kind.stop_s(instance)
         removed: Verdict = yield partial(podman.remove, [name], stop_s, asker=self.asker(instance))
         if (removed.ok or removed.outcome is Outcome.NO_CONTAINER) and not (yield from self._haunts(live)):

@@ -86,15 +86,25 @@ def told_to_freeze(directory: str) -> bool:
         return False
 
 
-def freeze(directory: str, *, frozen: bool) -> None:
-    """Freeze the group, or thaw it; see `frozen`."""
-    with contextlib.suppress(OSError), open(f"{directory}/cgroup.freeze", "w", encoding="ascii") as control:
-        control.write(str(int(frozen)))
+def freeze(directory: str, *, frozen: bool) -> str:
+    """Tell the group to freeze, or to thaw, and return why that was not possible, or "". When it is done `frozen` says so.
+
+    The write itself waits for no process of the group. A group that has gone is ENOENT, or ENODEV.
+    """
+    try:
+        control = os.open(f"{directory}/cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(control, b"1" if frozen else b"0")
+        finally:
+            os.close(control)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
-def thaw(directory: str) -> None:
-    """Unfreeze the group: one that was killed while frozen stays so, and would hang the next process put there."""
-    freeze(directory, frozen=False)
+def thaw(directory: str) -> str:
+    """Unfreeze the group, and return why that was not possible, or "": one that was killed while frozen stays so, and would hang the next process."""
+    return freeze(directory, frozen=False)
 
 
 def kill(directory: str) -> None:

@@ -183,7 +183,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     personas = Personas(means, boot, host.built_in, umbilical, reaper.own)
     mending = Mending(reactor, bounds, logger, podman, state, personas.life.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
-    focus = Focus(engine, reactor, logger)
+    focus = Focus(engine, reactor, logger, personas.runs_behind)
 
     # the boot from its first stage to its end
     control = host.control(reactor, logger, frame_s=bounds.frame, alone=ALONE)

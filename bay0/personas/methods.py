@@ -100,6 +100,7 @@ class PersonaVerbs:
             "image": wanted.image if wanted else None,
             "autostart": wanted.autostart if wanted else False,
             "restart": wanted.restart if wanted else "no",
+            "behind": wanted.behind if wanted else "freeze",
             "description": wanted.description if wanted else "",
             "not_understood": personas.not_understood(instance.config),
             "why": instance.committed.why if instance.committed is not None else "as an earlier boot left it",

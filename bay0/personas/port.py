@@ -158,7 +158,7 @@ class Personas:
     def _begin_it(self, instance: Instance) -> flow.Flow[Outcome_]:
         name = names.parse(instance.name)
         config = read_config(instance.config)
-        if self.life.all_frozen():  # podman would wait for its first process until its bound is over
+        if self.life.freezer.above():  # podman would wait for its first process until its bound is over
             return E.FAULT, f"nothing can begin: the group above is frozen (1 in /sys/fs/cgroup{GROUP}/cgroup.freeze)"
         obstacle = self.obstacle(instance)
         if config is None or obstacle:
@@ -262,6 +262,13 @@ class Personas:
             log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
             seccomp="" if wanted.userns else PERSONA_FILTER,
         )  # fmt: skip
+
+    def runs_behind(self, instance: Instance) -> bool:
+        """Tell whether its manifest lets it go on while another one is in front."""
+        if '"behind":"run"' not in instance.config:  # most do not say so, and reading them all takes long
+            return False
+        config = read_config(instance.config)
+        return config is not None and config.manifest.behind == "run"
 
     def obstacle(self, instance: Instance) -> str:
         """Return why no start of it can go well, or ""."""

@@ -277,6 +277,7 @@ RULES: dict[str, Rule] = {
     "userns": _switch,
     "ai": _switch,
     "autostart": _switch,
+    "behind": _one_of("freeze", "run"),
     "restart": _one_of("no", "on-failure", "always"),
     "retries": _number(0, 100, "attempts", whole=True),
     "stop_s": _number(0, 60, "seconds"),

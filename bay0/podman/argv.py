@@ -141,13 +141,8 @@ def list_all() -> list[str]:
     return ["ps", "--all", "--no-trunc", "--format=" + _LINES % _CONTAINER]
 
 
-def pause(name: str) -> list[str]:
-    """Freeze a container."""
-    return ["pause", "--", name]
-
-
 def unpause(name: str) -> list[str]:
-    """Thaw a container."""
+    """Thaw a container that podman calls paused, and have it call it running."""
     return ["unpause", "--", name]
 
 

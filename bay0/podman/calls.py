@@ -139,12 +139,8 @@ class Podman:
         """Let what was prepared begin."""
         self._ask(_Call(Verb.START, podman_argv.start(name), self.bounds.podman_run, done, frozenset((name,)), asker=asker))
 
-    def pause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
-        """Freeze a container."""
-        self._ask(_Call(Verb.PAUSE, podman_argv.pause(name), self.bounds.podman_quick, done, frozenset((name,)), asker=asker))
-
     def unpause(self, name: str, done: Done, *, asker: Asker = ANYBODY) -> None:
-        """Thaw a container."""
+        """Thaw a container that podman calls paused, and have podman call it running. WRONG_STATE: it did not call it paused."""
         self._ask(_Call(Verb.UNPAUSE, podman_argv.unpause(name), self.bounds.podman_quick, done, frozenset((name,)), asker=asker))
 
     def remove(self, names: Sequence[str], stop_s: float, done: Done, *, asker: Asker = ANYBODY) -> None:

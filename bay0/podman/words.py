@@ -35,7 +35,6 @@ class Verb(Enum):
     CREATE = "create"
     INIT = "init"
     START = "start"
-    PAUSE = "pause"
     UNPAUSE = "unpause"
     REMOVE = "remove"
     LOAD = "image-load"
@@ -52,7 +51,7 @@ class Outcome(Enum):
     NO_CONTAINER = "no_container"
     NO_IMAGE = "no_image"
     NAME_TAKEN = "name_taken"
-    WRONG_STATE = "wrong_state"  # pausing what is paused, or has ended
+    WRONG_STATE = "wrong_state"  # resuming what podman does not call paused
     STORAGE = "storage"  # podman's own storage, database or lock file is damaged
     DISK_FULL = "disk_full"
     NOT_THERE = "not_there"  # podman itself cannot be run
@@ -210,7 +209,6 @@ _PROOFS: dict[Verb, Callable[[Result, Collection[str]], Any]] = {
     Verb.CREATE: lambda result, _: _one_or_more(result, "the container's id", _ID.fullmatch)[0],
     Verb.INIT: lambda result, names: _one_or_more(result, "what it prepared", names.__contains__),
     Verb.START: lambda result, names: _one_or_more(result, "what it started", names.__contains__),
-    Verb.PAUSE: lambda result, names: _one_or_more(result, "whom it paused", names.__contains__),
     Verb.UNPAUSE: lambda result, names: _one_or_more(result, "whom it resumed", names.__contains__),
     Verb.REMOVE: lambda result, names: _lines(result, "whom it removed", names.__contains__),  # it says nothing of those that were absent
     Verb.LOAD: lambda result, _: _names_loaded(result),

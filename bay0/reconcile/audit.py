@@ -6,7 +6,7 @@ and soon after each such call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,15 +44,20 @@ class Audit:
     clearing: Clearing
     boot: Instance
     _groups: dict[str, Callable[[], set[str]]] = field(init=False, factory=dict)
+    _paused: list[Callable[[Collection[str]], None]] = field(init=False, factory=list)
     _next: Timer | None = field(init=False, default=None)
     _asked: bool = field(init=False, default=False)  # somebody has a reason to look, such as a container of nobody that could not be removed
 
     def __attrs_post_init__(self) -> None:
         self.engine.on("boot", boot.S.COMPLETE, call=self._begin, of=self.boot)
 
-    def look_into(self, group: str, meant: Callable[[], set[str]]) -> None:
-        """Look into the cgroup `group`, too; `meant` returns the ids of the containers that are meant to run there."""
+    def look_into(self, group: str, meant: Callable[[], set[str]], paused: Callable[[Collection[str]], None]) -> None:
+        """Look into the cgroup `group`, too; `meant` returns the ids of the containers that are meant to run there.
+
+        `paused` is told the ids of those that podman calls paused, whatever group they are in.
+        """
         self._groups[group] = meant
+        self._paused.append(paused)
 
     def _begin(self, _boot: Instance, _step: Step) -> None:
         """Look now and then from now on."""
@@ -89,6 +94,9 @@ class Audit:
                 self.soon()
                 return
             self._strays({each.name for each in verdict.value})
+            paused = {each.id for each in verdict.value if each.state == "paused"}
+            for told in self._paused if paused else ():
+                told(paused)
             self._end_ghosts({each.id for each in verdict.value})
 
         self.podman.list(listed)

@@ -254,10 +254,10 @@ class StatePort:
         full = len(self.unsynced) >= UNSYNCED_MAX or any(self._waiters[n].promised for n in sent if n in self._waiters)
 
         def answered(answer: Answer) -> None:
-            self._in_flight.clear()
             if answer.ok:
                 self._committed(sent, full=full)
-            self._answer(sent, answer)
+            self._answer(sent, answer)  # what these ask for goes together: a switch's thaw and its freeze are one commit
+            self._in_flight.clear()
             if answer.ok and self.healthy:
                 self._send_some()
             else:  # the rest was not even sent: nobody needs to wonder about it

@@ -95,8 +95,9 @@ class Keeper:
         """One that starts to run is a reason to look."""
         self._again(EAGER_S)
 
-    def _focused(self, _focus: Instance, _step: Step) -> None:
-        self._again(0.0)  # the one that comes to the front is set free at once
+    def _focused(self, instance: Instance, _step: Step) -> None:
+        """Set the one that comes to the front free at once; if it is free, a look would only hold up the switch."""
+        self._again(0.0 if focus.active(instance) in self.brain.held else EAGER_S)
 
     # ---- looking
 

@@ -1,5 +1,6 @@
 """The freezer test: a container burns CPU, is frozen and stands still, burns again, and is gone.
 
+It is frozen as a persona is (containers/freezer.py): by one write, and the kernel's word; podman only makes it and removes it.
 The probe is `sys://validate`, and there is one at a time. Its cgroup has a parent of its own, so whatever is found there is the probe's, also
 what podman knows nothing of. What a run that died left is removed by the next boot's reconcile (it is under our names and nobody's), or before
 the next probe is made. Source: handoff, "Validation command".
@@ -88,21 +89,21 @@ class Freezer:
     def _freeze(self, directory: str, say: Say) -> flow.Flow[Finding]:
         if not (yield from self._burns(directory)):
             return red("the probe runs, and its cgroup counts no processor time")
-        say("podman pauses the probe")
-        paused: Verdict = yield partial(self.podman.pause, PROBE.podman)
-        if not paused.ok:
-            return red(f"podman pause: {paused.why}")
+        say("the probe is frozen")
+        why = cgroup.freeze(directory, frozen=True)
+        if why:
+            return red(f"cgroup.freeze cannot be written: {why}")
         if not (yield from self._until(lambda: cgroup.frozen(directory), self.bounds.freeze)):
-            return red("podman says it is paused, the kernel does not say frozen 1")
+            return red("1 is written to cgroup.freeze, and the kernel does not say frozen 1")
         before = cgroup.usage_us(directory)
         yield self._pause(STILL_S)
         used = cgroup.usage_us(directory) - before
         if used > STILL_US:
             return red(f"frozen, and it used {used / 1000:.1f} ms of processor time in {STILL_S:g} s")
-        say("podman resumes the probe")
-        resumed: Verdict = yield partial(self.podman.unpause, PROBE.podman)
-        if not resumed.ok:
-            return red(f"podman unpause: {resumed.why}")
+        say("the probe is thawed")
+        why = cgroup.freeze(directory, frozen=False)
+        if why:
+            return red(f"cgroup.freeze cannot be written: {why}")
         return GREEN if (yield from self._burns(directory)) else red("thawed, and its cgroup counts no processor time")
 
     def _burns(self, directory: str) -> flow.Flow[bool]:

@@ -10,7 +10,7 @@ lock_files() {
 }
 
 # wheels_lock: the one of them that names wheels.
-wheels_lock() { lock_files | grep /freeze; }
+wheels_lock() { lock_files | grep '/freeze[^/]*$'; }
 
 # lock_hash: one digest over their contents.
 lock_hash() { lock_files | while read -r file; do sha256sum <"$file"; done | sha256sum | cut -c1-64; }

@@ -241,7 +241,8 @@ class Checks:
         return [each for each in self.world.asked if each is not asked and not each.answers and each.params.get("digest") == digest]
 
     def podman_called(self, argv: list[str]) -> None:
-        """Nothing is removed before the stored personas are known, and never anything of somebody else."""
+        """Nothing is removed before the stored personas are known, and never anything of somebody else. Nothing is frozen by podman."""
+        hold(argv[1] != "pause", "podman is asked to freeze what one write freezes")
         if argv[1] == "rm":
             spine = self.world.spine
             hold(spine.state.stored is not None and spine.replay._begun, "containers are removed in a boot that could not read its database")

@@ -2,6 +2,9 @@
 
 A group is one container's processes. It lives until its processes end; then podman's monitor removes its directory a little later. What was frozen or
 has ended is *seen* after a moment (`freeze_lag_s`), as on a real machine. Nothing of it outlives a boot.
+
+Vices of the freezer: it takes long; it never comes to its end, since a process waits for a disk (`stuck`); all of a kind
+are frozen from above; a write fails; the group has gone.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ class Group:
     monitor: int = 0  # its pid
     alive: bool = True
     asked_frozen: bool = False
+    by_bay0: bool = False  # who asked for that
+    refused: bool = False  # the last write of bay0 failed
+    stuck: bool = False  # a process of it sleeps where no freeze reaches it
 
 
 @define(eq=False)
@@ -47,6 +53,8 @@ class Kernel:
     groups: dict[str, Group] = field(factory=dict)
     watches: dict[str, Callable[[], None]] = field(factory=dict)
     freeze_lag_s: float = 0.01
+    unwritable: str = ""  # what a write to cgroup.freeze says
+    frozen_above: set[str] = field(factory=set)  # parents that are told to freeze
     pids: int = 0
     parents: dict[str, str] = field(factory=dict)  # of containers that are not personas'
 
@@ -54,7 +62,7 @@ class Kernel:
         self._parents()
         patch.setattr(cgroup, "ROOT", self.root)
         patch.setattr(cgroup, "kill", self.kill)
-        patch.setattr(cgroup, "freeze", self.freeze)
+        patch.setattr(cgroup, "freeze", self.written)
         patch.setattr(cgroup, "remove", self.remove)
         patch.setattr(containers, "monitor", self.monitor)
         patch.setattr(containers, "expose_monitor", lambda _pid: None)
@@ -77,6 +85,7 @@ class Kernel:
         self.groups.clear()
         self.watches.clear()
         self.parents.clear()
+        self.frozen_above.clear()
         shutil.rmtree(self.root)
         self._parents()
 
@@ -96,6 +105,7 @@ class Kernel:
         self.groups[directory] = Group(directory, on_end, MONITORS + self.pids)
         self._told(directory, frozen=False)
         self._write(directory, "populated 1\nfrozen 0\n")
+        self._frozen(self.groups[directory])
 
     def group(self, container: str) -> Group | None:
         found = self.groups.get(self.directory(container))
@@ -120,18 +130,52 @@ class Kernel:
         if found.on_end is not None:  # without its monitor the empty directory stays
             self.remove(found.directory)
 
+    def written(self, directory: str, *, frozen: bool) -> str:
+        """bay0 writes cgroup.freeze; return why that failed, or ""."""
+        found = self.groups.get(directory)
+        if found is None:
+            return "No such file or directory"
+        found.refused = bool(self.unwritable)
+        if not self.unwritable:
+            self.freeze(directory, frozen=frozen)
+            found.by_bay0 = True
+        return self.unwritable
+
     def freeze(self, directory: str, *, frozen: bool) -> None:
-        """Write cgroup.freeze; it is done a moment later."""
+        """Write cgroup.freeze, by hand or by podman; it is done a moment later."""
         found = self.groups.get(directory)
         if found is None:
             return
-        found.asked_frozen = frozen
+        found.asked_frozen, found.by_bay0 = frozen, False
         self._told(directory, frozen=frozen)
         self._later(self.freeze_lag_s, lambda: self._frozen(found))
 
+    def freeze_above(self, group: str, *, frozen: bool) -> None:
+        """Somebody freezes all of a kind together, or lets them go on."""
+        parent = f"{self.root}{group}"
+        (self.frozen_above.add if frozen else self.frozen_above.discard)(parent)
+        self._told(parent, frozen=frozen)
+        for each in self.groups.values():
+            self._later(self.freeze_lag_s, lambda each=each: self._frozen(each))
+
+    def stick(self, found: Group, *, stuck: bool) -> None:
+        """Let a process of it wait for a disk, or have its answer."""
+        found.stuck = stuck
+        self._frozen(found)
+
+    def mend(self) -> None:
+        self.freeze_lag_s, self.unwritable = 0.01, ""
+        for group in (GROUP, TENANTS):
+            self.freeze_above(group, frozen=False)
+        for each in list(self.groups.values()):
+            self.stick(each, stuck=False)
+
+    def stands_still(self, found: Group) -> bool:
+        return (found.asked_frozen or os.path.dirname(found.directory) in self.frozen_above) and not found.stuck
+
     def _frozen(self, found: Group) -> None:
         if found.alive and os.path.isdir(found.directory):
-            self._write(found.directory, f"populated 1\nfrozen {int(found.asked_frozen)}\n")
+            self._write(found.directory, f"populated 1\nfrozen {int(self.stands_still(found))}\n")
 
     def kill(self, directory: str) -> None:
         """Write cgroup.kill."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from broken import hold
 from grants import Mounted
 
 from bay0.effects.spawn import Ending, Result
@@ -232,7 +233,8 @@ class Podman:
     count: Any = None
     ids: Iterator[int] = field(factory=lambda: itertools.count(1))
     load_s: float = START_S  # an image's loading
-    step_s: float = STEP_S  # a half of a freeze or a thaw
+    step_s: float = STEP_S  # a half of a thaw
+    heard: dict[str, bool] = field(factory=dict)  # who was told to end last, and whether they could hear it
 
     def __attrs_post_init__(self) -> None:
         self.count = Counter()
@@ -330,7 +332,7 @@ class Podman:
             return _error(DAMAGES[self.damage])
         flows: dict[str, Any] = {
             "ps": self._ps, "run": self._run, "create": self._create, "init": self._init, "start": self._start,
-            "pause": self._pause, "unpause": self._unpause, "rm": self._rm, "load": self._load,
+            "unpause": self._unpause, "rm": self._rm, "load": self._load,
             "images": self._images, "image rm": self._untag, "system check": self._check,
         }  # fmt: skip
         return (yield from flows[verb](command, options, names))
@@ -457,23 +459,6 @@ class Podman:
     def _knows(self, made: Container, status: int) -> None:
         made.state, made.exit_code, made.blind = "exited", status, False
 
-    def _pause(self, _command: Command, _options: Any, names: list[str]) -> Any:
-        yield self.step_s
-        found = self.containers.get(names[0])
-        if found is None or found.external:
-            return _error(f'no container with name or ID "{names[0]}" found: no such container')
-        if found.state == "paused":
-            return _error(f'"{found.id}" is already paused: container state improper')
-        if found.state != "running":
-            return _error(f'"{found.state}" is not running, can\'t pause: container state improper')
-        if self._full:
-            return _error(f"writing container {found.id} state: {FULL}")
-        self.world.kernel.freeze(self.world.kernel.directory(found.id), frozen=True)
-        yield self.step_s
-        if found.state == "running":
-            found.state = "paused"
-        return 0, f"{names[0]}\n", ""
-
     def _unpause(self, _command: Command, _options: Any, names: list[str]) -> Any:
         yield self.step_s
         found = self.containers.get(names[0])
@@ -498,8 +483,12 @@ class Podman:
                 return _error(f"writing container {found.id} state: {FULL}")
             if kernel.lives(found.id) and not found.blind:
                 group = kernel.group(found.id)
-                found.state = "stopping"
-                hears = not found.deaf and not group.asked_frozen
+                called, found.state = found.state, "stopping"  # what it calls paused it kills
+                polite = options["time"][0] != "0"
+                left = polite and group.asked_frozen and group.by_bay0 and not group.refused
+                hold(not left, f"{name} is told to end, and bay0 itself keeps it frozen: it cannot hear that")
+                hears = not found.deaf and not self.world.kernel.stands_still(group) and called != "paused"
+                self.heard[name] = hears
                 yield 0.1 if hears else float(options["time"][0])
                 monitored = group.on_end is not None
                 kernel.end(found.id, 0 if hears else 137)
@@ -576,8 +565,15 @@ class Podman:
         """Its first process ends by itself."""
         found = self.containers.get(name)
         group = self.world.kernel.group(found.id) if found is not None else None
-        if found is not None and group is not None and not group.asked_frozen:
+        if found is not None and group is not None and not self.world.kernel.stands_still(group):
             self.world.kernel.end(found.id, status)
+
+    def paused_by_hand(self, name: str, *, paused: bool) -> None:
+        """Somebody calls `podman pause`, or `unpause`, himself."""
+        found = self.containers.get(name)
+        if found is not None and self.world.kernel.lives(found.id) and found.state == ("running" if paused else "paused"):
+            found.state = "paused" if paused else "running"
+            self.world.kernel.freeze(self.world.kernel.directory(found.id), frozen=paused)
 
     def vanishes(self, name: str) -> None:
         """Somebody removes it by hand."""

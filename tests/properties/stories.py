@@ -11,6 +11,7 @@ from pagecache import LOSES
 from podman import IMAGE, Vice
 from world import IDLE, LOG_LONG, MANIFESTS, PLAY, WORK, World
 
+from bay0.containers.life import PERSONAS as PERSONAS_GROUP
 from bay0.machines import persona
 from bay0.state import db
 
@@ -357,8 +358,7 @@ def podman_hangs_at(verb: str, command: str, end: str) -> Story:
         at = int(10 * moment) % 6 - 1
         world.podman.vices.append(Vice(command, "hang", at, end, late_s=25 * moment + 0.5))
         if verb == "resume":
-            world.verb("pause", PLAY)
-            world.run(3)
+            world.podman.paused_by_hand("p__play", paused=True)  # it is thawed, and podman is told, by the way
         if command == "run":  # one with a new home is made in steps
             world.be(WORK, home="")
         world.start(WORK) if verb == "start" else world.verb(verb, PLAY)
@@ -396,14 +396,22 @@ def a_freeze_is_slow(world: World, moment: float) -> None:
 
 
 def a_focus_moves_on(world: World, moment: float) -> None:
-    _lived_in(world, WORK, PLAY, IDLE)
+    _lived_in(world, WORK, IDLE)
+    world.be(PLAY, behind="run")
+    world.start(PLAY)
+    world.run(3)
+    calls = len(world.podman.calls)
     for name in (PLAY, WORK, IDLE):
-        world.call("focus", name=name, wait=True)
+        asked = world.call("focus", name=name, wait=True)
         world.run(moment)
+        told = [each for each in asked.answers if isinstance(each, dict) and each["settled"]]
+        behind = [other for other in (WORK, IDLE) if other != name and world.state_of(other) is not persona.S.PAUSED]
+        hold(not told or moment < 0.5 or not behind, f"{name} is said to be in front, and {behind} run behind it")
+    hold(len(world.podman.calls) == calls, f"for a switch podman is called: {world.podman.calls[calls:]}")
     world.settle()
     states = {name: world.state_of(name) for name in (WORK, PLAY, IDLE)}
-    wanted = {WORK: persona.S.PAUSED, PLAY: persona.S.PAUSED, IDLE: persona.S.RUNNING}
-    hold(states == wanted or moment < 3, f"{IDLE} is in front, and they are {states}")
+    wanted = {WORK: persona.S.PAUSED, PLAY: persona.S.RUNNING, IDLE: persona.S.RUNNING}
+    hold(states == wanted, f"{IDLE} is in front, {PLAY} may run behind it, and they are {states}")
     world.podman.vanishes("p__idle")
 
 
@@ -511,6 +519,98 @@ def somebody_else_freezes_and_thaws(world: World, moment: float) -> None:
     hold(not ended, f"only frozen or thawed, and ended for it: {ended}")
 
 
+def a_freeze_never_ends(world: World, moment: float) -> None:
+    """A process of it waits for a disk: it is not said to be paused, and if the answer comes in time nobody is ended."""
+    _lived_in(world, WORK, PLAY)
+    group = world.kernel.group(world.podman.containers[WORK_CONTAINER].id)
+    world.kernel.stick(group, stuck=True)
+    world.verb("pause", WORK)
+    world.run(3 * moment)
+    hold(world.state_of(WORK) is persona.S.PAUSING, f"a process of it runs on, and it is {world.state_of(WORK)}")
+    world.kernel.stick(group, stuck=False)
+    world.run(1)
+    hold(world.state_of(WORK) is persona.S.PAUSED, f"the kernel says frozen 1, and it is {world.state_of(WORK)}")
+    world.kernel.stick(group, stuck=True)
+    world.verb("resume", WORK)
+    world.run(1)
+    hold(world.state_of(WORK) is persona.S.RUNNING, f"it is thawed, and {world.state_of(WORK)}")
+    world.verb("pause", WORK)
+    world.run(30)
+    hold(not world.kernel.lives(group.directory.rpartition("libpod-")[2]), "it cannot be frozen, and runs on unknown to anybody")
+    world.settle()
+
+
+def what_is_paused_is_told_to_end(world: World, moment: float) -> None:
+    """It hears that, however it was frozen, and podman has nothing to do for a pause."""
+    _lived_in(world, WORK, PLAY)
+    calls = len(world.podman.calls)
+    world.verb("pause", WORK)
+    world.verb("pause", PLAY)
+    world.run(moment / 3)
+    world.verb("resume", PLAY)
+    world.run(moment / 3)
+    hold(len(world.podman.calls) == calls, f"for a pause and a resume podman is called: {world.podman.calls[calls:]}")
+    world.verb("stop", WORK)
+    world.run(10)
+    hold(world.podman.heard[WORK_CONTAINER], "it was paused, and did not hear that it is to end")
+    world.settle()
+
+
+def a_freeze_that_cannot_be_written_is_overtaken_by_a_stop(world: World, moment: float) -> None:
+    _lived_in(world, WORK)
+    world.kernel.unwritable = "Input/output error"
+    world.verb("pause", WORK)
+    world.run(moment)
+    world.verb("stop", WORK)
+    world.run(0.01)
+    world.kernel.unwritable = ""
+    world.run(10)
+    hold(world.podman.heard[WORK_CONTAINER], "it was not frozen in time, but when it was told to end")
+    world.settle()
+
+
+def somebody_pauses_by_podman(world: World, moment: float) -> None:
+    """What podman calls paused it ends by KILL, and lets nobody in: it is told that it runs."""
+    _lived_in(world, WORK, PLAY)
+    world.verb("pause", PLAY)
+    world.run(1)
+    for name in (WORK_CONTAINER, "p__play"):
+        world.podman.paused_by_hand(name, paused=True)
+    world.run(moment / 10)
+    world.verb("pause", WORK)
+    world.run(moment / 10)
+    world.verb("resume", WORK)
+    world.run(5)
+    container = world.podman.containers[WORK_CONTAINER]
+    hold(container.state == "running" or moment < 0.2, f"it runs, and podman calls it {container.state}")
+    world.run(310)  # what was paused twice at once, nothing shows until podman is asked anyway
+    hold(container.state == "running", f"it has run for long, and podman calls it {container.state}")
+    world.verb("stop", PLAY)
+    world.run(10)
+    hold(world.podman.heard["p__play"], "podman called it paused, and ended it without TERM")
+    world.settle()
+
+
+def all_are_frozen_from_above(world: World, moment: float) -> None:
+    """It is somebody's purpose: nobody is ended for it, and what is asked meanwhile counts when they go on."""
+    _lived_in(world, WORK, PLAY, IDLE)
+    containers = [world.podman.containers[name].id for name in (WORK_CONTAINER, "p__play", "p__idle")]
+    world.verb("pause", WORK)
+    world.run(moment / 4)
+    world.kernel.freeze_above(PERSONAS_GROUP, frozen=True)
+    world.run(moment / 4)
+    world.verb("resume", WORK)
+    world.verb("pause", PLAY)
+    world.run(30)
+    resumed = world.state_of(WORK) is persona.S.RUNNING
+    world.kernel.freeze_above(PERSONAS_GROUP, frozen=False)
+    world.run(1)
+    hold(all(map(world.kernel.lives, containers)), "all were frozen from above, and one was ended for it")
+    now = [world.state_of(name) for name in (WORK, PLAY, IDLE)]
+    hold(resumed and now == [persona.S.RUNNING, persona.S.PAUSED, persona.S.RUNNING], f"they are {now}")
+    world.settle()
+
+
 def podman_fails_a_boot_without_personas(world: World, moment: float) -> None:
     """Their database was moved aside, or somebody made them: what is under our names is removed all the same, if not at once."""
     for verb, error in (("ps", "internal"), ("rm", "internal"), ("ps", "hang"), ("rm", "hang")):
@@ -558,7 +658,7 @@ def the_spine_is_not_well_and_a_container_ends(world: World, moment: float) -> N
 
 HANGS = [
     podman_hangs_at(verb, command, end)
-    for verb, command in (("start", "run"), ("stop", "rm"), ("reset", "rm"), ("pause", "pause"), ("resume", "unpause"), ("reset", "ps"))
+    for verb, command in (("start", "run"), ("stop", "rm"), ("reset", "rm"), ("resume", "unpause"), ("reset", "ps"))
     for end in ("term", "kill", "never", "late")
 ]
 HANGS += [podman_hangs_at("start", command, end) for command in ("create", "init", "start") for end in ("kill", "late")]
@@ -566,7 +666,7 @@ FAILS = [
     podman_fails_at("start", "run", "internal"), podman_fails_at("start", "run", "storage"), podman_fails_at("stop", "rm", "conmon"),
     podman_fails_at("start", "init", "internal"), podman_fails_at("start", "start", "silent"),
     podman_fails_at("reset", "rm", "internal"), podman_fails_at("reset", "ps", "garbage"), podman_fails_at("stop", "rm", "silent"),
-    podman_fails_at("pause", "pause", "internal"), podman_fails_at("pause", "pause", "silent"), podman_fails_at("stop", "", "absent"),
+    podman_fails_at("stop", "", "absent"),
 ]  # fmt: skip
 def starts_wait_for_their_turn_and_some_are_taken_back(world: World, moment: float) -> None:
     world.podman.images.discard(IMAGE)
@@ -610,6 +710,8 @@ PERSONA_STORIES: tuple[Story, ...] = (
     a_monitor_is_killed, a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,
     a_home_is_to_be_emptied, a_home_is_full_of_empty_directories,
+    a_freeze_never_ends, what_is_paused_is_told_to_end, a_freeze_that_cannot_be_written_is_overtaken_by_a_stop,
+    somebody_pauses_by_podman, all_are_frozen_from_above,
     containers_by_hand, somebody_else_freezes_and_thaws, podman_fails_a_boot_without_personas,
     it_goes_down_with_personas_that_do_not_listen, it_goes_down_before_all_is_cleared, the_spine_is_not_well_and_a_container_ends,
     starts_wait_for_their_turn_and_some_are_taken_back, storage_is_damaged_while_it_runs, *HANGS, *FAILS,

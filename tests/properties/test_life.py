@@ -17,6 +17,8 @@ from pagecache import LOSES
 from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from world import PERSONAS, World
 
+from bay0.containers.life import PERSONAS as PERSONA_GROUP
+from bay0.containers.life import TENANTS
 from bay0.machines import boot
 from bay0.machines.persona import E as PersonaEvent
 from bay0.machines.server import E as ServerEvent
@@ -28,9 +30,9 @@ SLOW_S = 10.0  # of a freeze: longer than any of its bounds
 PERSONA = st.sampled_from(PERSONAS)
 CONTAINER = st.sampled_from(("p__work", "p__play", "p__idle", "sys__ai"))
 BY_HAND = st.sampled_from(("p__work", "p__play", "p__nobody", "web", "p_x", "p__Bad", "p__work_", "sys__ai"))
-COMMANDS = ("", "ps", "run", "create", "init", "start", "rm", "rm", "pause", "unpause", "load", "system check")
+COMMANDS = ("", "ps", "run", "create", "init", "start", "rm", "rm", "unpause", "load", "system check")
 COUNT: Counter[str] = Counter()
-CALLED = {"start": "run", "stop": "rm", "pause": "pause", "resume": "unpause", "reset": "rm"}
+CALLED = {"start": "run", "stop": "rm", "resume": "unpause", "reset": "rm"}
 VICES = st.builds(
     Vice,
     st.sampled_from(COMMANDS),
@@ -222,6 +224,29 @@ class Life(RuleBasedStateMachine):
         found = self.world.podman.containers.get(name)
         if found is not None and self.world.kernel.freeze_lag_s < SLOW_S:  # one that is told to freeze and never does is nobody's news
             self.world.kernel.freeze(self.world.kernel.directory(found.id), frozen=frozen)
+
+    @on
+    @rule(name=CONTAINER, paused=st.booleans())
+    def paused_by_hand(self, name: str, paused: bool) -> None:
+        if self.world.kernel.freeze_lag_s < SLOW_S:
+            self.world.podman.paused_by_hand(name, paused=paused)
+
+    @on
+    @rule(name=CONTAINER, stuck=st.booleans())
+    def waits_for_a_disk(self, name: str, stuck: bool) -> None:
+        found = self.world.podman.containers.get(name)
+        group = self.world.kernel.group(found.id) if found is not None else None
+        if group is not None:
+            self.world.kernel.stick(group, stuck=stuck)
+
+    @on
+    @rule(group=st.sampled_from((PERSONA_GROUP, TENANTS)), frozen=st.booleans())
+    def frozen_from_above(self, group: str, frozen: bool) -> None:
+        self.world.kernel.freeze_above(group, frozen=frozen)
+
+    @rule(text=st.sampled_from(("", "", "Input/output error")))
+    def freezes_fail(self, text: str) -> None:
+        self.world.kernel.unwritable = text
 
     # ---- people
 

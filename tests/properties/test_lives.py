@@ -18,6 +18,8 @@ from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from test_life import CALLED, COMMANDS, Life
 from world import PERSONAS
 
+from bay0.containers.life import PERSONAS as PERSONA_GROUP
+from bay0.containers.life import TENANTS
 from bay0.machines import boot
 from bay0.pid1.reactor import TURN_S
 
@@ -78,6 +80,9 @@ def of_containers(life: Life, dice: Random) -> Acts:
         (1, lambda: life.container_vanishes(name)),
         (1, lambda: life.monitor_dies(name)),
         (2, lambda: life.frozen_by_hand(name, dice.random() < 0.5)),
+        (1, lambda: life.paused_by_hand(name, dice.random() < 0.6)),
+        (1, lambda: life.waits_for_a_disk(name, dice.random() < 0.5)),
+        (1, lambda: life.frozen_from_above(dice.choice((PERSONA_GROUP, TENANTS)), dice.random() < 0.3)),
         (1, lambda: life.container_by_hand(dice.choice((*CONTAINERS, "p__nobody", "web")), dice.random() < 0.5)),
     ]
 
@@ -108,6 +113,7 @@ def of_podman(life: Life, dice: Random) -> Acts:
         (1, life.podman_is_well),
         (1, lambda: life.podman_storage(dice.choice((*DAMAGES, "full")))),
         (1, lambda: life.freezes_are_slow(dice.choice((0.0, 0.3, 5.0, 1000.0)))),
+        (1, lambda: life.freezes_fail(dice.choice(("", "Input/output error")))),
         (1, lambda: life.ignores_term(dice.choice(CONTAINERS))),
     ]
 

@@ -28,11 +28,13 @@ from bay0.ai.port import Servers
 from bay0.base import names
 from bay0.base.errors import StorageError
 from bay0.boot import nack_methods as nackverbs
+from bay0.containers.freezer import Freezer
 from bay0.containers.life import PERSONAS as PERSONA_GROUP
 from bay0.containers.life import TENANTS, Life
 from bay0.control.outcomes import Outcomes
 from bay0.control.outcomes import _Waiter as Waiter
 from bay0.effects import cgroup
+from bay0.focus import switch
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.persona import PERSONA, E, S
 from bay0.machines.server import SERVER
@@ -530,16 +532,81 @@ def _for_one_kind(patch: Patch, group: str, name: str, fault: Callable[..., Any]
     patch.setattr(Life, name, one_of_two)
 
 
-@likely(stories.somebody_else_freezes_and_thaws)
-def a_pause_is_believed_without_the_kernel(patch: Patch) -> None:
-    def trusting(self: Life, instance: Any, *, frozen: bool) -> Any:
-        call = self.means.podman.pause if frozen else self.means.podman.unpause
-        done = yield lambda resume: call(names.parse(instance.name).podman, resume)
-        if not done.ok:
-            return E.FAULT, done.why
+def _freezing(patch: Patch, fault: Callable[..., Any]) -> None:
+    sound = Freezer.change
+
+    def one_of_two(self: Freezer, name: str, live: Any, *, frozen: bool) -> Any:
+        if self.group == PERSONA_GROUP:
+            return (yield from fault(self, name, live, frozen, sound))
+        return (yield from sound(self, name, live, frozen=frozen))
+
+    patch.setattr(Freezer, "change", one_of_two)
+
+
+@likely(stories.a_freeze_is_slow, stories.a_freeze_never_ends)
+def a_freeze_is_believed_before_the_kernel_says_so(patch: Patch) -> None:
+    def hasty(_self: Freezer, _name: str, live: Any, frozen: bool, _sound: Any) -> Any:
+        yield flow.at_once
+        cgroup.freeze(live.directory, frozen=frozen)
         return (E.PAUSED if frozen else E.RESUMED), ""
 
-    _for_one_kind(patch, PERSONA_GROUP, "_freeze", trusting)
+    _freezing(patch, hasty)
+
+
+@likely(stories.what_is_paused_is_told_to_end)
+def podman_is_believed_over_the_kernel(patch: Patch) -> None:
+    def trusting(self: Freezer, name: str, live: Any, frozen: bool, sound: Any) -> Any:
+        if frozen:
+            return (yield from sound(self, name, live, frozen=True))
+        done: Verdict = yield lambda resume: self.means.podman.unpause(names.parse(name).podman, resume)
+        said = done.outcome in (Outcome.OK, Outcome.WRONG_STATE)  # "it is not paused": then it must run
+        return (E.RESUMED if said else E.FAULT), done.why
+
+    _freezing(patch, trusting)
+
+
+@likely(stories.a_freeze_that_cannot_be_written_is_overtaken_by_a_stop)
+def a_freeze_that_was_overtaken_is_written_all_the_same(patch: Patch) -> None:
+    def heedless(self: Freezer, name: str, live: Any, frozen: bool, sound: Any) -> Any:
+        sequence, value = sound(self, name, live, frozen=frozen), None
+        while True:
+            try:
+                waitable = sequence.send(value)
+            except StopIteration as end:
+                return end.value
+            value = None if waitable is flow.at_once else (yield waitable)
+
+    _freezing(patch, heedless)
+
+
+@likely(stories.what_is_paused_is_told_to_end)
+def what_is_frozen_is_told_to_end_and_not_thawed(patch: Patch) -> None:
+    patch.setattr(cgroup, "thaw", lambda _directory: "")
+
+
+@likely(stories.all_are_frozen_from_above)
+def a_freeze_from_above_is_taken_for_a_failure(patch: Patch) -> None:
+    patch.setattr(Freezer, "above", lambda _self: False)
+
+
+@likely(stories.somebody_pauses_by_podman)
+def podman_is_not_told_that_what_it_calls_paused_runs(patch: Patch) -> None:
+    patch.setattr(Freezer, "tell_podman", lambda *_: None)
+
+
+@likely(stories.somebody_pauses_by_podman)
+def what_podman_calls_paused_is_not_looked_for(patch: Patch) -> None:
+    patch.setattr(Life, "paused_by_podman", lambda *_: None)
+
+
+@likely(stories.a_focus_moves_on)
+def a_switch_asks_everybody_to_stand_still(patch: Patch) -> None:
+    patch.setattr(Personas, "runs_behind", lambda *_: False)
+
+
+@likely(stories.a_focus_moves_on)
+def a_switch_ends_before_the_others_stand_still(patch: Patch) -> None:
+    patch.setattr(switch, "_there", lambda *_: True)
 
 
 @likely(stories.a_container_ends_as_something_is_asked_of_it)

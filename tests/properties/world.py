@@ -693,7 +693,7 @@ class World:
         self.podman.mend()
         self.ai.mend()
         self.grants.closed = self.grants.deaf = False
-        self.kernel.freeze_lag_s = 0.01
+        self.kernel.mend()
         self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
         self.worker_dies_at = None
         if not disk.present:

@@ -34,7 +34,7 @@ def answer() -> bytes:
     image = f'{{"id":"sha256:{ID}","names":["localhost/bb:1"],"size":1486320}}'
     texts = {
         "ps": f"{ROW}\n{END}", "images": f"{image}\n{image}\n{END}", "run": f"{ID}\n", "create": f"{ID}\n", "init": f"{name}\n", "start": f"{name}\n",
-        "pause": f"{name}\n", "unpause": f"{name}\n",
+        "unpause": f"{name}\n",
         "rm": f"{name}\n",
         "load": "Loaded image: localhost/bb:1\n",
         "image-rm": f"Untagged: {name}\n", "system-check": "",

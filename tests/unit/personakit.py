@@ -100,9 +100,6 @@ class Podman:
 
         self._answer("start", (name,), done, started)
 
-    def pause(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
-        self._answer("pause", (name,), done, lambda: OK)
-
     def unpause(self, name: str, done: Callable[[Verdict], None], **_asker: Any) -> None:
         self._answer("unpause", (name,), done, lambda: OK)
 
@@ -171,12 +168,15 @@ class Bench:
         self.conmons = MonitorsOf()
         self.owned: dict[int, Callable[[int], None]] = {}
         self.exposed: list[int] = []
-        self.frozen_above: set[str] = set()  # groups that stand still with one above them
+        self.frozen_above: set[str] = set()  # groups that stand still with one above them, whatever they are told
         self.watched: dict[str, Callable[[], None]] = {}
         monkeypatch.setattr(personas.cgroup, "populated", lambda path: self.group(path).populated)
-        monkeypatch.setattr(personas.cgroup, "frozen", lambda path: self.group(path).frozen)
-        monkeypatch.setattr(personas.cgroup, "told_to_freeze", lambda path: self.group(path).frozen and path not in self.frozen_above)
-        monkeypatch.setattr(personas.cgroup, "freeze", lambda path, *, frozen: setattr(self.group(path), "frozen", frozen))
+        self.freeze_lag_s: float | None = 0.02  # from a write to the kernel's word; None: a process of it waits for a disk
+        self.unwritable = ""  # why cgroup.freeze cannot be written
+        self.written: list[tuple[str, bool]] = []  # to cgroup.freeze, by bay0
+        monkeypatch.setattr(personas.cgroup, "frozen", lambda path: self.group(path).frozen or path in self.frozen_above)
+        monkeypatch.setattr(personas.cgroup, "told_to_freeze", lambda path: self.group(path).told)
+        monkeypatch.setattr(personas.cgroup, "freeze", self._write)
         monkeypatch.setattr(personas.cgroup, "kill", self.killed.append)
         monkeypatch.setattr(personas, "user_of", lambda _container: self.user)
         monkeypatch.setattr(containers, "exit_status", self.exits.get)
@@ -197,7 +197,7 @@ class Bench:
         log: Any = self.log
         self.means = Means(engine, timers, Bounds(), log, state, podman, watch, places, self.clearing, self.audit)
         self.port = Personas(self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__)
-        self.focus = Focus(engine, timers, self.log)
+        self.focus = Focus(engine, timers, log, self.port.runs_behind)
         engine.serve("boot", Nothing())
         engine.serve("persona", self.port)
         engine.serve("focus", self.focus)
@@ -208,7 +208,27 @@ class Bench:
         return f"{personas.cgroup.ROOT}/personas/libpod-{container}"
 
     def group(self, path: str) -> SimpleNamespace:
-        return self.cgroups.setdefault(path, SimpleNamespace(populated=True, frozen=False))
+        return self.cgroups.setdefault(path, SimpleNamespace(populated=True, told=False, frozen=False))
+
+    def _write(self, path: str, *, frozen: bool) -> str:
+        """Write cgroup.freeze, as bay0 does."""
+        if not self.unwritable:
+            self.written.append((path, frozen))
+            self.freezes(path, frozen=frozen)
+        return self.unwritable
+
+    def freezes(self, path: str, *, frozen: bool) -> None:
+        """Write it by hand, or by podman: it is done, and seen, a moment later."""
+        group = self.group(path)
+        group.told = frozen
+        if not frozen or self.freeze_lag_s is not None:
+            self.timers.call_later(self.freeze_lag_s or 0.0, lambda: self._done(path))
+
+    def _done(self, path: str) -> None:
+        group = self.group(path)
+        if group.frozen is not group.told:
+            group.frozen = group.told
+            self.watched.get(path, lambda: None)()
 
     def persona(self, name: str = WORK, **keys: Any) -> Instance:
         instance = self.engine.add(name, MACHINES["persona"])

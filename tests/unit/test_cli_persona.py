@@ -45,8 +45,8 @@ STEPS = [{**STEP, "n": 6, "seq": 2, "source": "stopped", "event": "start", "dest
 WIRE = manifest.load('image = "localhost/shell:latest"\nhome = "/root"\n', "here").to_wire()
 WORK = {
     "name": "p://work", "state": "running", "desired": "running", "attempts": 1, "seq": 3, "active": True, "since_ms": 12345,
-    "image": "localhost/shell:latest", "autostart": False, "restart": "no", "description": "A shell to work in", "why": "podman says it runs",
-    "container": "0123456789abcdef0123",
+    "image": "localhost/shell:latest", "autostart": False, "restart": "no", "behind": "freeze", "description": "A shell to work in",
+    "why": "podman says it runs", "container": "0123456789abcdef0123",
 }  # fmt: skip
 
 
@@ -325,13 +325,14 @@ def test_the_samples_of_the_project_can_be_created(spine: Spine) -> None:
 
 def test_list_is_a_table_that_marks_the_active_one(spine: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "clock_gettime_ns", lambda _clock: (12345 + 250_000) * 1_000_000)
-    spine.answers["persona.list"] = [WORK, {**WORK, "name": "p://a-much-longer-name", "state": "stopped", "active": False}]
+    longer = {**WORK, "name": "p://a-much-longer-name", "state": "stopped", "active": False, "behind": "run"}
+    spine.answers["persona.list"] = [WORK, longer]
     assert cli.main(["persona", "list"]) == 0
     shown = capsys.readouterr().out
     assert [re.split(" {2,}", line.strip()) for line in shown.splitlines()] == [
-        ["NAME", "STATE", "DESIRED", "SINCE", "IMAGE"],
-        ["*", "p://work", "running", "running", "4 min 10 s", "localhost/shell:latest"],
-        ["p://a-much-longer-name", "stopped", "running", "4 min 10 s", "localhost/shell:latest"],
+        ["NAME", "STATE", "DESIRED", "BEHIND", "SINCE", "IMAGE"],
+        ["*", "p://work", "running", "running", "freeze", "4 min 10 s", "localhost/shell:latest"],
+        ["p://a-much-longer-name", "stopped", "running", "run", "4 min 10 s", "localhost/shell:latest"],
     ]
     assert len({line.index(word) for line, word in zip(shown.splitlines(), ("STATE", "running", "stopped"), strict=True)}) == 1
     assert shown.isascii()

@@ -57,6 +57,10 @@ class Crowd:
 # ---- the focus
 
 
+def nobody(_instance: Instance) -> bool:
+    return False
+
+
 def turns_of(switch: Iterator[Any], crowd: Crowd, looks: Counted) -> list[tuple[int, int]]:
     """Drive a switch to its first pause; return what each turn did: looks, steps."""
     found = []
@@ -64,14 +68,14 @@ def turns_of(switch: Iterator[Any], crowd: Crowd, looks: Counted) -> list[tuple[
         found.append((looks.calls, len(crowd.sent)))
         looks.calls = 0
         crowd.sent.clear()
-        if waits_for.__name__ == "_pause":
+        if waits_for.__name__ == "_wait":
             return found
     return [*found, (looks.calls, len(crowd.sent))]
 
 
 def test_a_switch_looks_at_each_persona_once_and_does_a_part_of_it_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, looks = Crowd(S.RUNNING), Counted(monkeypatch, switch, "_there")
-    port = Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
+    port = Focus(crowd, SimpleNamespace(), Log(), nobody)  # type: ignore[arg-type]
     turns = turns_of(port._switch("p://n500"), crowd, looks)
     assert sum(looks for looks, _ in turns) == MANY
     assert sum(steps for _, steps in turns) == MANY - 1
@@ -82,7 +86,7 @@ def test_a_switch_looks_at_each_persona_once_and_does_a_part_of_it_in_each_turn(
 def test_a_switch_with_nobody_to_freeze_takes_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, looks = Crowd(S.STOPPED), Counted(monkeypatch, switch, "_there")
     crowd.instances["p://n1"].state = S.RUNNING
-    port = Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
+    port = Focus(crowd, SimpleNamespace(), Log(), nobody)  # type: ignore[arg-type]
     assert turns_of(port._switch("p://n1"), crowd, looks) == [(400, 0), (400, 0), (200, 0)]
 
 
@@ -101,7 +105,7 @@ def test_a_focus_that_this_program_did_not_write_is_nobody_and_ends_nothing(text
 
 def test_a_switch_to_nobody_fails_and_freezes_nobody() -> None:
     crowd = Crowd(S.RUNNING, 3)
-    switch = Focus(crowd, SimpleNamespace(), Log())._switch(None)  # type: ignore[arg-type]
+    switch = Focus(crowd, SimpleNamespace(), Log(), nobody)._switch(None)  # type: ignore[arg-type]
     with pytest.raises(StopIteration) as end:
         next(switch)
     assert end.value.value[0].value == "fault"
@@ -111,7 +115,7 @@ def test_a_switch_to_nobody_fails_and_freezes_nobody() -> None:
 def test_a_persona_that_ends_in_front_of_a_focus_that_makes_no_sense_ends_nothing() -> None:
     crowd = Crowd(S.STOPPED, 1)
     crowd.instances[focus.NAME] = Instance(focus.NAME, MACHINES["focus"], focus.S.SETTLED, config="{}")
-    Focus(crowd, SimpleNamespace(), Log())  # type: ignore[arg-type]
+    Focus(crowd, SimpleNamespace(), Log(), nobody)  # type: ignore[arg-type]
     crowd.told[0](crowd.instances["p://n0"], SimpleNamespace(dest="stopped"))
     assert crowd.sent == []
 

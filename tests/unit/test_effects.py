@@ -56,7 +56,8 @@ def test_who_is_in_a_group_is_read_without_those_of_other_namespaces(hierarchy: 
 
 
 def test_a_group_is_frozen_and_thawed_and_says_whether_it_was_told_to(hierarchy: Path) -> None:
-    cgroup.freeze(str(hierarchy), frozen=True)
+    (hierarchy / "cgroup.freeze").write_text("0\n")
+    assert cgroup.freeze(str(hierarchy), frozen=True) == ""
     assert cgroup.told_to_freeze(str(hierarchy))
     cgroup.thaw(str(hierarchy))
     assert not cgroup.told_to_freeze(str(hierarchy))

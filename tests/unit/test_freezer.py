@@ -18,40 +18,35 @@ from bay0.validate.freezer import PROBE, Freezer
 from bay0.validate.verdict import GREEN, Finding, Level
 
 
-class Freezing(Podman):
-    """One whose freezing and thawing somebody hears of."""
-
-    def __init__(self, timers: Timers, heard: Any) -> None:
-        super().__init__(timers)
-        self.heard = heard
-
-    def pause(self, name: str, done: Any) -> None:
-        super().pause(name, lambda found: (self.heard(found, "pause"), done(found)))
-
-    def unpause(self, name: str, done: Any) -> None:
-        super().unpause(name, lambda found: (self.heard(found, "unpause"), done(found)))
-
-
 class Bench:
-    """The real flow and clearing; the kernel's files are played: `burns` says when the probe uses processor time, `lies` what podman did not do."""
+    """The real flow and clearing; the kernel's files are played.
+
+    `burns` says when the probe uses processor time, `lies` what the kernel does not do.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.timers, self.log = Timers(), Log()
-        self.podman = Freezing(self.timers, self._freeze)
-        self.frozen, self.lies, self.said, self.killed = False, set(), [], 0
+        self.podman = Podman(self.timers)
+        self.frozen, self.lies, self.said, self.killed = False, set[bool](), [], 0
+        self.unwritable: dict[bool, str] = {}
         self.burns_thawed, self.burns_frozen = True, False
         self.ghost = False  # a process that podman knows nothing of
         self.used = 0.0
         self.kernel_ends = True
         monkeypatch.setattr(
-            freezer, "cgroup", SimpleNamespace(usage_us=self._usage, frozen=lambda _: self.frozen, kill=self._kill, remove_all=self._gone)
-        )
+            freezer, "cgroup",
+            SimpleNamespace(
+                usage_us=self._usage, frozen=lambda _: self.frozen, freeze=self._freeze, kill=self._kill, remove_all=self._gone
+            ),
+        )  # fmt: skip
         real: Any = self.podman
         self.freezer = Freezer(self.timers, Bounds(), self.log, real, Clearing(self.timers, real), "boot-1")  # type: ignore[arg-type]
 
-    def _freeze(self, found: Verdict, to: str) -> None:
-        if found.ok and to not in self.lies:
-            self.frozen = to == "pause"
+    def _freeze(self, directory: str, *, frozen: bool) -> str:
+        assert directory.startswith("/sys/fs/cgroup/tenants/validate/libpod-")
+        if frozen not in self.lies:
+            self.frozen = frozen
+        return self.unwritable.get(frozen, "")
 
     def _usage(self, _directory: str) -> int:
         """Read cpu.stat: it has gone on if the probe burns in its present state."""
@@ -82,10 +77,10 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_a_probe_that_burns_stands_still_and_burns_again_is_green_and_gone(bench: Bench) -> None:
     assert bench.check() == GREEN
-    assert bench.podman.verbs() == ["list", "remove", "run", "pause", "unpause", "list", "remove"]
+    assert bench.podman.verbs() == ["list", "remove", "run", "list", "remove"]
     assert bench.podman.there == {}
     assert not bench.freezer.busy
-    assert "podman pauses the probe" in bench.said
+    assert "the probe is frozen" in bench.said
 
 
 def test_the_probe_is_harmless_and_says_whose_it_is(bench: Bench) -> None:
@@ -117,16 +112,16 @@ def test_a_podman_that_cannot_make_it_is_red_with_its_reason_and_what_it_may_hav
     assert bench.podman.verbs()[-2:] == ["list", "remove"]
 
 
-@pytest.mark.parametrize("verb", ["pause", "unpause"])
-def test_a_podman_that_fails_later_is_red_and_the_probe_is_gone(bench: Bench, verb: str) -> None:
-    bench.podman.answers[verb] = [verdict("timed_out", "timed out after 10.0 s")]
-    assert bench.check().why == f"podman {verb}: timed out after 10.0 s"
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_write_that_fails_is_red_and_the_probe_is_gone(bench: Bench, frozen: bool) -> None:
+    bench.unwritable[frozen] = "Input/output error"
+    assert bench.check().why == "cgroup.freeze cannot be written: Input/output error"
     assert bench.podman.there == {}
 
 
 def test_a_pause_that_the_kernel_does_not_confirm_is_red(bench: Bench) -> None:
-    bench.lies.add("pause")
-    assert bench.check() == Finding(Level.RED, "podman says it is paused, the kernel does not say frozen 1")
+    bench.lies.add(True)
+    assert bench.check() == Finding(Level.RED, "1 is written to cgroup.freeze, and the kernel does not say frozen 1")
 
 
 def test_a_frozen_probe_that_burns_is_red(bench: Bench) -> None:
@@ -139,11 +134,11 @@ def test_a_frozen_probe_that_burns_is_red(bench: Bench) -> None:
 def test_a_probe_that_burns_nothing_is_red_before_it_is_paused(bench: Bench) -> None:
     bench.burns_thawed = False
     assert "counts no processor time" in bench.check().why
-    assert "pause" not in bench.podman.verbs()
+    assert "the probe is frozen" not in bench.said
 
 
 def test_one_that_does_not_burn_again_is_red(bench: Bench) -> None:
-    bench.lies.add("unpause")
+    bench.lies.add(False)
     assert bench.check().why == "thawed, and its cgroup counts no processor time"
     assert bench.podman.there == {}
 

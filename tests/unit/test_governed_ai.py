@@ -68,9 +68,6 @@ class Govern:
     def calm(self, seconds: float) -> None:
         self.pressed("cpu", seconds, percent=0, uses=0)
 
-    def frozen(self, frozen: bool) -> None:
-        self.bench.group(f"{cgroup.ROOT}/{self.group}").frozen = frozen
-
     def of(self, file: str) -> str:
         return self.kernel.read(f"cgroup/{self.group}/{file}").strip()
 
@@ -91,7 +88,6 @@ def test_when_others_wait_for_a_processor_it_is_slowed_and_then_frozen_and_the_u
     govern.pressed("cpu", 54)
     assert govern.of("cpu.max") == "10000 100000"
     assert govern.bench.ai.now is S.READY
-    govern.frozen(True)
     govern.pressed("cpu", 20)
     assert govern.bench.ai.now is S.PAUSED
     assert govern.bench.umbilical.states()[-1] == "paused"
@@ -99,10 +95,8 @@ def test_when_others_wait_for_a_processor_it_is_slowed_and_then_frozen_and_the_u
 
 def test_frozen_it_comes_back_rung_by_rung_when_all_is_calm(govern: Govern) -> None:
     govern.pressed("cpu", 68)
-    govern.frozen(True)
     govern.pressed("cpu", 22)
     assert govern.bench.ai.now is S.PAUSED
-    govern.frozen(False)
     govern.calm(80)
     assert govern.bench.ai.now is S.READY
     govern.calm(300)
@@ -131,7 +125,6 @@ def test_when_memory_is_short_it_yields_at_once_and_is_started_again_when_there_
 
 def test_frozen_and_memory_short_it_yields_too(govern: Govern) -> None:
     govern.pressed("cpu", 68)
-    govern.frozen(True)
     govern.pressed("cpu", 22)
     assert govern.bench.ai.now is S.PAUSED
     govern.pressed("memory", 30, uses=0)

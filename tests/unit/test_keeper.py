@@ -109,10 +109,7 @@ class Govern:
         self.keeper = Keeper(*made)
 
     def front(self, name: str) -> None:
-        """Bring one to the front; the other is frozen."""
-        other = PLAY if name == WORK else WORK
-        if other in self.groups:
-            self.frozen(other, frozen=True)
+        """Bring one to the front; the others are frozen."""
         self.engine.send(FOCUS, FocusEvent.FOCUS, name, config=focus.config(name))
         self.bench.timers.advance(5)
 
@@ -122,10 +119,6 @@ class Govern:
             self.kernel.pressure(self.groups[WORK], kind, percent)
             self.kernel.uses(self.groups[PLAY], uses)
             self.bench.timers.advance(STEP_S)
-
-    def frozen(self, name: str, frozen: bool) -> None:
-        """Let the kernel say so once podman has been asked."""
-        self.bench.group(self.bench.path(str(self.bench.port.container(name)))).frozen = frozen
 
     def of(self, name: str, file: str) -> str:
         return self.kernel.read(f"cgroup/{self.groups[name]}/{file}").strip()
@@ -167,10 +160,9 @@ def test_when_it_is_calm_again_weight_and_time_come_back_one_rung_a_minute(gover
 
 
 def test_for_want_of_memory_the_one_behind_is_frozen_by_its_machine_and_capped_meanwhile(govern: Govern) -> None:
-    govern.frozen(PLAY, frozen=True)
     govern.pressed("memory", 14)
     assert govern.state(PLAY) == "paused"
-    assert "pause" in govern.bench.podman.verbs()
+    assert "pause" not in govern.bench.podman.verbs()
     assert govern.of(PLAY, "cpu.max") == "10000 100000"
     assert govern.engine.instances[PLAY].desired == "paused"
     assert govern.state(WORK) == "running"
@@ -180,7 +172,6 @@ def test_for_want_of_memory_the_one_behind_is_frozen_by_its_machine_and_capped_m
 
 
 def test_if_frozen_memory_is_still_missed_it_is_stopped(govern: Govern) -> None:
-    govern.frozen(PLAY, frozen=True)
     govern.pressed("memory", 60)
     assert govern.state(PLAY) == "stopped"
     assert [line["dest"] for line in govern.log.of("restrained")] == ["frozen", "stopped"]
@@ -188,9 +179,7 @@ def test_if_frozen_memory_is_still_missed_it_is_stopped(govern: Govern) -> None:
 
 
 def test_what_it_froze_runs_again_when_all_is_calm(govern: Govern) -> None:
-    govern.frozen(PLAY, frozen=True)
     govern.pressed("memory", 14)
-    govern.frozen(PLAY, frozen=False)
     govern.pressed("memory", 70, percent=0, uses=0)
     assert govern.state(PLAY) == "running"
     assert govern.of(PLAY, "cpu.max") == "10000 100000", "slowly"

@@ -42,7 +42,8 @@ def complaints(text: str) -> list[str]:
 def test_an_image_is_all_a_manifest_needs() -> None:
     assert load(toml(), "x") == Manifest(
         image=IMAGE, command=(), environment={}, home="", memory=256 * MIB, cpus=1.0, pids=256, network="none", user="",
-        capabilities=(), userns=False, ai=False, autostart=False, restart="no", retries=3, stop_s=5.0, description="",
+        capabilities=(), userns=False, ai=False, behind="freeze", autostart=False, restart="no", retries=3, stop_s=5.0,
+        description="",
     )  # fmt: skip
 
 
@@ -97,6 +98,7 @@ def test_the_readme_has_a_row_for_every_key_with_its_default() -> None:
         ('user = "_www-data:65535"', "user", "_www-data:65535"),
         ('user = "1000:1000"', "user", "1000:1000"),
         ('user = ""', "user", ""),
+        ('behind = "run"', "behind", "run"),
         ('restart = "on-failure"', "restart", "on-failure"),
         ("retries = 0", "retries", 0),
         ("stop_s = 0", "stop_s", 0.0),
@@ -167,6 +169,8 @@ def test_a_local_image_is_taken(image: str) -> None:
         ("stop_s = 1979-05-27", "a number of seconds, not a date or time"),
         ('network = "host"', "the spine has no network"),
         ("network = false", "the spine has no network"),
+        ('behind = "pause"', '"freeze" or "run"'),
+        ("behind = true", '"freeze" or "run"'),
         ('restart = "yes"', '"no" or "on-failure" or "always"'),
         ("restart = true", '"no" or "on-failure" or "always"'),
         ('autostart = "true"', "without quotes"),
@@ -384,9 +388,9 @@ def test_a_digest_is_16_hex_digits_and_the_same_in_every_release() -> None:
 
 
 def test_what_is_stored_says_nothing_of_later_keys_that_an_older_program_would_not_understand() -> None:
-    later = {"ai": True, "user": "me", "userns": True}
+    later = {"ai": True, "behind": "run", "user": "me", "userns": True}
     assert not later.keys() & Manifest(image=IMAGE).to_stored().keys()
-    assert later.items() <= Manifest(image=IMAGE, ai=True, user="me", userns=True).to_stored().items()
+    assert later.items() <= Manifest(image=IMAGE, ai=True, behind="run", user="me", userns=True).to_stored().items()
     assert set(later) == set(manifest.LATER)
 
 
@@ -410,6 +414,7 @@ MANIFESTS = st.builds(
     user=st.sampled_from(["", "me", "1000", "me:staff", "1000:1000"]),
     userns=st.booleans(),
     ai=st.booleans(),
+    behind=st.sampled_from(["freeze", "run"]),
     autostart=st.booleans(),
     restart=st.sampled_from(["no", "on-failure", "always"]),
     retries=st.integers(0, 100),

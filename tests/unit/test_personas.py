@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from personakit import IMAGE, PLAY, WORK, Bench, verdict
 
+from bay0.base.bounds import Bounds
 from bay0.base.errors import RefusedError
 from bay0.containers import life as containers
 from bay0.machines import MACHINES
@@ -17,6 +18,7 @@ from bay0.machines.focus import config as focus_config
 from bay0.machines.instance import Instance
 from bay0.machines.persona import E, S
 from bay0.personas import port as personas
+from bay0.podman.calls import Container, Outcome, Verdict
 from bay0.state.link import Answer
 
 
@@ -278,119 +280,184 @@ def test_a_start_that_is_overtaken_gives_its_turn_back(bench: Bench) -> None:
 # ---- freeze and thaw
 
 
-def test_a_pause_counts_when_the_kernel_says_frozen_not_when_podman_does(bench: Bench) -> None:
-    path = bench.running()
-    assert bench.send(E.PAUSE, seconds=1) is S.PAUSING
-    bench.group(path).frozen = True
-    assert bench.wait(1) is S.PAUSED
-    bench.group(path).frozen = False
-    assert bench.send(E.RESUME, seconds=1) is S.RUNNING
+def test_a_pause_and_a_resume_are_two_writes_and_the_kernels_word_and_no_call_of_podman(bench: Bench) -> None:
+    path, calls = bench.running(), len(bench.podman.asked)
+    bench.freeze_lag_s = 0.5
+    assert bench.send(E.PAUSE, seconds=0.4) is S.PAUSING
+    assert bench.wait(0.2) is S.PAUSED
+    assert bench.send(E.RESUME, seconds=0.4) is S.RESUMING
+    assert bench.wait(0.2) is S.RUNNING
+    assert (bench.written, len(bench.podman.asked)) == ([(path, True), (path, False)], calls)
+
+
+def test_a_freeze_is_noticed_as_soon_as_the_kernel_says_so(bench: Bench) -> None:
+    bench.running()
+    assert bench.send(E.PAUSE, seconds=(bench.freeze_lag_s or 0) + 0.001) is S.PAUSED
+
+
+def test_a_freeze_whose_notice_is_lost_is_seen_all_the_same(bench: Bench) -> None:
+    bench.watched.pop(bench.running())
+    assert bench.send(E.PAUSE, seconds=1) is S.PAUSED
 
 
 def test_a_pause_that_the_kernel_never_confirms_ends_stopped(bench: Bench) -> None:
     bench.running()
-    assert bench.send(E.PAUSE, seconds=5) is S.FAILED
-    assert "does not say frozen" in bench.why()
+    bench.freeze_lag_s = None
+    assert bench.send(E.PAUSE, seconds=Bounds().freeze - 1) is S.PAUSING
+    assert bench.wait(5) is S.FAILED
+    assert "the kernel does not say frozen 1" in bench.why()
     assert bench.podman.there == {}
 
 
-def test_a_pause_that_podman_says_is_there_already_is_believed_only_with_the_kernel(bench: Bench) -> None:
+def test_a_write_that_fails_is_tried_again_and_then_an_outcome(bench: Bench) -> None:
+    bench.running()
+    bench.unwritable = "Too many open files"
+    assert bench.send(E.PAUSE, seconds=3) is S.PAUSING
+    bench.unwritable = ""
+    assert bench.wait(1) is S.PAUSED
+    bench.unwritable = "Input/output error"
+    assert bench.send(E.RESUME, seconds=Bounds().freeze + 5) is S.FAILED
+    assert "cgroup.freeze cannot be written: Input/output error" in bench.why()
+
+
+def test_one_whose_processes_have_ended_is_not_frozen_but_gone(bench: Bench) -> None:
     path = bench.running()
-    bench.podman.answers["pause"] = [verdict("wrong_state")]
-    bench.group(path).frozen = True
-    assert bench.send(E.PAUSE) is S.PAUSED
+    bench.unwritable = "No such file or directory"
+    bench.group(path).populated = False
+    bench.exits[path.rpartition("libpod-")[2]] = 0
+    assert bench.send(E.PAUSE) is S.STOPPED
+    assert bench.why().endswith("status 0")
+
+
+def test_one_that_dies_while_it_is_frozen_is_noticed(bench: Bench) -> None:
+    path = bench.running()
+    bench.freeze_lag_s = None
+    assert bench.send(E.PAUSE, seconds=1) is S.PAUSING
+    bench.dies(path, 3)
+    assert bench.wait(3) is S.FAILED
+    assert "it ended by itself with status 3" in bench.why()
 
 
 def test_one_that_somebody_else_froze_is_thawed_and_one_that_somebody_else_thawed_is_frozen_again(bench: Bench) -> None:
     path = bench.running()
-    bench.group(path).frozen = True  # by hand, or by a podman that was given up and came late
-    bench.watched[path]()
-    assert bench.wait(1) is S.RESUMING
-    assert bench.podman.asked[-1] == ("unpause", "p__work")
-    bench.group(path).frozen = False
+    bench.freezes(path, frozen=True)  # by hand, or by a podman that was given up and came late
     assert bench.wait(1) is S.RUNNING
-    bench.send(E.PAUSE, seconds=0.5)
-    bench.group(path).frozen = True
+    assert bench.written == [(path, False)]
+    bench.send(E.PAUSE)
+    bench.freezes(path, frozen=False)
     assert bench.wait(1) is S.PAUSED
-    bench.group(path).frozen = False
-    bench.watched[path]()
-    assert bench.wait(1) is S.PAUSING
-    bench.group(path).frozen = True
-    assert bench.wait(1) is S.PAUSED
+    assert bench.written[1:] == [(path, True), (path, True)]
 
 
-def test_what_was_frozen_or_thawed_behind_podmans_back_is_set_right_without_podman(bench: Bench) -> None:
+def test_podman_is_told_of_one_that_it_may_call_paused_by_the_way(bench: Bench) -> None:
+    """Or it would let nobody in, and end it without TERM."""
     path = bench.running()
-    bench.podman.answers["unpause"] = [verdict("wrong_state")]  # it goes by its own database: "is not paused, can't unpause"
-    bench.group(path).frozen = True
-    bench.watched[path]()
-    assert bench.wait(3) is S.RUNNING
-    assert not bench.group(path).frozen
-    bench.send(E.PAUSE, seconds=0.5)
-    bench.group(path).frozen = True
-    assert bench.wait(1) is S.PAUSED
-    bench.podman.answers["pause"] = [verdict("wrong_state")]
-    bench.group(path).frozen = False
-    bench.watched[path]()
-    assert bench.wait(3) is S.PAUSED
-    assert bench.group(path).frozen
+    bench.podman.held.add("unpause")
+    bench.freezes(path, frozen=True)
+    assert bench.wait(1) is S.RUNNING
+    assert bench.podman.asked[-1] == ("unpause", "p__work")
+    assert bench.send(E.PAUSE) is S.PAUSED
+    assert bench.send(E.RESUME) is S.RUNNING
+    assert bench.podman.verbs().count("unpause") == 1, "once for each time that somebody did so"
+
+
+def test_podman_is_told_again_if_it_did_not_hear(bench: Bench) -> None:
+    path = bench.running()
+    bench.podman.answers["unpause"] = [verdict("timed_out"), verdict("wrong_state")]
+    bench.freezes(path, frozen=True)
+    bench.wait(1)
+    for _ in range(3):
+        bench.send(E.PAUSE)
+        bench.send(E.RESUME)
+    assert bench.podman.verbs().count("unpause") == 2, "wrong_state: it does not call it paused"
+
+
+def test_what_podman_calls_paused_is_found_by_the_look_that_comes_anyway(bench: Bench) -> None:
+    """Somebody paused by podman what was paused already: the kernel has nothing to tell of that."""
+    path = bench.running(stop_s=7)
+    bench.send(E.PAUSE)
+    bench.podman.there["p__work"] = ("paused", 0)
+    listed = [Container(path.rpartition("libpod-")[2], ("p__work",), "paused", 0, 1, IMAGE, {})]
+    bench.podman.answers["list"] = [Verdict(Outcome.OK, "", tuple(listed))]
+    bench.audit.soon()
+    bench.wait(25)
+    assert bench.podman.verbs()[-1] == "list", "nothing is to be done while it is meant to be paused"
+    assert bench.send(E.STOP) is S.STOPPED
+    assert bench.podman.asked[-2:] == [("unpause", "p__work"), ("remove", ("p__work",), 7)]
 
 
 def test_when_all_of_them_are_frozen_together_from_above_they_stand_still_and_none_is_ended(bench: Bench) -> None:
     path = bench.running()
-    bench.frozen_above.add(path)
-    bench.group(path).frozen = True  # `echo 1 >/sys/fs/cgroup/personas/cgroup.freeze`
+    bench.frozen_above.add(path)  # `echo 1 >/sys/fs/cgroup/personas/cgroup.freeze`
     bench.watched[path]()
     assert bench.wait(5) is S.RUNNING
-    bench.group(path).frozen = False
+    bench.frozen_above.clear()
     bench.watched[path]()
     assert bench.wait(5) is S.RUNNING
-    assert bench.podman.verbs() == ["run"]
+    assert (bench.podman.verbs(), bench.written) == (["run"], [])
 
 
 def test_a_resume_under_a_group_that_is_frozen_from_above_says_so_and_ends_nobody(bench: Bench) -> None:
     path = bench.running()
-    bench.send(E.PAUSE, seconds=0.5)
-    bench.group(path).frozen = True
-    assert bench.wait(1) is S.PAUSED
-    bench.group(path.rpartition("/")[0]).frozen = True
-    bench.frozen_above.add(path)  # podman's thaw is written, and it stands still all the same
+    assert bench.send(E.PAUSE) is S.PAUSED
+    bench.group(path.rpartition("/")[0]).told = True
+    bench.frozen_above.add(path)  # the thaw is written, and it stands still all the same
     assert bench.send(E.RESUME, seconds=20) is S.RUNNING
     assert "the group above it is frozen (1 in /sys/fs/cgroup/personas/cgroup.freeze)" in bench.why()
     assert "remove" not in bench.podman.verbs()
 
 
+def test_a_group_above_that_is_frozen_while_it_thaws_is_no_failure_either(bench: Bench) -> None:
+    path = bench.running()
+    bench.send(E.PAUSE)
+    bench.freeze_lag_s = 30
+    assert bench.send(E.RESUME, seconds=1) is S.RESUMING
+    bench.group(path.rpartition("/")[0]).told = True
+    bench.frozen_above.add(path)
+    assert bench.wait(1) is S.RUNNING
+    assert "the group above it is frozen" in bench.why()
+
+
 def test_a_start_under_a_group_that_is_frozen_from_above_says_so_and_does_not_wait_for_podman(bench: Bench) -> None:
-    bench.group(f"{personas.cgroup.ROOT}/personas").frozen = True
+    bench.group(f"{personas.cgroup.ROOT}/personas").told = True
     bench.persona()
     assert bench.send(E.START) is S.FAILED
     assert "nothing can begin: the group above is frozen" in bench.why()
     assert "run" not in bench.podman.verbs()
 
 
-def test_what_was_frozen_behind_podmans_back_hears_that_it_is_to_stop(bench: Bench) -> None:
+def test_one_that_was_frozen_while_it_was_started_is_thawed_when_it_runs(bench: Bench) -> None:
+    bench.persona()
+    bench.cgroups[bench.path(f"{1:064x}")] = SimpleNamespace(populated=True, told=True, frozen=True)
+    assert bench.send(E.START, seconds=1) is S.RUNNING
+    assert [step.dest for step in bench.journal.steps][-2:] == ["resuming", "running"]
+
+
+def test_what_is_frozen_is_thawed_before_it_is_told_to_stop_and_podman_has_nothing_else_to_do(bench: Bench) -> None:
     path = bench.running(stop_s=7)
-    bench.send(E.PAUSE, seconds=0.5)
-    bench.group(path).frozen = True
-    bench.podman.answers["unpause"] = [verdict("wrong_state")]
+    bench.send(E.PAUSE)
     bench.podman.held.add("remove")
     assert bench.send(E.STOP) is S.STOPPING
-    assert bench.podman.verbs()[-2:] == ["unpause", "remove"]
+    assert bench.podman.asked[1:] == [("remove", ("p__work",), 7)]
     assert not bench.group(path).frozen
 
 
-def test_one_that_was_frozen_while_it_was_started_is_thawed_when_it_runs(bench: Bench) -> None:
-    bench.persona()
-    bench.cgroups[bench.path(f"{1:064x}")] = SimpleNamespace(populated=True, frozen=True)
-    assert bench.send(E.START, seconds=1) is S.RESUMING
-
-
-def test_what_is_frozen_is_thawed_before_it_is_told_to_stop(bench: Bench) -> None:
-    path = bench.running(stop_s=7)
-    bench.group(path).frozen = True
+def test_one_that_cannot_be_thawed_is_stopped_all_the_same_and_that_is_said(bench: Bench) -> None:
+    bench.running()
     bench.send(E.PAUSE)
+    bench.unwritable = "Input/output error"
     assert bench.send(E.STOP) is S.STOPPED
-    assert bench.podman.asked[-2:] == [("unpause", "p__work"), ("remove", ("p__work",), 7)]
+    (said,) = bench.log.of("not thawed: if it is frozen it cannot hear that it is to end")
+    assert said["why"] == "Input/output error"
+
+
+def test_what_is_about_to_be_frozen_is_thawed_before_it_is_told_to_stop(bench: Bench) -> None:
+    path = bench.running()
+    bench.freeze_lag_s = 1
+    assert bench.send(E.PAUSE, seconds=0.5) is S.PAUSING
+    bench.podman.held.add("remove")
+    assert bench.send(E.STOP) is S.STOPPING
+    assert (bench.group(path).told, bench.group(path).frozen) == (False, False)
 
 
 # ---- its end
@@ -556,11 +623,12 @@ def focus(bench: Bench, name: str) -> Instance:
 
 def test_the_switch_thaws_one_and_takes_the_others_off_the_screen_before_they_are_frozen(bench: Bench) -> None:
     one, two = bench.running(WORK), bench.running(PLAY)
-    bench.group(one).frozen = True
     bench.send(E.PAUSE)
-    switch = focus(bench, WORK)
-    bench.group(one).frozen, bench.group(two).frozen = False, True
-    bench.wait(2)
+    bench.written.clear()
+    switch, calls = focus(bench, WORK), len(bench.podman.asked)
+    bench.wait(0.2)
+    assert bench.written == [(one, False), (two, True)]
+    assert len(bench.podman.asked) == calls, "podman has no part in it"
     assert switch.now is FocusState.SETTLED
     assert (bench.wait(0), bench.wait(0, PLAY)) == (S.RUNNING, S.PAUSED)
     (detached,) = bench.log.of("gpu detach")
@@ -572,11 +640,51 @@ def test_the_switch_thaws_one_and_takes_the_others_off_the_screen_before_they_ar
 def test_a_switch_ends_within_its_deadline_whatever_podman_does(bench: Bench) -> None:
     bench.running(WORK)
     bench.running(PLAY)
-    bench.podman.held.add("pause")
+    bench.persona("p://late")
+    bench.podman.held.add("run")
+    bench.send(E.START, "p://late")
     switch = focus(bench, WORK)
-    bench.wait(16)
+    bench.wait(14)
+    assert switch.now is FocusState.SWITCHING, "one behind is on its way"
+    bench.wait(2)
     assert switch.now is FocusState.SETTLED
     assert bench.engine.instances[PLAY].desired == "paused", "what is wanted of it is kept"
+
+
+def test_one_that_comes_to_run_during_a_switch_is_frozen_with_the_others(bench: Bench) -> None:
+    bench.running(WORK)
+    bench.persona(PLAY)
+    bench.podman.held.add("run")
+    assert bench.send(E.START, PLAY) is S.STARTING
+    switch = focus(bench, WORK)
+    bench.wait(1)
+    bench.podman.held.clear()
+    bench.podman.waiting_calls.pop()()
+    bench.wait(0.2)
+    assert (bench.wait(0, PLAY), switch.now) == (S.PAUSED, FocusState.SETTLED)
+
+
+def test_one_whose_manifest_lets_it_run_behind_goes_on(bench: Bench) -> None:
+    bench.running(WORK)
+    bench.running(PLAY, behind="run")
+    bench.running("p://other", environment={"X": '"behind":"run"'})
+    switch = focus(bench, WORK)
+    bench.wait(2)
+    assert switch.now is FocusState.SETTLED
+    assert [bench.wait(0, name) for name in (WORK, PLAY, "p://other")] == [S.RUNNING, S.RUNNING, S.PAUSED]
+    assert bench.send(E.PAUSE, PLAY) is S.PAUSED, "who asks for it by name gets it"
+    focus(bench, "p://other")
+    bench.wait(2)
+    assert bench.wait(0, PLAY) is S.PAUSED, "and no switch undoes that"
+
+
+def test_one_that_is_just_being_paused_comes_to_the_front_all_the_same(bench: Bench) -> None:
+    bench.running(WORK)
+    bench.freeze_lag_s = 0.5
+    assert bench.send(E.PAUSE, seconds=0.1) is S.PAUSING
+    switch = focus(bench, WORK)
+    bench.wait(3)
+    assert (bench.wait(0), switch.now) == (S.RUNNING, FocusState.SETTLED)
 
 
 def test_one_that_ends_is_not_in_front_any_more(bench: Bench) -> None:

@@ -464,7 +464,7 @@ def test_a_focus_answers_within_its_bound_and_names_who_is_still_on_the_way(desk
     for name in (WORK, PLAY):
         desk.create(name)
         desk.ask("persona.start", name=name)
-    desk.bench.podman.held.add("pause")
+    desk.bench.freeze_lag_s = None
     answers = desk.call("focus", name=WORK)
     desk.bench.timers.advance(Bounds().verb + 0.1)
     assert answers == [{"active": WORK, "settled": False, "left": [PLAY]}]

@@ -95,7 +95,7 @@ def test_no_text_of_the_callers_becomes_an_option(text: str) -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_names_stand_behind_the_options_in_every_other_call(text: str) -> None:
-    for argv in (podman_argv.pause(text), podman_argv.unpause(text), podman_argv.image_remove(text), podman_argv.remove([text], 1)):
+    for argv in (podman_argv.start(text), podman_argv.unpause(text), podman_argv.image_remove(text), podman_argv.remove([text], 1)):
         options, rest = split(argv)
         assert rest == [text]
         assert text not in options[1:] or text in ("image", "rm")
@@ -263,11 +263,10 @@ NO_LINK = (
 FULL_STATE = f"saving container {ID} state: writing container {ID} state: database or disk is full\n"
 CHECKED = f"\t* layer {OTHER}: mkdir /data/storage/overlay/{OTHER}/merged.1: no space left on device\n\n"
 SAID = (
-    (Verb.PAUSE, 125, 'Error: no container with name or ID "p__none" found: no such container\n', Outcome.NO_CONTAINER),
+    (Verb.UNPAUSE, 125, 'Error: no container with name or ID "p__none" found: no such container\n', Outcome.NO_CONTAINER),
     (Verb.UNPAUSE, 125, 'Error: no container with name or ID "-x" found: no such container\n', Outcome.NO_CONTAINER),
-    (Verb.PAUSE, 125, f'Error: "{ID}" is already paused: container state improper\n', Outcome.WRONG_STATE),
     (Verb.UNPAUSE, 125, f'Error: "{ID}" is not paused, can\'t unpause: container state improper\n', Outcome.WRONG_STATE),
-    (Verb.PAUSE, 125, 'Error: "exited" is not running, can\'t pause: container state improper\n', Outcome.WRONG_STATE),
+    (Verb.UNPAUSE, 125, 'Error: "exited" is not running, can\'t unpause: container state improper\n', Outcome.WRONG_STATE),
     (Verb.RUN, 125, "Error: localhost/nosuch:1: image not known\n", Outcome.NO_IMAGE),
     (Verb.UNTAG, 1, "Error: localhost/nosuch:1: image not known\n", Outcome.NO_IMAGE),
     (Verb.RUN, 125, TAKEN, Outcome.NAME_TAKEN),
@@ -310,7 +309,7 @@ SAID = (
     (Verb.LIST, 125, "Error: failed to open 2048 locks in /libpod_lock: bad file descriptor\n", Outcome.STORAGE),
     # a full or broken disk is no damage
     (Verb.RUN, 125, NO_LAYER, Outcome.DISK_FULL),
-    (Verb.PAUSE, 125, f"Error: {FULL_STATE}", Outcome.DISK_FULL),
+    (Verb.UNPAUSE, 125, f"Error: {FULL_STATE}", Outcome.DISK_FULL),
     (Verb.REMOVE, 125, f"Error: cannot remove container {ID} as it could not be stopped: {FULL_STATE}", Outcome.DISK_FULL),
     (Verb.LOAD, 125, NO_ROOM, Outcome.DISK_FULL),
     (Verb.CHECK, 125, f"Damaged layer {OTHER}:\n1 error occurred:\n{CHECKED}Error: damage detected in local storage\n", Outcome.DISK_FULL),
@@ -371,7 +370,7 @@ def test_whatever_a_failed_command_says_it_is_some_failure_with_a_reason(status:
 def test_an_ok_has_what_was_asked_for() -> None:
     warned = 'time="2026-11-25T13:04:25Z" level=warning msg="StopSignal SIGTERM failed to stop container p__b in 1 seconds, resorting to SIGKILL"\n'
     assert judge(exited(0, "", f"{ID}\n"), Verb.RUN) == Verdict(Outcome.OK, "", ID)
-    assert judge(exited(0, "", "p__a\n"), Verb.PAUSE, {"p__a"}).ok
+    assert judge(exited(0, "", "p__a\n"), Verb.UNPAUSE, {"p__a"}).ok
     assert judge(exited(0, "", "p__a\n"), Verb.UNPAUSE, {"p__a"}).ok
     assert judge(exited(0, warned, "p__b\np__c\n"), Verb.REMOVE, {"p__a", "p__b", "p__c"}).value == ("p__b", "p__c")
     assert judge(exited(0, "", ""), Verb.REMOVE).value == ()
@@ -534,54 +533,54 @@ class Bench:
 def test_calls_about_one_container_come_one_after_the_other_and_others_pass_them() -> None:
     bench = Bench()
     for name in ("a", "a", "b"):
-        bench.podman.pause(name, bench.done(name))
+        bench.podman.start(name, bench.done(name))
     bench.podman.unpause("a", bench.done("thaw"))
-    assert bench.running == ["pause a", "pause b"]
-    bench.spawner.end("pause a", exited(0, "", "a\n"))
-    assert bench.running == ["pause b", "pause a"]
-    bench.spawner.end("pause a", exited(0, "", "a\n"))
-    assert bench.running == ["pause b", "unpause a"]
+    assert bench.running == ["start a", "start b"]
+    bench.spawner.end("start a", exited(0, "", "a\n"))
+    assert bench.running == ["start b", "start a"]
+    bench.spawner.end("start a", exited(0, "", "a\n"))
+    assert bench.running == ["start b", "unpause a"]
     assert [key for key, _ in bench.told] == ["a", "a"]
 
 
 def test_a_removal_of_many_waits_for_each_and_holds_each() -> None:
     bench = Bench()
-    bench.podman.pause("b", bench.done("b"))
+    bench.podman.start("b", bench.done("b"))
     bench.podman.remove(["a", "b"], 1, bench.done("remove"))
-    bench.podman.pause("a", bench.done("a"))
-    bench.podman.pause("c", bench.done("c"))
-    assert bench.running == ["pause b", "pause c"]
-    bench.spawner.end("pause b", exited(0, "", "b\n"))
-    assert bench.running == ["pause c", "rm b"]
+    bench.podman.start("a", bench.done("a"))
+    bench.podman.start("c", bench.done("c"))
+    assert bench.running == ["start b", "start c"]
+    bench.spawner.end("start b", exited(0, "", "b\n"))
+    assert bench.running == ["start c", "rm b"]
     bench.spawner.end("rm b", exited(0, "", "a\nb\n"))
-    assert bench.running == ["pause c", "pause a"]
+    assert bench.running == ["start c", "start a"]
 
 
 def test_no_more_calls_than_the_bound_are_under_way() -> None:
     bench = Bench()
     for n in range(AT_ONCE + 3):
-        bench.podman.pause(f"c{n}", bench.done(f"c{n}"))
+        bench.podman.start(f"c{n}", bench.done(f"c{n}"))
     assert bench.podman.under_way == AT_ONCE
     assert bench.podman.waiting == 3
-    bench.spawner.end("pause c0", exited(0, "", "c2\n"))
-    assert bench.running[-1] == f"pause c{AT_ONCE}"
+    bench.spawner.end("start c0", exited(0, "", "c2\n"))
+    assert bench.running[-1] == f"start c{AT_ONCE}"
 
 
 @pytest.mark.parametrize("alone", ["check", "first"])
 def test_a_check_and_a_boots_first_listing_run_alone_and_in_their_turn(alone: str) -> None:
     bench = Bench()
-    bench.podman.pause("a", bench.done("a"))
+    bench.podman.start("a", bench.done("a"))
     if alone == "check":
         bench.podman.check(bench.done("alone"))
     else:
         bench.podman.list(bench.done("alone"), first=True)
-    bench.podman.pause("b", bench.done("b"))
-    assert bench.running == ["pause a"]
-    bench.spawner.end("pause a", exited(0, "", "a\n"))
+    bench.podman.start("b", bench.done("b"))
+    assert bench.running == ["start a"]
+    bench.spawner.end("start a", exited(0, "", "a\n"))
     (key,) = bench.running
     assert key.startswith(("system", "ps"))
     bench.spawner.end(key, exited(0, "", END if alone == "first" else ""))
-    assert bench.running == ["pause b"]
+    assert bench.running == ["start b"]
     assert bench.told[-1] == ("alone", bench.told[-1][1])
     assert bench.told[-1][1].ok
 
@@ -608,7 +607,7 @@ def test_each_call_has_its_own_bound_environment_and_room_for_its_output() -> No
         (lambda done: bench.podman.list(done), bounds.podman_list, podman.LIST_CAPTURE),
         (lambda done: bench.podman.list(done, first=True), bounds.podman_first, podman.LIST_CAPTURE),
         (lambda done: bench.podman.run(SPEC, done), bounds.podman_run, CAPTURE_LIMIT),
-        (lambda done: bench.podman.pause("a", done), bounds.podman_quick, CAPTURE_LIMIT),
+        (lambda done: bench.podman.start("a", done), bounds.podman_run, CAPTURE_LIMIT),
         (lambda done: bench.podman.unpause("a", done), bounds.podman_quick, CAPTURE_LIMIT),
         (lambda done: bench.podman.remove(["a"], 5, done), bounds.podman_remove + bounds.podman_each + 5, CAPTURE_LIMIT),
         (lambda done: bench.podman.image_load("/x", done), bounds.podman_load, CAPTURE_LIMIT),
@@ -628,10 +627,10 @@ def test_each_call_has_its_own_bound_environment_and_room_for_its_output() -> No
 def test_a_call_that_is_not_wanted_any_more_when_its_turn_comes_is_not_made_and_still_answered() -> None:
     bench, wanted = Bench(), {"c": True, "d": True}
     for name in "abcd":
-        bench.podman.pause(name, bench.done(name), asker=Asker(lambda name=name: wanted.get(name, True)))  # type: ignore[misc]
+        bench.podman.start(name, bench.done(name), asker=Asker(lambda name=name: wanted.get(name, True)))  # type: ignore[misc]
     wanted["c"] = False
-    bench.spawner.end("pause a", exited(0, stdout="a\n"))
-    assert bench.running == ["pause b", "pause d"]
+    bench.spawner.end("start a", exited(0, stdout="a\n"))
+    assert bench.running == ["start b", "start d"]
     assert ("c", Verdict(Outcome.WITHDRAWN, "it was not wanted any more when its turn came")) in bench.told
 
 
@@ -639,9 +638,9 @@ def test_who_asks_is_told_whether_it_waits_and_when_its_turn_comes() -> None:
     bench, told = Bench(), []
     for name in "abc":
         asker = Asker(lambda: True, lambda name=name: told.append(f"{name} waits"), lambda name=name: told.append(f"{name} begins"))  # type: ignore[misc]
-        bench.podman.pause(name, bench.done(name), asker=asker)
+        bench.podman.start(name, bench.done(name), asker=asker)
     assert told == ["a begins", "b begins", "c waits"]
-    bench.spawner.end("pause a", exited(0, stdout="a\n"))
+    bench.spawner.end("start a", exited(0, stdout="a\n"))
     assert told == ["a begins", "b begins", "c waits", "c begins"]
 
 
@@ -651,8 +650,8 @@ def test_whoever_mends_the_storage_hears_of_damage_that_any_call_finds_but_a_loo
     broken = exited(125, "Error: database disk image is malformed\n")
     bench.podman.list(bench.done("list"))
     bench.spawner.end("ps --all", broken)
-    bench.podman.pause("a", bench.done("pause"))
-    bench.spawner.end("pause a", exited(125, "Error: no such container\n"))
+    bench.podman.start("a", bench.done("start"))
+    bench.spawner.end("start a", exited(125, "Error: no such container\n"))
     bench.podman.check(bench.done("check"))
     bench.spawner.end("system check", broken)
     assert heard == ["database disk image is malformed"]
@@ -661,8 +660,8 @@ def test_whoever_mends_the_storage_hears_of_damage_that_any_call_finds_but_a_loo
 def test_a_queue_that_is_full_answers_at_once_but_not_within_the_call() -> None:
     bench = Bench()
     for _ in range(WAITING_MAX + 1):
-        bench.podman.pause("a", bench.done("a"))
-    bench.podman.pause("b", bench.done("refused"))
+        bench.podman.start("a", bench.done("a"))
+    bench.podman.start("b", bench.done("refused"))
     assert bench.told == []
     bench.spawner.reactor.advance()
     assert [(key, verdict.outcome) for key, verdict in bench.told] == [("refused", Outcome.FAULT)]
@@ -673,7 +672,7 @@ def test_where_nothing_can_be_started_every_call_is_still_answered_once_and_in_o
     bench = Bench()
     bench.spawner.refuse = True
     for n in range(20):
-        bench.podman.pause("a", bench.done(str(n)))
+        bench.podman.start("a", bench.done(str(n)))
     for _ in range(40):
         bench.spawner.reactor.advance()
     assert [key for key, _ in bench.told] == [str(n) for n in range(20)]
@@ -686,11 +685,11 @@ def test_a_caller_who_raises_does_not_hold_up_the_queue() -> None:
     def fails(_verdict: Verdict) -> None:
         raise ValueError
 
-    bench.podman.pause("a", fails)
-    bench.podman.pause("a", bench.done("second"))
+    bench.podman.start("a", fails)
+    bench.podman.start("a", bench.done("second"))
     with pytest.raises(ValueError):
-        bench.spawner.end("pause a", exited(0, "", "a\n"))
-    assert bench.running == ["pause a"]
+        bench.spawner.end("start a", exited(0, "", "a\n"))
+    assert bench.running == ["start a"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=30), st.randoms())

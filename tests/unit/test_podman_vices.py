@@ -32,7 +32,7 @@ SPEC = RunSpec(
 CALLS: dict[str, Callable[[Podman, Any], None]] = {
     "ps": lambda podman, done: podman.list(done),
     "run": lambda podman, done: podman.run(SPEC, done),
-    "pause": lambda podman, done: podman.pause("p__a", done),
+    "unpause": lambda podman, done: podman.unpause("p__a", done),
     "rm": lambda podman, done: podman.remove(["p__b"], 0, done),
     "load": lambda podman, done: podman.image_load("/x.tar", done),
     "images": lambda podman, done: podman.image_list(done),
@@ -195,8 +195,8 @@ def test_calls_behind_one_that_hangs_get_their_turn(tmp_path: Path) -> None:
     podman = podman_of(world, tmp_path, "ignores_term")
     order: list[str] = []
     for n in range(3):
-        podman.pause("p__a", lambda _, n=n: order.append(f"a{n}"))  # type: ignore[misc]
-    podman.pause("p__b", lambda _: order.append("b"))
+        podman.start("p__a", lambda _, n=n: order.append(f"a{n}"))  # type: ignore[misc]
+    podman.start("p__b", lambda _: order.append("b"))
     world.until(lambda: len(order) == 4, "all answers")
     assert [key for key in order if key != "b"] == ["a0", "a1", "a2"]
     assert order.index("b") < 2, "another container's call did not wait for them"

@@ -253,21 +253,19 @@ def test_yielding_it_is_stopped_at_once_and_stays_wanted(bench: Bench, removed: 
 
 
 def test_frozen_it_says_so_and_comes_back_ready(bench: Bench) -> None:
-    path = bench.ready()
-    bench.group(path).frozen = True
+    path, calls = bench.ready(), len(bench.podman.asked)
     assert bench.go(E.PAUSE) is S.PAUSED
     assert bench.umbilical.states()[-1] == "paused"
-    bench.group(path).frozen = False
     assert bench.go(E.RESUME) is S.READY
+    assert (bench.written, len(bench.podman.asked)) == ([(path, True), (path, False)], calls)
 
 
 def test_one_that_somebody_else_froze_is_thawed_and_those_who_ask_are_told_meanwhile(bench: Bench) -> None:
     path = bench.ready()
-    bench.group(path).frozen = True
-    bench.watched[path]()
-    assert bench.now(1) is S.RESUMING
+    bench.freezes(path, frozen=True)
+    bench.timers.advance(bench.freeze_lag_s or 0)
+    assert bench.now(0.01) is S.RESUMING
     assert bench.umbilical.states()[-1] == "resuming"
-    bench.group(path).frozen = False
     assert bench.now(1) is S.READY
 
 

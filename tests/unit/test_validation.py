@@ -251,7 +251,7 @@ def spine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         reactor.call_later(answers.get("after_s", 0), lambda: reply(found))
 
     def progress(_params: Any, reply: Any) -> None:
-        reply({"doing": {"freezer": "podman pauses the probe"}, "done": 13, "of": 14, "for_s": 0.4})
+        reply({"doing": {"freezer": "the probe is frozen"}, "done": 13, "of": 14, "for_s": 0.4})
 
     path = str(tmp_path / "control.sock")
     monkeypatch.setenv("BAY0_SOCKET", path)
@@ -313,7 +313,7 @@ def test_on_a_terminal_it_says_how_far_it_is_and_then_wipes_that(
     monkeypatch.setattr(sys, "stderr", terminal)
     spine["after_s"] = 1.0
     assert validatecli.run(Options(only=None, json=False)) == 0
-    assert "13 of 14 done; freezer: podman pauses the probe" in terminal.getvalue()
+    assert "13 of 14 done; freezer: the probe is frozen" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\033[K")
     assert capsys.readouterr().out.startswith("GREEN")
     spine["error"] = RefusedError("no")

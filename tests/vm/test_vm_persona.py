@@ -46,6 +46,10 @@ command = ["/bin/sh", "-c", "trap 'exit 3' TERM; sleep infinity & wait"]
 restart = "on-failure"
 retries = 2
 """
+POLITE = """image = "localhost/alpine:3.23"
+command = ["/bin/sh", "-c", "trap 'echo it was told; exit 0' TERM; while :; do sleep 0.2; done"]
+stop_s = 60
+"""
 DEAF = """image = "localhost/alpine:3.23"
 command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
 stop_s = 60
@@ -89,6 +93,10 @@ CALLS = {
     "keyctl": ((KEYCTL, 0, -3, 1), errno.EPERM), "add-key": ((ADD_KEY, 0, 0, 0, 0), errno.EPERM), "bpf": ((BPF, 0, 0, 0), errno.EPERM),
     "ptrace-of-a-stranger": ((PTRACE, ATTACH, CONMON, 0, 0), errno.ESRCH), "ptrace-of-its-own": ((PTRACE, 0), 0),
 }  # fmt: skip
+# what would enter a persona; podman is no program meanwhile
+ENTER = """mount --bind /dev/null /usr/bin/podman
+for verb in shell exec enter; do bay0 persona $verb polite -- true; echo "status $?"; done 2>&1
+umount /usr/bin/podman"""
 HOLD = "unshare -m sh -c 'echo $$ >/sys/fs/cgroup/cgroup.procs; exec setsid sleep 1000' >/dev/null 2>&1 & sleep 1"
 
 
@@ -444,6 +452,39 @@ def test_a_paused_persona_burns_no_cpu_and_a_resumed_one_does_again(spine: Vm):
     harness.until(lambda: cpu_used(spine, directory) > frozen, 30, "it burns again")
 
 
+def podman_calls(spine: Vm) -> int:
+    """How often the spine has called podman, but for the look that comes by itself."""
+    log = "cat /run/bay0/log.jsonl.1 /run/bay0/log.jsonl 2>/dev/null"
+    return int(spine.out(f"{log} | grep 'command starts' | grep podman- | grep -vc podman-list; true"))
+
+
+def test_a_pause_and_a_switch_call_no_podman_and_what_podman_thinks_of_it_does_no_harm(spine: Vm, web: None):
+    spine.create("polite", POLITE)
+    for name in ("burn", "polite"):
+        running(spine, name)
+    calls = podman_calls(spine)
+    assert calls > 0, "what is counted is there"
+    for front, behind in (("burn", "polite"), ("polite", "burn"), ("burn", "polite")):
+        assert spine.call("focus", VERB_S, name=f"p://{front}") == {"active": f"p://{front}", "settled": True, "left": []}
+        assert [spine.show(each)["state"] for each in (front, behind)] == ["running", "paused"]
+    for verb, state in (("resume", "running"), ("pause", "paused")):
+        assert spine.act(verb, "polite", VERB_S)["state"] == state
+    entered = spine.out(ENTER)
+    assert entered.count("p://polite is paused") == entered.count("status 1") == 3, entered
+    assert podman_calls(spine) == calls
+    said = spine.sh(f"{PODMAN} ps --format '{{{{.State}}}}' --filter name=p__polite; {PODMAN} exec p__polite true", VERB_S)
+    assert said.stdout == "running\n"
+    assert said.status != 0, "crun looks at the group"
+    assert "is paused" in said.stderr
+    spine.act("stop", "polite", VERB_S)
+    wait_state(spine, "polite", "stopped")
+    assert podman_calls(spine) == calls + 1, "one removal"
+    assert "it was told" in spine.out("bay0 persona logs polite"), "frozen it could not have heard that it is to end"
+    stopping, stopped = spine.show("polite")["steps"][-2:]
+    assert (stopping["dest"], stopped["dest"]) == ("stopping", "stopped")
+    assert stopped["at_ms"] - stopping["at_ms"] < 60_000, "its grace was not needed"
+
+
 def test_one_that_is_resumed_under_a_group_that_is_frozen_from_above_says_so_and_goes_on_when_that_is_thawed(spine: Vm):
     directory = group(running(spine, "burn"))
     spine.out("bay0 persona pause burn && echo 1 >/sys/fs/cgroup/personas/cgroup.freeze", VERB_S)
@@ -519,11 +560,19 @@ def test_pid_1_is_still_small_and_nothing_is_left_behind(spine: Vm):
 def test_power_off_with_a_persona_that_ignores_term_kills_it_when_its_time_is_over_and_the_disk_is_clean(spine: Vm, disk: str):
     spine.create("deaf", DEAF.replace("stop_s = 60", "stop_s = 5"))
     running(spine, "deaf")
+    spine.act("reset", "polite", VERB_S, home=False)
+    wait_state(spine, "polite", "stopped")
+    running(spine, "polite")
+    spine.act("pause", "polite", VERB_S)
+    wait_state(spine, "polite", "paused")
+    heard = spine.out("grep -c 'it was told' /persist/logs/p__polite.log; true")
     spine.out(HOLD)
     assert spine.quit().status == 0
     harness.check_clean(disk)
     harness.check_checkpointed(disk)
     assert harness.stored(disk).integrity == "ok"
+    log = harness.tool("debugfs", "-R", "cat /logs/p__polite.log", disk).stdout
+    assert log.count("it was told") == int(heard) + 1, "the paused one was thawed, and told"
 
 
 # ---- leaving, and podman does not answer: boots of their own
