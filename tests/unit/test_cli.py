@@ -25,7 +25,7 @@ from bay0.cli import main as cli
 from bay0.machines import MACHINES
 
 VERBS = (
-    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "graph", "rpc", "debug", "version", "persona", "focus",
+    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "graph", "rpc", "debug", "version", "persona", "focus",
     "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask", "help",
 )  # fmt: skip
 STEP = {
