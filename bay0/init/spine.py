@@ -61,6 +61,7 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
+from bay0.screen.places import Places as ScreenPlaces
 from bay0.screen.watch import ScreenWatch, cards
 from bay0.state import paths
 from bay0.state.launch import Launcher
@@ -104,6 +105,7 @@ class Host:
     services: Callable[[Words], dict[str, ServiceSpec]] = bootservices.wanted
     disks: Callable[[], diskwatch.Disks] = diskwatch.disks
     cards: Callable[[], list[str]] = cards
+    screen: ScreenPlaces = field(factory=ScreenPlaces)
     calls: power.Calls = field(factory=power.Calls)
     ports: Callable[[Engine, Reactor, Any], dict[str, EffectPort]] = lambda *_: {}  # of further kinds of machines
 
@@ -211,7 +213,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     screen: Late[Screen] = Late(
         "screen.port:Screen",
         lambda new: new(
-            engine, reactor, bounds, logger, services, boot, replay.stored_seq, power_signals.ctrl_alt_del, words.patience
+            engine, reactor, bounds, logger, spawner, services, boot, replay.stored_seq, power_signals.ctrl_alt_del,
+            host.screen, words.patience,
         ),
     )
     screen_watch = ScreenWatch(engine, reactor, boot, screen, words.screen, console_tty, host.cards)

@@ -15,24 +15,28 @@ from bay0.effects import peers
 from bay0.effects.vt import Console
 from bay0.machines import MACHINES, boot, focus, tenant
 from bay0.machines.screen import NAME, E, Effect, S
-from bay0.screen import config, inputs, places, proof, registry
+from bay0.screen import config, inputs, proof, registry
 from bay0.screen.ear import Ear
 from bay0.screen.ipc import Event
-from bay0.screen.places import COMPOSITOR, SEAT
+from bay0.screen.places import COMPOSITOR, COMPOSITOR_LIMITS, CTRL_ALT_DEL, SEAT, SEAT_LIMITS
 from bay0.tenants.port import ServiceSpec
 
 if TYPE_CHECKING:
     import socket
 
     from bay0.base.bounds import Bounds
+    from bay0.effects.spawn import Result, Spawner
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
     from bay0.pid1.reactor import Reactor, Timer
+    from bay0.screen.places import Places
     from bay0.screen.proof import Proof
     from bay0.tenants.port import Services
 
 LOOK_S = 0.1  # between two looks for the seat
 BEAT_S = 5.0  # between two questions whether it answers, before patience
+INPUT_MODULES = ("evdev",)
+REAPED_S = 0.3  # from the end of its sockets to the reaper's word
 AT_REST = (tenant.S.STOPPED, tenant.S.FAILED)
 
 
@@ -47,21 +51,26 @@ class Screen:
     reactor: Reactor
     bounds: Bounds
     log: Any
+    spawner: Spawner
     services: Services
     boot: Instance
     stored_seq: Callable[[str], int]
     ctrl_alt_del: Callable[[], None]
+    places: Places
     patience: float = 1.0
-    console: Console = field(factory=Console)
+    console: Console = field(init=False)
     impostors: int = field(init=False, default=0)  # who was found at a socket and refused
     devices: list[inputs.Device] = field(init=False, factory=list)
     proof: Proof | None = field(init=False, default=None)
     _ears: dict[str, Ear] = field(init=False)
+    _last_impostor: tuple[str, str] = field(init=False, default=("", ""))
     _bar: int = field(init=False, default=-1)
+    _loaded: bool = field(init=False, default=False)  # the module that makes input devices readable
     _beat: Timer | None = field(init=False, default=None)
     _waiters: list[Callable[[Any], None]] = field(init=False, factory=list)  # for a screen that is ready
 
     def __attrs_post_init__(self) -> None:
+        self.console = Console(self.places.terminal)
         self._ears = {name: Ear(self.reactor, self.log, name) for name in (SEAT, COMPOSITOR)}
         self.engine.on("tenant", call=self._tenant_stepped)
         self.engine.on("screen", call=self._stepped)
@@ -70,10 +79,11 @@ class Screen:
 
     def begin(self) -> None:
         """Use the screen that was found; harmless when that is done."""
+        at = self.places
         specs = {
-            SEAT: ServiceSpec(places.SEAT_ARGV, places.SEAT_ENV, lend=self._before_seat, limits=places.SEAT_LIMITS),
+            SEAT: ServiceSpec(at.seat_argv, at.seat_environment(), lend=self._before_seat, limits=SEAT_LIMITS),
             COMPOSITOR: ServiceSpec(
-                places.COMPOSITOR_ARGV, places.COMPOSITOR_ENV, lend=self._before_compositor, limits=places.COMPOSITOR_LIMITS, needs=(SEAT,)
+                at.compositor_argv, at.environment(), lend=self._before_compositor, limits=COMPOSITOR_LIMITS, needs=(SEAT,)
             ),
         }
         for name, spec in specs.items():
@@ -96,11 +106,23 @@ class Screen:
     # ---- the seat
 
     def _seat(self, instance: Instance, token: int) -> None:
+        """Have input devices made readable: no device asks for that module by itself, and without a screen nobody needs it."""
+        if self._loaded:
+            self._await_seat(instance, token)
+            return
+
+        def done(_result: Result) -> None:  # built into some kernels; a machine without input devices has a screen all the same
+            self._loaded = True
+            self._await_seat(instance, token)
+
+        self.spawner.run("modprobe-input", ["modprobe", "-a", "-q", *INPUT_MODULES], self.bounds.modprobe, done)
+
+    def _await_seat(self, instance: Instance, token: int) -> None:
         """Wait until no compositor runs and our seatd answers; then start the compositor."""
         if not self._owed(instance, token) or self.boot.now in boot.LEAVES:
             return
         if self._unseated():
-            self.reactor.call_later(LOOK_S, partial(self._seat, instance, token))
+            self.reactor.call_later(LOOK_S, partial(self._await_seat, instance, token))
             return
         try:
             self.console.take()
@@ -122,27 +144,27 @@ class Screen:
         if seat.now is not tenant.S.RUNNING or pid is None:
             return True
         try:
-            who = peers.answerer(places.SEATD)
+            who = peers.answerer(self.places.seatd)
         except OSError:
             return True
-        if proof.foreign(who, pid, 0):
-            self._impostor(places.SEATD, proof.shown(who))
+        if proof.foreign(who, pid, self.places.seat_uid):
+            self._impostor(self.places.seatd, proof.shown(who))
             return True
         return False
 
     def _before_seat(self) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(places.SEATD)
+            os.unlink(self.places.seatd)
         return self._ears[SEAT].lend()
 
     def _before_compositor(self) -> socket.socket:
         """Make its places anew, tell of the input devices, and begin the bar's protocol. `OSError`: one of these cannot be done."""
         self._hang_up()
-        config.prepare()
+        config.prepare(self.places)
         self.devices = inputs.devices()
-        inputs.tell(self.devices)
+        inputs.tell(self.devices, self.places.udev)
         self._close_bar()
-        self._bar = config.open_bar()
+        self._bar = config.open_bar(self.places)
         config.write_bar(self._bar, config.HEADER)
         self._write_bar()
         return self._ears[COMPOSITOR].lend()
@@ -156,14 +178,19 @@ class Screen:
             return  # it has ended meanwhile, and its tenant will say so
         report = partial(self._report, instance, token)
         self.proof = proof.Proof(
-            self.reactor, pid, partial(report, E.PROVED), partial(report, E.FAULT), self._impostor, self._event
-        )
+            self.reactor, pid, partial(report, E.PROVED), partial(report, E.FAULT), self._impostor, self._event,
+            self.places.uid, self.places.wayland, self.places.ipc,
+        )  # fmt: skip
         self.proof.begin()
 
     def _report(self, instance: Instance, token: int, event: E, why: str = "") -> None:
         self.reactor.call_soon(partial(self.engine.outcome, instance.name, token, event, why))
 
     def _impostor(self, path: str, who: str) -> None:
+        """Say so, once in a row: he is found again at each try."""
+        if (path, who) == self._last_impostor:
+            return
+        self._last_impostor = path, who
         self.impostors += 1
         self.log.warning("an impostor is refused: not ready", socket=path, answers=who)
 
@@ -180,8 +207,15 @@ class Screen:
             self._beat = None
 
     def _silent(self, why: str) -> None:
-        self.log.warning("the compositor does not answer", why=why)
-        self.engine.send(NAME, E.SILENT, why)
+        """Have it ended, unless it is just about to be said that it has ended: its sockets close before it is reaped."""
+        proof_then = self.proof
+
+        def still() -> None:
+            if self.proof is proof_then and self.engine.instances[NAME].now is S.READY:
+                self.log.warning("the compositor does not answer", why=why)
+                self.engine.send(NAME, E.SILENT, why)
+
+        self.reactor.call_later(REAPED_S, still)
 
     def _end(self, _instance: Instance, _token: int) -> None:
         self._hang_up()
@@ -194,7 +228,7 @@ class Screen:
             self.proof = None
 
     def _event(self, kind: int, value: Any) -> None:
-        if kind == Event.BINDING and value["binding"]["command"] == places.CTRL_ALT_DEL:
+        if kind == Event.BINDING and value["binding"]["command"] == CTRL_ALT_DEL:
             self.ctrl_alt_del()
 
     # ---- what others do
@@ -274,7 +308,7 @@ class Screen:
         found = self.proof if state is S.READY else None
         sockets = [
             {"path": path, "proved": found is not None, "pid": found.pid if found is not None else None}
-            for path in (places.WAYLAND, places.IPC)
+            for path in (self.places.wayland, self.places.ipc)
         ]
         return {
             "state": state.value,

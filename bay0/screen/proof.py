@@ -15,7 +15,7 @@ from attrs import define, field
 
 from bay0.effects import peers
 from bay0.effects.peers import Answerer
-from bay0.screen import places, registry
+from bay0.screen import registry
 from bay0.screen.ipc import Ask
 from bay0.screen.sway import Sway
 from bay0.screen.wayland import Display
@@ -54,9 +54,9 @@ class Proof:
     failed: Callable[[str], None]
     impostor: Callable[[str, str], None]
     event: Callable[[int, Any], None]
-    uid: int = places.UID
-    wayland_path: str = places.WAYLAND
-    ipc_path: str = places.IPC
+    uid: int
+    wayland_path: str
+    ipc_path: str
     wayland: Display | None = None
     sway: Sway | None = None
     version: str = ""

@@ -21,7 +21,7 @@ from bay0.effects.peers import Answerer, answerer
 from bay0.effects.shield import WATCHDOG_S
 from bay0.machines import persona, screen, server
 from bay0.pid1 import flow
-from bay0.screen.places import COMPOSITOR, IPC, WAYLAND
+from bay0.screen.places import COMPOSITOR, SOCKETS
 from bay0.state import paths
 from bay0.umbilical.places import CONSOLE, IMAGE, TENANT_SOCKET, UMBILICAL
 from bay0.validate.freezer import Freezer
@@ -48,6 +48,7 @@ STALE_FEED_S = WATCHDOG_S / 2
 LATE_S = 2.0  # past its deadline, before patience: its timer had its chance
 YEARS_20_S = 20 * 365.25 * 86400
 NOT_INSTALLED = "not installed: no AI image is on this machine, and it needs none"
+NOBODY = "nobody answers at"
 PRESSURES = ("cpu", "memory", "io")
 WRITABLE = ("/dev", "/proc", "/sys", "/run", "/tmp", "/var", paths.ROOT)  # noqa: S108 - mount points; elsewhere nothing may be writable
 
@@ -66,7 +67,7 @@ class Kernel:
     manifest: str = "/usr/lib/bay0/manifest.json"
     umbilical: str = CONSOLE
     tenant: str = TENANT_SOCKET
-    compositor: tuple[str, ...] = (WAYLAND, IPC)
+    compositor: tuple[str, ...] = SOCKETS
 
 
 @frozen(eq=False, repr=False)
@@ -186,7 +187,7 @@ def _known(path: str) -> Answerer | str:
     try:
         found = answerer(path)
     except OSError as error:
-        return f"nobody answers at {path}: {error.strerror}"
+        return f"{NOBODY} {path}: {error.strerror}"
     if not found.alive:
         return f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace"
     return found
@@ -217,14 +218,16 @@ def compositor(look: Look) -> Finding:
 
     Green where there is no screen: nothing of one is used then.
     """
+    live, part = look.parts.engine.instances.get(screen.NAME), look.parts.screen.made
+    dark = live is None or part is None or live.now is screen.S.DARK
+    on_its_way = not dark and live is not None and live.now is not screen.S.READY
     for path in look.kernel.compositor:
         found = _answers(look, COMPOSITOR, path) if os.path.lexists(path) else GREEN
-        if found.why:
+        if found.why and not (on_its_way and found.why.startswith(NOBODY)):  # one that has ended leaves its sockets
             return Finding(found.level, f"not ready: {found.why}")
-    live, part = look.parts.engine.instances.get(screen.NAME), look.parts.screen.made
-    if live is None or part is None or live.now is screen.S.DARK:
+    if dark or live is None or part is None:
         return GREEN
-    if live.now is not screen.S.READY:
+    if on_its_way:
         return yellow(f"not ready: the screen is {live.now.value}: {_why(live)}")
     missing = [path for path in look.kernel.compositor if not os.path.lexists(path)]
     if missing:

@@ -49,7 +49,6 @@ def artifact(path: Path) -> dict[str, Any]:
 def build(options: argparse.Namespace) -> dict[str, Any]:
     """Return the whole manifest."""
     packages = image_packages(options.packages)
-    names = {package["name"] for package in packages}
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "source": options.source,

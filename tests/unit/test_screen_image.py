@@ -19,7 +19,7 @@ PROGRAMS = ("usr/bin/sway", "usr/bin/swaybar", "usr/bin/swaybg", "usr/bin/swayms
 NEEDED = (
     "usr/share/X11/xkb/rules/evdev", "usr/share/X11/xkb/symbols/us", "usr/share/libinput", "usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf", "etc/fonts/fonts.conf", "usr/lib/locale/C.utf8/LC_CTYPE", "usr/bin/setpriv",
-    "usr/bin/unshare",
+    "usr/bin/unshare", "usr/lib/bay0-screen/compositor",
 )  # fmt: skip
 ABSENT = ("libLLVM", "libgallium", "libEGL_mesa", "dri_gbm", "swrast", "libz3", "Xwayland", "swaynag", "seatd-launch")
 MODULES = ("drm", "virtio-gpu", "evdev", "virtio_input", "hid-generic", "usbhid")
@@ -85,6 +85,6 @@ def test_the_compositors_user_is_the_one_that_the_image_knows() -> None:
 @pytest.mark.built
 def test_the_words_of_the_wrapping_shell_are_words_of_the_images_shell() -> None:
     shell = [str(BUILT_ROOT / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(BUILT_ROOT / "usr/lib/x86_64-linux-gnu")]
-    for words in (places.SEAT_ARGV[2], places.COMPOSITOR_ARGV[4]):
-        done = subprocess.run([*shell, str(BUILT_ROOT / "bin/sh"), "-n", "-c", words], capture_output=True, text=True, check=False, timeout=30)
+    for words in (("-c", places.SEAT_ARGV[2]), (str(BUILT_ROOT / places.COMPOSITOR_ARGV[2].lstrip("/")),)):
+        done = subprocess.run([*shell, str(BUILT_ROOT / "bin/sh"), "-n", *words], capture_output=True, text=True, check=False, timeout=30)
         assert (done.returncode, done.stderr) == (0, "")

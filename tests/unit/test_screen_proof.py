@@ -333,16 +333,18 @@ def test_sway_that_hangs_or_dies_after_its_proof_is_lost(reactor: Reactor, sway_
 @pytest.mark.built
 def test_the_configuration_that_bay0_writes_is_one_that_sway_takes_and_starts_nothing(sway_itself: RealSway) -> None:
     from bay0.screen import config
+    from bay0.screen.places import Places
 
+    text = config.text(Places())
     told = sway_itself.run.parent / "bay0.config"
-    told.write_text(config.TEXT)
+    told.write_text(text)
     arguments = list(sway_itself.process.args)[:4]  # type: ignore[arg-type]
-    places = {"HOME": str(sway_itself.run), "XDG_RUNTIME_DIR": str(sway_itself.run)}
+    environment = {**SWAY_ENV, "HOME": str(sway_itself.run), "XDG_RUNTIME_DIR": str(sway_itself.run)}
     user = {"user": NOBODY, "group": NOBODY} if os.getuid() == 0 else {}
     done = subprocess.run(
-        [*arguments, "--validate", "--config", str(told)], env={**SWAY_ENV, **places}, capture_output=True, text=True, check=False, timeout=60, **user
+        [*arguments, "--validate", "--config", str(told)], env=environment, capture_output=True, text=True, check=False, timeout=60, **user
     )  # type: ignore[call-overload]
     assert (done.returncode, [line for line in done.stderr.splitlines() if "Error" in line or "ERROR" in line]) == (0, [])
-    commands = [line.split() for line in config.TEXT.splitlines() if line.startswith("bindsym")]
+    commands = [line.split() for line in text.splitlines() if line.startswith("bindsym")]
     assert commands
     assert [words for words in commands if "nop" not in words] == [], "no key starts a program"
