@@ -10,6 +10,7 @@ Status 1 with one line if there is no picture.
 import contextlib
 import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -51,11 +52,10 @@ def dump(path: str, target: str) -> None:
 
 def pixels(ppm: bytes) -> tuple[int, int, bytes]:
     """Return width, height and the bytes of a PPM (P6, 8 bits), three a pixel. `ValueError`: it is none."""
-    words = ppm.split(maxsplit=4)
-    if len(words) < 4 or words[0] != b"P6" or words[3] != b"255":  # noqa: PLR2004
+    head = re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", ppm)
+    if head is None:
         raise ValueError("QEMU wrote no PPM")
-    width, height = int(words[1]), int(words[2])
-    body = ppm[len(ppm) - 3 * width * height :]
+    width, height, body = int(head[1]), int(head[2]), ppm[head.end() :]
     if len(body) != 3 * width * height:
         raise ValueError("QEMU's PPM is not whole")
     return width, height, body
