@@ -14,7 +14,8 @@ BOOTED = pytest.StashKey[int]()  # VMs that pytest-xdist's workers have started
 # A module that is not here is taken as short; nothing but the order depends on it.
 LONG = {
     "test_vm_ai": 300, "test_vm_persona": 250, "test_vm_normal": 200, "test_vm_validate": 150, "test_vm_governor": 120, "test_vm_screen": 110,
-    "test_vm_matrix": 100, "test_vm_mending": 80, "test_vm_efi": 60, "test_vm_durable": 50, "test_vm_trace": 40, "test_vm_build": 40, "test_vm_bare": 30,
+    "test_vm_matrix": 100, "test_vm_mending": 80, "test_vm_efi": 60, "test_vm_durable": 50, "test_vm_trace": 40, "test_vm_build": 40,
+    "test_vm_bare": 30,
 }  # fmt: skip
 
 
