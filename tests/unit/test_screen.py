@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,6 @@ class Screened:
         self.uid = NOBODY if os.getuid() == 0 else os.getuid()
         run = top / "screen"
         (run / "run").mkdir(parents=True)
-        for path in (top, top.parent, top.parent.parent):
-            os.chmod(path, 0o755)
         os.chown(run / "run", self.uid, -1)
         os.chmod(run / "run", 0o700)
         libraries = BUILT_ROOT / "usr/lib/x86_64-linux-gnu"
@@ -97,6 +97,14 @@ class Screened:
         self.spine.control.methods["screen"]({}, told.append)
         self.until(lambda: told, "an answer")
         return told[0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """One that another user may enter, by a path that is short enough for a socket's name."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)
