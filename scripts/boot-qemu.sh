@@ -19,7 +19,10 @@
 #   --image F        default ./build/spine.img
 #   --log FILE       with --exec, the serial console goes here (default build/console.log)
 #   --show-console   with --exec, show the serial console on stderr as well
-#   --gui            add a screen (virtio-vga) in a window
+#   --screen         add a screen, a keyboard and a pointer (virtio), without a window
+#   --gui            the same in a window; where there is no display, by VNC on the socket build/screen.vnc
+#   --screenshot F   the same without a window, and a picture of it in F (.png or .ppm) at the end of
+#                    --exec; without --exec once the screen is ready, and then the spine is turned off
 #
 # A disk that boots by itself (scripts/genesis-flash.sh), by UEFI firmware (Debian's ovmf):
 #   --efi DISK       boot DISK; kernel, image, words and /persist are all on it. --exec then
@@ -46,6 +49,8 @@ with_exec=no
 append=""
 timeout=""
 gui=no
+screen=no
+screenshot=""
 accel=auto
 patience=""
 measure=no
@@ -75,7 +80,9 @@ while [ $# -gt 0 ]; do
         --secure-boot) need_value "$@"; secure_boot="$2"; shift ;;
         --log) need_value "$@"; log="$2"; shift ;;
         --show-console) show_console=yes ;;
-        --gui) gui=yes ;;
+        --screen) screen=yes ;;
+        --gui) gui=yes; screen=yes ;;
+        --screenshot) need_value "$@"; screenshot="$2"; screen=yes; shift ;;
         -h | --help) help_from "$0"; exit 0 ;;
         --) shift; break ;;
         *) usage_error "unknown option $1." ;;
@@ -89,12 +96,19 @@ extra=("$@")
 if [ -n "$patience" ]; then
     [[ $patience =~ ^[1-9][0-9]?$|^100$ ]] || usage_error "--patience takes a whole number from 1 to 100, not '$patience'."
 fi
+if [ -n "$screenshot" ]; then
+    [[ $screenshot == *.png || $screenshot == *.ppm ]] || usage_error "--screenshot takes a file that ends in .png or .ppm, not '$screenshot'."
+    [ "$gui" = no ] || usage_error "--screenshot is taken without a window: leave out --gui."
+    need_command python3 "it is in Debian's python3."
+    [ "$with_exec" = yes ] || { command='bay0 screen --wait 120'; with_exec=yes; timeout="${timeout:-240}"; }
+fi
+[ "$gui$with_exec" != yesyes ] || usage_error "--exec runs without a window: take --screen, or --screenshot FILE."
 need_command qemu-system-x86_64 "install Debian's qemu-system-x86, or let scripts/quickstart.sh do it."
 accel="$(choose_accel "$accel")"
 words="console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0"
 if [ "$measure" = yes ]; then measured_patience "$accel"; exit 0; fi
 if [ -n "$efi" ]; then start_efi; else start_direct; fi
-[ "$gui" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
+[ "$screen" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
 
 if [ "$with_exec" = no ]; then
     boot_console

@@ -84,7 +84,7 @@ registry_main() {
     source_registry
     build_spine
     publish
-    note "not included: sway (staged for later), firmware (the VM flavour needs none)"
+    note "not included: firmware (the VM flavour needs none)"
 }
 
 alpine_main() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts/quickstart.sh [--with-ai] [--build-only] [--rebuild] [--from alpine|registry]
+# Usage: scripts/quickstart.sh [--with-ai] [--gui] [--build-only] [--rebuild] [--from alpine|registry]
 #
 # From a fresh clone to a running spine on Debian 12 or newer: installs the host tools
 # that are missing (apt-get, with sudo if you are not root), builds the spine, makes a
@@ -11,6 +11,8 @@
 #
 #   --with-ai      also build the AI tenant's image and the sample persona `ask`, put both on
 #                  a persist disk of its own (persist-ai.img) and boot that, with more memory
+#   --gui          boot with a screen: in a window, or where there is no display by VNC on a socket, and
+#                  it says how to look. Without a terminal: a picture of it, build/screen.png
 #   --build-only   stop after the build
 #   --rebuild      build even if nothing has changed
 #   --from SOURCE  see scripts/mkspine.sh; without it, the canonical build (alpine) where it can
@@ -27,12 +29,14 @@ LIB="$(dirname "$0")/lib"
 . "$LIB/image-build.sh"
 
 with_ai=no
+gui=no
 build_only=no
 rebuild=no
 source=""
 while [ $# -gt 0 ]; do
     case $1 in
         --with-ai) with_ai=yes ;;
+        --gui) gui=yes ;;
         --build-only) build_only=yes ;;
         --rebuild) rebuild=yes ;;
         --from) need_value "$@"; source="$2"; shift ;;
@@ -99,10 +103,14 @@ make_persist() {
 
 # show_boot: no terminal, so show what a user would look at, and judge the boot.
 show_boot() {
-    local status=0
+    local status=0 screen=() look='bay0 status; echo; bay0 boot'
+    if [ "$gui" = yes ]; then
+        screen=(--screenshot "$BUILD/screen.png")
+        look="bay0 screen --wait 120; $look"
+    fi
     step "booting the spine without a terminal: its serial console, then its boot steps"
-    "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem" --timeout 240 --show-console \
-        --exec 'bay0 status; echo; bay0 boot' >"$BUILD/quickstart.out" || status=$?
+    "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem" --timeout 300 --show-console "${screen[@]}" \
+        --exec "$look" >"$BUILD/quickstart.out" || status=$?
     echo
     cat "$BUILD/quickstart.out"
     [ "$status" -eq 0 ] || die "the spine did not boot through (status $status); its console is in build/console.log."
@@ -123,6 +131,8 @@ make_persist
 if [ -t 0 ] && [ -t 1 ]; then
     step "booting; you will be at the spine's console"
     [ "$with_ai" = no ] || note "to ask: bay0 image load /persist/images/persona-ask.tar; bay0 persona create ask; bay0 persona start ask; bay0 persona shell ask"
-    exec "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem"
+    screen=()
+    [ "$gui" = no ] || screen=(--gui)
+    exec "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem" "${screen[@]}"
 fi
 show_boot

@@ -21,6 +21,7 @@ class Words:
     console: str = "info"
     governor: bool = True
     suspend: bool = False
+    screen: str = "auto"  # on, off, or: unless the console's shell is on it
     terminal: bool = True  # somebody's terminal is at the other end of a serial console
     complaints: tuple[str, ...] = field(default=())
 
@@ -66,11 +67,15 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         if value not in ("debug", "info", "warning", "error"):
             return "must be debug, info, warning or error"
         found["console"] = value
+    elif key == "screen":
+        if value not in ("auto", "on", "off"):
+            return "must be auto, on or off"
+        found[key] = value
     elif key in ("governor", "suspend", "terminal"):
         if value not in ("on", "off"):
             return "must be on or off"
         found[key] = value == "on"
     else:
-        known = "patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, terminal"
+        known = "patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, screen, terminal"
         return f"no such word; known are {known}"
     return None

@@ -55,6 +55,7 @@ class Leaving:
     _polite: Timer | None = field(init=False, default=None)
     _power_tries: int = field(init=False, default=0)
     _force_tries: int = field(init=False, default=0)
+    _told: set[str] = field(init=False, factory=set)  # tenants that were asked to stop
     _waited: dict[tuple[str, ...], list[Instance]] = field(init=False, factory=dict)  # kinds -> those of them that a stop still waits for
 
     def __attrs_post_init__(self) -> None:
@@ -116,9 +117,16 @@ class Leaving:
             self.log.warning("containers killed", why="they did not stop in time")
         self.spawner.close()
         containers.kill_all()
-        for live in list(self.engine.of_kind("tenant")):
-            self.engine.send(live.name, tenant.E.STOP, GOING)
+        self._stop_tenants()
         self._look_stopped()
+
+    def _stop_tenants(self) -> None:
+        """Ask each tenant to stop that no other needs any more: the compositor before its seat."""
+        for live in list(self.engine.of_kind("tenant")):
+            users = (self.engine.instances.get(name) for name in self.services.users(live.name))
+            if live.name not in self._told and all(user is None or _rests(user) for user in users):
+                self._told.add(live.name)
+                self.engine.send(live.name, tenant.E.STOP, GOING)
 
     def _containers_at_rest(self) -> bool:
         return self._all_rest(("persona", "server"))
@@ -147,6 +155,7 @@ class Leaving:
             if self._containers_at_rest():
                 self._stop_the_rest()
             return
+        self._stop_tenants()
         if self._all_rest(("tenant",)):
             (instance, token), self._stopping = self._stopping, None
             self._report(instance, token, E.DONE)

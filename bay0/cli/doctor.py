@@ -66,6 +66,15 @@ EVENTS = {
     "made anew on /run": ("/run/bay0", "{what} was made anew: {why}", "`rm` nothing below /run/bay0: it is the spine's"),
     "not made anew on /run": ("/run/bay0", "{what} is gone and cannot be made anew: {why}", "look at what is in its place below /run/bay0"),
     "run log lines lost": ("log", "{lines} lines could not be written: {why}", "make room on /run: `df /run`"),
+    "an impostor is refused: not ready": (
+        "sys://compositor", "{answers} listened at {socket}, and is not what bay0 started", "end that process; `bay0 screen`"
+    ),
+    "the compositor does not answer": (
+        "sys://compositor", "it hung and was begun anew: {why}", "the windows that were open are gone; `bay0 log` has what it said last"
+    ),
+    "the kernel's console keeps the screen or the keys": (
+        "screen", "what is typed also reaches the kernel's console: {why}", "type no passphrase on it; `bay0 log`"
+    ),
     "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
 }  # fmt: skip
 EACH_PATH = ("set aside on /persist", "left alone on /persist")  # a finding for each, not the last with a count
@@ -73,7 +82,7 @@ EACH_PATH = ("set aside on /persist", "left alone on /persist")  # a finding for
 CHECK_HELP = {
     "freezer": "do not trust pause and focus; `bay0 --validate` tries it again, `bay0 log` has podman's words",
     "umbilical": "`bay0 tenant show ai`, `bay0 tenant logs ai`; a socket of somebody else: end that process, remove the file",
-    "compositor": "end who listens there, or remove the file",
+    "compositor": "`bay0 screen`, `bay0 log`; a socket of somebody else: end that process, remove the file",
     "persist": "`bay0 storage`; remove what is in the place of its file",
     "log": "`bay0 storage`; remove what is in the place of its file",
     "database": "docs/OPERATIONS.md, *A damaged database*: set it aside, then reboot",
@@ -129,6 +138,7 @@ def findings(
         *_speed(status.get("speed")),
         *(Finding("network", f"the spine must have none: {each}", "find out which module brought it: `bay0 log`", "error") for each in network),
         *_tenants(status),
+        *_screen(status),
         *_servers(status, servers),
         *_personas(status, personas, journal or {}),
         *_governor(governor),
@@ -218,6 +228,12 @@ def _tenants(status: Facts) -> Iterator[Finding]:
             yield Finding(machine["name"], "it failed and is not tried again", help_, "error")
         elif machine["state"] == "waiting" and machine["attempts"] > TRIES_WORTH_A_WORD:
             yield Finding(machine["name"], f"it ended {machine['attempts']} times and is tried again", help_)
+
+
+def _screen(status: Facts) -> Iterator[Finding]:
+    for machine in status["machines"]:
+        if machine["kind"] == "screen" and machine["state"] not in ("dark", "ready"):
+            yield Finding("screen", f"it is `{machine['state']}`, not ready: nothing of it is used", "`bay0 screen` says why; `bay0 log`")
 
 
 def _servers(status: Facts, servers: Sequence[Facts]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bay0.cli.grammar import JSON, Option, Place, Verb, whole
 
 DEADLINE_MAX_S = 3600.0
+WAIT_MAX_S = 600  # for a screen that is ready
 WINDOW, WINDOW_MAX = 16, 64  # requests under way, so that neither side's buffer fills
 
 
@@ -27,6 +28,13 @@ def _window(text: str) -> int:
         raise ValueError(wanted) from None
     if not 1 <= value <= WINDOW_MAX:
         raise ValueError(wanted)
+    return value
+
+
+def _wait(text: str) -> int:
+    value = whole(text)
+    if not 0 <= value <= WAIT_MAX_S:
+        raise ValueError(f"0 to {WAIT_MAX_S} seconds")
     return value
 
 
@@ -84,6 +92,12 @@ VERBS = {
             "show (default); retry: open it again; grow: a disk that was made larger is used to its end, while all goes on",
             "ACTION", many="?", choices=("show", "retry", "grow"), default="show",
         ),
+    ),
+    "screen": Verb(
+        "show the screen: its seat and compositor, who answers for them, outputs and input devices", "screen:show", JSON,
+        Option("--wait", "until it is ready, at most N seconds (0 to 600); status 1 if it is not by then", "N", default=0, convert=_wait),
+        more="A machine without a screen has none of this, and is well. `ready` means proved: both sockets are answered by the "
+        "process that bay0 started, which offers what it may and nothing else.",
     ),
     "nack": Verb(
         "keep digests that must not be installed again: add, list, remove, check",

@@ -61,10 +61,12 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
+from bay0.screen.places import Places as ScreenPlaces
+from bay0.screen.watch import ScreenWatch, cards
 from bay0.state import paths
 from bay0.state.launch import Launcher
 from bay0.state.port import StatePort
-from bay0.tenants.port import Services, ServiceSpec
+from bay0.tenants.port import Services, ServiceSpec, console_tty
 from bay0.thermal.governing import Governing
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from bay0.base.cmdline import Words
     from bay0.boot.sleep import Inhibit
     from bay0.effects.shield import Watchdog
+    from bay0.screen.port import Screen
     from bay0.thermal.governor import Keeper
     from bay0.thermal.reserve import Reserve
     from bay0.thermal.sensors import Thermometer
@@ -101,6 +104,8 @@ class Host:
     built_in: Callable[[], Mapping[str, str]] = images.built_in
     services: Callable[[Words], dict[str, ServiceSpec]] = bootservices.wanted
     disks: Callable[[], diskwatch.Disks] = diskwatch.disks
+    cards: Callable[[], list[str]] = cards
+    screen: ScreenPlaces = field(factory=ScreenPlaces)
     calls: power.Calls = field(factory=power.Calls)
     ports: Callable[[Engine, Reactor, Any], dict[str, EffectPort]] = lambda *_: {}  # of further kinds of machines
 
@@ -144,6 +149,8 @@ class Spine:
     disk_watch: DiskWatch
     run_files: RunFiles
     power_signals: PowerSignals
+    screen: Late[Screen]
+    screen_watch: ScreenWatch
 
 
 def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host: Host) -> Spine:  # noqa: PLR0915 - one list, which is read from top to bottom
@@ -203,6 +210,14 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     power_signals = PowerSignals(engine, reactor, logger, boot)
 
     # what a boot can do without
+    screen: Late[Screen] = Late(
+        "screen.port:Screen",
+        lambda new: new(
+            engine, reactor, bounds, logger, spawner, services, boot, replay.stored_seq, power_signals.ctrl_alt_del,
+            host.screen, words.patience,
+        ),
+    )
+    screen_watch = ScreenWatch(engine, reactor, boot, screen, words.screen, console_tty, host.cards)
     thermometer: Late[Thermometer] = Late("thermal.sensors:Thermometer", lambda new: new(reactor, spawner, logger))
     reserve: Late[Reserve] = Late("thermal.reserve:Reserve", lambda new: new(logger, ceilings))
     keeper: Late[Keeper] = Late(
@@ -218,7 +233,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     freezer: Late[Freezer] = Late("validate.freezer:Freezer", lambda new: new(reactor, bounds, logger, podman, clearing, host.boot_id))
     looked_at: Late[Parts] = Late(
         "validate.checks:Parts",
-        lambda new: new(engine, reactor, bounds, state, services, watchdog, replay, mending, servers, umbilical),
+        lambda new: new(engine, reactor, bounds, state, services, watchdog, replay, mending, servers, umbilical, screen),
     )
     validation: Late[Validation] = Late(
         "validate.run:Validation", lambda new: new(looked_at(), logger, boot, freezer()), (looked_at, freezer)
@@ -233,7 +248,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     engine.keep_with(state)
     ports: dict[str, EffectPort] = {
         "boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": focus,
-        "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger), **host.ports(engine, reactor, logger),
+        "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger),
+        "screen": LatePort(screen, reactor, logger), **host.ports(engine, reactor, logger),
     }  # fmt: skip
     for kind, port in ports.items():
         engine.serve(kind, port)
@@ -258,6 +274,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     control.offer(FocusMethods(engine, focus, replay, outcomes).methods(), manifests.modules)
     control.offer(ImageMethods(bounds, state, podman, mending, host.built_in).methods())
     control.offer(governing.methods())
+    control.offer({"screen": screen_watch.show})
     for part, methods in (
         (tenant_verbs, {f"tenant.{verb}": verb for verb in ("list", "show", "start", "stop", "restart", "configure")}),
         (validation, {"validate": "ask", "validate.last": "found_last", "validate.progress": "progress"}),
@@ -274,5 +291,5 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         engine, boot, reactor, reaper, Signals(reactor), spawner, sinks, state, continuity, services, podman, clearing, audit,
         mending, personas, focus,
         servers, umbilical, replay, leaving, stages, trash, outcomes, chronicle, governing, inhibit, control, persona_verbs, tenant_verbs,
-        validation, watchdog, speed, disk_watch, run_files, power_signals,
+        validation, watchdog, speed, disk_watch, run_files, power_signals, screen, screen_watch,
     )  # fmt: skip

@@ -4,11 +4,14 @@ from enum import Enum
 
 from attrs import frozen
 
-from bay0.machines import boot, focus, inhibit, persona, server, storage, tenant
+from bay0.machines import boot, focus, inhibit, persona, screen, server, storage, tenant
 from bay0.machines.table import MachineDef
 
 MACHINES: dict[str, MachineDef] = {
-    m.kind: m for m in (boot.BOOT, storage.STORAGE, tenant.TENANT, persona.PERSONA, server.SERVER, focus.FOCUS, inhibit.INHIBIT)
+    m.kind: m
+    for m in (
+        boot.BOOT, storage.STORAGE, tenant.TENANT, persona.PERSONA, server.SERVER, focus.FOCUS, inhibit.INHIBIT, screen.SCREEN,
+    )
 }
 
 

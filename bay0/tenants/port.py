@@ -35,6 +35,7 @@ class ServiceSpec:
     `tty`: a terminal that becomes its controlling one. `once`: do not start it again when it has ended. `lend`: makes, at each start, the
     socket that the process finds as descriptor 3; ours of it is closed then. `limits`: of its cgroup ("pids.max" -> "4").
     `tries`: after so many attempts in a row that ended within `CALM_S` it is given up; None: never.
+    `needs`: tenants that must outlive it: they are stopped after it.
     `if_killed`: a command that says so in its place when a signal has ended it; the status is its last word, as a shell has it.
     """
 
@@ -45,6 +46,7 @@ class ServiceSpec:
     tries: int | None = None
     lend: Callable[[], socket.socket] | None = None
     limits: Mapping[str, str] = field(factory=dict)
+    needs: Sequence[str] = ()
     if_killed: Sequence[str] = ()
 
 
@@ -87,6 +89,15 @@ class Services:
         live = self._live.get(name)
         mine = "/services/" + name.removeprefix("sys://")
         return live is not None and (pid == live.child.pid or group == mine or group.startswith(f"{mine}/"))
+
+    def pid(self, name: str) -> int | None:
+        """Return the process of the tenant `name`, which cannot be somebody else's until it is reaped; None if there is none."""
+        live = self._live.get(name)
+        return live.child.pid if live is not None and not live.child.ended else None
+
+    def users(self, name: str) -> list[str]:
+        """Return the tenants that need the tenant `name`."""
+        return [each for each, spec in self.specs.items() if name in spec.needs]
 
     def kill(self, name: str) -> None:
         """End the process of the tenant `name`, which hangs or lies; its machine sees it gone, and starts the next one."""

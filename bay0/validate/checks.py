@@ -19,8 +19,9 @@ from bay0 import log, net
 from bay0.effects import cgroup
 from bay0.effects.peers import Answerer, answerer
 from bay0.effects.shield import WATCHDOG_S
-from bay0.machines import persona, server, tenant
+from bay0.machines import persona, screen, server
 from bay0.pid1 import flow
+from bay0.screen.places import COMPOSITOR, SOCKETS
 from bay0.state import paths
 from bay0.umbilical.places import CONSOLE, IMAGE, TENANT_SOCKET, UMBILICAL
 from bay0.validate.freezer import Freezer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor
     from bay0.reconcile.mending import Mending
     from bay0.reconcile.replay import Replay
+    from bay0.screen.port import Screen
     from bay0.state.link import Answer
     from bay0.state.port import StatePort
     from bay0.tenants.port import Services
@@ -46,6 +48,7 @@ STALE_FEED_S = WATCHDOG_S / 2
 LATE_S = 2.0  # past its deadline, before patience: its timer had its chance
 YEARS_20_S = 20 * 365.25 * 86400
 NOT_INSTALLED = "not installed: no AI image is on this machine, and it needs none"
+NOBODY = "nobody answers at"
 PRESSURES = ("cpu", "memory", "io")
 WRITABLE = ("/dev", "/proc", "/sys", "/run", "/tmp", "/var", paths.ROOT)  # noqa: S108 - mount points; elsewhere nothing may be writable
 
@@ -64,7 +67,7 @@ class Kernel:
     manifest: str = "/usr/lib/bay0/manifest.json"
     umbilical: str = CONSOLE
     tenant: str = TENANT_SOCKET
-    compositor: str = "/run/wayland-0"
+    compositor: tuple[str, ...] = SOCKETS
 
 
 @frozen(eq=False, repr=False)
@@ -81,6 +84,7 @@ class Parts:
     mending: Mending
     servers: Late[Any]  # ai.port.Ai
     umbilical: Late[Umbilical]
+    screen: Late[Screen]
 
 
 @frozen(eq=False, repr=False)
@@ -183,7 +187,7 @@ def _known(path: str) -> Answerer | str:
     try:
         found = answerer(path)
     except OSError as error:
-        return f"nobody answers at {path}: {error.strerror}"
+        return f"{NOBODY} {path}: {error.strerror}"
     if not found.alive:
         return f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace"
     return found
@@ -210,13 +214,26 @@ def _shown(found: Answerer) -> str:
 
 
 def compositor(look: Look) -> Finding:
-    """See who answers on the compositor's socket, if there is one: a file of that name proves nothing."""
-    path, name = look.kernel.compositor, "sys://compositor"
-    if os.path.lexists(path):
-        found = _answers(look, name, path)
-        return Finding(found.level, f"not ready: {found.why}") if found.why else found
-    instance = look.parts.engine.instances.get(name)
-    return yellow(f"not ready: there is no socket at {path}") if instance is not None and instance.now is tenant.S.RUNNING else GREEN
+    """See who answers on the compositor's sockets, if they are there, and what is offered: a file of that name proves nothing.
+
+    Green where there is no screen: nothing of one is used then.
+    """
+    live, part = look.parts.engine.instances.get(screen.NAME), look.parts.screen.made
+    dark = live is None or part is None or live.now is screen.S.DARK
+    on_its_way = not dark and live is not None and live.now is not screen.S.READY
+    for path in look.kernel.compositor:
+        found = _answers(look, COMPOSITOR, path) if os.path.lexists(path) else GREEN
+        if found.why and not (on_its_way and found.why.startswith(NOBODY)):  # one that has ended leaves its sockets
+            return Finding(found.level, f"not ready: {found.why}")
+    if dark or live is None or part is None:
+        return GREEN
+    if on_its_way:
+        return yellow(f"not ready: the screen is {live.now.value}: {_why(live)}")
+    missing = [path for path in look.kernel.compositor if not os.path.lexists(path)]
+    if missing:
+        return red(f"not ready: there is no socket at {missing[0]}")
+    fault = part.find_fault()
+    return red(f"the compositor is not as it must be: {fault}") if fault else GREEN
 
 
 def _answers(look: Look, name: str, path: str) -> Finding:

@@ -17,7 +17,6 @@ from typing import Any
 
 SCHEMA = 1
 NO_FIRMWARE = {"firmware": "the VM flavour carries none; virtual devices need none"}
-NO_SWAY = {"sway": "staged for later: this image boots to a console"}
 
 
 def image_packages(tsv: Path) -> list[dict[str, str]]:
@@ -50,7 +49,6 @@ def artifact(path: Path) -> dict[str, Any]:
 def build(options: argparse.Namespace) -> dict[str, Any]:
     """Return the whole manifest."""
     packages = image_packages(options.packages)
-    names = {package["name"] for package in packages}
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "source": options.source,
@@ -65,7 +63,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "packages": packages,
         "wheels": locked_wheels(options.wheels),
         "build_root": build_tools(options.build_packages),
-        "not_included": ({} if options.flavor == "metal" else NO_FIRMWARE) | ({} if "sway" in names else NO_SWAY),
+        "not_included": ({} if options.flavor == "metal" else NO_FIRMWARE),
     }
     if options.source == "alpine":
         manifest["builder_image"] = options.builder

@@ -90,10 +90,43 @@ make_tmp() {
     trap 'exit 143' TERM HUP
 }
 
+# choose_display: a window where there is a display and QEMU can draw one; else VNC on a socket, which only this user may open.
+choose_display() {
+    local kind socket="$TOP/build/screen.vnc"
+    for kind in gtk sdl; do
+        if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] && qemu-system-x86_64 -display help 2>/dev/null | grep -qx "$kind"; then
+            QEMU+=(-display "$kind")
+            return
+        fi
+    done
+    grep -q -- '^-vnc' <<<"$(qemu-system-x86_64 -help)" ||
+        die "there is no display, and this QEMU has no VNC: take --screenshot FILE."
+    mkdir -p "$TOP/build"
+    rm -f "$socket"
+    umask 077
+    QEMU+=(-display "vnc=unix:${socket//,/,,}")
+    note "there is no display here, or QEMU has no windows (qemu-system-gui of Debian has them): the screen is at a VNC socket. To look:"
+    note "  vncviewer $socket"
+    note "  ssh -L 5907:$socket $(uname -n)   and, while that runs,   vncviewer localhost:5907"
+}
+
+# expect_screenshot: a port by which the guest says that its command has ended and waits for its picture to be taken, and who takes it.
+expect_screenshot() {
+    mkfifo "$TMP/shot.in" "$TMP/shot.out"
+    QEMU+=(-qmp "unix:$TMP/qmp,server=on,wait=off"
+        -chardev "pipe,id=screenshot,path=$TMP/shot" -device virtserialport,chardev=screenshot,name=bay0.screenshot)
+    (
+        read -r _ <"$TMP/shot.out" || exit 0
+        "$LIB/screenshot.py" "$TMP/qmp" "$screenshot" 2>"$TMP/shot.err" && : >"$TMP/shot.taken"
+        echo taken >"$TMP/shot.in"
+    ) </dev/null 3>&- 4>&- &
+    SHOT_PID=$!
+}
+
 # boot_console: the serial console is this terminal.
 boot_console() {
     local run=()
-    [ "$gui" = yes ] || QEMU+=(-display none)
+    if [ "$gui" = yes ]; then choose_display; else QEMU+=(-display none); fi
     QEMU+=(-chardev stdio,id=console,mux=on,signal=off -serial chardev:console -mon chardev=console
         "${extra[@]}")
     [ -z "$timeout" ] || run=(timeout --foreground --kill-after=5 "$timeout")
@@ -119,8 +152,9 @@ boot_exec() {
         -chardev file,id=output,path=/dev/fdset/1,append=on
         -device virtserialport,chardev=output,name=bay0.output
         -chardev "file,id=status,path=$TMP/status"
-        -device virtserialport,chardev=status,name=bay0.status
-        "${extra[@]}")
+        -device virtserialport,chardev=status,name=bay0.status)
+    [ -z "$screenshot" ] || expect_screenshot
+    QEMU+=("${extra[@]}")
     timeout --kill-after=5 "$timeout" "${QEMU[@]}" </dev/null 2>"$TMP/qemu.err" &
     QEMU_PID=$!
     local status=0
@@ -153,12 +187,18 @@ close_outputs() {
 # end_exec: on every way out; a QEMU that still runs is ended by its pid.
 end_exec() {
     [ -z "${QEMU_PID:-}" ] || kill "$QEMU_PID" 2>/dev/null || true
+    [ -z "${SHOT_PID:-}" ] || kill "$SHOT_PID" 2>/dev/null || true
     rm -rf "$TMP"
 }
+
+say_no_picture() { echo "$PROG: no picture was taken: $(cat "$TMP/shot.err" 2>/dev/null || echo "the guest's command did not end")" >&2; }
 
 # report_exec QEMU_STATUS: exits with the guest's status, or 124, or 125.
 report_exec() {
     local answer
+    if [ -n "$screenshot" ]; then
+        if [ -e "$TMP/shot.taken" ]; then note "the screen is in $screenshot"; else say_no_picture; fi
+    fi
     if [ "$1" -eq 124 ] || [ "$1" -eq 137 ]; then
         echo "$PROG: time ran out after $timeout seconds; QEMU was ended. The console is in $log." >&2
         exit 124

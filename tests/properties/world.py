@@ -499,6 +499,7 @@ class World:
             built_in=lambda: {IMAGE: ARCHIVE},
             services=self._wanted,
             disks=lambda: disks(self.blocks),
+            cards=list,
             ports=self.more_ports,
             calls=power.Calls(self._reboot, lambda: 0, SimSysrq(self._reboot)),
         )

@@ -30,7 +30,7 @@ LISTINGS = ("persona.list", "machines", "status", "history", "nack.list", "image
 ASKED: dict[str, dict[str, Any]] = {
     "status": {}, "turns": {}, "boots": {"previous": 5}, "machines": {}, "history": {"machine": THING, "limit": verbs.HISTORY_MAX},
     "governor": {}, "inhibit": {}, "validate": {"only": ["machines"]}, "validate.progress": {}, "validate.last": {}, "storage.retry": {},
-    "storage.grow": {},
+    "storage.grow": {}, "screen": {},
     "persona.list": {}, "persona.show": {"name": "p://n7"}, "persona.create": {"name": "p://n7", "manifest": {"image": "localhost/x:y"}},
     **{f"persona.{verb}": {"name": "p://n7", "wait": False} for verb in ("start", "stop", "pause", "resume", "reset", "remove")},
     "focus": {"name": "p://n7", "wait": False}, "focus.show": {}, "image.list": {}, "image.load": {"path": "/x"}, "image.remove": {"name": "x"},

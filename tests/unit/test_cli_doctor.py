@@ -93,6 +93,7 @@ def test_a_disk_that_keeps_nothing_is_an_error_with_its_remedy(state: str) -> No
         ({"watchdog": {"armed": False}}, "watchdog", "no hardware watchdog"),
         ({"machines": [{"name": "sys://console", "kind": "tenant", "state": "failed", "attempts": 9}]}, "sys://console", "failed"),
         ({"machines": [{"name": "sys://console", "kind": "tenant", "state": "waiting", "attempts": 3}]}, "sys://console", "3 times"),
+        ({"machines": [{"name": "screen", "kind": "screen", "state": "proving", "attempts": 0}]}, "screen", "`proving`, not ready"),
     ],
 )
 def test_each_trouble_of_the_spine_is_a_finding_with_a_way_out(differs: dict[str, Any], component: str, says: str) -> None:
@@ -178,6 +179,11 @@ def test_a_reason_of_an_earlier_boot_is_taken_from_the_journal() -> None:
     assert doctor.AS_BEFORE in only(findings(STATUS, personas=[persona])).what
 
 
+@pytest.mark.parametrize("state", ["dark", "ready"])
+def test_a_screen_that_is_ready_or_not_there_is_no_finding(state: str) -> None:
+    assert findings(status(machines=[{"name": "screen", "kind": "screen", "state": state, "attempts": 0}])) == []
+
+
 def test_a_network_is_an_error() -> None:
     found = only(findings(STATUS, network=["interface eth0 exists and is up"]))
     assert (found.level, "eth0" in found.what) == ("error", True)
@@ -210,7 +216,7 @@ def test_what_the_governor_sees_and_does_is_a_finding(differs: dict[str, Any], c
 @pytest.mark.parametrize("event", sorted(doctor.EVENTS))
 def test_what_only_the_log_remembers_is_a_finding_once_with_its_count(event: str) -> None:
     keys: tuple[str, ...] = ("what", "lines", "group", "limit", "limit_mib", "file", "found", "kept", "path", "now")
-    keys += ("why", "containers", "machine", "state", "container", "persona", "method")
+    keys += ("why", "containers", "machine", "state", "container", "persona", "method", "socket", "answers")
     record = {"event": event, "level": "error", **dict.fromkeys(keys, "the \x1b[2J cause")}
     found = only(findings(STATUS, log=[record, record]))
     assert "(2 times" in found.what

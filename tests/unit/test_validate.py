@@ -23,7 +23,7 @@ from bay0.base.bounds import Bounds
 from bay0.effects.peers import Answerer
 from bay0.effects.shield import Watchdog
 from bay0.machines import MACHINES, persona
-from bay0.machines import tenant as tenants
+from bay0.machines import screen as screens
 from bay0.machines.server import S as ServerS
 from bay0.pid1 import flow
 from bay0.state.link import Answer
@@ -58,9 +58,10 @@ def kernel(tmp_path: Path) -> Kernel:
     (tmp_path / "manifest").write_text(json.dumps({"source_date_epoch": int(time.time() - HOUR)}))
     places = {
         "pressure": "pressure", "oom_score_adj": "score", "group": "group", "mounts": "mounts", "cgroups": "cg", "interfaces": "net",
-        "routes": "route", "manifest": "manifest", "umbilical": "ai.sock", "tenant": "server.sock", "compositor": "wayland-0",
+        "routes": "route", "manifest": "manifest", "umbilical": "ai.sock", "tenant": "server.sock",
     }  # fmt: skip
-    return Kernel(**{key: str(tmp_path / name) for key, name in places.items()})
+    compositor = (str(tmp_path / "wayland-1"), str(tmp_path / "ipc"))
+    return Kernel(**{key: str(tmp_path / name) for key, name in places.items()}, compositor=compositor)
 
 
 class State:
@@ -86,7 +87,7 @@ def spine(tmp_path: Path) -> Any:
         bounds=Bounds(), state=State(), replay=SimpleNamespace(known=True), watchdog=watchdog, reactor=timers,
         mending=SimpleNamespace(images=frozenset()), servers=Ready(lambda: None),
         engine=SimpleNamespace(boot_id="boot-1", instances={}, clock_ms=lambda: int(timers.now * 1000), patience=1.0),
-        services=SimpleNamespace(owns=lambda *_: False),
+        services=SimpleNamespace(owns=lambda *_: False), screen=SimpleNamespace(made=None),
     )  # fmt: skip
 
 
@@ -272,18 +273,43 @@ def test_an_impostor_on_the_umbilical_is_red_and_named_whatever_the_ai_does(
 def test_a_socket_that_nobody_listens_on_is_red(spine: Any, kernel: Kernel) -> None:
     listener(kernel.umbilical).close()
     assert "nobody answers" in why(see("umbilical", spine, kernel))
-    Path(kernel.compositor).touch()
+    Path(kernel.compositor[0]).touch()
     assert "not ready: nobody answers" in why(see("compositor", spine, kernel))
 
 
-def test_a_file_where_the_compositors_socket_would_be_proves_nothing(spine: Any, kernel: Kernel) -> None:
-    with listener(kernel.compositor):
+@pytest.mark.parametrize("which", [0, 1], ids=["wayland", "ipc"])
+def test_a_file_where_a_socket_of_the_compositor_would_be_proves_nothing(spine: Any, kernel: Kernel, which: int) -> None:
+    with listener(kernel.compositor[which]):
         assert "not ready: an impostor answers" in why(see("compositor", spine, kernel))
 
 
-def test_a_compositor_that_has_no_socket_yet_is_not_ready(spine: Any, kernel: Kernel) -> None:
-    spine.engine.instances["sys://compositor"] = SimpleNamespace(now=tenants.S.RUNNING)
-    assert why(see("compositor", spine, kernel), Level.YELLOW).startswith("not ready")
+def screen(spine: Any, state: screens.S, fault: str = "") -> None:
+    spine.engine.instances[screens.NAME] = SimpleNamespace(now=state, committed=SimpleNamespace(why="for a reason"))
+    spine.screen.made = SimpleNamespace(find_fault=lambda: fault)
+
+
+def test_a_machine_without_a_screen_is_green(spine: Any, kernel: Kernel) -> None:
+    assert see("compositor", spine, kernel) == GREEN
+    screen(spine, screens.S.DARK)
+    assert see("compositor", spine, kernel) == GREEN
+
+
+@pytest.mark.parametrize("state", [s for s in screens.S if s not in (screens.S.DARK, screens.S.READY)])
+def test_a_compositor_that_has_not_proved_itself_is_not_ready(spine: Any, kernel: Kernel, state: screens.S) -> None:
+    screen(spine, state)
+    assert why(see("compositor", spine, kernel), Level.YELLOW) == f"not ready: the screen is {state.value}: for a reason"
+
+
+def test_a_compositor_that_was_ready_and_whose_socket_is_gone_is_red(spine: Any, kernel: Kernel) -> None:
+    screen(spine, screens.S.READY)
+    assert "there is no socket" in why(see("compositor", spine, kernel))
+
+
+def test_a_compositor_that_offers_what_it_must_not_is_red(spine: Any, kernel: Kernel) -> None:
+    screen(spine, screens.S.READY, "it offers zwp_linux_dmabuf_v1")
+    spine.services.owns = lambda *_: True
+    with listener(kernel.compositor[0]), listener(kernel.compositor[1]):
+        assert "zwp_linux_dmabuf_v1" in why(see("compositor", spine, kernel))
 
 
 # ---- the disk

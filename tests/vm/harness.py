@@ -371,10 +371,11 @@ def vm(
     agent: bool = True,
     life_s: int = LIFE_S,
     efi: Sequence[str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Vm]:
     """Start a spine in the background. `console`: without --exec, its serial console on pipes. `agent`: False gives no command at all.
 
-    `efi`: boot a disk by firmware with these options instead of kernel, image and persist disk.
+    `efi`: boot a disk by firmware with these options instead of kernel, image and persist disk. `options`: more of boot-qemu.sh.
     """
     with tempfile.TemporaryDirectory(prefix="vm") as work:
         direct = ("--kernel", IMAGES[0], "--image", IMAGES[1], "--persist", persist)
@@ -383,6 +384,7 @@ def vm(
             argv += ["--patience", str(patience())]
         if append:
             argv += ["--append", append]
+        argv += options
         extras = [*_extras(work), *qemu, *MORE]
         if not console:
             with open(AGENT, encoding="utf-8") as file:

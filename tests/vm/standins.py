@@ -3,7 +3,7 @@
 What is real: apk v3, busybox, musl and every package that the pinned wheel's Alpine 3.23.6 has installed, repacked file by file from
 that root (each file's SHA-1 is the one in apk's database); the kernel and its modules; CPython 3.13 for musl. What stands in: the
 format's version 2 packages are written here and signed with a key of the test; programs that the wheel lacks (podman, bash, binutils,
-mkfs.erofs ...) are Debian's, out of the registry build, beside their own C library; sway, seatd, eudev, linux-lts and firmware are
+mkfs.erofs ...) are Debian's, out of the registry build, beside their own C library; sway, seatd, their fonts and keys, linux-lts and firmware are
 packages with nothing but a note in them.
 """
 
@@ -61,6 +61,7 @@ SPINE = {
     "losetup": ["usr/sbin/losetup"],
     "findmnt": ["usr/bin/findmnt"],
     "dmesg": ["usr/bin/dmesg"],
+    "setpriv": ["usr/bin/setpriv"],
     "iproute2": ["usr/bin/ip", "usr/bin/ss"],
     "strace": ["usr/bin/strace"],
     "podman": ["usr/bin/podman", "usr/share/containers/*"],
@@ -77,7 +78,8 @@ BUILD = {
     "binutils": ["usr/bin/objdump", "usr/bin/objcopy", "usr/bin/strip", "usr/bin/x86_64-linux-gnu-*"],
     "erofs-utils": ["usr/bin/*.erofs"],
 }
-NOTES = ("sway", "seatd", "eudev", *(f"linux-firmware-{name}" for name in ("i915", "xe", "amdgpu", "intel", "amd-ucode")))
+FIRMWARE = ("i915", "xe", "amdgpu", "intel", "amd-ucode")
+NOTES = ("sway", "swaybg", "seatd", "font-dejavu", "xkeyboard-config", *(f"linux-firmware-{name}" for name in FIRMWARE))
 LIBRARIES = "debian-libraries"
 
 

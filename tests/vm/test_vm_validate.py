@@ -6,6 +6,7 @@ One boot, many cases; each mends what it broke. Two more boots in the full tier:
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ until ls -d {PROBES}/libpod-* >/dev/null 2>&1; do kill -0 $(cat /tmp/asker) || {
 OVERDONE = "dd if=/dev/urandom of={0} bs=4096 seek=1 count=$(($(stat -c %s {0}) / 4096 - 1)) conv=notrunc status=none"
 AI = "/run/bay0/ai/ai.sock"
 NOT_INSTALLED = "not installed: no AI image is on this machine, and it needs none"
-WAYLAND = "/run/wayland-0"
+WAYLAND = "/run/compositor/run/wayland-1"
 # podman's own API server is the one program of the image that listens where it is told to
 IMPOSTOR = "(podman system service --time=0 unix://{0} >/dev/null 2>&1 & echo $! >/tmp/impostor); until [ -S {0} ]; do sleep 0.1; done"
 THAWS = f"""touch /tmp/thaws
@@ -179,7 +180,7 @@ def test_a_damaged_database_is_red_and_bay0_goes_on(spine: Vm) -> None:
     ("name", "path", "said"), [("umbilical", AI, "an impostor answers"), ("compositor", WAYLAND, "not ready: an impostor answers")]
 )
 def test_an_impostor_on_a_socket_is_red_and_so_is_what_he_leaves(spine: Vm, name: str, path: str, said: str) -> None:
-    spine.out(f"mkdir -p /run/bay0/ai; {IMPOSTOR.format(path)}")
+    spine.out(f"mkdir -p {os.path.dirname(path)}; {IMPOSTOR.format(path)}")
     assert said in (why := red(spine, name))
     assert f"pid {spine.out('cat /tmp/impostor')} (podman)" in why
     spine.out("kill -9 $(cat /tmp/impostor)")

@@ -1,0 +1,94 @@
+"""A connection to the compositor, in PID 1's reactor: bytes out, bytes in, and its end. Nothing here waits."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from bay0.base.errors import Bay0Error
+from bay0.effects import peers
+from bay0.pid1.reactor import READ, WRITE
+
+if TYPE_CHECKING:
+    from bay0.effects.peers import Answerer
+    from bay0.pid1.reactor import Reactor
+
+CHUNK = 64 << 10  # bytes taken in a turn
+OUTBOX_MAX = 256 << 10  # bytes that wait for the compositor to read; more means that it does not
+
+
+@define(eq=False, repr=False)
+class Stream:
+    """See above. `heard`: takes what came; what it raises ends the connection. `ended(why)`: once, if it did not end by `close`."""
+
+    reactor: Reactor
+    peer: socket.socket
+    heard: Callable[[bytes], None]
+    ended: Callable[[str], None]
+    who: Answerer = field(init=False)
+    open: bool = field(init=False, default=True)
+    _outbox: bytearray = field(init=False, factory=bytearray)
+
+    def __attrs_post_init__(self) -> None:
+        self.who = peers.identify(self.peer)
+        self.reactor.watch(self.peer.fileno(), READ, self._ready)
+
+    def send(self, data: bytes) -> None:
+        """Send `data` behind what waits already; one who does not read is hung up on."""
+        if not self.open:
+            return
+        self._outbox += data
+        if len(self._outbox) > OUTBOX_MAX:
+            self.reactor.call_soon(lambda: self._end("it does not read what it is told"))
+            return
+        self._push()
+
+    def close(self) -> None:
+        """Hang up; harmless when that has happened."""
+        if self.open:
+            self.open = False
+            self.reactor.unwatch(self.peer.fileno())
+            self.peer.close()
+
+    def _end(self, why: str) -> None:
+        if self.open:
+            self.close()
+            self.ended(why)
+
+    def _push(self) -> None:
+        try:
+            while self._outbox:
+                sent = self.peer.send(self._outbox)
+                del self._outbox[:sent]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            why = f"it hung up: {error.strerror}"
+            self.reactor.call_soon(lambda: self._end(why))
+            return
+        self.reactor.watch(self.peer.fileno(), READ | WRITE if self._outbox else READ, self._ready)
+
+    def _ready(self, ready: int) -> None:
+        if ready & WRITE:
+            self._push()
+        if ready & READ and self.open:
+            self._hear()
+
+    def _hear(self) -> None:
+        try:
+            data = self.peer.recv(CHUNK)  # no room for control messages: a descriptor that is passed is not installed
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(f"it hung up: {error.strerror}")
+            return
+        if not data:
+            self._end("it hung up")
+            return
+        try:
+            self.heard(data)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, Bay0Error) as nonsense:
+            self._end(f"what it says makes no sense: {nonsense}"[:200])

@@ -1,0 +1,213 @@
+"""A screen in the spine: the real seatd and sway on QEMU's graphics card, who answers for them, their deaths, and what is to be seen.
+
+One boot. The processes are judged by what the kernel says of them, the picture by QEMU's own screendump.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+import pytest
+from harness import Vm
+
+sys.path.insert(0, os.path.join(harness.TOP, "scripts", "lib"))
+import screenshot
+
+pytestmark = pytest.mark.vm
+
+HOME = "/run/compositor/run"
+READY_S = 120  # of a start, before the machine's slowness
+BACKGROUND, BAR = (0x24, 0x31, 0x3F), (0x14, 0x1B, 0x23)  # of the configuration that bay0 writes
+# an impostor as one who is root could be: podman's API server listens where it is told to
+IMPOSTOR = "(podman system service --time=0 unix://{0} >/dev/null 2>&1 & echo $! >/tmp/impostor); until [ -S {0} ]; do sleep 0.1; done"
+
+
+@pytest.fixture(scope="module")
+def spine(folder: str) -> Iterator[Vm]:
+    with harness.vm(harness.make_disk(f"{folder}/persist.img"), options=("--screen",)) as machine:
+        machine.wait_console(harness.COMPLETE)
+        machine.wait_durable()
+        yield machine
+
+
+def screen(spine: Vm, wait: float = 0) -> dict[str, Any]:
+    found: dict[str, Any] = spine.call("screen", wait + harness.CALL_S, wait=wait)
+    return found
+
+
+def ready(spine: Vm, other_than: int | None = None) -> dict[str, Any]:
+    """Wait until a compositor is ready, another one than the process named."""
+
+    def look() -> dict[str, Any] | None:
+        found = screen(spine, 30)
+        return found if found["state"] == "ready" and found["compositor"]["pid"] != other_than else None
+
+    found: dict[str, Any] = harness.until(look, READY_S, "a screen that is ready")
+    return found
+
+
+def facts(spine: Vm, pid: int) -> dict[str, str]:
+    lines = spine.out(f"cat /proc/{pid}/status").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def picture(spine: Vm, folder: str) -> tuple[int, int, bytes]:
+    path = f"{folder}/screen.ppm"
+    spine.qmp("screendump", filename=path)
+    with open(path, "rb") as file:
+        return screenshot.pixels(file.read())
+
+
+def pixel(shown: tuple[int, int, bytes], x: int, y: int) -> tuple[int, ...]:
+    width, _height, body = shown
+    at = 3 * (y * width + x)
+    return tuple(body[at : at + 3])
+
+
+def is_ours(shown: tuple[int, int, bytes]) -> bool:
+    """Tell whether the picture is the compositor's: its bar at the top, its background below, and not the kernel's console."""
+    width, height, _body = shown
+    return pixel(shown, 3, 3) == BAR and {pixel(shown, x, y) for x in (5, width // 2, width - 5) for y in (height // 2, height - 5)} == {BACKGROUND}
+
+
+def press(spine: Vm, *keys: str) -> None:
+    spine.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+
+
+def test_the_compositor_is_ready_with_just_what_it_may_offer_on_an_output_of_the_card(spine: Vm) -> None:
+    found = ready(spine)
+    assert (found["globals"], found["impostors"], found["console_taken"]) == (47, 0, True)
+    assert [each["proved"] for each in found["sockets"]] == [True, True]
+    assert [(each["name"], each["on"]) for each in found["outputs"]] == [("Virtual-1", True)]
+    kinds = {each["name"]: each["kinds"] for each in found["inputs"]}
+    assert "keyboard" in kinds["QEMU Virtio Keyboard"]
+    assert kinds["QEMU Virtio Tablet"] == ["mouse"]
+
+
+def test_the_compositor_has_no_rights_no_way_to_gain_any_and_a_limit_of_memory(spine: Vm) -> None:
+    pid = ready(spine)["compositor"]["pid"]
+    found = facts(spine, pid)
+    assert (found["Name"], found["Uid"].split(), found["Gid"].split(), found["Groups"]) == ("sway", ["100"] * 4, ["100"] * 4, "")
+    assert [found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == ["0" * 16] * 5
+    assert found["NoNewPrivs"] == "1"
+    assert spine.out(f"cat /proc/{pid}/cgroup") == "0::/services/compositor"
+    assert spine.out("cat /sys/fs/cgroup/services/compositor/memory.max") == str(256 << 20)
+    names = spine.out(f"tr '\\0' '\\n' </proc/{pid}/environ | sed 's/=.*//' | sort").split()
+    assert names == sorted({
+        "PATH", "HOME", "LANG", "PWD", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "LIBSEAT_BACKEND", "SEATD_SOCK", "WLR_RENDERER",
+        "WLR_LIBINPUT_NO_DEVICES", "SWAYSOCK",
+    })  # fmt: skip
+    assert "mesa" not in (maps := spine.out(f"cat /proc/{pid}/maps").lower())
+    assert "wlroots" in maps
+
+
+def test_the_compositor_sees_nothing_of_the_personas_disk_and_a_file_of_it_is_no_way_there(spine: Vm) -> None:
+    pid = ready(spine)["compositor"]["pid"]
+    assert spine.out("ls /persist")
+    assert spine.out(f"ls -A /proc/{pid}/root/persist") == ""
+    shown = spine.out(f"grep ' /persist' /proc/{pid}/mountinfo").splitlines()
+    assert len(shown) == 1
+    assert " - tmpfs " in shown[0]
+
+
+def test_the_screen_shows_bar_and_background_and_not_the_kernels_console(spine: Vm, folder: str) -> None:
+    ready(spine)
+    harness.until(lambda: is_ours(picture(spine, folder)), READY_S, "bar and background on the screen")
+
+
+def test_no_key_reaches_the_kernels_console(spine: Vm) -> None:
+    """A passphrase that is typed into a window would be read there, too."""
+    ready(spine)
+    spine.out("timeout 100 cat /dev/tty1 >/tmp/keys 2>&1 & echo $! >/tmp/reader; until [ -e /proc/$(cat /tmp/reader)/fd/0 ]; do sleep 0.1; done")
+    for key in ("s", "e", "c", "r", "e", "t", "ret"):
+        press(spine, key)
+    ready(spine)  # the keys have gone through the compositor's loop before it answers
+    spine.out("sleep 2; kill $(cat /tmp/reader)")
+    assert spine.out("cat /tmp/keys") == ""
+    asked = spine.out("bay0 screen")
+    assert "ready: both its sockets are answered by the process that was started" in asked
+
+
+def test_validation_is_green_and_the_doctor_has_nothing_to_say_of_the_screen(spine: Vm) -> None:
+    ready(spine)
+    found = spine.call("validate", 60, only=["compositor"])
+    assert (found["verdict"], found["checks"][0]["why"]) == ("green", "")
+    assert "compositor" not in spine.sh("bay0 doctor").stdout
+
+
+def test_a_compositor_that_is_killed_comes_back_by_itself_and_the_state_is_told(spine: Vm, folder: str) -> None:
+    before, told = ready(spine)["compositor"]["pid"], len(spine.console)
+    spine.out(f"kill -9 {before}")
+    found = ready(spine, before)
+    assert found["seat"]["state"] == "running"
+    spine.wait_console("screen: ready -> absent: the compositor has ended: it ended: signal 9", after=told)
+    harness.until(lambda: is_ours(picture(spine, folder)), READY_S, "the new one's bar, with its first line")
+
+
+def test_a_compositor_that_hangs_is_begun_anew(spine: Vm) -> None:
+    before, told = ready(spine)["compositor"]["pid"], len(spine.console)
+    spine.out(f"kill -STOP {before}")
+    ready(spine, before)
+    spine.wait_console("screen: ready -> ending: it does not answer: no answer on its", after=told)
+    assert spine.sh(f"test -d /proc/{before}").status != 0, "the one that hung is gone"
+
+
+def test_both_come_back_when_the_seat_is_killed(spine: Vm) -> None:
+    before, told = ready(spine), len(spine.console)
+    spine.out(f"kill -9 {before['seat']['pid']}")
+    found = ready(spine, before["compositor"]["pid"])
+    assert found["seat"]["pid"] not in (None, before["seat"]["pid"])
+    spine.wait_console("screen: [a-z]+ -> seating: seatd has ended", after=told)
+
+
+@pytest.mark.parametrize("name", ["wayland-1", "ipc"])
+def test_an_impostor_at_a_socket_is_red_and_the_compositor_that_comes_next_has_it_back(spine: Vm, name: str) -> None:
+    """He replaces the socket of one that is ready: whoever looks by the path finds him, bay0's own connections are to the other."""
+    before, path = ready(spine)["compositor"]["pid"], f"{HOME}/{name}"
+    spine.out(f"rm {path}; {IMPOSTOR.format(path)}")
+    try:
+        found = spine.call("validate", 60, only=["compositor"])
+        assert found["verdict"] == "red"
+        assert f"not ready: an impostor answers at {path}: pid {spine.out('cat /tmp/impostor')} (podman)" in found["checks"][0]["why"]
+        spine.out(f"kill -9 {before}")
+        ready(spine, before)
+        assert spine.call("validate", 60, only=["compositor"])["verdict"] == "green", "its directory is a new one"
+    finally:
+        spine.out("kill -9 $(cat /tmp/impostor)")
+
+
+@pytest.mark.full
+def test_an_impostor_who_is_there_before_the_compositor_listens_is_named_and_never_used(spine: Vm) -> None:
+    """He takes the place while the new compositor is being loaded, and holds the lock that makes it take another name."""
+    before = ready(spine)["compositor"]["pid"]
+    path = f"{HOME}/wayland-1"
+    told = f"an impostor is refused.*{path}"
+    spine.out(
+        f"kill -9 {before}; until [ ! -e {path} ] && [ -d {HOME} ]; do sleep 0.05; done; exec 8>{path}.lock; flock 8; "
+        f"{IMPOSTOR.format(path)}; until bay0 log | grep -q '{told}'; do sleep 1; done; exec 8>&-"
+    )
+    assert screen(spine)["state"] == "proving"
+    found = ready(spine, before)
+    assert found["impostors"] >= 1
+    spine.out("kill -9 $(cat /tmp/impostor) || true")
+
+
+def test_ctrl_alt_del_is_heard_through_the_compositor_which_is_stopped_before_its_seat(spine: Vm) -> None:
+    """The kernel, which had its keys taken, does not hear it. A restart ends QEMU here."""
+    ready(spine)
+    press(spine, "ctrl", "alt", "delete")
+    spine.wait_console("Ctrl-Alt-Del: the machine restarts")
+    spine.wait()
+    told = spine.console
+    compositor = re.search("sys://compositor: stopping -> stopped", told)
+    seat = re.search("sys://seat: running -> stopping", told)
+    assert compositor is not None
+    assert seat is not None
+    assert compositor.start() < seat.start()
+    assert "sys://seat: stopping -> stopped" in told
+    assert "state db closed" in told or "persist unmounted" in told or "storage: closing -> closed" in told
