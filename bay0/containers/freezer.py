@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from attrs import frozen as record
+from attrs import frozen
 
 from bay0.base import names
 from bay0.effects import cgroup
@@ -23,7 +23,6 @@ from bay0.pid1 import flow
 from bay0.podman.calls import Asker, Outcome
 
 if TYPE_CHECKING:
-
     from bay0.containers.life import Live, Means, Outcome_
     from bay0.machines.container import Words
     from bay0.podman.calls import Verdict
@@ -36,7 +35,7 @@ NOT_WRITTEN = "cgroup.freeze cannot be written: {}"
 SET_RIGHT = (Outcome.OK, Outcome.WRONG_STATE, Outcome.NO_CONTAINER)  # podman does not call it paused any more, or never did
 
 
-@record(eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Freezer:
     """Freezes and thaws the containers of one kind, which are in the cgroup `group`."""
 
@@ -47,19 +46,20 @@ class Freezer:
     def change(self, name: str, live: Live, *, frozen: bool) -> flow.Flow[Outcome_]:
         """Freeze the container of the machine `name`, or thaw it; return how that went, within the bound `freeze`."""
         e, reactor = self.words.events, self.means.reactor
-        end, why = reactor.clock() + self.means.bounds.freeze, NOT_WRITTEN
+        end, written, why = reactor.clock() + self.means.bounds.freeze, False, ""
         while cgroup.populated(live.directory):
             yield flow.at_once  # one that was overtaken writes nothing any more
-            if why:  # a write that failed for want of a descriptor goes well a moment later
+            if not written:  # for want of a descriptor, for example: it goes well a moment later
                 why = cgroup.freeze(live.directory, frozen=frozen)
-            if not why and cgroup.frozen(live.directory) is frozen:
+                written = not why
+            if written and cgroup.frozen(live.directory) is frozen:
                 if not frozen:
                     self.tell_podman(name, live)
                 return (e.PAUSED if frozen else e.RESUMED), SAYS
-            if not frozen and not why and self.above() and not cgroup.told_to_freeze(live.directory):
+            if written and not frozen and self.above() and not cgroup.told_to_freeze(live.directory):
                 return e.RESUMED, ABOVE.format(self.group)
             if reactor.clock() > end:
-                return e.FAULT, NOT_WRITTEN.format(why) if why else NOT_DONE.format(self.means.bounds.freeze, int(frozen))
+                return e.FAULT, NOT_DONE.format(self.means.bounds.freeze, int(frozen)) if written else NOT_WRITTEN.format(why)
             yield partial(self._news, live)
         return e.ENDED, f"container {live.container[:12]} has no process left"
 
