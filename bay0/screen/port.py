@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from bay0.tenants.port import Services
 
 LOOK_S = 0.1  # between two looks for the seat
-BEAT_S = 5.0  # between two questions whether it answers, before patience
+BEAT_S = 5.0  # between two questions whether it answers
 INPUT_MODULES = ("evdev",)
-REAPED_S = 0.3  # from the end of its sockets to the reaper's word
+REAPED_S = 0.3  # from the end of its sockets to the reaper's word, before patience
 AT_REST = (tenant.S.STOPPED, tenant.S.FAILED)
 
 
@@ -199,7 +199,7 @@ class Screen:
         self._stop_watching()
         if self.proof is not None:
             self.proof.watch(self.bounds.compositor, self._silent)
-            self._beat = self.reactor.call_later(BEAT_S * self.patience, self._watch)
+            self._beat = self.reactor.call_later(BEAT_S, self._watch)
 
     def _stop_watching(self) -> None:
         if self._beat is not None:
@@ -215,7 +215,7 @@ class Screen:
                 self.log.warning("the compositor does not answer", why=why)
                 self.engine.send(NAME, E.SILENT, why)
 
-        self.reactor.call_later(REAPED_S, still)
+        self.reactor.call_later(REAPED_S * self.patience, still)
 
     def _end(self, _instance: Instance, _token: int) -> None:
         self._hang_up()
