@@ -15,12 +15,13 @@ import pytest
 from bootkit import Machine
 from kit import BUILT_ROOT, in_child, not_built
 
-from bay0.machines import boot
+from bay0.machines import boot, tenant
 from bay0.machines.screen import NAME, S
 from bay0.screen import config, port
 from bay0.screen.places import COMPOSITOR, SEAT, Places
 from bay0.screen.watch import CONSOLE, NONE, OFF
 from bay0.tenants import port as services
+from bay0.tenants.port import ServiceSpec
 
 NOBODY = 65534
 # listens where seatd would, and does nothing else
@@ -162,6 +163,20 @@ def test_the_compositor_is_stopped_before_its_seat(tmp_path: Path) -> None:
 
 
 @in_child
+def test_a_tenant_that_another_needs_is_stopped_after_it_however_long_that_takes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    slow = ServiceSpec(("/bin/sh", "-c", "trap 'sleep 0.3; exit' TERM HUP; while :; do sleep 0.05; done"), needs=("sys://base",))
+    spine = machine.boot(services=lambda _words: {"sys://base": ServiceSpec(("sleep", "100")), "sys://upper": slow})
+    running = tenant.S.RUNNING
+    both = lambda: [live.now for live in spine.engine.of_kind("tenant")]
+    machine.turn_until(spine, lambda: both() == [running] * 2, "both run")
+    spine.engine.send(spine.boot.name, boot.E.POWEROFF, "asked", how="poweroff")
+    machine.turn_until(spine, lambda: machine.powered, "power")
+    lines = [json.loads(line) for line in Path(spine.sinks.file.path).read_text().splitlines()]
+    assert [line["service"] for line in lines if line["event"] == "service ended"] == ["sys://upper", "sys://base"]
+
+
+@in_child
 def test_who_answers_for_the_compositor_and_is_not_it_is_refused_and_the_screen_is_not_ready(tmp_path: Path) -> None:
     run = tmp_path / "screen/run"
     screen = Screened(tmp_path, words(sys.executable, "-c", IMPOSTOR, str(run)))
@@ -249,5 +264,5 @@ def test_what_is_in_the_place_of_configuration_or_bar_is_replaced_and_not_follow
 
 def test_tenants_that_others_need_are_known() -> None:
     found = services.Services(None, None, None, None, None)  # type: ignore[arg-type]
-    found.specs = {SEAT: services.ServiceSpec(("x",)), COMPOSITOR: services.ServiceSpec(("y",), needs=(SEAT,))}
+    found.specs = {SEAT: ServiceSpec(("x",)), COMPOSITOR: ServiceSpec(("y",), needs=(SEAT,))}
     assert (found.users(SEAT), found.users(COMPOSITOR)) == ([COMPOSITOR], [])
