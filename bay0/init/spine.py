@@ -217,7 +217,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
             host.screen, words.patience,
         ),
     )
-    screen_watch = ScreenWatch(engine, reactor, boot, screen, words.screen, console_tty, host.cards)
+    screen_watch = ScreenWatch(engine, reactor, logger, boot, screen, words.screen, console_tty, host.cards)
     thermometer: Late[Thermometer] = Late("thermal.sensors:Thermometer", lambda new: new(reactor, spawner, logger))
     reserve: Late[Reserve] = Late("thermal.reserve:Reserve", lambda new: new(logger, ceilings))
     keeper: Late[Keeper] = Late(

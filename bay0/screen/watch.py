@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from bay0.base.errors import RefusedError
 from bay0.machines import boot
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class ScreenWatch:
 
     engine: Engine
     reactor: Reactor
+    log: Any
     boot: Instance
     screen: Late[Screen]
     wanted: str
@@ -72,7 +75,25 @@ class ScreenWatch:
             self.reactor.call_later(LOOK_EVERY_S, self._look)
             return
         self._begun = True
-        self.screen.load(self.reactor.call_soon, lambda _loaded: self.screen().begin())
+        self.screen.load(self.reactor.call_soon, self._loaded)
+
+    def _loaded(self, _loaded: None) -> None:
+        try:
+            part = self.screen()
+        except RefusedError as error:
+            self.log.warning("the screen waits for its part of the program", why=str(error))
+            self._begun = False
+            self.reactor.call_later(LOOK_EVERY_S, self._look)
+        else:
+            part.begin()
+
+    def _show(self, wait: float, reply: Callable[[Any], None], _loaded: None) -> None:
+        try:
+            part = self.screen()
+        except RefusedError as error:
+            reply(error)
+        else:
+            part.show(wait, reply)
 
     def show(self, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
         """Answer `bay0 screen`. `wait` (seconds): once the screen is ready; at once where there is none."""
@@ -80,7 +101,7 @@ class ScreenWatch:
         if not isinstance(wait, int | float) or isinstance(wait, bool) or wait < 0:
             raise ValueError("wait must be a number of seconds, 0 or more")
         if self._begun:
-            self.screen.load(self.reactor.call_soon, lambda _loaded: self.screen().show(wait, reply))
+            self.screen.load(self.reactor.call_soon, partial(self._show, wait, reply))
             return
         why = self.why_not() or "the boot is not that far yet"
         reply({

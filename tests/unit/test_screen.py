@@ -9,17 +9,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bootkit import Machine
-from kit import BUILT_ROOT, in_child, not_built
+from kit import BUILT_ROOT, Log, Timers, in_child, not_built
 
+from bay0.base.errors import RefusedError
 from bay0.machines import boot, tenant
 from bay0.machines.screen import NAME, S
 from bay0.screen import config, port
 from bay0.screen.places import COMPOSITOR, SEAT, Places
-from bay0.screen.watch import CONSOLE, NONE, OFF
+from bay0.screen.watch import CONSOLE, LOOK_EVERY_S, NONE, OFF, ScreenWatch
 from bay0.tenants import port as services
 from bay0.tenants.port import ServiceSpec
 
@@ -162,6 +164,25 @@ def test_the_compositor_is_stopped_before_its_seat(tmp_path: Path) -> None:
     assert screen.state is S.DARK
 
 
+@pytest.mark.built
+@in_child
+def test_the_boot_after_a_crash_has_a_screen_again_and_one_without_a_card_has_none(tmp_path: Path) -> None:
+    screen = Screened(tmp_path)
+    first = screen.until_ready()
+    screen.until(lambda: screen.spine.state.healthy and not screen.spine.state.memory, "the step is on the disk")
+    screen.machine.crash(screen.spine)
+    assert screen.machine.stored()[NAME] == "ready"
+    screen.spine = screen.machine.boot("bay0.screen=on", "22222222-bbbb", cards=lambda: ["card0"], screen=screen.places)
+    assert screen.until_ready() != first
+    steps = [(line["machine"], line["source"], line["dest"]) for line in screen.events("step")]
+    assert (NAME, "ready", "dark") in steps, "what an earlier boot left is converged before"
+    screen.machine.crash(screen.spine)
+    dark = screen.machine.boot("bay0.screen=on", "33333333-cccc", screen=screen.places)
+    screen.machine.turn_until(dark, lambda: dark.boot.now is boot.S.COMPLETE and dark.replay.known)
+    screen.machine.turn_until(dark, lambda: all(live.now is S.DARK for live in dark.engine.of_kind("screen")), "a screen that is dark")
+    assert dark.screen.made is None
+
+
 @in_child
 def test_a_tenant_that_another_needs_is_stopped_after_it_however_long_that_takes(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
@@ -209,19 +230,46 @@ def test_a_machine_without_a_screen_loads_nothing_of_it(tmp_path: Path) -> None:
     assert not {SEAT, COMPOSITOR, NAME} & spine.engine.instances.keys()
 
 
+class Deaf:
+    """An engine that tells nobody anything."""
+
+    def on(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("word", "tty", "why"),
     [("off", None, OFF), ("auto", "/dev/tty1", CONSOLE), ("auto", "/dev/ttyS0", ""), ("on", "/dev/tty1", ""), ("auto", None, "")],
 )  # fmt: skip
 def test_a_screen_is_left_to_the_consoles_shell_that_is_on_it_unless_asked(word: str, tty: str | None, why: str) -> None:
-    from bay0.screen.watch import ScreenWatch
-
-    class Engine:
-        def on(self, *_: Any, **__: Any) -> None:
-            pass
-
-    watch = ScreenWatch(Engine(), None, None, None, word, lambda: tty, lambda: ["card0"])  # type: ignore[arg-type]
+    watch = ScreenWatch(Deaf(), None, None, None, None, word, lambda: tty, lambda: ["card0"])  # type: ignore[arg-type]
     assert watch.why_not() == why
+
+
+def test_a_screen_whose_part_of_the_program_cannot_be_loaded_now_is_tried_again_and_asked_for_in_vain_meanwhile() -> None:
+    """No descriptor may be free for a moment: that must not end PID 1."""
+    timers, begun, told, broken = Timers(), [], [], [True]
+    part = SimpleNamespace(begin=lambda: begun.append(1), show=lambda _wait, reply: reply("shown"))
+
+    class Part:
+        def load(self, later: Any, done: Any) -> None:
+            later(lambda: done(None))
+
+        def __call__(self) -> Any:
+            if broken[0]:
+                raise RefusedError("no descriptor is left")
+            return part
+
+    instance = SimpleNamespace(now=boot.S.COMPLETE)
+    watch = ScreenWatch(Deaf(), timers, Log(), instance, Part(), "on", lambda: None, lambda: ["card0"])  # type: ignore[arg-type]
+    watch._look()
+    watch.show({"wait": 5}, told.append)
+    timers.advance(1.0)
+    assert begun == []
+    assert isinstance(told[0], RefusedError)
+    broken[0] = False
+    timers.advance(LOOK_EVERY_S)
+    assert begun == [1]
 
 
 # ---- the bar
