@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
     from bay0.pid1.reactor import Reactor
+    from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
 
 LOOK_EVERY_S = 5.0
@@ -37,7 +38,9 @@ def cards(directory: str = CARDS) -> list[str]:
 
 @define(eq=False, repr=False)
 class ScreenWatch:
-    """`boot`: this boot's machine. `wanted`: on, off, or auto: a screen that the console's shell is on is left to it.
+    """`boot`: this boot's machine.
+
+    `wanted`: on, off, or auto: a screen that the console's shell is on is left to it.
 
     `console`: returns the terminal that the shell has, None if there is none.
     """
@@ -47,6 +50,7 @@ class ScreenWatch:
     log: Any
     boot: Instance
     screen: Late[Screen]
+    methods: Late[ScreenMethods]
     wanted: str
     console: Callable[[], str | None]
     cards: Callable[[], list[str]] = cards
@@ -89,7 +93,7 @@ class ScreenWatch:
 
     def _show(self, wait: float, reply: Callable[[Any], None], _loaded: None) -> None:
         try:
-            part = self.screen()
+            part = self.methods()
         except RefusedError as error:
             reply(error)
         else:
@@ -101,10 +105,20 @@ class ScreenWatch:
         if not isinstance(wait, int | float) or isinstance(wait, bool) or wait < 0:
             raise ValueError("wait must be a number of seconds, 0 or more")
         if self._begun:
-            self.screen.load(self.reactor.call_soon, partial(self._show, wait, reply))
+            self.methods.load(self.reactor.call_soon, partial(self._show, wait, reply))
             return
         why = self.why_not() or "the boot is not that far yet"
-        reply({
-            "state": "dark", "why": why, "seat": None, "compositor": None, "sockets": [], "globals": None, "outputs": [],
-            "inputs": [], "impostors": 0, "console_taken": False,
-        })  # fmt: skip
+        reply(
+            {
+                "state": "dark",
+                "why": why,
+                "seat": None,
+                "compositor": None,
+                "sockets": [],
+                "globals": None,
+                "outputs": [],
+                "inputs": [],
+                "impostors": 0,
+                "console_taken": False,
+            }
+        )

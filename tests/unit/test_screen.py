@@ -19,6 +19,7 @@ from kit import BUILT_ROOT, Log, Timers, in_child, not_built
 from bay0.base.errors import RefusedError
 from bay0.machines import boot, tenant
 from bay0.machines.screen import NAME, S
+from bay0.screen import bar as bars
 from bay0.screen import config, port
 from bay0.screen.places import COMPOSITOR, SEAT, Places
 from bay0.screen.watch import CONSOLE, LOOK_EVERY_S, NONE, OFF, ScreenWatch
@@ -242,7 +243,7 @@ class Deaf:
     [("off", None, OFF), ("auto", "/dev/tty1", CONSOLE), ("auto", "/dev/ttyS0", ""), ("on", "/dev/tty1", ""), ("auto", None, "")],
 )  # fmt: skip
 def test_a_screen_is_left_to_the_consoles_shell_that_is_on_it_unless_asked(word: str, tty: str | None, why: str) -> None:
-    watch = ScreenWatch(Deaf(), None, None, None, None, word, lambda: tty, lambda: ["card0"])  # type: ignore[arg-type]
+    watch = ScreenWatch(Deaf(), None, None, None, None, None, word, lambda: tty, lambda: ["card0"])  # type: ignore[arg-type]
     assert watch.why_not() == why
 
 
@@ -261,7 +262,7 @@ def test_a_screen_whose_part_of_the_program_cannot_be_loaded_now_is_tried_again_
             return part
 
     instance = SimpleNamespace(now=boot.S.COMPLETE)
-    watch = ScreenWatch(Deaf(), timers, Log(), instance, Part(), "on", lambda: None, lambda: ["card0"])  # type: ignore[arg-type]
+    watch = ScreenWatch(Deaf(), timers, Log(), instance, Part(), Part(), "on", lambda: None, lambda: ["card0"])  # type: ignore[arg-type]
     watch._look()
     watch.show({"wait": 5}, told.append)
     timers.advance(1.0)
@@ -276,26 +277,27 @@ def test_a_screen_whose_part_of_the_program_cannot_be_loaded_now_is_tried_again_
 
 
 def test_the_bar_is_told_in_lines_that_are_json_and_no_markup() -> None:
-    assert json.loads(config.HEADER.splitlines()[0]) == {"version": 1}
-    line = config.line(config.in_front("p://<b>work</b>"))
+    assert json.loads(bars.HEADER.splitlines()[0]) == {"version": 1}
+    line = bars.line(bars.in_front("p://<b>work</b>"))
     assert line.endswith(",\n")
     blocks = json.loads(line[:-2])
     assert blocks[-1]["full_text"].strip() == "p://<b>work</b>"
     assert {each["markup"] for each in blocks} == {"none"}
-    assert json.loads(config.line(config.in_front(None))[:-2])[-1]["full_text"].strip() == "no persona is in front"
+    assert json.loads(bars.line(bars.in_front(None))[:-2])[-1]["full_text"].strip() == "no persona is in front"
 
 
 def test_a_bar_that_nobody_reads_costs_a_line_and_never_a_wait(tmp_path: Path) -> None:
     places = Places(run=str(tmp_path), gid=os.getgid(), private=False)
     config.prepare(places)
-    fd = config.open_bar(places)
-    written = 0
-    while config.write_bar(fd, config.line(config.in_front("p://work"))):
+    bar, written = bars.Bar(), 0
+    bar.begin(places)
+    while bar.write(bars.line(bars.in_front("p://work"))):
         written += 1
         assert written < 100_000
     assert written
-    assert not config.write_bar(fd, "x" * (config.ROWS_MAX + 1))
-    os.close(fd)
+    assert not bar.write("x" * (bars.ROWS_MAX + 1))
+    bar.close()
+    bar.say("p://work")  # harmless
 
 
 def test_what_is_in_the_place_of_configuration_or_bar_is_replaced_and_not_followed(tmp_path: Path) -> None:
