@@ -1,4 +1,7 @@
-"""The boot environment's file: written, read back, refused when damaged; that EFI Boot Guard's own tools agree is in test_bootenv_tools.py."""
+"""The boot environment's file: written, read back, refused when damaged.
+
+That EFI Boot Guard's own tools agree is in test_bootenv_tools.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from bay0.state import bootenv
 from bay0.state.bootenv import BootEnv, UState
 
 GOOD = BootEnv(kernel=bootenv.kernel_of("SLOTA"), ustate=UState.OK, revision=7)
-TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=120)  # of two units each at most
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=120
+)  # of two units each at most
 ENVIRONMENTS = st.builds(
     BootEnv, TEXTS, TEXTS, st.booleans(), st.sampled_from(UState), st.integers(0, bootenv.WATCHDOG_MAX), st.integers(0, bootenv.REVISION_MAX),
     st.binary(max_size=300).map(lambda data: data.rstrip(b"\0")),
@@ -41,7 +46,9 @@ def test_what_is_written_is_read_back_and_is_always_of_one_size(env: BootEnv):
 
 
 def test_every_field_stands_where_the_loader_reads_it():
-    data = bootenv.encode(BootEnv("C:SLOTB:spine.efi", "quiet", True, UState.TESTING, 0x0196, 0x01020304, b"mine"))
+    data = bootenv.encode(
+        BootEnv("C:SLOTB:spine.efi", "quiet", True, UState.TESTING, 0x0196, 0x01020304, b"mine")
+    )
     assert data[:34] == "C:SLOTB:spine.efi".encode("utf-16-le")
     assert data[34:510] == bytes(476)
     assert data[510:520] == "quiet".encode("utf-16-le")
