@@ -16,6 +16,9 @@ import pytest
 from attrs import frozen
 from harness import Vm
 
+from bay0.state import bootenv
+from bay0.state.bootenv import BootEnv, UState
+
 pytestmark = pytest.mark.vm
 
 SCRIPTS = Path(harness.TOP, "scripts")
@@ -289,4 +292,16 @@ def test_words_from_a_boot_entry_reach_the_uki_only_without_secure_boot_and_with
         machine.wait_console(r"starting Boot0077", 240, after=first)
         patience = machine.wait_console(r"bay0: starting .*patience=([0-9.]+)", 240, after=first)[1]
         assert patience == seen
+    os.unlink(disk)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("enforced", [True, False])
+def test_words_in_the_boot_environment_are_ignored_with_secure_boot_and_taken_without(enforced: bool, keys: Keys, folder: str, signed: str):
+    disk = flash(f"{folder}/environment.img", signed, key=keys.trusted)
+    env = BootEnv(bootenv.kernel_of("SLOTA"), "console=ttyS0,115200 bay0.patience=7", ustate=UState.OK, revision=1)
+    Path(folder, bootenv.FILE).write_bytes(bootenv.encode(env))
+    harness.tool("mcopy", "-D", "o", "-i", f"{disk}@@{starts(disk)[1]}", f"{folder}/{bootenv.FILE}", "::/")
+    with harness.vm(efi=("--efi", disk, *(ENFORCED if enforced else ())), console=True) as machine:
+        assert machine.wait_console(r"bay0: starting .*patience=([0-9.]+)", 240)[1] == ("5.0" if enforced else "7.0")
     os.unlink(disk)
