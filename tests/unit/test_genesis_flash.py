@@ -339,6 +339,42 @@ def test_what_is_taken_into_use_while_the_question_waits_is_refused_all_the_same
     assert digest(disk) == before
 
 
+# ---- the pinned loader
+
+
+def locked(tmp_path: Path, url: str, digest: str = "0" * 64) -> subprocess.CompletedProcess[str]:
+    """Ask loader.sh for the loader, with a lock and a cache of the test's own."""
+    (tmp_path / "loader.txt").write_text(f"# a comment\npackage {digest} {url}\nloader {'0' * 64} usr/lib/loader.efi\n")
+    parts = " ".join(f'. "$LIB/{name}.sh";' for name in ("say", "inputs", "loader"))
+    script = f"LIB={SCRIPTS}/lib; {parts} LOCK={tmp_path} CACHE={tmp_path}/cache; pinned_loader"
+    return run("bash", "-euo", "pipefail", "-c", script, FLASH)
+
+
+def test_a_loader_that_cannot_be_had_or_is_not_the_locked_one_is_never_kept(tmp_path: Path):
+    (tmp_path / "x.deb").write_bytes(b"something else")
+    done = locked(tmp_path, f"file://{tmp_path}/x.deb")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not what scripts/lock/loader.txt names: nothing was taken" in done.stderr
+    done = locked(tmp_path, f"file://{tmp_path}/absent.deb")
+    assert (done.returncode, "could not be downloaded" in done.stderr, "--loader" in done.stderr) == (1, True, True), done.stderr
+    done = locked(tmp_path, f"file://{tmp_path}/x.deb", diskkit.digest(tmp_path / "x.deb"))
+    assert (done.returncode, "cannot be unpacked" in done.stderr) == (1, True), done.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.skipif(not diskkit.have("dpkg-deb"), reason="dpkg is not installed")
+def test_a_loader_that_was_changed_in_the_cache_is_refused(tmp_path: Path):
+    (tmp_path / "tree/usr/lib").mkdir(parents=True)
+    (tmp_path / "tree/usr/lib/loader.efi").write_bytes(b"changed")
+    (tmp_path / "tree/DEBIAN").mkdir()
+    (tmp_path / "tree/DEBIAN/control").write_text("Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n")
+    assert run("dpkg-deb", "-b", tmp_path / "tree", tmp_path / "x.deb").returncode == 0
+    done = locked(tmp_path, f"file://{tmp_path}/x.deb", diskkit.digest(tmp_path / "x.deb"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not the loader that scripts/lock/loader.txt names: delete" in done.stderr
+    assert [path.name for path in (tmp_path / "cache").rglob("loader.efi")] == ["loader.efi"], "it was unpacked"
+
+
 # ---- the same with real block devices; these need root and loop devices, and leave none behind
 
 can_loop = os.geteuid() == 0 and os.path.exists("/dev/loop-control") and diskkit.have("losetup", "mkswap", "swapon")
