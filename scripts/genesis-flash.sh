@@ -252,6 +252,16 @@ write_fats() {
     done
 }
 
+# check_room: for the FATs, which are made as files first.
+check_room() {
+    local needed copies=2 free
+    [ "$one_slot" = no ] || copies=1
+    needed=$((copies * $(stat -c %s "$uki") + 8 * MIB))
+    free=$(($(df -Pk "$work" | awk 'NR == 2 { print $4 }') * 1024))
+    [ "$free" -ge "$needed" ] ||
+        die "${TMPDIR:-/tmp} has $((free / MIB)) MB free, and $((needed / MIB)) are needed: name another folder with TMPDIR."
+}
+
 # forget: no old table, and no old filesystem's signature in front. The far end first: while the near one
 # stands, all is as it was; a table at the far end alone would be a half truth that tools like to repair.
 forget() {
@@ -357,6 +367,7 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 if [ "$one_slot" = yes ]; then check_uki --esp "$esp_bytes"; else check_uki --slot "$slot_bytes"; take_loader; fi
+check_room
 if [ -n "$size" ] && [ ! -e "$given" ] && [ ! -L "$given" ]; then
     [ "$dry_run" = no ] || { step "dry run: $given would be made; nothing was written"; exit 0; }
     new_image

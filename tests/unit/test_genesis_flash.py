@@ -292,6 +292,15 @@ def big(tmp_path: Path, uki: Path) -> Path:
     return path
 
 
+def test_without_room_for_what_is_to_be_written_nothing_is_touched(uki: Path, disk: Path, tmp_path: Path):
+    (tmp_path / "df").write_text("#!/bin/sh\nprintf 'head\\nnone 100000 89760 10240 90%% /\\n'\n")
+    (tmp_path / "df").chmod(0o755)
+    before = digest(disk)
+    done = flash(uki, disk, "--yes-destroy", str(disk), env=os.environ | {"PATH": f"{tmp_path}:{diskkit.SBIN}"})
+    assert (done.returncode, digest(disk)) == (1, before)
+    assert "has 10 MB free, and 14 are needed: name another folder with TMPDIR" in done.stderr
+
+
 def test_another_name_or_nobody_to_ask_destroys_nothing(uki: Path, disk: Path, tmp_path: Path):
     refused(uki, disk, f"--yes-destroy names /dev/sdz, the target is {disk}", name="/dev/sdz")
     before = digest(disk)
