@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
+
+from attrs import frozen
 
 from bay0.effects import mounts
 from bay0.screen.places import CTRL_ALT_DEL, Places
+from bay0.screen.tree import DIALOG, WHITE, colour
 
 FONT = "DejaVu Sans 10"
 BACKGROUND, GROUND, INK, DIM = "#24313f", "#141b23", "#e8edf2", "#9fb0c0"
+BAR_HEIGHT = 24  # pixels; it is above a window that has the full screen, and takes no input
+PERSONA, NEXT = "nop bay0 persona", "nop bay0 next"  # what keys say
+DIGITS = 9
 MODE_OF_BAR = 0o640
 ROWS_MAX = 4096  # bytes of one line of the bar: PIPE_BUF, which is written whole or not at all
-
 
 
 def text(places: Places) -> str:
@@ -27,9 +33,16 @@ focus_on_window_activation none
 floating_modifier none
 seat * hide_cursor 10000
 output * background {BACKGROUND} solid_color
+no_focus [shell=".*"]
+for_window [floating] mark --add {DIALOG}
+for_window [shell=".*"] move scratchpad
+gaps top {BAR_HEIGHT}
 bindsym --locked Ctrl+Alt+Delete {CTRL_ALT_DEL}
+{_keys()}
 bar {{
     position top
+    mode overlay
+    height {BAR_HEIGHT}
     font pango:{FONT}
     tray_output none
     workspace_buttons no
@@ -42,18 +55,43 @@ bar {{
     }}
 }}
 """
+
+
 HEADER = '{"version":1}\n[\n'  # of the protocol that swaybar reads (swaybar-protocol(7)); "[" is never closed
 
 
-def line(blocks: list[tuple[str, str]]) -> str:
-    """Return a line of the bar: texts with their colours. They are shown as they are: no markup."""
-    shown = [{"full_text": f" {text} ", "color": color, "separator": False, "markup": "none"} for text, color in blocks]
+@frozen
+class Block:
+    """A text in the bar, and its colours."""
+
+    text: str
+    ink: str
+    ground: str = ""
+
+    def behind(self) -> dict[str, str]:
+        """Return what the bar's protocol says of the ground."""
+        return {"background": self.ground} if self.ground else {}
+
+
+def line(blocks: Sequence[Block]) -> str:
+    """Return a line of the bar. Texts are shown as they are: no markup."""
+    shown = [
+        {"full_text": f" {each.text} ", "color": each.ink, "separator": False, "markup": "none", **each.behind()}
+        for each in blocks
+    ]
     return json.dumps(shown) + ",\n"
 
 
-def in_front(persona: str | None) -> list[tuple[str, str]]:
-    """Return what the bar says of who is in front."""
-    return [("Alpine-Spline", DIM), (persona, INK) if persona else ("no persona is in front", INK)]
+def _keys() -> str:
+    """Return the keys of the switch. None starts a program."""
+    return "\n".join((*(f"bindsym Mod4+{digit} {PERSONA} {digit}" for digit in range(1, DIGITS + 1)), f"bindsym Mod4+Tab {NEXT}"))
+
+
+def in_front(persona: str | None, others: Sequence[str] = ()) -> list[Block]:
+    """Return what the bar says: who is in front, in his colour, and which key brings whom there."""
+    said = Block(persona, WHITE, colour(persona)) if persona else Block("no persona is in front", INK)
+    keys = [Block(f"{number} {name}", INK if name == persona else DIM) for number, name in enumerate(others[:DIGITS], start=1)]
+    return [Block("Alpine-Spline", DIM), said, *keys]
 
 
 def prepare(places: Places) -> None:

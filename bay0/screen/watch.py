@@ -85,5 +85,5 @@ class ScreenWatch:
         why = self.why_not() or "the boot is not that far yet"
         reply({
             "state": "dark", "why": why, "seat": None, "compositor": None, "sockets": [], "globals": None, "outputs": [],
-            "inputs": [], "impostors": 0, "console_taken": False,
+            "inputs": [], "impostors": 0, "front": None, "personas": [], "console_taken": False,
         })  # fmt: skip
