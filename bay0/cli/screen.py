@@ -42,6 +42,9 @@ def text(found: Mapping[str, Any]) -> str:
     lines += [f"output:      {_output(each)}" for each in found["outputs"]]
     if found["globals"] is not None and not found["outputs"]:
         lines.append("output:      none is connected")
+    if found["globals"] is not None:
+        lines.append(f"in front:    {on_terminal(found['front'] or 'no persona')}")
+    lines += [f"persona:     {_persona(each)}" for each in found["personas"]]
     lines += [
         f"input:       {each['node']}  {on_terminal(each['name'])}: {_kinds(each['kinds'])}"
         for each in found["inputs"]
@@ -61,6 +64,12 @@ def _output(output: Mapping[str, Any]) -> str:
     shown = f"{output['width']}x{output['height']} at {output['refresh_hz']:g} Hz" if output["on"] else "off"
     model = " ".join(filter(None, (output["make"], output["model"])))
     return on_terminal(f"{output['name']}  {shown}" + (f"  ({model})" if model else ""))
+
+
+def _persona(persona: Mapping[str, Any]) -> str:
+    count = persona["windows"]
+    windows = "no window" if not count else f"{count} window{'s' if count > 1 else ''}, {persona['visible'] or 'none'} of them seen"
+    return on_terminal(f"{persona['name']}  {windows}, {persona['colour']}" + ("" if persona["socket"] else "; its socket is not served"))
 
 
 def _kinds(kinds: list[str]) -> str:

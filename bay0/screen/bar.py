@@ -5,30 +5,52 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import define, frozen
+
+from bay0.screen.tree import WHITE, colour
 
 if TYPE_CHECKING:
     from bay0.screen.places import Places
 
 INK, DIM = "#e8edf2", "#9fb0c0"
+DIGITS = 9  # keys that bring a persona to the front
 ROWS_MAX = 4096  # bytes of one line: PIPE_BUF, which is written whole or not at all
 HEADER = '{"version":1}\n[\n'  # "[" is never closed
 
 
-def line(blocks: list[tuple[str, str]]) -> str:
-    """Return a line of the bar: texts with their colours. They are shown as they are: no markup."""
+@frozen
+class Block:
+    """A text in the bar, and its colours."""
+
+    text: str
+    ink: str
+    ground: str = ""
+
+    def behind(self) -> dict[str, str]:
+        """Return what the bar's protocol says of the ground."""
+        return {"background": self.ground} if self.ground else {}
+
+
+def line(blocks: Sequence[Block]) -> str:
+    """Return a line of the bar. Texts are shown as they are: no markup."""
     shown = [
-        {"full_text": f" {text} ", "color": color, "separator": False, "markup": "none"}
-        for text, color in blocks
+        {"full_text": f" {each.text} ", "color": each.ink, "separator": False, "markup": "none", **each.behind()}
+        for each in blocks
     ]
     return json.dumps(shown) + ",\n"
 
 
-def in_front(persona: str | None) -> list[tuple[str, str]]:
-    """Return what the bar says of who is in front."""
-    return [("Alpine-Spline", DIM), (persona, INK) if persona else ("no persona is in front", INK)]
+def in_front(persona: str | None, others: Sequence[str] = ()) -> list[Block]:
+    """Return what the bar says: who is in front, in his colour, and which key brings whom there."""
+    said = Block(persona, WHITE, colour(persona)) if persona else Block("no persona is in front", INK)
+    keys = [
+        Block(f"{number} {name}", INK if name == persona else DIM)
+        for number, name in enumerate(others[:DIGITS], start=1)
+    ]
+    return [Block("Alpine-Spline", DIM), said, *keys]
 
 
 @define(eq=False, repr=False)
@@ -43,9 +65,9 @@ class Bar:
         self._fd = os.open(places.bar, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         self.write(HEADER)
 
-    def say(self, persona: str | None) -> None:
-        """Say who is in front; harmless while there is no bar."""
-        self.write(line(in_front(persona)))
+    def say(self, persona: str | None, others: Sequence[str]) -> None:
+        """Say who is in front, and whom the keys bring there; harmless while there is no bar."""
+        self.write(line(in_front(persona, others)))
 
     def write(self, text: str) -> bool:
         """Write whole lines; tell whether there was room.

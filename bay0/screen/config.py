@@ -9,13 +9,15 @@ import contextlib
 import os
 
 from bay0.effects import mounts
-from bay0.screen.bar import INK
+from bay0.screen.bar import DIGITS, INK
 from bay0.screen.places import CTRL_ALT_DEL, Places
+from bay0.screen.tree import DIALOG
 
 FONT = "DejaVu Sans 10"
 BACKGROUND, GROUND = "#24313f", "#141b23"
+BAR_HEIGHT = 24  # pixels; it is above a window that has the full screen, and takes no input
+PERSONA, NEXT = "nop bay0 persona", "nop bay0 next"  # what keys say
 MODE_OF_BAR = 0o640
-
 
 def text(places: Places) -> str:
     """Return the compositor's configuration (sway(5)).
@@ -31,9 +33,16 @@ focus_on_window_activation none
 floating_modifier none
 seat * hide_cursor 10000
 output * background {BACKGROUND} solid_color
+no_focus [shell=".*"]
+for_window [floating] mark --add {DIALOG}
+for_window [shell=".*"] move scratchpad
+gaps top {BAR_HEIGHT}
 bindsym --locked Ctrl+Alt+Delete {CTRL_ALT_DEL}
+{_keys()}
 bar {{
     position top
+    mode overlay
+    height {BAR_HEIGHT}
     font pango:{FONT}
     tray_output none
     workspace_buttons no
@@ -46,6 +55,12 @@ bar {{
     }}
 }}
 """
+
+
+def _keys() -> str:
+    """Return the keys of the switch. None starts a program."""
+    digits = (f"bindsym Mod4+{digit} {PERSONA} {digit}" for digit in range(1, DIGITS + 1))
+    return "\n".join((*digits, f"bindsym Mod4+Tab {NEXT}"))
 
 
 def prepare(places: Places) -> None:

@@ -20,7 +20,7 @@ from bay0.base.errors import Bay0Error
 
 MAGIC = b"i3-ipc"
 HEAD = struct.Struct("=6sII")
-PAYLOAD_MAX = 1 << 20  # bytes: a tree of some hundred windows
+PAYLOAD_MAX = 4 << 20  # bytes: a tree of some hundred windows, whose titles are as long as they may be
 EVENT = 1 << 31
 
 

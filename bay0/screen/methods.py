@@ -71,6 +71,8 @@ class ScreenMethods:
                 for each in screen.devices
             ],
             "impostors": screen.impostors,
+            "front": screen.windows.front,
+            "personas": screen.windows.describe(),
             "console_taken": screen.console.taken,
         }
 

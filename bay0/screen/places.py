@@ -7,6 +7,7 @@ from attrs import field, frozen
 SEAT, COMPOSITOR = "sys://seat", "sys://compositor"
 USER, UID, GID = "seat", 100, 100  # of the image's /etc/passwd: the compositor's user
 RUN = "/run/compositor"
+DOORS = "/run/bay0/screen"  # the personas' ways to it: root's
 SEATD = "/run/seatd.sock"
 CTRL_ALT_DEL = "nop bay0 ctrl-alt-del"
 

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0.effects import peers
+from bay0.effects import peers, whose
 from bay0.effects.vt import Console
-from bay0.machines import MACHINES, boot, focus, tenant
+from bay0.machines import MACHINES, boot, tenant
 from bay0.machines.screen import NAME, E, Effect, S
 from bay0.screen import config, inputs, proof, registry
 from bay0.screen.bar import Bar
 from bay0.screen.ear import Ear
 from bay0.screen.ipc import Event
+from bay0.screen.keys import Keys
 from bay0.screen.places import COMPOSITOR, COMPOSITOR_LIMITS, CTRL_ALT_DEL, SEAT, SEAT_LIMITS
+from bay0.screen.windows import Windows
 from bay0.tenants.port import ServiceSpec
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
     from bay0.pid1.reactor import Reactor, Timer
+    from bay0.screen.doors import Doors
     from bay0.screen.places import Places
     from bay0.screen.proof import Proof
     from bay0.tenants.port import Services
@@ -62,9 +65,12 @@ class Screen:
     boot: Instance
     stored_seq: Callable[[str], int]
     ctrl_alt_del: Callable[[], None]
+    doors: Doors
     places: Places
     patience: float = 1.0
     console: Console = field(init=False)
+    windows: Windows = field(init=False)
+    keys: Keys = field(init=False)
     impostors: int = field(init=False, default=0)  # who was found at a socket and refused
     devices: list[inputs.Device] = field(init=False, factory=list)
     proof: Proof | None = field(init=False, default=None)
@@ -72,19 +78,28 @@ class Screen:
     _last_impostor: tuple[str, str] = field(init=False, default=("", ""))
     _bar: Bar = field(init=False, factory=Bar)
     _loaded: bool = field(init=False, default=False)  # the module that makes input devices readable
+    _writes: bool = field(init=False, default=False)  # the bar, in this turn
     _beat: Timer | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.console = Console(self.places.terminal)
+        self.windows = Windows(self.engine, self.reactor, self.log, self.doors, self._write_bar, self.patience)
+        self.keys = Keys(self.engine, self.log)
         self._ears = {name: Ear(self.reactor, self.log, name) for name in (SEAT, COMPOSITOR)}
         self.engine.on("tenant", call=self._tenant_stepped)
         self.engine.on("screen", call=self._stepped)
-        self.engine.on("focus", call=self._focus_stepped)
+        self.engine.on("focus", call=self._others_stepped)
+        self.engine.on("persona", call=self._others_stepped)
         self.engine.on("boot", *boot.LEAVES, call=self._leaves, of=self.boot)
 
     def begin(self) -> None:
         """Use the screen that was found; harmless when that is done."""
         at = self.places
+        self.doors.listen()
+        try:
+            whose.keep_pids_apart()
+        except (OSError, ValueError) as error:
+            self.log.warning("pids are used again soon: a window may be taken for another's", why=str(error))
         specs = {
             SEAT: ServiceSpec(
                 at.seat_argv, at.seat_environment(), lend=self._before_seat, limits=SEAT_LIMITS
@@ -185,7 +200,7 @@ class Screen:
         self.devices = inputs.devices()
         inputs.tell(self.devices, self.places.udev)
         self._bar.begin(self.places)
-        self._say_in_front()
+        self._write_bar()
         return self._ears[COMPOSITOR].lend()
 
     # ---- the proof
@@ -252,13 +267,18 @@ class Screen:
 
     def _hang_up(self) -> None:
         self._stop_watching()
+        self.windows.detach()
         if self.proof is not None:
             self.proof.close()
             self.proof = None
 
     def _event(self, kind: int, value: Any) -> None:
-        if kind == Event.BINDING and value["binding"]["command"] == CTRL_ALT_DEL:
+        if kind == Event.WINDOW:
+            self.windows.event(value)
+        elif kind == Event.BINDING and value["binding"]["command"] == CTRL_ALT_DEL:
             self.ctrl_alt_del()
+        elif kind == Event.BINDING:
+            self.keys.pressed(value["binding"]["command"])
 
     # ---- what others do
 
@@ -280,6 +300,7 @@ class Screen:
                 globals=len(self.proof.globals),
                 dmabuf=False,
             )
+            self.windows.attach(self.proof)
             self._watch()
         elif step.dest in (S.ABSENT.value, S.SEATING.value, S.DARK.value):
             self._hang_up()
@@ -299,12 +320,20 @@ class Screen:
         if NAME in self.engine.instances:
             self.engine.send(NAME, E.LEAVE)
 
-    def _focus_stepped(self, _instance: Instance, _step: Step) -> None:
-        self._say_in_front()
+    def _others_stepped(self, _instance: Instance, _step: Step) -> None:
+        self._write_bar()
 
-    def _say_in_front(self) -> None:
-        live = self.engine.instances.get(focus.NAME)
-        self._bar.say(focus.active(live) if live is not None else None)
+    def _write_bar(self) -> None:
+        """Say what is to be said in the bar, once a turn."""
+        if self._writes:
+            return
+        self._writes = True
+
+        def write() -> None:
+            self._writes = False
+            self._bar.say(self.windows.front, self.keys.personas())
+
+        self.reactor.call_soon(write)
 
     def find_fault(self) -> str:
         """Return what is wrong with what answers now, for a validation.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor, Timer
 
 AGAIN_S = 0.1  # until somebody listens there
-EVENTS = ("binding", "shutdown")
+EVENTS = ("window", "binding", "shutdown")
 BOUND_S = 3600.0  # of the first answers: the state's own deadline is shorter, and ends this
 
 
@@ -108,6 +108,11 @@ class Proof:
         else:
             self.wayland.sync(bound_s, lambda: None)
             self.sway.ask(Ask.GET_OUTPUTS, bound_s, self._take_outputs)
+
+    def spare(self, lost: Callable[[str], None]) -> Display | None:
+        """Return another connection to the same compositor's Wayland socket; None if it is not the one that answers there."""
+        peer = self._connect(self.wayland_path)
+        return Display(self.reactor, peer, lost) if peer is not None else None
 
     @property
     def globals(self) -> list[str]:

@@ -119,6 +119,8 @@ class ScreenWatch:
                 "outputs": [],
                 "inputs": [],
                 "impostors": 0,
+                "front": None,
+                "personas": [],
                 "console_taken": False,
             }
         )

@@ -299,7 +299,7 @@ def test_a_bar_that_nobody_reads_costs_a_line_and_never_a_wait(tmp_path: Path) -
     assert written
     assert not bar.write("x" * (bars.ROWS_MAX + 1))
     bar.close()
-    bar.say("p://work")  # harmless
+    bar.say("p://work", ())  # harmless
 
 
 def test_what_is_in_the_place_of_configuration_or_bar_is_replaced_and_not_followed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -182,11 +183,12 @@ class Told:
 
     def __init__(self, reactor: Reactor, top: Path, pid: int, uid: int) -> None:
         self.said: list[str] = []
+        self.event: Callable[[int, Any], None] = lambda _kind, _value: None
         self.impostors: list[tuple[str, str]] = []
         self.wayland, self.ipc = str(top / "wayland-1"), str(top / "ipc")
         self.proof = Proof(
             reactor, pid, lambda: self.said.append("proved"), self.said.append, lambda path, who: self.impostors.append((path, who)),
-            lambda _kind, _value: None, uid=uid, wayland_path=self.wayland, ipc_path=self.ipc,
+            lambda kind, value: self.event(kind, value), uid=uid, wayland_path=self.wayland, ipc_path=self.ipc,
         )  # fmt: skip
 
 
@@ -266,11 +268,23 @@ class RealSway:
         words = [str(BUILT_ROOT / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(BUILT_ROOT / "usr/bin/sway")]
         places = {"HOME": str(self.run), "XDG_RUNTIME_DIR": str(self.run), "SWAYSOCK": str(self.run / "ipc")}
         self.log = top / "log"
+        self.argv, self.env = [*words, "--config", str(config)], {**SWAY_ENV, **places}
+        self._start()
+
+    def _start(self) -> None:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*words, "--config", str(config)], env={**SWAY_ENV, **places}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
                 **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.getuid() == 0 else {}),
             )  # fmt: skip
+
+    def anew(self) -> None:
+        """Begin it again, with the configuration as it is now."""
+        self.process.kill()
+        self.process.wait()
+        for each in self.run.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        self._start()
 
 
 @pytest.fixture
