@@ -72,6 +72,18 @@ EVENTS = {
     "the compositor does not answer": (
         "sys://compositor", "it hung and was begun anew: {why}", "the windows that were open are gone; `bay0 log` has what it said last"
     ),
+    "gpu detach: it goes on without": (
+        "screen", "{persona} was frozen though it may have been on the screen: the compositor was slow or hung", "`bay0 screen`; `bay0 log`"
+    ),
+    "a program is ended: too many windows": (
+        "screen", "{persona}: a program that had more than {most} windows was killed (pid {pid})", "`bay0 persona logs`; a program gone wild?"
+    ),
+    "a window is closed: its program is no persona's, or has ended": (
+        "screen", "somebody else than a persona used its socket, or passed it on ({so_far} windows so far)", "`bay0 log`"
+    ),
+    "the clipboards may not be empty": (
+        "screen", "what was copied may be seen by the next persona: {why}", "`bay0 screen`; a compositor that is slow or hung is begun anew"
+    ),
     "the kernel's console keeps the screen or the keys": (
         "screen", "what is typed also reaches the kernel's console: {why}", "type no passphrase on it; `bay0 log`"
     ),

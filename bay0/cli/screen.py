@@ -27,16 +27,28 @@ def text(found: Mapping[str, Any]) -> str:
         return lines[0]
     lines += [_tenant("seat:", found["seat"]), _tenant("compositor:", found["compositor"])]
     for each in found["sockets"]:
-        answers = f"answered by pid {each['pid']}, the one that was started" if each["proved"] else "not proved: it is not used"
+        answers = (
+            f"answered by pid {each['pid']}, the one that was started"
+            if each["proved"]
+            else "not proved: it is not used"
+        )
         lines.append(f"socket:      {each['path']}, {answers}")
     if found["globals"] is not None:
-        lines.append(f"offers:      {found['globals']} globals, all of them allowed, no dmabuf: only the compositor's own buffers are shown")
+        lines.append(
+            f"offers:      {found['globals']} globals, all allowed, no dmabuf: only the compositor's own buffers are shown"
+        )
     if found["impostors"]:
         lines.append(f"impostors:   {found['impostors']} were refused; `bay0 log` names them")
     lines += [f"output:      {_output(each)}" for each in found["outputs"]]
     if found["globals"] is not None and not found["outputs"]:
         lines.append("output:      none is connected")
-    lines += [f"input:       {each['node']}  {on_terminal(each['name'])}: {_kinds(each['kinds'])}" for each in found["inputs"]]
+    if found["globals"] is not None:
+        lines.append(f"in front:    {on_terminal(found['front'] or 'no persona')}")
+    lines += [f"persona:     {_persona(each)}" for each in found["personas"]]
+    lines += [
+        f"input:       {each['node']}  {on_terminal(each['name'])}: {_kinds(each['kinds'])}"
+        for each in found["inputs"]
+    ]
     return "\n".join(lines)
 
 
@@ -52,6 +64,12 @@ def _output(output: Mapping[str, Any]) -> str:
     shown = f"{output['width']}x{output['height']} at {output['refresh_hz']:g} Hz" if output["on"] else "off"
     model = " ".join(filter(None, (output["make"], output["model"])))
     return on_terminal(f"{output['name']}  {shown}" + (f"  ({model})" if model else ""))
+
+
+def _persona(persona: Mapping[str, Any]) -> str:
+    count = persona["windows"]
+    windows = "no window" if not count else f"{count} window{'s' if count > 1 else ''}, {persona['visible'] or 'none'} of them seen"
+    return on_terminal(f"{persona['name']}  {windows}, {persona['colour']}" + ("" if persona["socket"] else "; its socket is not served"))
 
 
 def _kinds(kinds: list[str]) -> str:

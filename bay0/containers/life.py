@@ -8,7 +8,7 @@ the step it belongs to has been overtaken. What the kernel says of the cgroup co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,7 @@ class Kind:
     `group`: the cgroup that its containers are in. `duties`: the effects that only this kind has. `stop_s`: seconds from TERM
     to KILL. `after_end`: the event that follows now that nothing is left of it, and why. `leaves`: called as its end begins,
     to take back what it was given. `cancelled`: take back a start that has not begun; False: it has, or there is none.
+    `hide`: what a freeze waits for, within a bound of its own.
     """
 
     words: Words
@@ -128,6 +129,7 @@ class Kind:
     after_end: Callable[[Instance, End], Outcome_]
     leaves: Callable[[str], None]
     cancelled: Callable[[str], bool]
+    hide: Callable[[str], Iterable[flow.Waitable]] = lambda _name: ()
 
 
 @define(eq=False, repr=False)
@@ -263,6 +265,8 @@ class Life:
         live = self.current(instance.name)
         if live is None:
             return self.kind.words.events.FAULT, "it has no container of this boot"
+        if frozen:
+            yield from self.kind.hide(instance.name)
         return (yield from self.freezer.change(instance.name, live, frozen=frozen))
 
     def paused_by_podman(self, containers: Collection[str]) -> None:

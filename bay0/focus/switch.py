@@ -1,4 +1,4 @@
-"""The switch: thaw the one that comes to the front, take the others off the screen, freeze them (handoff, "GPU surface detach before pause").
+"""The switch: thaw the one that comes to the front, freeze the others. Each freeze takes its persona off the screen first (screen/windows.py).
 
 It sends each persona its own event, hears of its steps, and waits for none longer than the focus machine's deadline: each is settled by its own
 machine, whose desired state says where it is to go. Whoever is behind may go on if its manifest says so (`behind = "run"`).
@@ -89,7 +89,7 @@ class Focus:
                     work += ASK * self._thaw(instance)
                 else:
                     states = (persona.S.RUNNING, persona.S.RESUMING)
-                    work += ASK * self._ask(instance, persona.E.PAUSE, f"{front} is in front", states, say=True)
+                    work += ASK * self._ask(instance, persona.E.PAUSE, f"{front} is in front", states)
             if work >= WORK_A_TURN:
                 work = 0
                 yield self._next_turn
@@ -129,22 +129,13 @@ class Focus:
         """Return who is still on the way: the one in front does not run yet, or one behind it is not frozen."""
         return sorted(instance.name for instance in self._personas() if not _there(instance, front, self.runs_behind))
 
-    def _ask(self, instance: Instance, event: persona.E, why: str, states: tuple[persona.S, ...], *, say: bool = False) -> bool:
+    def _ask(self, instance: Instance, event: persona.E, why: str, states: tuple[persona.S, ...]) -> bool:
         """Send `event` once, when it means something; tell whether it was sent."""
         if instance.name in self._asked or instance.now not in states or instance.pending:
             return False
         self._asked.add(instance.name)
-        if say:
-            self.detach(instance.name)
         self.engine.send(instance.name, event, why)
         return True
-
-    def detach(self, name: str) -> None:
-        """Take a persona's buffers off the screen before it is frozen, or the compositor could wait for it for ever.
-
-        The call site. There is no compositor yet, so nothing of it is scanned out and nothing has to be done.
-        """
-        self.log.info("gpu detach", persona=name, why="no compositor runs: nothing of it is on a screen")
 
     def _lost(self, instance: Instance, step: Step) -> None:
         """Put none in front when the one there has ended."""

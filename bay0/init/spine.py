@@ -61,6 +61,7 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
+from bay0.screen.places import DOORS as SCREEN_DOORS
 from bay0.screen.places import Places as ScreenPlaces
 from bay0.screen.watch import ScreenWatch, cards
 from bay0.state import paths
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     from bay0.base.cmdline import Words
     from bay0.boot.sleep import Inhibit
     from bay0.effects.shield import Watchdog
+    from bay0.screen.doors import Doors
+    from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
     from bay0.thermal.governor import Keeper
     from bay0.thermal.reserve import Reserve
@@ -105,6 +108,7 @@ class Host:
     services: Callable[[Words], dict[str, ServiceSpec]] = bootservices.wanted
     disks: Callable[[], diskwatch.Disks] = diskwatch.disks
     cards: Callable[[], list[str]] = cards
+    doors: str = SCREEN_DOORS
     screen: ScreenPlaces = field(factory=ScreenPlaces)
     calls: power.Calls = field(factory=power.Calls)
     ports: Callable[[Engine, Reactor, Any], dict[str, EffectPort]] = lambda *_: {}  # of further kinds of machines
@@ -187,7 +191,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         lambda new: new(engine, reactor, bounds, logger, services, boot, replay.stored_seq, servers().told, words.patience),
         (servers,),
     )
-    personas = Personas(means, boot, host.built_in, umbilical, reaper.own)
+    doors: Late[Doors] = Late("screen.doors:Doors", lambda new: new(logger, host.doors))
+    personas = Personas(means, boot, host.built_in, umbilical, reaper.own, doors=doors)
     mending = Mending(reactor, bounds, logger, podman, state, personas.life.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
     focus = Focus(engine, reactor, logger, personas.runs_behind)
@@ -214,10 +219,14 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         "screen.port:Screen",
         lambda new: new(
             engine, reactor, bounds, logger, spawner, services, boot, replay.stored_seq, power_signals.ctrl_alt_del,
-            host.screen, words.patience,
+            doors(), host.screen, words.patience,
         ),
+        (doors,),
     )
-    screen_watch = ScreenWatch(engine, reactor, boot, screen, words.screen, console_tty, host.cards)
+    screen_methods: Late[ScreenMethods] = Late(
+        "screen.methods:ScreenMethods", lambda new: new(engine, reactor, screen()), (screen,)
+    )
+    screen_watch = ScreenWatch(engine, reactor, logger, boot, screen, screen_methods, words.screen, console_tty, host.cards)
     thermometer: Late[Thermometer] = Late("thermal.sensors:Thermometer", lambda new: new(reactor, spawner, logger))
     reserve: Late[Reserve] = Late("thermal.reserve:Reserve", lambda new: new(logger, ceilings))
     keeper: Late[Keeper] = Late(

@@ -55,6 +55,7 @@ class Manifest:
     capabilities: tuple[str, ...] = _key((), converter=rules.as_capabilities)  # sorted, upper case, without CAP_
     userns: bool = _key(default=False)  # may make user namespaces, and with them every other kind
     ai: bool = _key(default=False)  # a way to sys://ai, at /run/ai/ai.sock
+    screen: bool = _key(default=False)  # windows: a Wayland socket at /run/wayland/wayland-0
     behind: str = _key("freeze")  # freeze | run: what it does while another one is in front
     autostart: bool = _key(default=False)
     restart: str = _key("no")  # no | on-failure | always
@@ -83,7 +84,7 @@ NAMES = tuple(attribute.name for attribute in fields(Manifest))
 
 
 # keys that came later, and what they say by default: that leaves no trace, so that old digests stay as they were
-LATER = {"ai": False, "behind": "freeze", "user": "", "userns": False}
+LATER = {"ai": False, "behind": "freeze", "screen": False, "user": "", "userns": False}
 
 
 def _canonical(manifest: Manifest) -> bytes:

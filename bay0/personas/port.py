@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bay0.machines.instance import Instance, Step
     from bay0.personas.manifest import Manifest
     from bay0.podman.calls import Verdict
+    from bay0.screen.doors import Doors
     from bay0.state.link import Answer
     from bay0.umbilical.doors import Umbilical
 
@@ -96,7 +97,7 @@ class Personas:
     """The effect port of all personas.
 
     `boot`: this boot's machine. `built_in`: the spine's own images, name -> archive. `own`: hear of the end of a child of
-    PID 1 (Reaper.own).
+    PID 1 (Reaper.own). `doors`: the ways to the screen.
     """
 
     def __init__(
@@ -106,12 +107,14 @@ class Personas:
         built_in: Callable[[], Mapping[str, str]],
         umbilical: Late[Umbilical],
         own: Callable[[int, Callable[[int], None]], None],
+        *,
+        doors: Late[Doors],
     ) -> None:
         self.engine, self.reactor, self.log = means.engine, means.reactor, means.log
         self.state, self.podman, self.places, self.audit = means.state, means.podman, means.places, means.audit
-        self.built_in, self.umbilical, self.own = built_in, umbilical, own
+        self.built_in, self.umbilical, self.own, self.doors = built_in, umbilical, own, doors
         duties: dict[Enum, Duty] = {Effect.RUN: self._run}
-        kind = Kind(WORDS, GROUP, duties, self._stop_s, self._after_end, self._leaves, self._cancelled)
+        kind = Kind(WORDS, GROUP, duties, self._stop_s, self._after_end, self._leaves, self._cancelled, doors.ask("hide"))
         self.life = Life(means, kind)
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)
         self._umbilicals: set[str] = set()  # of whom the AI's sockets know
@@ -172,11 +175,13 @@ class Personas:
             self._new_homes.add(name.podman)
         if config.manifest.ai:
             yield partial(self.umbilical.load, self.reactor.call_soon)  # what the way to the AI takes
+        if config.manifest.screen:
+            yield partial(self.doors.load, self.reactor.call_soon)
         yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
         except RefusedError as error:
-            return E.FAULT, f"its way to the AI could not be prepared: {error}"
+            return E.FAULT, f"its doors could not be prepared: {error}"
         ran: Verdict = yield from self.life.making.made(instance, spec, self._run_it)
         archive = self.built_in().get(spec.image)
         if ran.outcome is Outcome.STORAGE and archive is not None:
@@ -196,6 +201,8 @@ class Personas:
                 self.umbilical().grant(instance.name, config.uid, f"{GROUP}/libpod-{container}")
             except RefusedError as error:
                 return E.FAULT, str(error)
+        if config.manifest.screen:
+            self.doors().grant(instance.name, f"{GROUP}/libpod-{container}")
         return E.STARTED, f"container {container[:12]}"
 
     def _run_it(self, instance: Instance, spec: RunSpec) -> flow.Flow[Verdict]:
@@ -247,6 +254,13 @@ class Personas:
             umbilical = self.umbilical()  # first: of one that cannot be had now nothing is to be revoked
             self._umbilicals.add(instance.name)
             mounts.append((umbilical.prepare(instance.name), IN_PERSONA, "ro"))
+        environment = wanted.environment
+        if wanted.screen:
+            from bay0.screen.doors import ENVIRONMENT  # late, as above
+            from bay0.screen.doors import IN_PERSONA as WAYLAND
+
+            mounts.append((self.doors().prepare(instance.name), WAYLAND, "ro"))
+            environment = {**ENVIRONMENT, **environment}
         from bay0.personas.manifest import digest  # late, as above
 
         labels = {
@@ -256,7 +270,7 @@ class Personas:
             "bay0.config": digest(wanted),
         }
         return RunSpec(
-            name=name.podman, image=wanted.image, command=wanted.command, environment=wanted.environment, labels=labels,
+            name=name.podman, image=wanted.image, command=wanted.command, environment=environment, labels=labels,
             memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
             uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
             log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
@@ -287,6 +301,7 @@ class Personas:
         if name in self._umbilicals:
             self._umbilicals.discard(name)
             self.umbilical().revoke(name)
+        self.doors.ask("revoke")(name)
 
     def _stop_s(self, instance: Instance) -> float:
         config = read_config(instance.config)

@@ -276,6 +276,7 @@ RULES: dict[str, Rule] = {
     "capabilities": _capabilities,
     "userns": _switch,
     "ai": _switch,
+    "screen": _switch,
     "autostart": _switch,
     "behind": _one_of("freeze", "run"),
     "restart": _one_of("no", "on-failure", "always"),

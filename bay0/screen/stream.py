@@ -1,9 +1,13 @@
-"""A connection to the compositor, in PID 1's reactor: bytes out, bytes in, and its end. Nothing here waits."""
+"""A connection to the compositor, in PID 1's reactor: bytes out, bytes in, and its end.
+
+Nothing here waits.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -17,12 +21,16 @@ if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor
 
 CHUNK = 64 << 10  # bytes taken in a turn
+FDS_MAX = 28  # descriptors with one message: what libwayland reads at once
 OUTBOX_MAX = 256 << 10  # bytes that wait for the compositor to read; more means that it does not
 
 
 @define(eq=False, repr=False)
 class Stream:
-    """See above. `heard`: takes what came; what it raises ends the connection. `ended(why)`: once, if it did not end by `close`."""
+    """See above. `heard`: takes what came; what it raises ends the connection.
+
+    `ended(why)`: once, if it did not end by `close`.
+    """
 
     reactor: Reactor
     peer: socket.socket
@@ -31,15 +39,20 @@ class Stream:
     who: Answerer = field(init=False)
     open: bool = field(init=False, default=True)
     _outbox: bytearray = field(init=False, factory=bytearray)
+    _fds: list[int] = field(init=False, factory=list)  # our copies of what goes with it
 
     def __attrs_post_init__(self) -> None:
         self.who = peers.identify(self.peer)
         self.reactor.watch(self.peer.fileno(), READ, self._ready)
 
-    def send(self, data: bytes) -> None:
-        """Send `data` behind what waits already; one who does not read is hung up on."""
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send `data` behind what waits already, and copies of `fds` no later than it; one who does not read is hung up on.
+
+        `OSError`: no descriptor is free for a copy.
+        """
         if not self.open:
             return
+        self._fds += [os.dup(fd) for fd in fds]
         self._outbox += data
         if len(self._outbox) > OUTBOX_MAX:
             self.reactor.call_soon(lambda: self._end("it does not read what it is told"))
@@ -52,6 +65,12 @@ class Stream:
             self.open = False
             self.reactor.unwatch(self.peer.fileno())
             self.peer.close()
+            self._close_fds(len(self._fds))
+
+    def _close_fds(self, count: int) -> None:
+        gone, self._fds = self._fds[:count], self._fds[count:]
+        for fd in gone:
+            os.close(fd)
 
     def _end(self, why: str) -> None:
         if self.open:
@@ -61,8 +80,10 @@ class Stream:
     def _push(self) -> None:
         try:
             while self._outbox:
-                sent = self.peer.send(self._outbox)
+                fds = self._fds[:FDS_MAX]
+                sent = socket.send_fds(self.peer, [self._outbox], fds) if fds else self.peer.send(self._outbox)
                 del self._outbox[:sent]
+                self._close_fds(len(fds))
         except BlockingIOError:
             pass
         except OSError as error:
@@ -79,7 +100,9 @@ class Stream:
 
     def _hear(self) -> None:
         try:
-            data = self.peer.recv(CHUNK)  # no room for control messages: a descriptor that is passed is not installed
+            data = self.peer.recv(
+                CHUNK
+            )  # no room for control messages: a descriptor that is passed is not installed
         except BlockingIOError:
             return
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor, Timer
 
 # opcodes of wayland.xml: requests of wl_display; events of wl_display, wl_registry, wl_callback
-SYNC, GET_REGISTRY = 0, 1
+SYNC, GET_REGISTRY, BIND = 0, 1, 0
 ERROR, DELETE_ID = 0, 1
 GLOBAL, GLOBAL_REMOVE = 0, 1
 GLOBALS_MAX = 256
+OURS_MAX = 0xFEFFFFFF  # the numbers above are of objects that the compositor makes
 WHY_MAX = 120  # characters of the compositor's own words
+
+
+Events = Callable[[int, wire.Arguments], None]
+
+
+def ignore(_opcode: int, _arguments: wire.Arguments) -> None:
+    """Hear an object's events, and do nothing."""
 
 
 @define(eq=False, repr=False)
@@ -38,7 +46,10 @@ class Display:
     _reader: wire.Reader = field(init=False, factory=wire.Reader)
     _ids: Any = field(init=False, factory=lambda: itertools.count(wire.DISPLAY + 1))
     _registry: int = field(init=False, default=0)
-    _waiting: dict[int, tuple[Timer, Callable[[], None]]] = field(init=False, factory=dict)  # callback -> who waits for it
+    _objects: dict[int, Events] = field(init=False, factory=dict)  # of ours, beside the registry and callbacks
+    _waiting: dict[int, tuple[Timer, Callable[[], None]]] = field(
+        init=False, factory=dict
+    )  # callback -> who waits for it
 
     def __attrs_post_init__(self) -> None:
         self._stream = Stream(self.reactor, self.peer, self._heard, self._lost)
@@ -55,11 +66,38 @@ class Display:
         self.sync(bound_s, done)
 
     def sync(self, bound_s: float, done: Callable[[], None]) -> None:
-        """Call `done` when all that was asked before is done. No answer within `bound_s` seconds: it is lost."""
+        """Call `done` when all that was asked before is done.
+
+        No answer within `bound_s` seconds: it is lost.
+        """
         number = next(self._ids)
         timer = self.reactor.call_later(bound_s, partial(self._silent, number, bound_s))
         self._waiting[number] = timer, done
         self._stream.send(wire.request(wire.DISPLAY, SYNC, wire.words(number)))
+
+    def bind(self, interface: str, version: int, events: Events = ignore) -> int:
+        """Return a new object that is the global `interface`, the first of its kind. `ValueError`: it is not offered."""
+        for name, offered in self.offered.items():
+            if offered == interface:
+                number = self.new(events)
+                self.request(self._registry, BIND, wire.words(name) + wire.string(interface) + wire.words(version, number))
+                return number
+        raise ValueError(f"{interface} is not offered")
+
+    def new(self, events: Events = ignore) -> int:
+        """Return the number of an object that the next request makes; `events(opcode, arguments)` hears it until it is deleted."""
+        number = next(self._ids)
+        self._objects[number] = events
+        return int(number)
+
+    def adopt(self, number: int, events: Events = ignore) -> None:
+        """Hear an object that the compositor has made."""
+        if number > OURS_MAX:
+            self._objects[number] = events
+
+    def request(self, target: int, opcode: int, body: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Ask an object for something. `OSError`: no descriptor is free for a copy of one of `fds`."""
+        self._stream.send(wire.request(target, opcode, body), fds)
 
     def close(self) -> None:
         """Hang up, and forget who waits; harmless when that has happened."""
@@ -85,7 +123,7 @@ class Display:
     def _take(self, message: wire.Message) -> None:
         arguments = wire.Arguments(message.body)
         if message.sender == wire.DISPLAY and message.opcode == DELETE_ID:
-            arguments.uint()
+            self._objects.pop(arguments.uint(), None)
         elif message.sender == wire.DISPLAY and message.opcode == ERROR:
             arguments.uint(), arguments.uint()
             raise wire.WireError(f"it calls a request of ours an error: {arguments.string()[:WHY_MAX]}")
@@ -102,6 +140,9 @@ class Display:
             timer, done = self._waiting.pop(message.sender)
             timer.cancel()
             done()
+        elif message.sender in self._objects:
+            self._objects[message.sender](message.opcode, arguments)
+            return
         else:
             raise wire.WireError(f"an event {message.opcode} of object {message.sender}, which nobody made")
         arguments.end()

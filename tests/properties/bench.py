@@ -252,8 +252,9 @@ class Bench:
         watch: Any = SimWatch(self.kernel)
         means = Means(engine, self.reactor, bounds, QUIET, state, podman, watch, places, self.clearing, audit)
         ways: Any = Ready(lambda: self.umbilical)
+        doors: Any = Ready(object, there=False)  # no persona of the world has a way to the screen
         own = lambda _monitor, _ended: None  # here monitors live as long as their containers
-        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own)
+        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own, doors=doors)
         self.servers = Servers(means, self.boot_machine, ways)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]

@@ -45,5 +45,8 @@ class Ready:
         self.there = True
         return self.make()
 
+    def ask(self, name: str) -> Callable[..., Any]:
+        return lambda *arguments: getattr(self.make(), name)(*arguments) if self.there else ()
+
     def load(self, later: Callable[[Callable[[], None]], object], done: Callable[[None], None]) -> None:
         later(lambda: done(None))

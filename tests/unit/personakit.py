@@ -22,6 +22,7 @@ from bay0.machines.persona import E, S
 from bay0.personas import manifest
 from bay0.personas import port as personas
 from bay0.personas.port import Config, Personas
+from bay0.pid1 import flow
 from bay0.podman.calls import Container, Outcome, StoragePaths, Verdict
 from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Clearing
@@ -155,6 +156,24 @@ class Nothing:
         """Do nothing."""
 
 
+class Doors:
+    """The ways to the screen, as far as personas need them."""
+
+    def __init__(self, hide: Callable[[str], flow.Flow[None]]) -> None:
+        self.said: list[tuple[str, ...]] = []
+        self.hide = hide
+
+    def prepare(self, name: str) -> str:
+        self.said.append(("prepare", name))
+        return f"/doors/{name}"
+
+    def grant(self, name: str, group: str) -> None:
+        self.said.append(("grant", name, group))
+
+    def revoke(self, name: str) -> None:
+        self.said.append(("revoke", name))
+
+
 class Bench:
     """The real engine, tables and port; podman, the state worker, the cgroups and the clock are played."""
 
@@ -188,6 +207,10 @@ class Bench:
         engine.keep_with(self.journal)
         self.boot = engine.add("boot:this", MACHINES["boot"])
         self.umbilical: Any = SimpleNamespace()
+        self.hidden: list[str] = []  # who was taken off the screen
+        self.hide_s: float | None = None  # how long that takes; None: it is not waited for
+        self.door: Any = Doors(self._hide)
+        self.doors: Any = Ready(lambda: self.door)
         self.ways: Any = Ready(lambda: self.umbilical)
         timers: Any = self.timers
         podman: Any = self.podman
@@ -196,7 +219,7 @@ class Bench:
         self.audit = Audit(engine, timers, self.log, state, podman, self.clearing, self.boot)
         log: Any = self.log
         self.means = Means(engine, timers, Bounds(), log, state, podman, watch, places, self.clearing, self.audit)
-        self.port = Personas(self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__)
+        self.port = Personas(self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__, doors=self.doors)
         self.focus = Focus(engine, timers, log, self.port.runs_behind)
         engine.serve("boot", Nothing())
         engine.serve("persona", self.port)
@@ -209,6 +232,11 @@ class Bench:
 
     def group(self, path: str) -> SimpleNamespace:
         return self.cgroups.setdefault(path, SimpleNamespace(populated=True, told=False, frozen=False))
+
+    def _hide(self, name: str) -> flow.Flow[None]:
+        self.hidden.append(name)
+        if self.hide_s is not None:
+            yield lambda resume: self.timers.call_later(self.hide_s or 0, lambda: resume(None))
 
     def _write(self, path: str, *, frozen: bool) -> str:
         """Write cgroup.freeze, as bay0 does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -24,8 +25,7 @@ class RealSway:
 
     def __init__(self, top: Path, config: str = "") -> None:
         self.run = top / "run"
-        self.run.mkdir(exist_ok=True)
-        (self.run / "ipc").unlink(missing_ok=True)
+        self.run.mkdir()
         self.uid = NOBODY if os.getuid() == 0 else os.getuid()
         os.chown(self.run, self.uid, -1)
         self.run.chmod(0o700)
@@ -35,11 +35,22 @@ class RealSway:
         words = [str(BUILT_ROOT / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(BUILT_ROOT / "usr/bin/sway")]
         places = {"HOME": str(self.run), "XDG_RUNTIME_DIR": str(self.run), "SWAYSOCK": str(self.run / "ipc")}
         self.log = top / "log"
+        self.argv, self.env = [*words, "--config", str(path)], {**SWAY_ENV, **places}
+        self._start()
+
+    def _start(self) -> None:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*words, "--config", str(path)], env={**SWAY_ENV, **places}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
                 **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.getuid() == 0 else {}),
             )  # fmt: skip
+
+    def anew(self) -> None:
+        """Begin it again, with the configuration as it is now."""
+        self.end()
+        for each in self.run.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        self._start()
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGCONT)

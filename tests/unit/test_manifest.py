@@ -388,9 +388,9 @@ def test_a_digest_is_16_hex_digits_and_the_same_in_every_release() -> None:
 
 
 def test_what_is_stored_says_nothing_of_later_keys_that_an_older_program_would_not_understand() -> None:
-    later = {"ai": True, "behind": "run", "user": "me", "userns": True}
+    later = {"ai": True, "behind": "run", "screen": True, "user": "me", "userns": True}
     assert not later.keys() & Manifest(image=IMAGE).to_stored().keys()
-    assert later.items() <= Manifest(image=IMAGE, ai=True, behind="run", user="me", userns=True).to_stored().items()
+    assert later.items() <= Manifest(image=IMAGE, ai=True, behind="run", screen=True, user="me", userns=True).to_stored().items()
     assert set(later) == set(manifest.LATER)
 
 

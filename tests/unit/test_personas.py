@@ -631,10 +631,25 @@ def test_the_switch_thaws_one_and_takes_the_others_off_the_screen_before_they_ar
     assert len(bench.podman.asked) == calls, "podman has no part in it"
     assert switch.now is FocusState.SETTLED
     assert (bench.wait(0), bench.wait(0, PLAY)) == (S.RUNNING, S.PAUSED)
-    (detached,) = bench.log.of("gpu detach")
-    assert detached["persona"] == PLAY
-    events = bench.log.events()
-    assert events.index("gpu detach") < max(n for n, line in enumerate(bench.log.lines) if line[2].get("dest") == "pausing")
+    assert bench.hidden == [WORK, PLAY], "at its own pause, and at this one"
+
+
+def test_whoever_asks_for_a_freeze_it_waits_until_the_persona_is_off_the_screen(bench: Bench) -> None:
+    bench.running(WORK)
+    bench.hide_s = 0.5
+    bench.send(E.PAUSE, seconds=0.4)
+    assert (bench.hidden, bench.written) == ([WORK], [])
+    assert bench.wait(0.3) is S.PAUSED
+    assert [frozen for _, frozen in bench.written] == [True]
+
+
+def test_one_that_is_resumed_while_it_is_being_hidden_is_not_frozen(bench: Bench) -> None:
+    bench.running(WORK)
+    bench.hide_s = 0.5
+    bench.send(E.PAUSE, seconds=0.2)
+    bench.send(E.RESUME, seconds=1.0)
+    assert bench.wait(1.0) is S.RUNNING
+    assert [frozen for _, frozen in bench.written] == [False]
 
 
 def test_a_switch_ends_within_its_deadline_whatever_podman_does(bench: Bench) -> None:
@@ -754,7 +769,7 @@ def test_without_a_door_to_the_ai_a_persona_that_wants_one_does_not_start(bench:
     umbilical.broken = True
     bench.persona(ai=True)
     bench.send(E.START)
-    assert "its way to the AI could not be prepared: 64 doors already" in bench.journal.steps[-2].why
+    assert "its doors could not be prepared: 64 doors already" in bench.journal.steps[-2].why
     assert "run" not in bench.podman.verbs()
 
 

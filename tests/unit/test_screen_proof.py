@@ -181,11 +181,12 @@ class Told:
 
     def __init__(self, reactor: Reactor, top: Path, pid: int, uid: int) -> None:
         self.said: list[str] = []
+        self.event: Callable[[int, Any], None] = lambda _kind, _value: None
         self.impostors: list[tuple[str, str]] = []
         self.wayland, self.ipc = str(top / "wayland-1"), str(top / "ipc")
         self.proof = Proof(
             reactor, pid, lambda: self.said.append("proved"), self.said.append, lambda path, who: self.impostors.append((path, who)),
-            lambda _kind, _value: None, uid=uid, wayland_path=self.wayland, ipc_path=self.ipc,
+            lambda kind, value: self.event(kind, value), uid=uid, wayland_path=self.wayland, ipc_path=self.ipc,
         )  # fmt: skip
 
 

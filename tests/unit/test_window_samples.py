@@ -123,7 +123,7 @@ class Desk:
     """A screen of the image's sway, and programs with windows on it."""
 
     def __init__(self, top: Path) -> None:
-        self.top, self.started = top, []
+        self.started: list[subprocess.Popen[str]] = []
         self.sway = RealSway(top, "default_border none\noutput * resolution 1024x768\n")
 
     @property
@@ -132,10 +132,6 @@ class Desk:
 
     def tell(self, command: str) -> None:
         assert all(each["success"] for each in ask(str(self.sway.run / "ipc"), Ask.RUN_COMMAND, command)), command
-
-    def begin_anew(self) -> None:
-        self.sway.end()
-        self.sway = RealSway(self.top, "default_border none\n")
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         environment = {"PATH": "/bin", "XDG_RUNTIME_DIR": str(self.sway.run), "WAYLAND_DISPLAY": "wayland-1"} | options.pop("env", {})
@@ -255,7 +251,7 @@ def test_the_counter_goes_on_unseen(desk: Desk, counter: str) -> None:
 def test_the_counter_makes_its_window_anew_with_the_next_compositor_and_goes_on(desk: Desk, counter: str) -> None:
     desk.start(counter, "--colour", RED, "--every", "20", "--from", "30000")
     before = desk.at_least(RED, 30010)[RED]
-    desk.begin_anew()
+    desk.sway.anew()
     desk.at_least(RED, before + 1)
 
 

@@ -1,0 +1,345 @@
+"""Whose windows are on the screen: those of the persona in front while it runs, and of nobody else.
+
+Theory of operation. Nothing of a window is believed but its pid, which is the kernel's word (SO_PEERCRED of its connection); whose it is says
+that process's cgroup, as it was when the window was first seen, and only as long as that process lives. After each news, of sway or of a persona, the
+tree is read and put right (tree.py) until nothing is to be done. One question is under way at a time, and one message makes the whole switch, so
+sway shows it in one frame. A freeze waits here (`hide`) until the tree and then a frame say that nothing of the persona is seen any more; it does
+not wait longer than `HIDE_S` and `FENCE_S`, whatever sway does. Without a compositor that is ready it does not wait at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from bay0.effects import whose
+from bay0.machines import focus, persona
+from bay0.pid1 import flow
+from bay0.screen import tree
+from bay0.screen.clipboards import Clipboards
+from bay0.screen.context import Fence
+from bay0.screen.ipc import Ask
+
+if TYPE_CHECKING:
+    from bay0.machines.engine import Engine
+    from bay0.machines.instance import Instance, Step
+    from bay0.pid1.reactor import Reactor
+    from bay0.screen.doors import Doors
+    from bay0.screen.proof import Proof
+    from bay0.screen.tree import Window
+
+HIDE_S, FENCE_S = 1.0, 0.25  # that a freeze waits for the tree, and then for a frame; before patience, as all of these
+GRACE_S = 0.25  # that the old one stays on the screen until the one that comes to the front is thawed
+ANSWER_S = 5.0  # of sway's own answers; behind it the screen is lost (port.py's beat notices before)
+PACE_S = 0.05  # between two readings of the tree that events asked for: a client may make any number of them
+SAY_EVERY_S = 10.0
+ROUNDS = 8  # in a row, until news: what cannot be put right is not tried for ever
+STANDS = (persona.S.PAUSING, persona.S.PAUSED, persona.S.RESUMING)
+CHANGES = ("new", "close", "move", "floating", "fullscreen_mode", "mark")
+
+
+@frozen
+class _Owner:
+    persona: str | None
+    started: str
+
+
+@define(eq=False, repr=False)
+class Windows:
+    """See above. `told(persona)`: who is on the screen has changed."""
+
+    engine: Engine
+    reactor: Reactor
+    log: Any
+    doors: Doors
+    told: Callable[[], None]
+    patience: float = 1.0
+    front: str | None = field(init=False, default=None)  # whose workspace sway shows
+    found: list[Window] = field(init=False, factory=list)  # in the last tree
+    nobodys: int = field(init=False, default=0)  # windows that were closed, because nobody's or because their program had ended
+    _said_nobodys: float = field(init=False, default=float("-inf"))
+    _proof: Proof | None = field(init=False, default=None)
+    _fence: Fence | None = field(init=False, default=None)
+    _clipboards: Clipboards = field(init=False)
+    _owners: dict[int, _Owner] = field(init=False, factory=dict)  # of windows, as they were first seen
+    _closing: set[int] = field(init=False, factory=set)
+    _busy: bool = field(init=False, default=False)
+    _again: bool = field(init=False, default=False)  # news came meanwhile
+    _rounds: int = field(init=False, default=0)
+    _shown_once: bool = field(init=False, default=False)
+    _grace: float = field(init=False, default=0.0)  # until then
+    _next: float = field(init=False, default=0.0)  # when events may have the tree read again
+    _paced: bool = field(init=False, default=False)
+    _hiding: list[tuple[str, Callable[[], None]]] = field(init=False, factory=list)
+    _open: dict[int, str] = field(init=False, factory=dict)  # windows that were opened and not closed -> persona
+    _ended: tuple[int, str] = field(init=False, default=(0, ""))  # who was last ended for too many of them
+
+    def __attrs_post_init__(self) -> None:
+        self._clipboards = Clipboards(self.reactor, self.log, self.patience)
+        self.doors.hides(self.hide)
+        self.engine.on("persona", call=self._persona_stepped)
+        self.engine.on("focus", call=self._focus_stepped)
+
+    # ---- a compositor that is ready, and its end
+
+    def attach(self, proof: Proof) -> None:
+        """Use a compositor that has proved itself: nothing of anybody is on it yet."""
+        self._forget()
+        if proof.wayland is None:
+            return
+        self._proof, self._fence = proof, Fence(proof.wayland)
+        self.doors.attach(proof.wayland)
+        self._clipboards.attach(proof)
+        self._news()
+
+    def detach(self) -> None:
+        """Use it no more, since it has ended or is not believed; harmless when that is so."""
+        if self._proof is None:
+            return
+        self.doors.detach()
+        self._forget()
+        self.told()
+
+    def _forget(self) -> None:
+        self._clipboards.detach()
+        self._proof = self._fence = None
+        self.front, self.found = None, []
+        self._busy = self._again = self._shown_once = False
+        self._owners.clear()
+        self._closing.clear()
+        self._open.clear()
+        waiting, self._hiding = self._hiding, []
+        for _name, resume in waiting:
+            self.reactor.call_soon(resume)
+
+    # ---- news
+
+    def _persona_stepped(self, _instance: Instance, _step: Step) -> None:
+        self._news()
+
+    def _focus_stepped(self, instance: Instance, _step: Step) -> None:
+        if instance.now is focus.S.SWITCHING:
+            grace_s = GRACE_S * self.patience
+            self._grace = self.reactor.clock() + grace_s
+            self.reactor.call_later(grace_s, self._news)
+        self._news()
+
+    def event(self, value: Any) -> None:
+        """Hear of a window from sway; its own words on it are not used, the tree is."""
+        con = int(value["container"]["id"])
+        if value["change"] == "new":
+            self._count(con, int(value["container"]["pid"]))
+        elif value["change"] == "close":
+            self._open.pop(con, None)
+        if value["change"] not in CHANGES or self._paced:
+            return
+        wait_s = self._next - self.reactor.clock()
+        self._paced = wait_s > 0
+
+        def read() -> None:
+            self._paced = False
+            self._next = self.reactor.clock() + PACE_S
+            self._news()
+
+        if self._paced:
+            self.reactor.call_later(wait_s, read)
+        else:
+            read()
+
+    def _news(self) -> None:
+        """Look, soon: several steps of one turn are one piece of news."""
+        self._rounds = 0
+        if self._proof is None:
+            return
+        if self._busy:
+            self._again = True
+            return
+        self._busy = True
+        self.reactor.call_soon(self._look)
+
+    # ---- what is to be seen
+
+    def _wanted(self) -> str | None:
+        """Return whose workspace is to be shown; the old one's for a moment, while the next is being thawed."""
+        live = self.engine.instances.get(focus.NAME)
+        name = focus.active(live) if live is not None else None
+        instance = self.engine.instances.get(name) if name is not None else None
+        if instance is None:
+            return None
+        if instance.now is persona.S.RUNNING:
+            return name
+        comes = live is not None and live.now is focus.S.SWITCHING and instance.now in STANDS
+        return self.front if comes and self.reactor.clock() < self._grace else None
+
+    def _stands(self, name: str) -> bool:
+        instance = self.engine.instances.get(name)
+        return instance is not None and instance.now in STANDS
+
+    def _owner(self, window: Window) -> str | None:
+        """Return whose a window is: None once the process that opened its connection has ended, or if it was never known."""
+        now = whose.process(window.pid)
+        if window.con not in self._owners:
+            name = self.doors.owner(now[0]) if now is not None else None
+            self._owners[window.con] = _Owner(name, now[1] if now is not None else "")
+            if name is None:
+                self._say_nobodys(window.pid)
+        known = self._owners[window.con]
+        return known.persona if now is not None and now[1] == known.started else None
+
+    def _say_nobodys(self, pid: int) -> None:
+        self.nobodys += 1
+        now = self.reactor.clock()
+        if now - self._said_nobodys >= SAY_EVERY_S:
+            self._said_nobodys = now
+            self.log.warning("a window is closed: its program is no persona's, or has ended", pid=pid, so_far=self.nobodys)
+
+    def _look(self) -> None:
+        proof = self._proof
+
+        def owed() -> bool:
+            return self._proof is proof and proof is not None
+
+        def done(_: None) -> None:
+            if not owed():
+                return
+            self._busy = False
+            if self._again:
+                self._again = False
+                self._busy = True
+                self.reactor.call_soon(self._look)
+
+        flow.run(flow.as_long_as(owed, self._put_right()), done)
+
+    def _put_right(self) -> flow.Flow[None]:
+        """Say what is to be said after the last tree, and read the next; again, until nothing is to be said."""
+        while self._rounds < ROUNDS:
+            self._rounds += 1
+            wanted = self._wanted()
+            switches = wanted != self.front or not self._shown_once
+            if switches and self._shown_once:
+                yield self._clipboards.clear
+                if wanted != self._wanted():
+                    continue
+            owners = {window.con: self._owner(window) for window in self.found}
+            commands = tree.mend(self.found, wanted, owners, self._stands, self._closing)
+            self._closing |= {con for con, name in owners.items() if name is None}
+            if commands or switches:
+                said: list[Any] = []
+                self._ask(Ask.RUN_COMMAND, said.append, "; ".join((*commands, tree.show(wanted))))
+            found = yield partial(self._ask, Ask.GET_TREE)
+            self.found = tree.windows(found)
+            if commands or switches:
+                self._shown(wanted, tree.current(found))
+            self._keep_owners()
+            self._answer_hiding()
+            if self._shown_once and self.front == self._wanted() and not self._wrong():
+                return
+        self.log.warning("windows are not where they belong", windows=len(self.found))
+
+    def _wrong(self) -> bool:
+        owners = {window.con: self._owner(window) for window in self.found}
+        return bool(tree.mend(self.found, self._wanted(), owners, self._stands, self._closing))
+
+    def _keep_owners(self) -> None:
+        there = {window.con for window in self.found}
+        self._owners = {con: owner for con, owner in self._owners.items() if con in there}
+        self._closing &= there
+
+    def _shown(self, wanted: str | None, current: list[str]) -> None:
+        if current and (wanted or tree.NOBODY) not in current:
+            self.log.warning("sway does not show what it was told to", persona=wanted, shown=current)
+            return
+        changed, self.front, self._shown_once = self.front != wanted or not self._shown_once, wanted, True
+        if changed:
+            self.log.info("on the screen", persona=wanted or tree.NOBODY)
+            self.told()
+
+    def _ask(self, kind: Ask, done: Callable[[Any], None], payload: str = "") -> None:
+        if self._proof is not None and self._proof.sway is not None:
+            self._proof.sway.ask(kind, ANSWER_S * self.patience, done, payload)
+
+    # ---- a freeze waits
+
+    def hide(self, name: str) -> flow.Flow[None]:
+        """Return once nothing of the persona is seen any more, or once it takes too long; at once if nothing can be seen of it."""
+        if self._proof is None or (self.front != name and not any(self._owners_of(name))):
+            return
+        began, clock = self.reactor.clock(), self.reactor.clock
+        hidden = yield partial(self._await_hidden, name)
+        fence = "" if self._proof is None else (yield self._await_frame) if hidden else "not asked for"
+        took_ms = round(1000 * (clock() - began))
+        if hidden and not fence:
+            self.log.info("gpu detach", persona=name, took_ms=took_ms)
+        else:
+            self.log.warning("gpu detach: it goes on without", persona=name, took_ms=took_ms, hidden=hidden, frame=fence)
+
+    def _owners_of(self, name: str) -> Iterator[Window]:
+        return (window for window in self.found if self._owners.get(window.con, _Owner(None, "")).persona == name)
+
+    def _await_hidden(self, name: str, resume: flow.Resume) -> None:
+        """Wait until a tree that was read from now on shows nothing of it."""
+        left = [resume]
+
+        def go(*, hidden: bool) -> None:
+            if left:
+                timer.cancel()
+                left.pop()(hidden)
+
+        timer = self.reactor.call_later(HIDE_S * self.patience, partial(go, hidden=False))
+        self._hiding.append((name, partial(go, hidden=True)))
+        self._news()
+
+    def _answer_hiding(self) -> None:
+        """Tell those of whom this tree shows nothing; one that is on the screen waits for the next."""
+        waiting, self._hiding = self._hiding, []
+        for name, resume in waiting:
+            if self.front == name or any(window.visible for window in self._owners_of(name)):
+                self._hiding.append((name, resume))
+            else:
+                self.reactor.call_soon(resume)
+
+    def _await_frame(self, resume: flow.Resume) -> None:
+        left = [resume]
+
+        def go(why: str) -> None:
+            if left:
+                timer.cancel()
+                self.reactor.call_soon(partial(left.pop(), why))
+
+        timer = self.reactor.call_later(FENCE_S * self.patience, partial(go, "no frame came in time"))
+        if self._fence is not None:
+            try:
+                self._fence.ask(go)
+            except (OSError, ValueError) as error:
+                go(str(error))
+
+    # ---- too many windows
+
+    def _count(self, con: int, pid: int) -> None:
+        """End the program that opens more windows than a persona may have: one that is asked to close them need not."""
+        process = whose.process(pid)
+        name = self.doors.owner(process[0]) if process is not None else None
+        if process is None or name is None:
+            return
+        self._open[con] = name
+        if list(self._open.values()).count(name) > tree.WINDOWS_MAX:
+            ended = whose.end(pid, process[1])
+            if self._ended != (pid, process[1]):
+                self._ended = pid, process[1]
+                self.log.warning("a program is ended: too many windows", persona=name, pid=pid, ended=ended, most=tree.WINDOWS_MAX)
+
+    # ---- what is told
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return each persona with a way to the screen: how many windows it has, and whether they are seen."""
+        rows = []
+        for name in sorted(self.doors.doors):
+            found = list(self._owners_of(name))
+            rows.append({
+                "name": name, "windows": len(found), "visible": sum(each.visible for each in found), "in_front": name == self.front,
+                "colour": tree.colour(name), "socket": self.doors.doors[name].context >= 0,
+            })  # fmt: skip
+        return rows

@@ -1,0 +1,355 @@
+"""Whose windows are on the screen: the image's own sway, clients through sockets of bay0's, and personas whose steps are told by hand.
+
+A process is said to be in a persona's cgroup by the test: a container takes the VM.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kit import Log
+from parts import Steps
+from test_screen_proof import BOUND_S, RealSway, proved, sway_itself, until
+
+from bay0.effects import whose
+from bay0.machines import focus, persona
+from bay0.pid1 import flow
+from bay0.pid1.reactor import Reactor
+from bay0.screen import config, ipc, registry, tree
+from bay0.screen import windows as windows_module
+from bay0.screen.doors import Doors
+from bay0.screen.ipc import Ask
+from bay0.screen.places import Places
+from bay0.screen.windows import Windows
+
+__all__ = ["sway_itself"]
+CLIENT = Path(__file__).parents[1] / "shared/waylandclient.py"
+WORK, PLAY = "p://work", "p://play"
+S = persona.S
+
+
+class Desk:
+    """A sway, doors for two personas, and the part of PID 1 that places windows."""
+
+    def __init__(self, top: Path, sway: RealSway, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reactor, self.log, self.engine = Reactor(), Log(), Steps()
+        self.groups: dict[int, str] = {}
+        real = whose.process
+        monkeypatch.setattr(whose, "process", lambda pid: (self.groups.get(pid, "/elsewhere"), found[1]) if (found := real(pid)) else None)
+        self.doors = Doors(self.log, str(top / "doors"))
+        self.doors.listen()
+        engine: Any = self.engine
+        self.told: list[str | None] = []
+        self.windows = Windows(engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), 8.0)
+        self.focus = SimpleNamespace(now=focus.S.NONE, config="", name=focus.NAME)
+        self.engine.instances[focus.NAME] = self.focus
+        for name in (WORK, PLAY):
+            self.engine.instances[name] = SimpleNamespace(now=S.RUNNING, name=name, config="")
+            self.doors.prepare(name)
+            self.doors.grant(name, self.group(name))
+        self.use(sway)
+        self.clients: list[subprocess.Popen[str]] = []
+        self.heard_lines: dict[int, list[str]] = {}
+
+    def use(self, sway: RealSway) -> None:
+        self.told_proof = proved(self.reactor, sway)
+        self.told_proof.event = self.heard
+        self.windows.attach(self.told_proof.proof)
+
+    def heard(self, kind: int, value: Any) -> None:
+        if kind == ipc.Event.WINDOW:
+            self.windows.event(value)
+
+    @staticmethod
+    def group(name: str) -> str:
+        return f"/personas/libpod-{name[4:]}1"
+
+    def path(self, name: str) -> str:
+        return self.doors.doors[name].path
+
+    def client(self, name: str, *words: str, colour: str = "c04020", of: str | None = None, said: str = "mapped") -> subprocess.Popen[str]:
+        """Start a program with the socket of `name`, whose processes are said to be those of `of`."""
+        argv = [sys.executable, str(CLIENT), self.path(name), colour, "wait", *words]
+        found = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        os.set_blocking(found.stdout.fileno(), False)  # type: ignore[union-attr]
+        self.groups[found.pid] = self.group(name if of is None else of)
+        self.clients.append(found)
+        self.say(found)
+        self.hear(found, said)
+        return found
+
+    def say(self, client: subprocess.Popen[str]) -> None:
+        client.stdin.write("\n")  # type: ignore[union-attr]
+        client.stdin.flush()  # type: ignore[union-attr]
+
+    def hear(self, client: subprocess.Popen[str], said: str) -> None:
+        lines = self.heard_lines.setdefault(client.pid, [])
+
+        def heard() -> bool:
+            lines.extend(client.stdout.readlines())  # type: ignore[union-attr]
+            return said in [line.split(" ")[0].strip() if " " not in said else line.strip() for line in lines]
+
+        until(self.reactor, heard)
+
+    def bring(self, name: str, now: focus.S = focus.S.SETTLED) -> None:
+        self.focus.now, self.focus.config = now, focus.config(name)
+        self.engine.tell("focus", now, self.focus)
+
+    def step(self, name: str, to: S) -> None:
+        instance = self.engine.instances[name]
+        instance.now = to
+        self.engine.tell("persona", to, instance)
+
+    def tree(self) -> dict[str, Any]:
+        found: list[Any] = []
+        self.told_proof.proof.sway.ask(Ask.GET_TREE, BOUND_S, found.append)  # type: ignore[union-attr]
+        until(self.reactor, lambda: found)
+        return found[0]  # type: ignore[no-any-return]
+
+    def run(self, command: str) -> None:
+        found: list[Any] = []
+        self.told_proof.proof.sway.ask(Ask.RUN_COMMAND, BOUND_S, found.append, command)  # type: ignore[union-attr]
+        until(self.reactor, lambda: found)
+
+    def shown(self) -> dict[int, tuple[str, bool]]:
+        """Return pid -> (workspace, visible), as sway itself says."""
+        return {each.pid: (each.workspace, each.visible) for each in tree.windows(self.tree())}
+
+    def until_shown(self, **expected: Any) -> None:
+        until(self.reactor, lambda: self.shown() == expected["of"])
+
+    def hide(self, name: str) -> list[Any]:
+        done: list[Any] = []
+        flow.run(self.hiding(name), lambda _: done.append(True))
+        return done
+
+    def hiding(self, name: str) -> flow.Flow[None]:
+        yield from self.doors.hide(name)
+
+    def close(self) -> None:
+        for each in self.clients:
+            each.kill()
+            each.wait()
+        self.windows.detach()
+        self.told_proof.proof.close()
+
+
+@pytest.fixture
+def desk(sway_itself: RealSway, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    path = sway_itself.run.parent
+    places = Places(run=str(path))
+    (path / "config").write_text(config.text(places))
+    sway_itself.anew()
+    found = Desk(path, sway_itself, monkeypatch)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+pytestmark = pytest.mark.built
+
+
+def test_a_persona_is_offered_nothing_that_looks_types_draws_over_or_carries(desk: Desk) -> None:
+    client = desk.client(WORK, said="globals")
+    client.wait(BOUND_S)
+    offered = set(client.stdout.read().split()) if client.stdout else set()
+    assert not offered & registry.NEEDED - {"wl_compositor", "wl_seat", "wl_shm", "xdg_wm_base"}
+
+
+def test_a_window_is_seen_only_once_its_persona_is_in_front(desk: Desk) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.until_shown(of={one.pid: (tree.SCRATCH, False)})
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    assert desk.windows.front == WORK
+    assert desk.windows.describe()[1] | {"colour": ""} == {
+        "name": WORK, "windows": 1, "visible": 1, "in_front": True, "colour": "", "socket": True,
+    }  # fmt: skip
+    two = desk.client(PLAY, "app-id=any", "map", "go")
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+
+
+def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other_is_frozen(desk: Desk) -> None:
+    one, two = desk.client(WORK, "map", "draw", "go"), desk.client(PLAY, "map", "draw", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.engine.instances[PLAY].now = S.PAUSED
+    desk.bring(PLAY, focus.S.SWITCHING)
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    desk.step(PLAY, S.RUNNING)
+    until(desk.reactor, lambda: done)
+    assert desk.shown() == {one.pid: (WORK, False), two.pid: (PLAY, True)}
+    (said,) = desk.log.of("gpu detach")
+    assert said["persona"] == WORK
+    assert desk.windows.front == PLAY
+
+
+def test_one_that_is_paused_in_front_leaves_the_screen_to_nobody_and_is_shown_again_once_it_runs(desk: Desk) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert (desk.shown(), desk.windows.front) == ({one.pid: (WORK, False)}, None)
+    desk.step(WORK, S.PAUSED)
+    desk.step(WORK, S.RESUMING)
+    desk.step(WORK, S.RUNNING)
+    desk.until_shown(of={one.pid: (WORK, True)})
+
+
+@pytest.mark.parametrize("when", ["before it is shown", "while it is behind"])
+def test_a_window_behind_that_asks_for_full_screen_on_the_output_is_not_seen(desk: Desk, when: str) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    other = desk.client(PLAY, "map-full", "go") if when == "before it is shown" else desk.client(PLAY, "map", "full", "go", said="done full")
+    for _ in range(10):
+        assert desk.shown() == {one.pid: (WORK, True), other.pid: (tree.SCRATCH, False)}
+    desk.bring(PLAY)
+    desk.until_shown(of={one.pid: (tree.SCRATCH, False), other.pid: (PLAY, True)})
+
+
+def test_one_that_has_full_screen_in_front_is_not_seen_behind(desk: Desk) -> None:
+    one = desk.client(WORK, "map", "wait", "full", "go")
+    two = desk.client(PLAY, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.say(one)
+    desk.hear(one, "done full")
+    until(desk.reactor, lambda: [each.full for each in tree.windows(desk.tree())].count(True) == 1)
+    desk.bring(PLAY)
+    desk.until_shown(of={one.pid: (tree.SCRATCH, False), two.pid: (PLAY, True)})
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+
+
+def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk: Desk) -> None:
+    """As one does that asks for full screen between its last sight and its freeze."""
+    one, two = desk.client(WORK, "map", "go"), desk.client(PLAY, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.step(PLAY, S.PAUSED)
+    con = next(each.con for each in tree.windows(desk.tree()) if each.pid == two.pid)
+    desk.run(f'[con_id={con}] move container to workspace "{WORK}"')
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+
+
+def test_a_window_of_a_process_that_is_no_personas_or_of_another_one_without_a_door_is_closed(desk: Desk) -> None:
+    stranger = desk.client(WORK, "map", "go", of="p://nobody")
+    desk.hear(stranger, "closed")
+    assert desk.shown() == {stranger.pid: (tree.SCRATCH, False)}
+    assert desk.windows.nobodys == 1
+
+
+def test_a_window_is_closed_once_the_process_that_opened_its_connection_has_ended(desk: Desk) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    del desk.groups[one.pid]
+    real = whose.process
+    whose.process = lambda pid: None if pid == one.pid else real(pid)  # monkeypatch undoes it
+    desk.step(WORK, S.RUNNING)
+    desk.hear(one, "closed")
+    desk.until_shown(of={one.pid: (tree.SCRATCH, False)})
+
+
+def test_what_one_persona_copied_another_cannot_paste(desk: Desk) -> None:
+    """sway's own word: with a selection there, a new data-control device is told of an offer."""
+    from waylandclient import Client
+
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    owner = Client(desk.told_proof.proof.wayland_path)  # no key was pressed here, so a persona's own offer would be refused
+    owner.offer("secret")
+    assert sorted(selections(desk)) == ["text/secret"] * 2
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    assert not desk.log.of("the clipboards may not be empty")
+
+
+def selections(desk: Desk) -> list[str]:
+    """Return what a client that may look is told is on the clipboard."""
+    from waylandclient import Client
+
+    seen: list[str] = []
+    watcher = Client(desk.told_proof.proof.wayland_path)
+    manager, seat, device = watcher.bind("zwlr_data_control_manager_v1", 2), watcher.bind("wl_seat", 1), watcher.new()
+
+    def offered(body: bytes) -> None:
+        watcher.heard[int.from_bytes(body, sys.byteorder), 0] = lambda mime: seen.append(mime[4:].rstrip(b"\0").decode())
+
+    watcher.heard[device, 0] = offered
+    watcher.send(manager, 1, device, seat)
+    watcher.sync()
+    watcher.peer.close()
+    return seen
+
+
+def test_a_program_that_opens_windows_without_end_is_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "WINDOWS_MAX", 2)
+    few = [desk.client(PLAY, "map", "go") for _ in range(2)]
+    many = [desk.client(WORK, "map", "go", said="globals") for _ in range(3)]
+    until(desk.reactor, lambda: desk.log.of("a program is ended: too many windows"))
+    until(desk.reactor, lambda: [each.poll() for each in many].count(-9) == 1)
+    assert [each.poll() for each in few] == [None, None]
+
+
+def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_next(desk: Desk, sway_itself: RealSway) -> None:
+    inode = os.stat(desk.path(WORK)).st_ino
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    desk.windows.detach()
+    desk.told_proof.proof.close()
+    sway_itself.process.kill()
+    sway_itself.process.wait()
+    with socket.socket(socket.AF_UNIX) as early:
+        early.connect(desk.path(WORK))
+        sway_itself.anew()
+        desk.use(sway_itself)
+        late = desk.client(WORK, "map", "go")
+        desk.until_shown(of={late.pid: (WORK, True)})
+        early.send(b"\1\0\0\0\0\0\x0c\0\2\0\0\0")
+        early.settimeout(BOUND_S)
+        assert early.recv(12)
+    assert os.stat(desk.path(WORK)).st_ino == inode
+
+
+def test_a_door_that_was_revoked_is_gone_and_one_without_a_screen_refuses(tmp_path: Path) -> None:
+    doors = Doors(Log(), str(tmp_path))
+    directory = doors.prepare(WORK)
+    with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+        client.connect(f"{directory}/wayland-0")
+    doors.listen()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{directory}/wayland-0")
+    doors.revoke(WORK)
+    assert not os.path.exists(directory)
+
+
+def test_a_freeze_waits_for_nothing_without_a_compositor_and_no_longer_than_its_bound_with_one_that_hangs(desk: Desk, sway_itself: RealSway) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    desk.windows.patience = 0.2
+    os.kill(sway_itself.process.pid, 19)
+    desk.step(WORK, S.PAUSING)
+    done, began = desk.hide(WORK), time.monotonic()
+    until(desk.reactor, lambda: done)
+    assert time.monotonic() - began >= windows_module.HIDE_S * 0.2
+    assert desk.log.of("gpu detach: it goes on without")
+    os.kill(sway_itself.process.pid, 18)
+    desk.windows.detach()
+    assert desk.hide(WORK) == [True]
