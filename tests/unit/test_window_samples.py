@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -255,6 +256,12 @@ def test_the_counter_makes_its_window_anew_with_the_next_compositor_and_goes_on(
     desk.at_least(RED, before + 1)
 
 
+def hears_term(pid: int) -> bool:
+    """Tell whether a process asked for TERM: otherwise the kernel keeps it from the first one of a container."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
+
+
 @pytest.mark.built
 def test_a_counter_whose_window_is_closed_or_that_is_told_to_end_ends_well(desk: Desk, counter: str) -> None:
     closed = desk.start(counter)
@@ -263,6 +270,7 @@ def test_a_counter_whose_window_is_closed_or_that_is_told_to_end_ends_well(desk:
     assert (closed.wait(BOUND_S), closed.stderr.read()) == (0, "")  # type: ignore[union-attr]
     told = desk.start(counter)
     desk.until(desk.counts, "a window")
+    assert hears_term(told.pid)
     told.terminate()
     assert (told.wait(BOUND_S), told.stderr.read()) == (0, "")  # type: ignore[union-attr]
 
@@ -344,6 +352,15 @@ def test_a_terminal_that_is_left_has_ended_well_whatever_its_last_command_did(te
     (shell,) = desk.until(lambda: shells(child.pid), "a login shell")
     os.kill(shell, signal.SIGKILL)
     assert child.wait(BOUND_S) == 0
+
+
+@pytest.mark.built
+def test_a_terminal_that_is_told_to_end_ends(terminal: tuple[Desk, subprocess.Popen[str]]) -> None:
+    desk, child = terminal
+    desk.until(lambda: shells(child.pid), "a login shell")
+    assert hears_term(child.pid)
+    child.terminate()
+    assert child.wait(BOUND_S) >= 0, "not by the signal itself"
 
 
 @pytest.mark.built
