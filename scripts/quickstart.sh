@@ -94,7 +94,7 @@ build_ai() {
 
 # build_windows: the archives of the personas with windows.
 build_windows() {
-    step "building the personas with windows (90 MB to download the first time) ..."
+    step "building the personas with windows (70 MB to download the first time, 260 MB in build/) ..."
     image_if_changed counter "$BUILD/persona-counter.tar"
     image_if_changed terminal "$BUILD/persona-terminal.tar"
 }
