@@ -53,10 +53,10 @@ def _windows(node: Mapping[str, Any], workspace: str, depth: int) -> Iterator[Wi
         yield from _windows(each, workspace, depth + 1)
 
 
-def current(tree: Mapping[str, Any]) -> list[str]:
-    """Return the workspaces that outputs show."""
+def current(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return output -> the workspace that it shows."""
     outputs = [node for node in tree["nodes"] if node["type"] == "output" and node["name"] != "__i3"]
-    return [str(node["current_workspace"]) for node in outputs if node.get("current_workspace") is not None]
+    return {str(node["name"]): str(node["current_workspace"]) for node in outputs if node.get("current_workspace") is not None}
 
 
 def colour(persona: str) -> str:
@@ -65,11 +65,15 @@ def colour(persona: str) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, 0.36, 0.62))
 
 
-def show(persona: str | None) -> str:
-    """Return the commands that show a persona's workspace, in its colour; None: that of nobody."""
+def show(persona: str | None, outputs: Collection[str] = ()) -> str:
+    """Return the commands that show a persona's workspace, in its colour; None: that of nobody.
+
+    With more `outputs` than one it is shown on the first of them always, or the old one would stay in sight on another.
+    """
     paint = colour(persona) if persona else "#404040"
     colours = "; ".join(f"client.{which} {paint} {paint} {WHITE} {WHITE} {paint}" for which in ("focused", "focused_inactive", "unfocused"))
-    return f'workspace --no-auto-back-and-forth "{persona or NOBODY}"; {colours}'
+    there = f'; move workspace to output "{min(outputs)}"' if len(outputs) > 1 else ""
+    return f'workspace --no-auto-back-and-forth "{persona or NOBODY}"{there}; {colours}'
 
 
 def mend(

@@ -59,6 +59,7 @@ class Windows:
     patience: float = 1.0
     front: str | None = field(init=False, default=None)  # whose workspace sway shows
     found: list[Window] = field(init=False, factory=list)  # in the last tree
+    outputs: set[str] = field(init=False, factory=set)  # in it, too
     nobodys: int = field(init=False, default=0)  # windows that were closed, because nobody's or because their program had ended
     _said_nobodys: float = field(init=False, default=float("-inf"))
     _proof: Proof | None = field(init=False, default=None)
@@ -106,7 +107,7 @@ class Windows:
     def _forget(self) -> None:
         self._clipboards.detach()
         self._proof = self._fence = None
-        self.front, self.found = None, []
+        self.front, self.found, self.outputs = None, [], set()
         self._busy = self._again = self._shown_once = False
         self._owners.clear()
         self._closing.clear()
@@ -228,11 +229,14 @@ class Windows:
             self._closing |= {con for con, name in owners.items() if name is None}
             if commands or switches:
                 said: list[Any] = []
-                self._ask(Ask.RUN_COMMAND, said.append, "; ".join((*commands, tree.show(wanted))))
+                self._ask(Ask.RUN_COMMAND, said.append, "; ".join((*commands, tree.show(wanted, self.outputs))))
             found = yield partial(self._ask, Ask.GET_TREE)
-            self.found = tree.windows(found)
+            self.found, current = tree.windows(found), tree.current(found)
             if commands or switches:
-                self._shown(wanted, tree.current(found))
+                self._shown(wanted, current)
+            if len(current) > 1 and set(current) != self.outputs:
+                self._shown_once = False  # once more, on the one of them that it belongs on
+            self.outputs = set(current)
             self._keep_owners()
             self._answer_hiding()
             if self._shown_once and self.front == self._wanted() and not self._wrong():
@@ -248,9 +252,9 @@ class Windows:
         self._owners = {con: owner for con, owner in self._owners.items() if con in there}
         self._closing &= there
 
-    def _shown(self, wanted: str | None, current: list[str]) -> None:
-        if current and (wanted or tree.NOBODY) not in current:
-            self.log.warning("sway does not show what it was told to", persona=wanted, shown=current)
+    def _shown(self, wanted: str | None, current: dict[str, str]) -> None:
+        if current and (wanted or tree.NOBODY) not in current.values():
+            self.log.warning("sway does not show what it was told to", persona=wanted, shown=sorted(current.values()))
             return
         changed, self.front, self._shown_once = self.front != wanted or not self._shown_once, wanted, True
         if changed:

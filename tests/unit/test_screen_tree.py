@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kit import Log
 from parts import Steps
@@ -20,6 +20,7 @@ from bay0.screen.tree import SCRATCH, Window
 
 PERSONAS = ("p://a", "p://b", "p://c")
 S = persona.S
+QUICKLY = settings(deadline=None, max_examples=150, phases=(Phase.explicit, Phase.generate))  # a seeded fault is found here, too
 
 
 @define
@@ -75,6 +76,7 @@ def worlds(draw: Any) -> tuple[Sway, dict[int, str | None], str | None, set[str]
     return Sway(windows, draw(places)), owners, front, draw(st.sets(st.sampled_from(PERSONAS))) - {front}
 
 
+@QUICKLY
 @given(worlds())
 def test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothing_is_left_to_say(world: Any) -> None:
     sway, owners, front, standing = world
@@ -90,6 +92,7 @@ def test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothi
     assert tree.mend(found, front, owners, standing.__contains__, {con for con, whose in owners.items() if whose is None}) == []
 
 
+@QUICKLY
 @given(worlds())
 def test_a_window_is_asked_to_close_once_and_only_if_it_is_nobodys(world: Any) -> None:
     sway, owners, front, standing = world
@@ -106,7 +109,9 @@ def test_what_was_made_to_float_stays_so() -> None:
     assert "floating disable" in "; ".join(tree.mend([plain], "p://a", {1: "p://a"}, lambda _: False, ()))
 
 
-@pytest.mark.parametrize("nonsense", [{}, {"type": "root"}, {"type": "root", "nodes": 1, "floating_nodes": []}, {"type": "con", "pid": "x", "marks": []}])
+@pytest.mark.parametrize(
+    "nonsense", [{}, {"type": "root"}, {"type": "root", "nodes": 1, "floating_nodes": []}, {"type": "con", "pid": "x", "marks": []}]
+)
 def test_what_is_no_tree_is_refused(nonsense: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         tree.windows(nonsense)
@@ -164,3 +169,57 @@ def test_the_digits_are_in_the_order_of_names_and_next_goes_round() -> None:
     assert found._meant(config.NEXT) == "p://d"
     assert keys("p://d", c=S.PAUSED, d=S.RUNNING)[0]._meant(config.NEXT) == "p://c"
     assert keys(None)[0]._meant(config.NEXT) is None
+
+
+# ---- seeded faults, each found by the properties
+
+
+def _leaves_those_behind(found: Any, front: Any, owners: Any, stands: Any, closing: Any) -> list[str]:
+    return REAL([each for each in found if owners[each.con] in (front, None)], front, owners, stands, closing)
+
+
+def _lets_nobodys_stay(found: Any, front: Any, owners: Any, stands: Any, closing: Any) -> list[str]:
+    return REAL([each for each in found if owners[each.con] is not None], front, owners, stands, closing)
+
+
+def _all_stand(found: Any, front: Any, owners: Any, _stands: Any, closing: Any) -> list[str]:
+    return REAL(found, front, owners, lambda _: True, closing)
+
+
+def _asks_again(found: Any, front: Any, owners: Any, stands: Any, _closing: Any) -> list[str]:
+    return REAL(found, front, owners, stands, ())
+
+
+def _does_not_place(found: Any, front: Any, owners: Any, stands: Any, closing: Any) -> list[str]:
+    return REAL([each for each in found if owners[each.con] != front or front is None], front, owners, stands, closing)
+
+
+def _moves_what_has_the_full_screen(*arguments: Any) -> list[str]:
+    return [re.sub(r"\[con_id=\d+\] fullscreen disable; (?=\[con_id=\d+\] move container)", "", each) for each in REAL(*arguments)]
+
+
+REAL = tree.mend
+FAULTS = (_leaves_those_behind, _lets_nobodys_stay, _all_stand, _asks_again, _does_not_place, _moves_what_has_the_full_screen)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_seeded_fault_is_found(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "mend", fault)
+    found = []
+    for check in (
+        test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothing_is_left_to_say,
+        test_a_window_is_asked_to_close_once_and_only_if_it_is_nobodys,
+    ):
+        try:
+            check()
+        except (AssertionError, ExceptionGroup) as error:  # a group: it is found in more than one way
+            found.append(error)
+    assert found
+
+
+def test_a_message_that_moves_something_and_does_not_show_at_its_end_is_found() -> None:
+    """sway shows where it took a window from."""
+    window = Window(1, 1, "p://b", visible=False, floats=False, full=False, dialog=False)
+    sway = Sway({1: window}, "p://a")
+    sway.run(tree.mend(sway.tree(), "p://a", {1: "p://b"}, lambda _: False, ()))
+    assert sway.current == "p://b"

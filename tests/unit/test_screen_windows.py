@@ -246,6 +246,20 @@ def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
 
+def test_with_two_outputs_the_one_behind_is_not_left_in_sight_on_the_other(desk: Desk) -> None:
+    one, two = desk.client(WORK, "map", "go"), desk.client(PLAY, "map", "go")
+    desk.run("create_output")
+    until(desk.reactor, lambda: len(tree.current(desk.tree())) == 2)
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.run("focus output HEADLESS-2")
+    desk.step(WORK, S.PAUSING)
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    desk.until_shown(of={one.pid: (WORK, False), two.pid: (PLAY, True)})
+    assert tree.current(desk.tree())["HEADLESS-1"] == PLAY
+
+
 def test_a_window_of_a_process_that_is_no_personas_or_of_another_one_without_a_door_is_closed(desk: Desk) -> None:
     stranger = desk.client(WORK, "map", "go", of="p://nobody")
     desk.hear(stranger, "closed")
