@@ -3,7 +3,8 @@
 #        scripts/mkpersist.sh --add FILE [--force] [PATH]
 #
 # Makes the spine's persist disk: a sparse file (default ./persist.img) with an ext4
-# labelled SPINE-PERSIST. It takes a few MB of real space until it is written to.
+# labelled SPINE-PERSIST. It takes a few MB of real space until it is written to. Its
+# features are project, quota and encrypt, so that what is to come converts no disk.
 #
 #   --size SIZE   a number with K, M, G or T; at least 16M (default 10G)
 #   --force       replace PATH if it exists; without it an existing file is never touched
@@ -20,6 +21,8 @@ LIB="$(dirname "$0")/lib"
 . "$LIB/say.sh"
 # shellcheck source=lib/images.sh
 . "$LIB/images.sh"
+# shellcheck source=lib/persistfs.sh
+. "$LIB/persistfs.sh"
 
 size=10G
 force=no
@@ -80,7 +83,7 @@ own_images() {
             echo "set_inode_field /images/$name uid 0"
             echo "set_inode_field /images/$name gid 0"
         done
-    } | debugfs -w -f - "$1" >/dev/null 2>&1 || die "debugfs could not give the images to root."
+    } | debugfs -w -f - "$1" >/dev/null 2>&1 && count_owners "$1" || die "debugfs could not give the images to root."
 }
 
 if [ "$add" = yes ]; then
@@ -110,7 +113,7 @@ fi
 truncate -s "$bytes" "$part" || die "the file system of $path cannot hold a sparse file of $size."
 # On a new sparse file mke2fs knows that all is zero, so no lazy initialisation is left
 # for the kernel to do behind the first mount's back. Root owns the top, whoever runs this.
-mkfs.ext4 -q -L SPINE-PERSIST -m 1 -E root_owner=0:0,lazy_journal_init=1 "${populate[@]}" "$part" ||
+mkfs.ext4 -q -L SPINE-PERSIST -O "$PERSIST_FEATURES" -m 1 -E root_owner=0:0,lazy_journal_init=1 "${populate[@]}" "$part" ||
     die "mkfs.ext4 failed, see its message above.${populate:+ Do the images fit into $size?}"
 [ ${#images[@]} -eq 0 ] || own_images "$part"
 chmod 644 "$part"

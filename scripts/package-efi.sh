@@ -27,12 +27,14 @@
 #   without Secure Boot  Only against mistakes: kernel, image and words cannot be mixed and
 #                        there is no file to edit. Whoever can write the disk, boot another
 #                        one, or reach the firmware's boot entries can replace all of it,
-#                        and words given by a boot entry take the place of ours.
+#                        and words given by a boot entry (with genesis-flash.sh's loader: by
+#                        BGENV.DAT) take the place of ours.
 #   with Secure Boot     The firmware starts only what carries a signature it trusts, so
 #                        kernel, image and words are as you signed them, and words from a
-#                        boot entry are ignored. Only as good as: your keys being the only
-#                        ones enrolled, a firmware password, and the signing key kept off
-#                        the machine. An older file with a good signature still starts.
+#                        boot entry or BGENV.DAT are ignored. Only as good as: your keys
+#                        being the only ones enrolled, a firmware password, and the signing
+#                        key kept off the machine. An older file with a good signature still
+#                        starts. The loader wants a signature too: genesis-flash.sh --key.
 #   never                /persist is neither signed nor encrypted, and the spine's console
 #                        is a root shell: see docs/THREATMODEL.md.
 set -euo pipefail

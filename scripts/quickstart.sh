@@ -12,7 +12,9 @@
 #   --with-ai      also build the AI tenant's image and the sample persona `ask`, put both on
 #                  a persist disk of its own (persist-ai.img) and boot that, with more memory
 #   --gui          boot with a screen: in a window, or where there is no display by VNC on a socket, and
-#                  it says how to look. Without a terminal: a picture of it, build/screen.png
+#                  it says how to look. Without a terminal: a picture of it, build/screen.png. It builds
+#                  the sample personas with windows, `terminal` and `counter`, puts their images on a
+#                  persist disk of its own (persist-gui.img) and says how to start them
 #   --build-only   stop after the build
 #   --rebuild      build even if nothing has changed
 #   --from SOURCE  see scripts/mkspine.sh; without it, the canonical build (alpine) where it can
@@ -69,7 +71,7 @@ build_if_changed() {
     "$TOP/scripts/mkspine.sh" --from "$source"
 }
 
-# image_if_changed ai|ask FILE: the archive of the AI tenant or of the persona `ask`.
+# image_if_changed ai|ask|counter|terminal FILE: the archive of the AI tenant or of a sample persona.
 image_if_changed() {
     local beside="$BUILD/image-$1.inputs"
     if [ "$rebuild" = no ] && [ -f "$2" ] && [ "$(cat "$beside" 2>/dev/null)" = "$(image_inputs "$1")" ]; then
@@ -90,6 +92,13 @@ build_ai() {
     step "the AI took $((SECONDS - from)) s, and $(du -cm "$BUILD"/{spine-ai,persona-ask}.tar "$CACHE"/wheels-ai-* "$CACHE"/ai-libraries-* | tail -n 1 | cut -f1) MB in build/"
 }
 
+# build_windows: the archives of the personas with windows.
+build_windows() {
+    step "building the personas with windows (90 MB to download the first time) ..."
+    image_if_changed counter "$BUILD/persona-counter.tar"
+    image_if_changed terminal "$BUILD/persona-terminal.tar"
+}
+
 make_persist() {
     local images=()
     if [ -f "$disk" ]; then
@@ -98,6 +107,7 @@ make_persist() {
     fi
     step "making a persist disk ..."
     [ "$with_ai" = no ] || images=(--image "$BUILD/spine-ai.tar" --image "$BUILD/persona-ask.tar")
+    [ "$gui" = no ] || images+=(--image "$BUILD/persona-counter.tar" --image "$BUILD/persona-terminal.tar")
     "$TOP/scripts/mkpersist.sh" "${images[@]}" "$disk" >&2
 }
 
@@ -117,20 +127,45 @@ show_boot() {
     step "the spine booted, reported and powered off. Run this in a terminal to use its console."
 }
 
-disk="$TOP/persist.img"
+# how_to_start NAME...: a line for the spine's console for each sample persona whose image is on the disk.
+how_to_start() {
+    local name
+    for name in "$@"; do
+        note "  bay0 image load /persist/images/persona-$name.tar; bay0 persona create $name; bay0 persona start $name"
+    done
+}
+
+# say_what_next: what to type on the console, before it begins.
+say_what_next() {
+    step "booting; you will be at the spine's console"
+    if [ "$with_ai" = yes ]; then
+        note "to ask the AI, on the console:"
+        how_to_start ask
+        note "  bay0 persona shell ask"
+    fi
+    [ "$gui" = yes ] || return 0
+    note "two personas with windows, on the console (the first time; later: bay0 persona start NAME):"
+    how_to_start counter terminal
+    note "  bay0 focus terminal     # in front, the other one stands still; bay0 focus counter: the other way round"
+}
+
+disk="$TOP/persist"
 mem=1024
 if [ "$with_ai" = yes ]; then
-    disk="$TOP/persist-ai.img"
+    disk+=-ai
     mem=2048
 fi
+[ "$gui" = no ] || disk+=-gui
+disk+=.img
 build_if_changed
-[ "$with_ai" = no ] || { ensure_host_tools build; build_ai; }
+[ "$with_ai$gui" = nono ] || ensure_host_tools build
+[ "$with_ai" = no ] || build_ai
+[ "$gui" = no ] || build_windows
 [ "$build_only" = no ] || { step "built; boot it with scripts/boot-qemu.sh"; exit 0; }
 ensure_host_tools vm
 make_persist
 if [ -t 0 ] && [ -t 1 ]; then
-    step "booting; you will be at the spine's console"
-    [ "$with_ai" = no ] || note "to ask: bay0 image load /persist/images/persona-ask.tar; bay0 persona create ask; bay0 persona start ask; bay0 persona shell ask"
+    say_what_next
     screen=()
     [ "$gui" = no ] || screen=(--gui)
     exec "$TOP/scripts/boot-qemu.sh" --persist "$disk" --mem "$mem" "${screen[@]}"

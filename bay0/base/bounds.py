@@ -36,6 +36,7 @@ class Bounds:
     suspend: float = 25.0  # the kernel gives tasks 20 s to freeze
     validate: float = 30.0  # the whole of it
     validate_freezer: float = 25.0
+    validate_freeze: float = 2.0  # of its probe, which waits for nothing
     validate_umbilical: float = 8.0  # the forwarder has 5 for its part
     validate_check: float = 5.0  # each of the others
     umbilical: float = 5.0  # what the forwarder is asked and can say at once; one that misses it hangs, and is ended

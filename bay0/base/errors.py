@@ -39,6 +39,10 @@ class StorageError(Bay0Error):
         self.code = code
 
 
+class BootEnvError(Bay0Error):
+    """A boot environment (BGENV.DAT) is damaged, or was to hold what it cannot; says what. Nothing was written."""
+
+
 class UsageError(Bay0Error):
     """The command line was understood by argparse but makes no sense; exit status 2."""
 

@@ -27,10 +27,16 @@ def text(found: Mapping[str, Any]) -> str:
         return lines[0]
     lines += [_tenant("seat:", found["seat"]), _tenant("compositor:", found["compositor"])]
     for each in found["sockets"]:
-        answers = f"answered by pid {each['pid']}, the one that was started" if each["proved"] else "not proved: it is not used"
+        answers = (
+            f"answered by pid {each['pid']}, the one that was started"
+            if each["proved"]
+            else "not proved: it is not used"
+        )
         lines.append(f"socket:      {each['path']}, {answers}")
     if found["globals"] is not None:
-        lines.append(f"offers:      {found['globals']} globals, all of them allowed, no dmabuf: only the compositor's own buffers are shown")
+        lines.append(
+            f"offers:      {found['globals']} globals, all allowed, no dmabuf: only the compositor's own buffers are shown"
+        )
     if found["impostors"]:
         lines.append(f"impostors:   {found['impostors']} were refused; `bay0 log` names them")
     lines += [f"output:      {_output(each)}" for each in found["outputs"]]
@@ -39,7 +45,10 @@ def text(found: Mapping[str, Any]) -> str:
     if found["globals"] is not None:
         lines.append(f"in front:    {on_terminal(found['front'] or 'no persona')}")
     lines += [f"persona:     {_persona(each)}" for each in found["personas"]]
-    lines += [f"input:       {each['node']}  {on_terminal(each['name'])}: {_kinds(each['kinds'])}" for each in found["inputs"]]
+    lines += [
+        f"input:       {each['node']}  {on_terminal(each['name'])}: {_kinds(each['kinds'])}"
+        for each in found["inputs"]
+    ]
     return "\n".join(lines)
 
 

@@ -194,6 +194,7 @@ def collect(doctor: Callable[[], str]) -> Bundle:
     bundle.add("boots.json", lambda: ask("boots", previous=5))
     bundle.add("machines.json", lambda: ask("machines"))
     bundle.add("governor.json", lambda: ask("governor"))
+    bundle.add("screen.json", lambda: ask("screen"))
     bundle.add("tenants.json", lambda: [ask("tenant.show", name=each["name"]) for each in ask("tenant.list")])
     bundle.add("images.json", lambda: ask("image.list"))
     bundle.add("doctor.txt", doctor)

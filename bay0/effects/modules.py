@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
-ALWAYS = ("ext4", "overlay", "fuse", "tun", "loop")
+# quota_v2: of a filesystem with quotas, which would else have the kernel run modprobe in the middle of the mount
+ALWAYS = ("ext4", "quota_v2", "overlay", "fuse", "tun", "loop")
 MODALIASES = "/sys/bus/*/devices/*/modalias"
 UEVENTS = "/sys/kernel/uevent_seqnum"  # linux/kernel/ksysfs.c
 # PCI class 01 and USB class 08 are mass storage; virtio 2 and 8 are block and SCSI (linux/virtio_ids.h)

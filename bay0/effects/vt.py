@@ -1,6 +1,9 @@
-"""The kernel's own console on the screen: it draws nothing and hears no key while a compositor has the screen (ioctl_console(2)).
+"""The kernel's own console on the screen.
 
-Without that every key, a passphrase too, would also reach whatever reads the console, since seatd takes no virtual terminal.
+It draws nothing and hears no key while a compositor has the screen (ioctl_console(2)).
+
+Without that every key, a passphrase too, would also reach whatever reads the console, since seatd takes no
+virtual terminal.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ class Console:
     taken: bool = False
 
     def take(self) -> None:
-        """Let the kernel neither draw on the screen nor take keys. `OSError`: it does not do so; a kernel without consoles is none."""
+        """Let the kernel neither draw on the screen nor take keys.
+
+        `OSError`: it does not do so; a kernel without consoles is none.
+        """
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from bay0.boot.sleep import Inhibit
     from bay0.effects.shield import Watchdog
     from bay0.screen.doors import Doors
+    from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
     from bay0.thermal.governor import Keeper
     from bay0.thermal.reserve import Reserve
@@ -222,7 +223,10 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         ),
         (doors,),
     )
-    screen_watch = ScreenWatch(engine, reactor, boot, screen, words.screen, console_tty, host.cards)
+    screen_methods: Late[ScreenMethods] = Late(
+        "screen.methods:ScreenMethods", lambda new: new(engine, reactor, screen()), (screen,)
+    )
+    screen_watch = ScreenWatch(engine, reactor, logger, boot, screen, screen_methods, words.screen, console_tty, host.cards)
     thermometer: Late[Thermometer] = Late("thermal.sensors:Thermometer", lambda new: new(reactor, spawner, logger))
     reserve: Late[Reserve] = Late("thermal.reserve:Reserve", lambda new: new(logger, ceilings))
     keeper: Late[Keeper] = Late(

@@ -1,4 +1,7 @@
-"""What seat and compositor print goes to the log, a few lines at a time: always read, so that they never wait for us."""
+"""What seat and compositor print goes to the log, a few lines at a time.
+
+Always read, so that they never wait for us.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ class Ear:
             self.close()
 
     def _say(self, line: bytes) -> None:
-        text = "".join(c if c.isprintable() else "?" for c in line[: 4 * LINE_MAX].decode("utf-8", "replace").strip()[:LINE_MAX])
+        text = "".join(
+            c if c.isprintable() else "?"
+            for c in line[: 4 * LINE_MAX].decode("utf-8", "replace").strip()[:LINE_MAX]
+        )
         if not text:
             return
         now = self.reactor.clock()

@@ -1,7 +1,10 @@
-"""What libinput asks udev about an input device, said without udev: one small file for each in /run/udev/data.
+"""What libinput asks udev about an input device, said without udev.
 
-Read from the kernel's capability bits, not from a name (Linux, Documentation/input/event-codes.rst; the rules are those
-of systemd's udev-builtin-input_id). libudev reads `I:` as "was seen by udev", without which libinput passes a device over.
+One small file for each in /run/udev/data.
+
+Read from the kernel's capability bits, not from a name (Linux, Documentation/input/event-codes.rst; the rules
+are those of systemd's udev-builtin-input_id). libudev reads `I:` as "was seen by udev", without which
+libinput passes a device over.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ PROP_DIRECT, PROP_ACCELEROMETER = 1, 6
 
 @frozen
 class Device:
-    """One of them. `number`: "13:64", as the kernel and the file's name have it; `kinds`: as in ID_INPUT_KEYBOARD."""
+    """One of them.
+
+    `number`: "13:64", as the kernel and the file's name have it; `kinds`: as in ID_INPUT_KEYBOARD.
+    """
 
     node: str
     number: str
@@ -87,7 +93,9 @@ def _pointing(key: int, properties: int) -> Iterator[str]:
 def devices(directory: str = SYS_INPUT) -> list[Device]:
     """Return the machine's input devices, at most `DEVICES_MAX` of them. None of these reads can wait."""
     try:
-        names = sorted(name for name in os.listdir(directory) if name.startswith("event") and name[5:].isdecimal())
+        names = sorted(
+            name for name in os.listdir(directory) if name.startswith("event") and name[5:].isdecimal()
+        )
     except OSError:
         return []
     return [_device(directory, name) for name in names[:DEVICES_MAX]]
@@ -95,7 +103,16 @@ def devices(directory: str = SYS_INPUT) -> list[Device]:
 
 def _device(directory: str, node: str) -> Device:
     of = f"{directory}/{node}/device"
-    maps = [bits(read_text(f"{of}/{path}")) for path in ("capabilities/ev", "capabilities/key", "capabilities/rel", "capabilities/abs", "properties")]
+    maps = [
+        bits(read_text(f"{of}/{path}"))
+        for path in (
+            "capabilities/ev",
+            "capabilities/key",
+            "capabilities/rel",
+            "capabilities/abs",
+            "properties",
+        )
+    ]
     return Device(node, read_text(f"{directory}/{node}/dev"), read_text(f"{of}/name"), tuple(kinds(*maps)))
 
 
@@ -106,7 +123,10 @@ def text(device: Device) -> str:
 
 
 def tell(found: list[Device], directory: str = UDEV_DATA) -> None:
-    """Write a file for each, and take away those of devices that are gone. `OSError` if that cannot be done."""
+    """Write a file for each, and take away those of devices that are gone.
+
+    `OSError` if that cannot be done.
+    """
     os.makedirs(directory, exist_ok=True)
     wanted = {f"c{device.number}": text(device) for device in found if device.number}
     for name in os.listdir(directory):

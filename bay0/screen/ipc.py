@@ -1,7 +1,9 @@
-"""Frames of sway's IPC, which is i3's: as bytes. Pure: no socket, no state beyond what has not come whole yet.
+"""Frames of sway's IPC, which is i3's: as bytes.
 
-A frame is "i3-ipc", the payload's length, its type, and the payload, which is JSON but for commands (sway-ipc(7),
-"MESSAGE AND REPLY FORMAT"). An event's type has its highest bit set.
+Pure: no socket, no state beyond what has not come whole yet.
+
+A frame is "i3-ipc", the payload's length, its type, and the payload, which is JSON but for commands (sway-
+ipc(7), "MESSAGE AND REPLY FORMAT"). An event's type has its highest bit set.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ EVENT = 1 << 31
 
 
 class FrameError(Bay0Error):
-    """What came is no frame of this protocol, or one that is too large: nothing behind it can be understood either."""
+    """What came is no frame of this protocol, or one that is too large.
+
+    Nothing behind it can be understood either.
+    """
 
 
 class Ask(IntEnum):
@@ -76,7 +81,10 @@ class Reader:
     _held: bytearray = field(factory=bytearray)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield each frame that is whole with `data`. `FrameError`: it does not begin as a frame does, or is too large."""
+        """Yield each frame that is whole with `data`.
+
+        `FrameError`: it does not begin as a frame does, or is too large.
+        """
         self._held += data
         while self._held:
             begins = bytes(self._held[: len(MAGIC)])

@@ -11,18 +11,32 @@ DOORS = "/run/bay0/screen"  # the personas' ways to it: root's
 SEATD = "/run/seatd.sock"
 CTRL_ALT_DEL = "nop bay0 ctrl-alt-del"
 
-MEMORY_MAX = 256 << 20  # bytes: the compositor's own 5 MB, two pictures of a large screen, its bar's and background's
+MEMORY_MAX = (
+    256 << 20
+)  # bytes: the compositor's own 5 MB, two pictures of a large screen, its bar's and background's
 COMPOSITOR_LIMITS = {"memory.max": str(MEMORY_MAX), "pids.max": "32"}
 SEAT_LIMITS = {"memory.max": str(32 << 20), "pids.max": "8"}
 
-# What it says goes to PID 1 by descriptor 3. It is one process from the shell to the program: no fork, so its pid stays.
+# What it says goes to PID 1 by descriptor 3. It is one process from the shell to the program: no fork, so its
+# pid stays.
 SEAT_ARGV = ("/bin/sh", "-c", f"exec seatd -g {USER} -l info >&3 2>&3 3>&-")
-COMPOSITOR_ARGV = ("unshare", "--mount", "/usr/lib/bay0-screen/compositor", "sway", "--config", f"{RUN}/config")
+COMPOSITOR_ARGV = (
+    "unshare",
+    "--mount",
+    "/usr/lib/bay0-screen/compositor",
+    "sway",
+    "--config",
+    f"{RUN}/config",
+)
 
 
 @frozen(repr=False)
 class Places:
-    """The machine's. `run` is root's: the configuration, and the bar's line; below it is the compositor's own, new at each start."""
+    """The machine's.
+
+    `run` is root's: the configuration, and the bar's line; below it is the compositor's own, new at each
+    start.
+    """
 
     run: str = RUN
     seatd: str = SEATD
@@ -71,11 +85,21 @@ class Places:
         return {"SEATD_VTBOUND": "0", "SEATD_SOCK": self.seatd}
 
     def environment(self) -> dict[str, str]:
-        """Return the compositor's, which may start without an input device, beside what every process of the spine has (effects/spawn.py)."""
+        """Return the compositor's, beside what every process of the spine has (effects/spawn.py).
+
+        It may start without an input device.
+        """
         return {
-            "HOME": self.home, "XDG_RUNTIME_DIR": self.home, "XDG_CACHE_HOME": self.home, "LIBSEAT_BACKEND": "seatd",
-            "SEATD_SOCK": self.seatd, "WLR_RENDERER": "pixman", "WLR_LIBINPUT_NO_DEVICES": "1", "SWAYSOCK": self.ipc, **self.more,
-        }  # fmt: skip
+            "HOME": self.home,
+            "XDG_RUNTIME_DIR": self.home,
+            "XDG_CACHE_HOME": self.home,
+            "LIBSEAT_BACKEND": "seatd",
+            "SEATD_SOCK": self.seatd,
+            "WLR_RENDERER": "pixman",
+            "WLR_LIBINPUT_NO_DEVICES": "1",
+            "SWAYSOCK": self.ipc,
+            **self.more,
+        }
 
 
 SOCKETS = (Places().wayland, Places().ipc)

@@ -1,4 +1,7 @@
-"""The effects of the screen's machine: the seat awaited, the compositor started, proved, watched and ended."""
+"""The effects of the screen's machine.
+
+The seat awaited, the compositor started, proved, watched and ended.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from bay0.effects.vt import Console
 from bay0.machines import MACHINES, boot, tenant
 from bay0.machines.screen import NAME, E, Effect, S
 from bay0.screen import config, inputs, proof, registry
+from bay0.screen.bar import Bar
 from bay0.screen.ear import Ear
 from bay0.screen.ipc import Event
 from bay0.screen.keys import Keys
@@ -37,15 +41,17 @@ if TYPE_CHECKING:
     from bay0.tenants.port import Services
 
 LOOK_S = 0.1  # between two looks for the seat
-BEAT_S = 5.0  # between two questions whether it answers, before patience
+BEAT_S = 5.0  # between two questions whether it answers
 INPUT_MODULES = ("evdev",)
-REAPED_S = 0.3  # from the end of its sockets to the reaper's word
+REAPED_S = 0.3  # from the end of its sockets to the reaper's word, before patience
 AT_REST = (tenant.S.STOPPED, tenant.S.FAILED)
 
 
 @define(eq=False, repr=False)
 class Screen:
-    """One a boot. `boot`: this boot's machine. `stored_seq`: the number of a machine's last stored step (Replay.stored_seq).
+    """One a boot. `boot`: this boot's machine.
+
+    `stored_seq`: the number of a machine's last stored step (Replay.stored_seq).
 
     `ctrl_alt_del`: what that key does; the kernel does not hear it any more.
     """
@@ -70,11 +76,10 @@ class Screen:
     proof: Proof | None = field(init=False, default=None)
     _ears: dict[str, Ear] = field(init=False)
     _last_impostor: tuple[str, str] = field(init=False, default=("", ""))
-    _bar: int = field(init=False, default=-1)
+    _bar: Bar = field(init=False, factory=Bar)
     _loaded: bool = field(init=False, default=False)  # the module that makes input devices readable
     _writes: bool = field(init=False, default=False)  # the bar, in this turn
     _beat: Timer | None = field(init=False, default=None)
-    _waiters: list[Callable[[Any], None]] = field(init=False, factory=list)  # for a screen that is ready
 
     def __attrs_post_init__(self) -> None:
         self.console = Console(self.places.terminal)
@@ -96,9 +101,15 @@ class Screen:
         except (OSError, ValueError) as error:
             self.log.warning("pids are used again soon: a window may be taken for another's", why=str(error))
         specs = {
-            SEAT: ServiceSpec(at.seat_argv, at.seat_environment(), lend=self._before_seat, limits=SEAT_LIMITS),
+            SEAT: ServiceSpec(
+                at.seat_argv, at.seat_environment(), lend=self._before_seat, limits=SEAT_LIMITS
+            ),
             COMPOSITOR: ServiceSpec(
-                at.compositor_argv, at.environment(), lend=self._before_compositor, limits=COMPOSITOR_LIMITS, needs=(SEAT,)
+                at.compositor_argv,
+                at.environment(),
+                lend=self._before_compositor,
+                limits=COMPOSITOR_LIMITS,
+                needs=(SEAT,),
             ),
         }
         for name, spec in specs.items():
@@ -121,16 +132,23 @@ class Screen:
     # ---- the seat
 
     def _seat(self, instance: Instance, token: int) -> None:
-        """Have input devices made readable: no device asks for that module by itself, and without a screen nobody needs it."""
+        """Have input devices made readable.
+
+        No device asks for that module by itself, and without a screen nobody needs it.
+        """
         if self._loaded:
             self._await_seat(instance, token)
             return
 
-        def done(_result: Result) -> None:  # built into some kernels; a machine without input devices has a screen all the same
+        def done(
+            _result: Result,
+        ) -> None:  # built into some kernels; a machine without input devices has a screen all the same
             self._loaded = True
             self._await_seat(instance, token)
 
-        self.spawner.run("modprobe-input", ["modprobe", "-a", "-q", *INPUT_MODULES], self.bounds.modprobe, done)
+        self.spawner.run(
+            "modprobe-input", ["modprobe", "-a", "-q", *INPUT_MODULES], self.bounds.modprobe, done
+        )
 
     def _await_seat(self, instance: Instance, token: int) -> None:
         """Wait until no compositor runs and our seatd answers; then start the compositor."""
@@ -173,14 +191,15 @@ class Screen:
         return self._ears[SEAT].lend()
 
     def _before_compositor(self) -> socket.socket:
-        """Make its places anew, tell of the input devices, and begin the bar's protocol. `OSError`: one of these cannot be done."""
+        """Make its places anew, tell of the input devices, and begin the bar's protocol.
+
+        `OSError`: one of these cannot be done.
+        """
         self._hang_up()
         config.prepare(self.places)
         self.devices = inputs.devices()
         inputs.tell(self.devices, self.places.udev)
-        self._close_bar()
-        self._bar = config.open_bar(self.places)
-        config.write_bar(self._bar, config.HEADER)
+        self._bar.begin(self.places)
         self._write_bar()
         return self._ears[COMPOSITOR].lend()
 
@@ -193,9 +212,16 @@ class Screen:
             return  # it has ended meanwhile, and its tenant will say so
         report = partial(self._report, instance, token)
         self.proof = proof.Proof(
-            self.reactor, pid, partial(report, E.PROVED), partial(report, E.FAULT), self._impostor, self._event,
-            self.places.uid, self.places.wayland, self.places.ipc,
-        )  # fmt: skip
+            self.reactor,
+            pid,
+            partial(report, E.PROVED),
+            partial(report, E.FAULT),
+            self._impostor,
+            self._event,
+            self.places.uid,
+            self.places.wayland,
+            self.places.ipc,
+        )
         self.proof.begin()
 
     def _report(self, instance: Instance, token: int, event: E, why: str = "") -> None:
@@ -214,7 +240,7 @@ class Screen:
         self._stop_watching()
         if self.proof is not None:
             self.proof.watch(self.bounds.compositor, self._silent)
-            self._beat = self.reactor.call_later(BEAT_S * self.patience, self._watch)
+            self._beat = self.reactor.call_later(BEAT_S, self._watch)
 
     def _stop_watching(self) -> None:
         if self._beat is not None:
@@ -222,7 +248,10 @@ class Screen:
             self._beat = None
 
     def _silent(self, why: str) -> None:
-        """Have it ended, unless it is just about to be said that it has ended: its sockets close before it is reaped."""
+        """Have it ended, unless it is just about to be said that it has ended.
+
+        Its sockets close before it is reaped.
+        """
         proof_then = self.proof
 
         def still() -> None:
@@ -230,7 +259,7 @@ class Screen:
                 self.log.warning("the compositor does not answer", why=why)
                 self.engine.send(NAME, E.SILENT, why)
 
-        self.reactor.call_later(REAPED_S, still)
+        self.reactor.call_later(REAPED_S * self.patience, still)
 
     def _end(self, _instance: Instance, _token: int) -> None:
         self._hang_up()
@@ -265,12 +294,14 @@ class Screen:
 
     def _stepped(self, _instance: Instance, step: Step) -> None:
         if step.dest == S.READY.value and self.proof is not None:
-            self.log.info("the screen is ready", version=self.proof.version, globals=len(self.proof.globals), dmabuf=False)
+            self.log.info(
+                "the screen is ready",
+                version=self.proof.version,
+                globals=len(self.proof.globals),
+                dmabuf=False,
+            )
             self.windows.attach(self.proof)
             self._watch()
-            waiters, self._waiters = self._waiters, []
-            for each in waiters:
-                each(self.describe())
         elif step.dest in (S.ABSENT.value, S.SEATING.value, S.DARK.value):
             self._hang_up()
         if step.dest == S.DARK.value:
@@ -282,7 +313,7 @@ class Screen:
         if compositor is not None and compositor.now not in AT_REST:
             self.reactor.call_later(LOOK_S, self._give_back)
             return
-        self._close_bar()
+        self._bar.close()
         self.console.give_back()
 
     def _leaves(self, _boot: Instance, _step: Step) -> None:
@@ -292,80 +323,24 @@ class Screen:
     def _others_stepped(self, _instance: Instance, _step: Step) -> None:
         self._write_bar()
 
-    # ---- the bar
-
     def _write_bar(self) -> None:
-        """Say what is to be said there, once a turn."""
-        if self._bar < 0 or self._writes:
+        """Say what is to be said in the bar, once a turn."""
+        if self._writes:
             return
         self._writes = True
 
         def write() -> None:
             self._writes = False
-            if self._bar >= 0:
-                config.write_bar(self._bar, config.line(config.in_front(self.windows.front, self.keys.personas())))
+            self._bar.say(self.windows.front, self.keys.personas())
 
         self.reactor.call_soon(write)
 
-    def _close_bar(self) -> None:
-        if self._bar >= 0:
-            os.close(self._bar)
-            self._bar = -1
-
-    # ---- what is told
-
-    def show(self, wait: float, reply: Callable[[Any], None]) -> None:
-        """Answer with how it is; with `wait`, once it is ready, or after so many seconds."""
-        live = self.engine.instances.get(NAME)
-        if not wait or live is None or live.now is S.READY or len(self._waiters) >= WAITERS_MAX:
-            reply(self.describe())
-            return
-
-        def late() -> None:
-            if reply in self._waiters:
-                self._waiters.remove(reply)
-                reply(self.describe())
-
-        self._waiters.append(reply)
-        self.reactor.call_later(min(wait, WAIT_MAX_S), late)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what `bay0 screen` shows."""
-        live = self.engine.instances.get(NAME)
-        state = live.now if live is not None else S.DARK
-        found = self.proof if state is S.READY else None
-        sockets = [
-            {"path": path, "proved": found is not None, "pid": found.pid if found is not None else None}
-            for path in (self.places.wayland, self.places.ipc)
-        ]
-        return {
-            "state": state.value,
-            "why": live.committed.why if live is not None and live.committed is not None else "",
-            "seat": self._tenant(SEAT),
-            "compositor": {**self._tenant(COMPOSITOR), "version": found.version if found is not None else None},
-            "sockets": sockets,
-            "globals": len(found.globals) if found is not None else None,
-            "outputs": found.outputs if found is not None else [],
-            "inputs": [{"node": each.node, "name": each.name, "kinds": [kind.lower() for kind in each.kinds]} for each in self.devices],
-            "impostors": self.impostors,
-            "front": self.windows.front,
-            "personas": self.windows.describe(),
-            "console_taken": self.console.taken,
-        }
-
-    def _tenant(self, name: str) -> dict[str, Any]:
-        live = self.engine.instances.get(name)
-        return {
-            "name": name, "state": live.now.value if live is not None else "absent", "pid": self.services.pid(name),
-            "attempts": live.attempts if live is not None else 0,
-        }  # fmt: skip
-
     def find_fault(self) -> str:
-        """Return what is wrong with what answers now, for a validation; "" if it is as it must be, or not ready."""
+        """Return what is wrong with what answers now, for a validation.
+
+        "" if it is as it must be, or not ready.
+        """
         live = self.engine.instances.get(NAME)
         if live is None or live.now is not S.READY or self.proof is None:
             return ""
         return registry.fault(self.proof.wayland.offered) if self.proof.wayland is not None else ""
-
-
-WAITERS_MAX, WAIT_MAX_S = 16, 600.0

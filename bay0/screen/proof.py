@@ -1,8 +1,10 @@
-"""Ready by proof: who answers at the compositor's two sockets is the process that was started, and offers what it may.
+"""Ready by proof.
 
-A file of that name proves nothing, nor does a connection. The kernel says who listens (SO_PEERCRED) and that he lives
-(his pidfd); the pid cannot be somebody else's, because only PID 1 reaps its child. Who is not the compositor is never
-spoken to: the connection is closed before a byte is sent.
+Who answers at the compositor's two sockets is the process that was started, and offers what it may.
+
+A file of that name proves nothing, nor does a connection. The kernel says who listens (SO_PEERCRED) and that
+he lives (his pidfd); the pid cannot be somebody else's, because only PID 1 reaps its child. Who is not the
+compositor is never spoken to: the connection is closed before a byte is sent.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ BOUND_S = 3600.0  # of the first answers: the state's own deadline is shorter, a
 
 def shown(found: Answerer) -> str:
     """Return for people who answers somewhere."""
-    return f"pid {found.pid} ({found.name}), uid {found.uid}, cgroup {found.group}" if found.alive else f"pid {found.pid}, which is dead"
+    return (
+        f"pid {found.pid} ({found.name}), uid {found.uid}, cgroup {found.group}"
+        if found.alive
+        else f"pid {found.pid}, which is dead"
+    )
 
 
 def foreign(found: Answerer, pid: int, uid: int) -> bool:
@@ -42,10 +48,12 @@ def foreign(found: Answerer, pid: int, uid: int) -> bool:
 
 @define(eq=False, repr=False)
 class Proof:
-    """One attempt, for the process `pid`. `proved()`, or `failed(why)`: what it offers is not what it must be; once, or neither.
+    """One attempt, for the process `pid`.
 
-    `impostor(path, who)`: somebody else answers at a socket; said once for each, and it is tried again. After `proved`,
-    `lost(why)` says that it does not answer any more.
+    `proved()`, or `failed(why)`: what it offers is not what it must be; once, or neither.
+
+    `impostor(path, who)`: somebody else answers at a socket; said once for each, and it is tried again. After
+    `proved`, `lost(why)` says that it does not answer any more.
     """
 
     reactor: Reactor
@@ -90,7 +98,10 @@ class Proof:
                 each.close()
 
     def watch(self, bound_s: float, lost: Callable[[str], None]) -> None:
-        """Ask both for something small; one that has not answered in `bound_s` seconds, or that hangs up at any time, is `lost`."""
+        """Ask both for something small.
+
+        One that has not answered in `bound_s` seconds, or that hangs up at any time, is `lost`.
+        """
         self._lost = lost
         if self.wayland is None or self.sway is None:  # it hung up as it was proved
             self.reactor.call_soon(lambda: lost("it hung up"))
@@ -109,7 +120,10 @@ class Proof:
         return sorted(self.wayland.offered.values()) if self.wayland is not None else []
 
     def _connect(self, path: str) -> socket.socket | None:
-        """Return a connection to the compositor's own socket at `path`; None while it is not there, or somebody else's."""
+        """Return a connection to the compositor's own socket at `path`.
+
+        None while it is not there, or somebody else's.
+        """
         try:
             peer = peers.connect(path)
         except OSError:
@@ -166,5 +180,9 @@ OUTPUTS_MAX = 16
 def _output(found: dict[str, Any]) -> dict[str, Any]:
     mode = found.get("current_mode") or {}
     texts = {name: str(found.get(name) or "")[:60] for name in ("name", "make", "model")}
-    numbers = {"width": int(mode.get("width", 0)), "height": int(mode.get("height", 0)), "refresh_hz": round(int(mode.get("refresh", 0)) / 1000, 1)}
+    numbers = {
+        "width": int(mode.get("width", 0)),
+        "height": int(mode.get("height", 0)),
+        "refresh_hz": round(int(mode.get("refresh", 0)) / 1000, 1),
+    }
     return {**texts, **numbers, "on": bool(found.get("active")) and bool(found.get("power", True))}

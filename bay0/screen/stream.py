@@ -1,4 +1,7 @@
-"""A connection to the compositor, in PID 1's reactor: bytes out, bytes in, and its end. Nothing here waits."""
+"""A connection to the compositor, in PID 1's reactor: bytes out, bytes in, and its end.
+
+Nothing here waits.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ OUTBOX_MAX = 256 << 10  # bytes that wait for the compositor to read; more means
 
 @define(eq=False, repr=False)
 class Stream:
-    """See above. `heard`: takes what came; what it raises ends the connection. `ended(why)`: once, if it did not end by `close`."""
+    """See above. `heard`: takes what came; what it raises ends the connection.
+
+    `ended(why)`: once, if it did not end by `close`.
+    """
 
     reactor: Reactor
     peer: socket.socket
@@ -94,7 +100,9 @@ class Stream:
 
     def _hear(self) -> None:
         try:
-            data = self.peer.recv(CHUNK)  # no room for control messages: a descriptor that is passed is not installed
+            data = self.peer.recv(
+                CHUNK
+            )  # no room for control messages: a descriptor that is passed is not installed
         except BlockingIOError:
             return
         except OSError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from bay0.base.errors import RefusedError
 from bay0.machines import boot
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
     from bay0.pid1.reactor import Reactor
+    from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
 
 LOOK_EVERY_S = 5.0
@@ -35,15 +38,19 @@ def cards(directory: str = CARDS) -> list[str]:
 
 @define(eq=False, repr=False)
 class ScreenWatch:
-    """`boot`: this boot's machine. `wanted`: on, off, or auto: a screen that the console's shell is on is left to it.
+    """`boot`: this boot's machine.
+
+    `wanted`: on, off, or auto: a screen that the console's shell is on is left to it.
 
     `console`: returns the terminal that the shell has, None if there is none.
     """
 
     engine: Engine
     reactor: Reactor
+    log: Any
     boot: Instance
     screen: Late[Screen]
+    methods: Late[ScreenMethods]
     wanted: str
     console: Callable[[], str | None]
     cards: Callable[[], list[str]] = cards
@@ -72,7 +79,25 @@ class ScreenWatch:
             self.reactor.call_later(LOOK_EVERY_S, self._look)
             return
         self._begun = True
-        self.screen.load(self.reactor.call_soon, lambda _loaded: self.screen().begin())
+        self.screen.load(self.reactor.call_soon, self._loaded)
+
+    def _loaded(self, _loaded: None) -> None:
+        try:
+            part = self.screen()
+        except RefusedError as error:
+            self.log.warning("the screen waits for its part of the program", why=str(error))
+            self._begun = False
+            self.reactor.call_later(LOOK_EVERY_S, self._look)
+        else:
+            part.begin()
+
+    def _show(self, wait: float, reply: Callable[[Any], None], _loaded: None) -> None:
+        try:
+            part = self.methods()
+        except RefusedError as error:
+            reply(error)
+        else:
+            part.show(wait, reply)
 
     def show(self, params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
         """Answer `bay0 screen`. `wait` (seconds): once the screen is ready; at once where there is none."""
@@ -80,10 +105,22 @@ class ScreenWatch:
         if not isinstance(wait, int | float) or isinstance(wait, bool) or wait < 0:
             raise ValueError("wait must be a number of seconds, 0 or more")
         if self._begun:
-            self.screen.load(self.reactor.call_soon, lambda _loaded: self.screen().show(wait, reply))
+            self.methods.load(self.reactor.call_soon, partial(self._show, wait, reply))
             return
         why = self.why_not() or "the boot is not that far yet"
-        reply({
-            "state": "dark", "why": why, "seat": None, "compositor": None, "sockets": [], "globals": None, "outputs": [],
-            "inputs": [], "impostors": 0, "front": None, "personas": [], "console_taken": False,
-        })  # fmt: skip
+        reply(
+            {
+                "state": "dark",
+                "why": why,
+                "seat": None,
+                "compositor": None,
+                "sockets": [],
+                "globals": None,
+                "outputs": [],
+                "inputs": [],
+                "impostors": 0,
+                "front": None,
+                "personas": [],
+                "console_taken": False,
+            }
+        )

@@ -47,7 +47,9 @@ class Display:
     _ids: Any = field(init=False, factory=lambda: itertools.count(wire.DISPLAY + 1))
     _registry: int = field(init=False, default=0)
     _objects: dict[int, Events] = field(init=False, factory=dict)  # of ours, beside the registry and callbacks
-    _waiting: dict[int, tuple[Timer, Callable[[], None]]] = field(init=False, factory=dict)  # callback -> who waits for it
+    _waiting: dict[int, tuple[Timer, Callable[[], None]]] = field(
+        init=False, factory=dict
+    )  # callback -> who waits for it
 
     def __attrs_post_init__(self) -> None:
         self._stream = Stream(self.reactor, self.peer, self._heard, self._lost)
@@ -64,7 +66,10 @@ class Display:
         self.sync(bound_s, done)
 
     def sync(self, bound_s: float, done: Callable[[], None]) -> None:
-        """Call `done` when all that was asked before is done. No answer within `bound_s` seconds: it is lost."""
+        """Call `done` when all that was asked before is done.
+
+        No answer within `bound_s` seconds: it is lost.
+        """
         number = next(self._ids)
         timer = self.reactor.call_later(bound_s, partial(self._silent, number, bound_s))
         self._waiting[number] = timer, done

@@ -1,7 +1,8 @@
 """Messages of the Wayland protocol, as bytes. Pure: no socket, no state beyond what has not come whole yet.
 
-A message is the object's id, then size and opcode in one word, then arguments; all 32-bit words in the machine's byte
-order, a string with its length, its NUL and padding (https://wayland.freedesktop.org/docs/html/ch04.html, "Wire format").
+A message is the object's id, then size and opcode in one word, then arguments; all 32-bit words in the
+machine's byte order, a string with its length, its NUL and padding
+(https://wayland.freedesktop.org/docs/html/ch04.html, "Wire format").
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class Reader:
 
 @define(eq=False, repr=False)
 class Arguments:
-    """Takes the arguments of one message, in their order. Each raises `WireError` if it is not there or not as it must be."""
+    """Takes the arguments of one message, in their order.
+
+    Each raises `WireError` if it is not there or not as it must be.
+    """
 
     body: bytes
     _at: int = 0

@@ -93,7 +93,7 @@ class Freezer:
         why = cgroup.freeze(directory, frozen=True)
         if why:
             return red(f"cgroup.freeze cannot be written: {why}")
-        if not (yield from self._until(lambda: cgroup.frozen(directory), self.bounds.freeze)):
+        if not (yield from self._until(lambda: cgroup.frozen(directory), self.bounds.validate_freeze)):
             return red("1 is written to cgroup.freeze, and the kernel does not say frozen 1")
         before = cgroup.usage_us(directory)
         yield self._pause(STILL_S)
@@ -108,7 +108,7 @@ class Freezer:
 
     def _burns(self, directory: str) -> flow.Flow[bool]:
         before = cgroup.usage_us(directory)
-        return (yield from self._until(lambda: cgroup.usage_us(directory) >= before + BURNT_US, self.bounds.freeze))
+        return (yield from self._until(lambda: cgroup.usage_us(directory) >= before + BURNT_US, self.bounds.validate_freeze))
 
     def _until(self, true: Callable[[], bool], seconds: float) -> flow.Flow[bool]:
         end = self.reactor.clock() + seconds

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034  # the variables are those of inputs.sh and of the scripts that source this
-# What the makers of image archives (mkai.sh, mkask.sh, mkaiclient.sh) share.
+# What the makers of image archives (mkai.sh, mkask.sh, mkcounter.sh, mkterminal.sh, mkaiclient.sh) share.
 
 # Files in these images carry this time, not the last commit's: the same inputs give the same image at every commit, and
 # podman on the spine then finds that it has it. 1 January 2026.
@@ -61,13 +61,16 @@ begin_image() {
     trap 'rm -rf "$WORK"' EXIT
 }
 
-# image_inputs ai|ask: a hash over what goes into an image, so that quickstart.sh builds only what has changed.
+# image_inputs ai|ask|counter|terminal: a hash over what goes into an image, so that quickstart.sh builds only what has changed.
 image_inputs() {
     local files=(scripts/lib/{archive.py,image-build.sh})
     case $1 in
         ai) files+=(scripts/mkai.sh scripts/lib/{closure,packtree,check_rootfs}.py scripts/lock/{ai,ai-packages,freeze,buildroot-packages}.txt
             services/ai/serve.{py,spec}) ;;
         ask) files+=(scripts/mkask.sh scripts/lib/mkimage.py scripts/lock/alpine.txt personas/ask/ask) ;;
+        counter) files+=(scripts/mkcounter.sh scripts/lib/packtree.py scripts/lock/counter-packages.txt personas/counter/counter.c) ;;
+        terminal) files+=(scripts/mkterminal.sh scripts/lib/{closure,packtree,check_rootfs}.py scripts/lock/terminal-packages.txt
+            personas/terminal/{foot.ini,fonts.conf,profile}) ;;
     esac
     (cd "$TOP" && hash_of "${files[@]}")
 }

@@ -3,7 +3,6 @@
 # A disk that boots by itself: UEFI firmware, and the disk behind it.
 
 OVMF=/usr/share/OVMF
-ESP_AT=1048576 # where genesis-flash.sh begins the EFI system partition
 
 # start_efi: nothing comes from us but the firmware.
 start_efi() {
@@ -19,10 +18,10 @@ start_efi() {
 
 # judge_words: the words are on the disk and nobody can add to them, so say what will be missed.
 judge_words() {
-    local found
+    local found at path
     command -v mcopy >/dev/null || return 0
-    found="$(MTOOLS_SKIP_CHECK=1 mcopy -i "$efi@@$ESP_AT" ::/EFI/BOOT/BOOTX64.EFI - 2>/dev/null |
-        python3 "$LIB/mkuki.py" words - 2>/dev/null)" || return 0
+    read -r at path <<<"$(python3 -B "$LIB/slots.py" booted "$efi" 2>/dev/null)" && [ -n "$path" ] || return 0
+    found="$(MTOOLS_SKIP_CHECK=1 mcopy -i "$efi@@$at" "::$path" - 2>/dev/null | python3 "$LIB/mkuki.py" words - 2>/dev/null)" || return 0
     [ "$with_exec" = no ] || [[ " $found " == *" bay0.exec "* ]] ||
         die "--exec needs the word bay0.exec, and the UKI on $efi has not got it: scripts/package-efi.sh --append bay0.exec, then flash again."
     [ "$accel" = kvm ] || [[ $found == *bay0.patience=* ]] ||

@@ -3,8 +3,8 @@
 
 Usage: screenshot.py QMP_SOCKET FILE
 
-FILE ends in .png or .ppm. QEMU writes PPM (its own PNG needs a library that not every build has), which becomes PNG here.
-Status 1 with one line if there is no picture.
+FILE ends in .png or .ppm. QEMU writes PPM (its own PNG needs a library that not every build has), which
+becomes PNG here. Status 1 with one line if there is no picture.
 """
 
 import contextlib
@@ -22,7 +22,10 @@ WAIT_S = 10.0
 
 
 def command(stream: socket.socket, name: str, **arguments: object) -> None:
-    """Give one QMP command and await its answer, events passed over. `OSError` if it is refused or there is none."""
+    """Give one QMP command and await its answer, events passed over.
+
+    `OSError` if it is refused or there is none.
+    """
     stream.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
     held = b""
     while True:
@@ -70,7 +73,12 @@ def png(ppm: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows, 9))
+        + chunk(b"IEND", b"")
+    )
 
 
 def main(arguments: list[str]) -> int:

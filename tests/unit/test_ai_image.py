@@ -227,7 +227,7 @@ def test_every_lock_of_an_image_pins_every_wheel_with_a_hash() -> None:
         assert all("==" in line and "--hash=sha256:" in line for line in lines), name
 
 
-@pytest.mark.parametrize("script", ["mkai.sh", "mkask.sh", "mkaiclient.sh"])
+@pytest.mark.parametrize("script", ["mkai.sh", "mkask.sh", "mkaiclient.sh", "mkcounter.sh", "mkterminal.sh"])
 def test_the_makers_of_images_say_what_is_wrong_before_they_build(tmp_path: Path, script: str) -> None:
     (tmp_path / "precious").write_text("not to be lost")
     cases = {"no image archive": ["-o", tmp_path / "precious"], "does not exist": ["-o", tmp_path / "absent/x.tar"], "unknown option": ["--what"]}

@@ -329,6 +329,7 @@ class Spine:
 
     def __init__(self, **answers: Any) -> None:
         self.answers = {
+            "screen": {"state": "dark"},
             "status": STATUS, "persona.list": [PERSONA], "tenant.list": [AI], "tenant.show": AI,
             "governor": GOVERNOR, "boots": {"this": {"steps": []}, "previous": [], "unread": None},
             "validate": {"checks": []}, "validate.last": [],
@@ -410,7 +411,7 @@ def test_a_bundle_has_everything_but_secrets(spine: Spine, tmp_path: Path, capsy
     assert cli.main(["support", str(file)]) == 0
     assert file.stat().st_mode & 0o777 == 0o600
     found = parts(file.read_bytes())
-    wanted = {f"{name}.json" for name in ("status", "personas", "tenants", "boots", "machines", "governor", "journal")}
+    wanted = {f"{name}.json" for name in ("status", "personas", "tenants", "boots", "machines", "governor", "screen", "journal")}
     assert wanted | {"contents.txt", "doctor.txt", "log.jsonl", "cmdline.txt"} <= set(found)
     assert not [name for name, text in found.items() if "horse" in text or "hunter2" in text]
     manifest = json.loads(found["personas.json"])[0]["manifest"]

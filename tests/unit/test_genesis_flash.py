@@ -22,14 +22,21 @@ import pytest
 from diskkit import SCRIPTS, run
 from diskkit import quick_digest as digest
 
+from bay0.state import bootenv
+
 sys.path.insert(0, str(SCRIPTS / "lib"))
 import mkuki
+import slots
 import target
 
 FLASH = SCRIPTS / "genesis-flash.sh"
 MIB = 1 << 20
-ESP = 40 * MIB
-SIZE = 120 * MIB
+ESP = SLOT = 40 * MIB  # the least that is a FAT32
+SLOTA, SLOTB = MIB + ESP, MIB + ESP + SLOT  # where they begin
+PERSIST = SLOTB + SLOT
+SIZE = 200 * MIB
+LOADER = diskkit.pe(3)
+ONE_SLOT = MIB + ESP  # where /persist begins on a disk without slots
 TOOLS = ("sgdisk", "mformat", "mcopy", "mke2fs", "e2fsck", "dumpe2fs")
 pytestmark = [pytest.mark.scripts, pytest.mark.skipif(not diskkit.have(*TOOLS), reason="gdisk, mtools or e2fsprogs is not installed")]
 
@@ -58,65 +65,154 @@ def uki(tmp_path: Path) -> Path:
     return path
 
 
+def words(uki: Path, *options: str) -> list[str]:
+    """Return genesis-flash.sh's words for a small disk; its loader is a stand-in, the real one is in test_bootenv_tools.py."""
+    loader = uki.with_name("loader.efi")
+    loader.write_bytes(LOADER)
+    own = () if "--one-slot" in options else ("--slot", "40M", "--loader", str(loader))
+    return [str(FLASH), "--uki", str(uki), "--esp", "40M", *own, *options]
+
+
 def flash(uki: Path, where: Path | str, *options: str, **more: object) -> subprocess.CompletedProcess[str]:
-    return run(FLASH, "--uki", uki, "--esp", "40M", *options, where, **more)
+    return run(*words(uki, *options), where, **more)
 
 
-def made(path: Path, uki: Path) -> list[str]:
+def content(disk: Path, at: int, path: str) -> bytes:
+    """Return a file of a FAT."""
+    return slots.read(str(disk), at, path)
+
+
+def listed(disk: Path, at: int) -> set[str]:
+    """Return all that a FAT holds."""
+    environment = os.environ | {"PATH": diskkit.SBIN, "MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": "/dev/null"}
+    return set(run("mdir", "-b", "-/", "-i", f"{disk}@@{at}", "::/", env=environment).stdout.split())
+
+
+def made(path: Path, uki: Path, watchdog_s: int = 0) -> list[str]:
     """Return what is wrong with a disk that should boot; nothing if it is whole."""
     wrong = []
     if "No problems found" not in run("sgdisk", "--verify", path).stdout:
         wrong.append("the table")
     found = [(part["number"], part["name"], part["start"], part["bytes"]) for part in target.partitions(str(path))]
-    if found != [(1, "SPINE-ESP", MIB, ESP), (2, "SPINE-PERSIST", MIB + ESP, path.stat().st_size - ESP - 2 * MIB)]:
+    wanted = [(1, "SPINE-ESP", MIB, ESP), (2, "SLOTA", SLOTA, SLOT), (3, "SLOTB", SLOTB, SLOT)]
+    if found != [*wanted, (4, "SPINE-PERSIST", PERSIST, path.stat().st_size - PERSIST - MIB)]:
         wrong.append(f"the partitions: {found}")
-    environment = os.environ | {"PATH": diskkit.SBIN, "MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": "/dev/null"}
-    copied = path.parent / "copied.efi"
-    done = run("mcopy", "-n", "-o", "-i", f"{path}@@{MIB}", "::/EFI/BOOT/BOOTX64.EFI", copied, env=environment)
-    if done.returncode or copied.read_bytes() != uki.read_bytes():
-        wrong.append("the UKI")
-    header = run("dumpe2fs", "-h", f"{path}?offset={MIB + ESP}").stdout
-    if "SPINE-PERSIST" not in header or run("e2fsck", "-fn", f"{path}?offset={MIB + ESP}").returncode:
-        wrong.append("the ext4")
-    return wrong
+    if content(path, MIB, slots.ONE_SLOT) != LOADER or listed(path, MIB) != {"::/EFI/", "::/EFI/BOOT/", "::/EFI/BOOT/BOOTX64.EFI"}:
+        wrong.append(f"the loader: {listed(path, MIB)}")
+    for name, at, state in (("SLOTA", SLOTA, (bootenv.UState.OK, watchdog_s, 1)), ("SLOTB", SLOTB, (bootenv.UState.FAILED, 0, 0))):
+        if content(path, at, "/spine.efi") != uki.read_bytes() or listed(path, at) != {"::/EFILABEL", "::/BGENV.DAT", "::/spine.efi"}:
+            wrong.append(f"the UKI in {name}: {listed(path, at)}")
+        env = slots.environment(content(path, at, "/BGENV.DAT"))
+        if env != bootenv.BootEnv(f"C:{name}:spine.efi", "", False, *state) or content(path, at, "/EFILABEL").decode("utf-16-le") != name:
+            wrong.append(f"the environment of {name}: {env}")
+    return wrong + persist_wrong(path, PERSIST)
+
+
+def persist_wrong(path: Path, at: int) -> list[str]:
+    """Return what is wrong with the ext4 that begins at `at`."""
+    header = run("dumpe2fs", "-h", f"{path}?offset={at}").stdout
+    features = next((line.split()[2:] for line in header.splitlines() if line.startswith("Filesystem features")), [])
+    lacking = {"project", "quota", "encrypt", "has_journal"} - set(features)
+    whole = "SPINE-PERSIST" in header and run("e2fsck", "-fn", f"{path}?offset={at}").returncode == 0
+    return ([] if whole else ["the ext4"]) + ([f"the ext4 has not {lacking}"] if lacking else [])
 
 
 def test_an_image_file_becomes_a_disk_with_a_uki_and_persist_without_root(uki: Path, tmp_path: Path):
     disk = tmp_path / "disk.img"
-    done = flash(uki, disk, "--size", "120M")
+    done = flash(uki, disk, "--size", "200M")
     assert done.returncode == 0, done.stderr
     assert (made(disk, uki), disk.stat().st_size) == ([], SIZE)
     assert stat.S_IMODE(disk.stat().st_mode) == 0o644
-    assert sorted(re.findall(r"\(GUID|EF00|8300", run("sgdisk", "-p", disk).stdout))[-2:] == ["8300", "EF00"]
-    listing = run("debugfs", "-R", "stat /", f"{disk}?offset={MIB + ESP}").stdout.split()
+    assert re.findall(r"EF00|0700|8300", run("sgdisk", "-p", disk).stdout) == ["EF00", "0700", "0700", "8300"]
+    listing = run("debugfs", "-R", "stat /", f"{disk}?offset={PERSIST}").stdout.split()
     assert (listing[listing.index("User:") + 1], listing[listing.index("Group:") + 1]) == ("0", "0")
-    assert {path.name for path in tmp_path.iterdir()} == {"spine.efi", "disk.img", "copied.efi"}, "nothing else is left behind"
+    assert {path.name for path in tmp_path.iterdir()} == {"spine.efi", "loader.efi", "disk.img"}, "nothing else is left behind"
     assert re.search(r"\[ +\d+s\] reading back", done.stderr)
 
 
-@pytest.mark.skipif(not diskkit.have("fsck.vfat"), reason="dosfstools is not installed")
-def test_the_efi_partition_is_a_clean_fat32_of_its_own_size(uki: Path, tmp_path: Path):
+def test_without_slots_the_uki_is_what_the_firmware_starts(uki: Path, tmp_path: Path):
     disk = tmp_path / "disk.img"
-    assert flash(uki, disk, "--size", "120M").returncode == 0
-    (tmp_path / "esp").write_bytes(disk.read_bytes()[MIB : MIB + ESP])
-    checked = run("fsck.vfat", "-nv", tmp_path / "esp")
-    assert checked.returncode == 0, checked.stdout
-    assert "FATs, 32 bit entries" in checked.stdout
-    assert f"{ESP // 512} sectors total" in checked.stdout
+    done = flash(uki, disk, "--size", "120M", "--one-slot")
+    assert done.returncode == 0, done.stderr
+    assert [(part["name"], part["start"]) for part in target.partitions(str(disk))] == [("SPINE-ESP", MIB), ("SPINE-PERSIST", ONE_SLOT)]
+    assert content(disk, MIB, slots.ONE_SLOT) == uki.read_bytes()
+    assert persist_wrong(disk, ONE_SLOT) == []
+    assert slots.booted(str(disk)) == (MIB, slots.ONE_SLOT)
+    done = flash(uki, disk, "--one-slot", "--watchdog", "150", "--yes-destroy", str(disk))
+    assert (done.returncode, "--one-slot has no loader" in done.stderr) == (2, True), done.stderr
 
 
-def test_the_same_again_gives_the_same_boot_partition_and_a_new_persist_whatever_was_there(uki: Path, tmp_path: Path):
+def test_the_watchdog_is_armed_for_the_slot_that_boots_if_it_is_asked_for(uki: Path, tmp_path: Path):
+    disk = tmp_path / "disk.img"
+    done = flash(uki, disk, "--size", "200M", "--watchdog", "150")
+    assert done.returncode == 0, done.stderr
+    assert made(disk, uki, watchdog_s=150) == []
+    for seconds in ("119", "601", "1e3", "-1"):
+        done = flash(uki, disk, "--watchdog", seconds, "--yes-destroy", str(disk))
+        assert (done.returncode, "120 to 600 seconds" in done.stderr) == (2, True), done.stderr
+
+
+def test_what_boots_next_is_the_slot_whose_valid_environment_has_the_highest_revision(uki: Path, disk: Path):
+    assert flash(uki, disk, "--yes-destroy", str(disk)).returncode == 0
+    assert slots.booted(str(disk)) == (SLOTA, "/spine.efi")
+    newer = bootenv.encode(bootenv.BootEnv(bootenv.kernel_of("SLOTB"), ustate=bootenv.UState.INSTALLED, revision=2))
+    for data, where in ((newer, SLOTB), (newer[:-1] + b"?", SLOTA), (newer[:-1], SLOTA)):
+        Path(uki.parent, "BGENV.DAT").write_bytes(data)
+        run("mcopy", "-n", "-o", "-i", f"{disk}@@{SLOTB}", uki.parent / "BGENV.DAT", "::/BGENV.DAT")
+        assert slots.booted(str(disk)) == (where, "/spine.efi")
+
+
+@pytest.mark.skipif(not diskkit.have("sbsign", "openssl"), reason="sbsigntool or openssl is not installed")
+def test_a_signed_uki_wants_a_signed_loader_and_a_key_signs_it(uki: Path, disk: Path, tmp_path: Path):
+    key, cert = str(tmp_path / "key"), str(tmp_path / "cert")
+    run("openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x/", "-keyout", key, "-out", cert)
+    assert run("sbsign", "--key", key, "--cert", cert, "--output", uki, uki).returncode == 0
+    refused(uki, disk, "is signed and the loader is not")
+    refused(uki, disk, "belong together", "--key", key)
+    refused(uki, disk, "could not be signed", "--key", cert, "--cert", key)
+    done = flash(uki, disk, "--key", key, "--cert", cert, "--yes-destroy", str(disk))
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "seen.efi").write_bytes(content(disk, MIB, slots.ONE_SLOT))
+    assert run("sbverify", "--cert", cert, tmp_path / "seen.efi").returncode == 0
+    assert made(disk, uki)[0].startswith("the loader"), "which is another file now"
+
+
+@pytest.mark.skipif(not diskkit.have("fsck.vfat"), reason="dosfstools is not installed")
+def test_the_efi_partition_and_the_slots_are_clean_fat32s_of_their_own_size(uki: Path, tmp_path: Path):
+    disk = tmp_path / "disk.img"
+    assert flash(uki, disk, "--size", "200M").returncode == 0
+    for at in (MIB, SLOTA, SLOTB):
+        (tmp_path / "fat").write_bytes(disk.read_bytes()[at : at + ESP])
+        checked = run("fsck.vfat", "-nv", tmp_path / "fat")
+        assert checked.returncode == 0, checked.stdout
+        assert "FATs, 32 bit entries" in checked.stdout
+        assert f"{ESP // 512} sectors total" in checked.stdout
+
+
+def test_a_slots_files_lie_one_behind_the_other_from_its_first_cluster_on(uki: Path, disk: Path):
+    """So that what is written again, the environment, lies where it always lay."""
+    assert flash(uki, disk, "--yes-destroy", str(disk)).returncode == 0
+    data = disk.read_bytes()
+    for name, at in (("SLOTA", SLOTA), ("SLOTB", SLOTB)):
+        parts = (bootenv.label(name) + bytes(64), bootenv.kernel_of(name).encode("utf-16-le"), uki.read_bytes())
+        label, env, kernel = (data.index(part, at) for part in parts)
+        assert label < env < kernel < at + SLOT, "the UKI in one piece"
+        assert kernel - env == -(-bootenv.SIZE // 512) * 512, "clusters of one sector, in so small a FAT"
+
+
+def test_the_same_again_gives_the_same_boot_partitions_and_a_new_persist_whatever_was_there(uki: Path, tmp_path: Path):
     disk = tmp_path / "disk.img"
     disk.write_bytes(os.urandom(SIZE))
     for _ in range(2):  # seconds apart
-        done = flash(uki, disk, "--size", "120M", "--yes-destroy", str(disk))
+        done = flash(uki, disk, "--size", "200M", "--yes-destroy", str(disk))
         assert done.returncode == 0, done.stderr
         assert made(disk, uki) == []
-    assert 'partition 2 "SPINE-PERSIST": 78.0 MiB' in done.stderr, "the second time says what the first one made"
+    assert 'partition 4 "SPINE-PERSIST": 78.0 MiB' in done.stderr, "the second time says what the first one made"
     other = tmp_path / "other.img"
-    assert flash(uki, other, "--size", "120M").returncode == 0
-    written = other.read_bytes()[MIB : MIB + ESP].rstrip(b"\0")  # behind it lies what lay there before
-    assert disk.read_bytes()[MIB : MIB + len(written)] == written
+    assert flash(uki, other, "--size", "200M").returncode == 0
+    for at in (MIB, SLOTA, SLOTB):
+        written = other.read_bytes()[at : at + ESP].rstrip(b"\0")  # behind it lies what lay there before
+        assert disk.read_bytes()[at : at + len(written)] == written
 
 
 # ---- wrong targets: each refused, and not a byte of it written
@@ -158,11 +254,11 @@ def test_paths_that_are_no_disk_are_refused(uki: Path, disk: Path, tmp_path: Pat
 
 
 def test_files_that_are_too_small_protected_or_in_use_are_refused(uki: Path, disk: Path, tmp_path: Path):
-    (tmp_path / "small.img").write_bytes(bytes(105 * MIB))
-    refused(uki, tmp_path / "small.img", "is too small: 105.0 MiB, and 106.0 MiB are needed")
+    (tmp_path / "small.img").write_bytes(bytes(185 * MIB))
+    refused(uki, tmp_path / "small.img", "is too small: 185.0 MiB, and 186.0 MiB are needed")
     (tmp_path / "odd.img").write_bytes(bytes(SIZE + 1))
     refused(uki, tmp_path / "odd.img", "whole number of sectors")
-    refused(uki, disk, "exists and is not 130M large", "--size", "130M")
+    refused(uki, disk, "exists and is not 230M large", "--size", "230M")
     disk.chmod(0o444)
     refused(uki, disk, "write-protected" if os.geteuid() == 0 else "cannot be opened for writing")
     disk.chmod(0o644)
@@ -174,7 +270,7 @@ def test_files_that_are_too_small_protected_or_in_use_are_refused(uki: Path, dis
         holder.communicate()
     with open(uki, "ab") as file:
         file.truncate(SIZE)
-    refused(uki, uki, "is what would be written", "--esp", "150M")
+    refused(uki, uki, "is what would be written", "--slot", "250M")
 
 
 def test_without_a_uki_that_is_one_and_fits_nothing_is_touched(uki: Path, disk: Path, tmp_path: Path):
@@ -182,15 +278,27 @@ def test_without_a_uki_that_is_one_and_fits_nothing_is_touched(uki: Path, disk: 
     refused(tmp_path / "absent.efi", disk, "make it with scripts/package-efi.sh")
     refused(disk, disk, "is not a UKI")
     refused(tmp_path / "bare.efi", disk, "has no kernel in it")
-    refused(uki, disk, "does not fit", "--esp", "41M", "--uki", str(big(tmp_path, uki)))
+    refused(uki, disk, "does not fit", "--slot", "41M", "--uki", str(big(tmp_path, uki)))
     refused(uki, disk, "at least 40M", "--esp", "39M")
+    refused(uki, disk, "at least 40M", "--slot", "39M")
     refused(uki, disk, "whole megabytes", "--esp", "45678K")
+    refused(uki, disk, "there is no loader at", "--loader", str(tmp_path / "absent.efi"))
+    refused(uki, disk, "is no loader", "--loader", str(disk))
 
 
 def big(tmp_path: Path, uki: Path) -> Path:
     path = tmp_path / "big.efi"
     path.write_bytes(uki.read_bytes() + bytes(38 * MIB))
     return path
+
+
+def test_without_room_for_what_is_to_be_written_nothing_is_touched(uki: Path, disk: Path, tmp_path: Path):
+    (tmp_path / "df").write_text("#!/bin/sh\nprintf 'head\\nnone 100000 89760 10240 90%% /\\n'\n")
+    (tmp_path / "df").chmod(0o755)
+    before = digest(disk)
+    done = flash(uki, disk, "--yes-destroy", str(disk), env=os.environ | {"PATH": f"{tmp_path}:{diskkit.SBIN}"})
+    assert (done.returncode, digest(disk)) == (1, before)
+    assert "has 10 MB free, and 14 are needed: name another folder with TMPDIR" in done.stderr
 
 
 def test_another_name_or_nobody_to_ask_destroys_nothing(uki: Path, disk: Path, tmp_path: Path):
@@ -221,7 +329,7 @@ def test_on_a_terminal_the_name_must_be_typed(uki: Path, disk: Path, typed: str,
 def test_what_is_taken_into_use_while_the_question_waits_is_refused_all_the_same(uki: Path, disk: Path):
     before = digest(disk)
     mine, theirs = pty.openpty()
-    argv = [str(FLASH), "--uki", str(uki), "--esp", "40M", str(disk)]
+    argv = [*words(uki), str(disk)]
     with (
         open(disk, "rb") as used,
         subprocess.Popen(argv, env=os.environ | {"PATH": diskkit.SBIN}, stdin=theirs, stderr=subprocess.PIPE, text=True) as process,
@@ -238,6 +346,42 @@ def test_what_is_taken_into_use_while_the_question_waits_is_refused_all_the_same
         os.close(theirs)
     assert "another program holds a lock" in said
     assert digest(disk) == before
+
+
+# ---- the pinned loader
+
+
+def locked(tmp_path: Path, url: str, digest: str = "0" * 64) -> subprocess.CompletedProcess[str]:
+    """Ask loader.sh for the loader, with a lock and a cache of the test's own."""
+    (tmp_path / "loader.txt").write_text(f"# a comment\npackage {digest} {url}\nloader {'0' * 64} usr/lib/loader.efi\n")
+    parts = " ".join(f'. "$LIB/{name}.sh";' for name in ("say", "inputs", "loader"))
+    script = f"LIB={SCRIPTS}/lib; {parts} LOCK={tmp_path} CACHE={tmp_path}/cache; pinned_loader"
+    return run("bash", "-euo", "pipefail", "-c", script, FLASH)
+
+
+def test_a_loader_that_cannot_be_had_or_is_not_the_locked_one_is_never_kept(tmp_path: Path):
+    (tmp_path / "x.deb").write_bytes(b"something else")
+    done = locked(tmp_path, f"file://{tmp_path}/x.deb")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not what scripts/lock/loader.txt names: nothing was taken" in done.stderr
+    done = locked(tmp_path, f"file://{tmp_path}/absent.deb")
+    assert (done.returncode, "could not be downloaded" in done.stderr, "--loader" in done.stderr) == (1, True, True), done.stderr
+    done = locked(tmp_path, f"file://{tmp_path}/x.deb", diskkit.digest(tmp_path / "x.deb"))
+    assert (done.returncode, "cannot be unpacked" in done.stderr) == (1, True), done.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.skipif(not diskkit.have("dpkg-deb"), reason="dpkg is not installed")
+def test_a_loader_that_was_changed_in_the_cache_is_refused(tmp_path: Path):
+    (tmp_path / "tree/usr/lib").mkdir(parents=True)
+    (tmp_path / "tree/usr/lib/loader.efi").write_bytes(b"changed")
+    (tmp_path / "tree/DEBIAN").mkdir()
+    (tmp_path / "tree/DEBIAN/control").write_text("Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n")
+    assert run("dpkg-deb", "-b", tmp_path / "tree", tmp_path / "x.deb").returncode == 0
+    done = locked(tmp_path, f"file://{tmp_path}/x.deb", diskkit.digest(tmp_path / "x.deb"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not the loader that scripts/lock/loader.txt names: delete" in done.stderr
+    assert [path.name for path in (tmp_path / "cache").rglob("loader.efi")] == ["loader.efi"], "it was unpacked"
 
 
 # ---- the same with real block devices; these need root and loop devices, and leave none behind
@@ -350,7 +494,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_a_plain_disk_is_taken_and_told_by_its_model(machine: Machine, disk: Path):
     machine.add("sdb", "8:16", device__vendor="ACME", device__model="Stick 3000", removable="1")
     machine.add("sdb1", "8:17", "sdb")
-    assert "120.0 MiB, ACME Stick 3000, removable" in machine.judge(disk, "8:16")
+    assert "200.0 MiB, ACME Stick 3000, removable" in machine.judge(disk, "8:16")
 
 
 @pytest.mark.parametrize(
@@ -431,7 +575,7 @@ def interrupted(uki: Path, disk: Path, shims: Path, after: int) -> int:
     calls = shims / "calls"
     calls.unlink(missing_ok=True)
     environment = os.environ | {"PATH": f"{shims}:{diskkit.SBIN}", "CALLS": str(calls), "STOP_AFTER": str(after)}
-    argv = [str(word) for word in (FLASH, "--uki", uki, "--esp", "40M", "--yes-destroy", disk, disk)]
+    argv = [*words(uki), "--yes-destroy", str(disk), str(disk)]
     silent = subprocess.DEVNULL
     with subprocess.Popen(argv, env=environment, start_new_session=True, stdin=silent, stdout=silent, stderr=silent) as process:
         return process.wait(120)
@@ -468,7 +612,7 @@ def test_a_new_image_that_is_interrupted_is_not_there(uki: Path, tmp_path: Path,
     environment = os.environ | {"PATH": f"{shims}:{diskkit.SBIN}", "CALLS": str(shims / "calls"), "STOP_AFTER": "0"}
     (shims / "mke2fs").write_text("#!/bin/bash\nsleep 60\n")
     with subprocess.Popen(
-        [str(FLASH), "--uki", str(uki), "--esp", "40M", "--size", "120M", str(disk)],
+        [*words(uki), "--size", "200M", str(disk)],
         env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None

@@ -341,3 +341,11 @@ def test_an_sbom_that_does_not_fit_its_image_is_refused(tmp_path: Path) -> None:
     assert "is listed twice" in sbom_check({"components": [*good, wheel]}, root, tmp_path)
     shutil.rmtree(root / "usr/lib/modules/6.1")
     assert "the kernel 6.1 of linux has no modules" in sbom_check({"components": good}, root, tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["/work/spine", "/work/freezer", "/freeze"])
+def test_the_lock_of_wheels_is_one_file_whatever_the_checkout_is_called(folder: str) -> None:
+    """Else the manifest is made of four files in one name, and the build ends there."""
+    script = f'. "{SCRIPTS}/lib/manifest.sh"; LOCK={folder}/scripts/lock SOURCE=registry; wheels_lock'
+    found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert found == f"{folder}/scripts/lock/freeze.txt\n"

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bootkit import Machine
-from kit import BUILT_ROOT, in_child, not_built
+from kit import BUILT_ROOT, Log, Timers, in_child, not_built
 
-from bay0.machines import boot
+from bay0.base.errors import RefusedError
+from bay0.machines import boot, tenant
 from bay0.machines.screen import NAME, S
+from bay0.screen import bar as bars
 from bay0.screen import config, port
 from bay0.screen.places import COMPOSITOR, SEAT, Places
-from bay0.screen.watch import CONSOLE, NONE, OFF
+from bay0.screen.watch import CONSOLE, LOOK_EVERY_S, NONE, OFF, ScreenWatch
 from bay0.tenants import port as services
+from bay0.tenants.port import ServiceSpec
 
 NOBODY = 65534
 # listens where seatd would, and does nothing else
@@ -137,7 +142,8 @@ def test_a_compositor_that_dies_or_hangs_is_begun_anew_and_so_are_both_when_the_
     second = screen.until_ready(first)
     os.kill(second, signal.SIGSTOP)
     third = screen.until_ready(second)
-    assert [line["why"] for line in screen.events("the compositor does not answer")] == ["no answer on its Wayland socket in 3 s"]
+    (said,) = [line["why"] for line in screen.events("the compositor does not answer")]
+    assert re.fullmatch("no answer on its (Wayland|IPC) socket in 3 s", said)
     seat = screen.pid(SEAT)
     assert seat is not None
     os.kill(seat, signal.SIGKILL)
@@ -159,6 +165,39 @@ def test_the_compositor_is_stopped_before_its_seat(tmp_path: Path) -> None:
     steps = [(line["machine"], line["dest"]) for line in screen.events("step")]
     assert steps.index((COMPOSITOR, "stopped")) < steps.index((SEAT, "stopping"))
     assert screen.state is S.DARK
+
+
+@pytest.mark.built
+@in_child
+def test_the_boot_after_a_crash_has_a_screen_again_and_one_without_a_card_has_none(tmp_path: Path) -> None:
+    screen = Screened(tmp_path)
+    first = screen.until_ready()
+    screen.until(lambda: screen.spine.state.healthy and not screen.spine.state.memory, "the step is on the disk")
+    screen.machine.crash(screen.spine)
+    assert screen.machine.stored()[NAME] == "ready"
+    screen.spine = screen.machine.boot("bay0.screen=on", "22222222-bbbb", cards=lambda: ["card0"], screen=screen.places)
+    assert screen.until_ready() != first
+    steps = [(line["machine"], line["source"], line["dest"]) for line in screen.events("step")]
+    assert (NAME, "ready", "dark") in steps, "what an earlier boot left is converged before"
+    screen.machine.crash(screen.spine)
+    dark = screen.machine.boot("bay0.screen=on", "33333333-cccc", screen=screen.places)
+    screen.machine.turn_until(dark, lambda: dark.boot.now is boot.S.COMPLETE and dark.replay.known)
+    screen.machine.turn_until(dark, lambda: all(live.now is S.DARK for live in dark.engine.of_kind("screen")), "a screen that is dark")
+    assert dark.screen.made is None
+
+
+@in_child
+def test_a_tenant_that_another_needs_is_stopped_after_it_however_long_that_takes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    slow = ServiceSpec(("/bin/sh", "-c", "trap 'sleep 0.3; exit' TERM HUP; while :; do sleep 0.05; done"), needs=("sys://base",))
+    spine = machine.boot(services=lambda _words: {"sys://base": ServiceSpec(("sleep", "100")), "sys://upper": slow})
+    running = tenant.S.RUNNING
+    both = lambda: [live.now for live in spine.engine.of_kind("tenant")]
+    machine.turn_until(spine, lambda: both() == [running] * 2, "both run")
+    spine.engine.send(spine.boot.name, boot.E.POWEROFF, "asked", how="poweroff")
+    machine.turn_until(spine, lambda: machine.powered, "power")
+    lines = [json.loads(line) for line in Path(spine.sinks.file.path).read_text().splitlines()]
+    assert [line["service"] for line in lines if line["event"] == "service ended"] == ["sys://upper", "sys://base"]
 
 
 @in_child
@@ -194,45 +233,73 @@ def test_a_machine_without_a_screen_loads_nothing_of_it(tmp_path: Path) -> None:
     assert not {SEAT, COMPOSITOR, NAME} & spine.engine.instances.keys()
 
 
+class Deaf:
+    """An engine that tells nobody anything."""
+
+    def on(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("word", "tty", "why"),
     [("off", None, OFF), ("auto", "/dev/tty1", CONSOLE), ("auto", "/dev/ttyS0", ""), ("on", "/dev/tty1", ""), ("auto", None, "")],
 )  # fmt: skip
 def test_a_screen_is_left_to_the_consoles_shell_that_is_on_it_unless_asked(word: str, tty: str | None, why: str) -> None:
-    from bay0.screen.watch import ScreenWatch
-
-    class Engine:
-        def on(self, *_: Any, **__: Any) -> None:
-            pass
-
-    watch = ScreenWatch(Engine(), None, None, None, word, lambda: tty, lambda: ["card0"])  # type: ignore[arg-type]
+    watch = ScreenWatch(Deaf(), None, None, None, None, None, word, lambda: tty, lambda: ["card0"])  # type: ignore[arg-type]
     assert watch.why_not() == why
+
+
+def test_a_screen_whose_part_of_the_program_cannot_be_loaded_now_is_tried_again_and_asked_for_in_vain_meanwhile() -> None:
+    """No descriptor may be free for a moment: that must not end PID 1."""
+    timers, begun, told, broken = Timers(), [], [], [True]
+    part = SimpleNamespace(begin=lambda: begun.append(1), show=lambda _wait, reply: reply("shown"))
+
+    class Part:
+        def load(self, later: Any, done: Any) -> None:
+            later(lambda: done(None))
+
+        def __call__(self) -> Any:
+            if broken[0]:
+                raise RefusedError("no descriptor is left")
+            return part
+
+    instance = SimpleNamespace(now=boot.S.COMPLETE)
+    watch = ScreenWatch(Deaf(), timers, Log(), instance, Part(), Part(), "on", lambda: None, lambda: ["card0"])  # type: ignore[arg-type]
+    watch._look()
+    watch.show({"wait": 5}, told.append)
+    timers.advance(1.0)
+    assert begun == []
+    assert isinstance(told[0], RefusedError)
+    broken[0] = False
+    timers.advance(LOOK_EVERY_S)
+    assert begun == [1]
 
 
 # ---- the bar
 
 
 def test_the_bar_is_told_in_lines_that_are_json_and_no_markup() -> None:
-    assert json.loads(config.HEADER.splitlines()[0]) == {"version": 1}
-    line = config.line(config.in_front("p://<b>work</b>"))
+    assert json.loads(bars.HEADER.splitlines()[0]) == {"version": 1}
+    line = bars.line(bars.in_front("p://<b>work</b>"))
     assert line.endswith(",\n")
     blocks = json.loads(line[:-2])
     assert blocks[-1]["full_text"].strip() == "p://<b>work</b>"
     assert {each["markup"] for each in blocks} == {"none"}
-    assert json.loads(config.line(config.in_front(None))[:-2])[-1]["full_text"].strip() == "no persona is in front"
+    assert json.loads(bars.line(bars.in_front(None))[:-2])[-1]["full_text"].strip() == "no persona is in front"
 
 
 def test_a_bar_that_nobody_reads_costs_a_line_and_never_a_wait(tmp_path: Path) -> None:
     places = Places(run=str(tmp_path), gid=os.getgid(), private=False)
     config.prepare(places)
-    fd = config.open_bar(places)
-    written = 0
-    while config.write_bar(fd, config.line(config.in_front("p://work"))):
+    bar, written = bars.Bar(), 0
+    bar.begin(places)
+    while bar.write(bars.line(bars.in_front("p://work"))):
         written += 1
         assert written < 100_000
     assert written
-    assert not config.write_bar(fd, "x" * (config.ROWS_MAX + 1))
-    os.close(fd)
+    assert not bar.write("x" * (bars.ROWS_MAX + 1))
+    bar.close()
+    bar.say("p://work", ())  # harmless
 
 
 def test_what_is_in_the_place_of_configuration_or_bar_is_replaced_and_not_followed(tmp_path: Path) -> None:
@@ -249,5 +316,5 @@ def test_what_is_in_the_place_of_configuration_or_bar_is_replaced_and_not_follow
 
 def test_tenants_that_others_need_are_known() -> None:
     found = services.Services(None, None, None, None, None)  # type: ignore[arg-type]
-    found.specs = {SEAT: services.ServiceSpec(("x",)), COMPOSITOR: services.ServiceSpec(("y",), needs=(SEAT,))}
+    found.specs = {SEAT: ServiceSpec(("x",)), COMPOSITOR: ServiceSpec(("y",), needs=(SEAT,))}
     assert (found.users(SEAT), found.users(COMPOSITOR)) == ([COMPOSITOR], [])

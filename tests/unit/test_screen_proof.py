@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import BUILT_ROOT, not_built
+from swaykit import NOBODY, SWAY_ENV, RealSway, the_images_sway
 
 from bay0.pid1.reactor import Reactor
 from bay0.screen import ipc, registry, wire
@@ -246,60 +244,10 @@ def test_a_listener_that_died_and_left_its_socket_to_another_is_an_impostor(reac
 # ---- the real one
 
 
-SWAY_ENV = {
-    "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "WLR_BACKENDS": "headless", "WLR_RENDERER": "pixman", "WLR_LIBINPUT_NO_DEVICES": "1",
-    "LIBSEAT_BACKEND": "noop", "XKB_CONFIG_ROOT": str(BUILT_ROOT / "usr/share/X11/xkb"),
-}  # fmt: skip
-NOBODY = 65534
-
-
-class RealSway:
-    """The image's sway with its headless backend, as nobody: it refuses to be root."""
-
-    def __init__(self, top: Path) -> None:
-        self.run = top / "run"
-        self.run.mkdir()
-        self.uid = NOBODY if os.getuid() == 0 else os.getuid()
-        os.chown(self.run, self.uid, -1)
-        self.run.chmod(0o700)
-        config = top / "config"
-        config.write_text("xwayland disable\n")
-        libraries = BUILT_ROOT / "usr/lib/x86_64-linux-gnu"
-        words = [str(BUILT_ROOT / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(BUILT_ROOT / "usr/bin/sway")]
-        places = {"HOME": str(self.run), "XDG_RUNTIME_DIR": str(self.run), "SWAYSOCK": str(self.run / "ipc")}
-        self.log = top / "log"
-        self.argv, self.env = [*words, "--config", str(config)], {**SWAY_ENV, **places}
-        self._start()
-
-    def _start(self) -> None:
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.getuid() == 0 else {}),
-            )  # fmt: skip
-
-    def anew(self) -> None:
-        """Begin it again, with the configuration as it is now."""
-        self.process.kill()
-        self.process.wait()
-        for each in self.run.iterdir():
-            shutil.rmtree(each) if each.is_dir() else each.unlink()
-        self._start()
-
-
 @pytest.fixture
 def sway_itself() -> Iterator[RealSway]:
-    if not (BUILT_ROOT / "usr/bin/sway").is_file():
-        not_built("no image with sway is built")
-    with tempfile.TemporaryDirectory() as folder:  # short, and one that another user may enter
-        os.chmod(folder, 0o755)
-        found = RealSway(Path(folder))
-        try:
-            yield found
-        finally:
-            found.process.send_signal(signal.SIGCONT)
-            found.process.kill()
-            found.process.wait()
+    with the_images_sway() as found:
+        yield found
 
 
 def proved(reactor: Reactor, sway: RealSway) -> Told:

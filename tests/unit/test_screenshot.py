@@ -105,3 +105,54 @@ def test_words_for_a_screen_that_make_no_sense_are_refused_before_anything_start
     )  # fmt: skip
     assert done.returncode == 2
     assert said in done.stderr
+
+
+QEMU = """#!/bin/sh
+case "$*" in
+    "-display help") printf 'Available display backend types:\\nnone\\n%s\\n' "$KINDS" ;;
+    -help) echo "-vnc <display>  shorthand" ;;
+    *) for word; do echo "$word"; done >"$WORDS" ;;
+esac
+"""
+
+
+def qemu_words(tmp_path: Path, *options: str, kinds: str = "", **environment: str) -> list[str]:
+    """What boot-qemu.sh asks of QEMU with these options; `kinds`: the windows that this QEMU can draw."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin/qemu-system-x86_64").write_text(QEMU)
+    (tmp_path / "bin/qemu-system-x86_64").chmod(0o755)
+    (tmp_path / "file").touch()
+    base = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    words = ["--kernel", str(tmp_path / "file"), "--image", str(tmp_path / "file"), "--persist", "none", "--patience", "1", "--accel", "tcg"]
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / "boot-qemu.sh"), *words, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+        env={**base, "PATH": f"{tmp_path}/bin:{base['PATH']}", "KINDS": kinds, "WORDS": str(tmp_path / "words"), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [*(tmp_path / "words").read_text().splitlines(), *done.stderr.splitlines()]
+
+
+def test_without_a_word_for_it_the_machine_has_no_screen(tmp_path: Path) -> None:
+    words = qemu_words(tmp_path)
+    assert "virtio-vga" not in words
+    assert words[words.index("-display") + 1] == "none"
+
+
+def test_a_screen_is_a_card_a_keyboard_and_a_pointer_without_a_window(tmp_path: Path) -> None:
+    words = qemu_words(tmp_path, "--screen")
+    assert {"virtio-vga", "virtio-keyboard-pci", "virtio-tablet-pci"} <= set(words)
+    assert words[words.index("-display") + 1] == "none"
+
+
+def test_a_window_is_drawn_where_there_is_a_display_and_a_qemu_that_can(tmp_path: Path) -> None:
+    words = qemu_words(tmp_path, "--gui", kinds="sdl", DISPLAY=":0")
+    assert "virtio-vga" in words
+    assert words[words.index("-display") + 1] == "sdl"
+
+
+@pytest.mark.parametrize(("kinds", "display"), [("gtk", ""), ("", ":0")], ids=["no display", "no window"])
+def test_without_a_window_it_is_vnc_on_a_socket_and_it_says_how_to_look(tmp_path: Path, kinds: str, display: str) -> None:
+    words = qemu_words(tmp_path, "--gui", kinds=kinds, **({"DISPLAY": display} if display else {}))
+    path = str(SCRIPTS.parent / "build/screen.vnc")
+    assert words[words.index("-display") + 1] == f"vnc=unix:{path}"
+    assert any(f"vncviewer {path}" in line for line in words), "it says how to look"

@@ -84,7 +84,33 @@ def test_what_is_no_image_archive_makes_no_disk(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("p.img*")), "nothing is left behind"
 
 
+def features(disk: Path) -> set[str]:
+    lines = run("dumpe2fs", "-h", disk).stdout.splitlines()
+    return next(set(line.split()[2:]) for line in lines if line.startswith("Filesystem features:"))
+
+
+@needs_ext4
+def test_a_new_persist_disk_of_any_size_has_the_features_that_no_mounted_disk_can_get(tmp_path: Path) -> None:
+    for size in ("16M", "700M"):
+        assert run(SCRIPTS / "mkpersist.sh", "--force", "--size", size, tmp_path / "p.img").returncode == 0
+        assert {"project", "quota", "encrypt", "has_journal"} <= features(tmp_path / "p.img")
+        assert run("e2fsck", "-fn", tmp_path / "p.img").returncode == 0
+
+
 # ---- mkpersist.sh --add
+
+
+@needs_ext4
+def test_a_disk_made_before_there_were_quotas_takes_archives_and_stays_as_it_is(tmp_path: Path) -> None:
+    disk = tmp_path / "old.img"
+    with open(disk, "wb") as file:
+        file.truncate(16 << 20)
+    run("mkfs.ext4", "-q", "-F", "-L", "SPINE-PERSIST", disk)
+    had = features(disk)
+    assert not {"project", "quota", "encrypt"} & had
+    assert add(disk, archive(tmp_path / "a.tar")).returncode == 0
+    assert features(disk) == had
+    assert run("e2fsck", "-fn", disk).returncode == 0
 
 
 @pytest.fixture

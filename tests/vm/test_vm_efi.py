@@ -1,4 +1,4 @@
-"""A disk that boots by itself: packed by package-efi.sh, made by genesis-flash.sh, started by UEFI firmware (OVMF)."""
+"""A disk that boots by itself: packed by package-efi.sh, made by genesis-flash.sh, started by UEFI firmware (OVMF) and EFI Boot Guard."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ import pytest
 from attrs import frozen
 from harness import Vm
 
+from bay0.state import bootenv
+from bay0.state.bootenv import BootEnv, UState
+
 pytestmark = pytest.mark.vm
 
 SCRIPTS = Path(harness.TOP, "scripts")
-ESP_AT = 1 << 20
-ESP = "256M"  # smaller than a user's, and enough
-SIZE = "512M"
+SIZES = ("--size", "768M", "--slot", "256M")  # smaller than a user's, and enough
+ONE_SLOT = ("--size", "512M", "--esp", "256M", "--one-slot")
+WATCHDOG_S = 300  # without KVM a boot by firmware takes a minute, beside other work two
+ESB_LOCK = "for d in /sys/bus/pci/devices/*; do [ $(cat $d/device) != 0x25ab ] || od -An -tu1 -j104 -N1 $d/config; done"  # i6300esb's lock register
+RUNNING, LOCKED = 2, 1  # its bits; Linux' driver does not lock
 STUB, OVMF = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"
 KEY, CERT = "/usr/share/ovmf/PkKek-1-snakeoil.key", "/usr/share/ovmf/PkKek-1-snakeoil.pem"  # Debian's test keys; OVMF's variables trust them
 NEEDED = ("sgdisk", "mformat", "sbsign", "openssl")
 ENFORCED = ("--secure-boot", "snakeoil")
-REFUSED = r"failed to load Boot0001 .*Access Denied"
+REFUSED = r"failed to load Boot0001 .*Access Denied"  # by the firmware
+REFUSED_LATER = r"Cannot load specified kernel image .*(Access Denied|Security Violation)"  # by the firmware, asked by the loader
 NOTHING_BOOTS = r"No bootable option or device was found"
 TEST_WORDS = "bay0.patience=5"  # without KVM; with it nothing but longer bounds
 
@@ -63,9 +69,11 @@ def pack(path: str, key: tuple[str, str] | None = None, words: str = TEST_WORDS)
     return path
 
 
-def flash(path: str, uki: str) -> str:
-    """Make a disk; its sixth step is to compare what it reads back."""
-    harness.tool("bash", str(SCRIPTS / "genesis-flash.sh"), "--size", SIZE, "--esp", ESP, "--uki", uki, "--yes-destroy", path, path)
+def flash(path: str, uki: str, *options: str, key: tuple[str, str] | None = None) -> str:
+    """Make a disk, with `key` a loader that is signed; its last step but one is to compare what it reads back."""
+    signing = ("--key", key[0], "--cert", key[1]) if key else ()
+    sizes = () if "--one-slot" in options else SIZES
+    harness.tool("bash", str(SCRIPTS / "genesis-flash.sh"), *sizes, *options, *signing, "--uki", uki, "--yes-destroy", path, path)
     return path
 
 
@@ -75,10 +83,12 @@ def starts(disk: str) -> list[int]:
     return [int(line.split()[1]) * 512 for line in listing.splitlines() if re.match(r" *\d", line)]
 
 
-def esp_digest(disk: str) -> str:
+def boot_digest(disk: str) -> str:
+    """Return the digest of all partitions but the last: the loader's and the slots."""
+    first, *_, last = starts(disk)
     with open(disk, "rb") as file:
-        file.seek(ESP_AT)
-        return hashlib.sha256(file.read(starts(disk)[1] - ESP_AT)).hexdigest()
+        file.seek(first)
+        return hashlib.sha256(file.read(last - first)).hexdigest()
 
 
 def words_of(uki: str) -> str:
@@ -95,22 +105,41 @@ def signed(folder: str, keys: Keys) -> str:
 
 
 @pytest.fixture(scope="module")
-def disk(folder: str, signed: str) -> str:
-    return flash(f"{folder}/disk.img", signed)
+def disk(folder: str, signed: str, keys: Keys) -> str:
+    return flash(f"{folder}/disk.img", signed, "--watchdog", str(WATCHDOG_S), key=keys.trusted)
 
 
 @pytest.fixture(scope="module")
-def machine(disk: str) -> Iterator[Vm]:
+def flashed(disk: str) -> str:
+    """Return the digest of what boots, from before it did."""
+    return boot_digest(disk)
+
+
+@pytest.fixture(scope="module")
+def machine(disk: str, flashed: str) -> Iterator[Vm]:
     with harness.vm(efi=("--efi", disk, *ENFORCED)) as running:
         running.wait_console(harness.COMPLETE)
         yield running
 
 
-def test_a_flashed_disk_boots_by_itself_and_persist_is_its_second_partition(machine: Vm):
-    assert re.search(r"starting Boot0001 .*\n(.*\n)*.*stage0: starting", machine.console)
-    assert "persist mounted (device=/dev/vda2)" in machine.console
-    assert machine.out("awk '$2 == \"/persist\" {print $1}' /proc/mounts") == "/dev/vda2"
+def test_a_flashed_disk_boots_by_itself_from_slot_a_and_persist_is_its_last_partition(machine: Vm):
+    assert re.search(r"starting Boot0001 (.*\n)+.*EFI Boot Guard.*\n(.*\n)*.*stage0: starting", machine.console)
+    assert re.search(r"Starting C:SLOTA:spine.efi with watchdog set to 300 seconds", machine.console)
+    assert "persist mounted (device=/dev/vda4)" in machine.console
+    assert machine.out("awk '$2 == \"/persist\" {print $1}' /proc/mounts") == "/dev/vda4"
     assert machine.wait_durable()["storage"]["state"] == "durable"
+
+
+def test_the_loader_arms_the_watchdog_and_bay0_takes_it_over(machine: Vm):
+    assert int(machine.out(ESB_LOCK)) == RUNNING | LOCKED
+    assert "watchdog armed" in machine.console
+
+
+def test_persist_is_mounted_with_all_its_features_and_the_kernel_counts_what_each_owner_has(machine: Vm):
+    assert "rw," in machine.out("awk '$2 == \"/persist\" {print $4}' /proc/mounts")
+    features = machine.out("dumpe2fs -h /dev/vda4 2>/dev/null | sed -n 's/^Filesystem features: *//p'").split()
+    assert {"project", "quota", "encrypt"} <= set(features)
+    assert int(machine.out("cat /proc/sys/fs/quota/allocated_dquots")) > 0
 
 
 def test_secure_boot_is_enforced_in_that_boot(machine: Vm):
@@ -131,12 +160,11 @@ def test_such_a_spine_validates_but_for_the_umbilical(machine: Vm):
     assert weak <= {"umbilical"}, answer
 
 
-def test_the_spine_leaves_the_efi_partition_alone_and_its_own_clean(machine: Vm, disk: str, folder: str):
-    before = esp_digest(disk)
+def test_loader_and_spine_leave_the_efi_partition_and_the_slots_alone_and_persist_clean(machine: Vm, flashed: str, disk: str, folder: str):
     assert machine.quit().status == 0
-    assert esp_digest(disk) == before
+    assert boot_digest(disk) == flashed
     with open(disk, "rb") as file, open(f"{folder}/persist", "wb") as out:
-        file.seek(starts(disk)[1])
+        file.seek(starts(disk)[-1])
         shutil.copyfileobj(file, out)
     harness.check_clean(f"{folder}/persist")
     os.unlink(f"{folder}/persist")
@@ -158,16 +186,27 @@ def tamper(source: str, to: str, section: str) -> str:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("what", ["unsigned", "foreign key", "one bit of .initrd", "one bit of .cmdline", "one bit of .linux"])
+@pytest.mark.parametrize(
+    "what",
+    ["unsigned", "foreign key", "one bit of .initrd", "one bit of .cmdline", "one bit of .linux", "the loader: foreign key", "one bit, one slot"],
+)
 def test_with_secure_boot_the_firmware_refuses_what_is_not_as_it_was_signed_and_bay0_never_starts(what: str, keys: Keys, signed: str, folder: str):
-    if what.startswith("one bit"):
-        uki = tamper(signed, f"{folder}/bad.efi", what.rpartition(" ")[2])
+    disk, refused, key = f"{folder}/bad.img", REFUSED_LATER, keys.trusted
+    options: tuple[str, ...] = ()
+    uki = f"{folder}/bad.efi"
+    if what == "the loader: foreign key":
+        shutil.copyfile(signed, uki)
+        refused, key = REFUSED, keys.foreign
+    elif what == "one bit, one slot":
+        tamper(signed, uki, ".initrd")
+        refused, options = REFUSED, ONE_SLOT
+    elif what.startswith("one bit"):
+        tamper(signed, uki, what.rpartition(" ")[2])
     else:
-        uki = pack(f"{folder}/bad.efi", keys.foreign if what == "foreign key" else None)
-    disk = f"{folder}/bad.img"
-    flash(disk, uki)
+        pack(uki, keys.foreign if what == "foreign key" else None)
+    flash(disk, uki, *options, key=None if options else key)
     with harness.vm(efi=("--efi", disk, *ENFORCED), console=True, life_s=180) as machine:
-        machine.wait_console(REFUSED, 120)
+        machine.wait_console(refused, 120)
         machine.wait_console(NOTHING_BOOTS, 60)
         assert "bay0" not in machine.console
         assert "stage0" not in machine.console
@@ -176,11 +215,27 @@ def test_with_secure_boot_the_firmware_refuses_what_is_not_as_it_was_signed_and_
 
 
 @pytest.mark.full
+def test_a_disk_as_it_was_made_before_there_were_slots_boots_and_is_durable(folder: str):
+    disk = flash(f"{folder}/old.img", pack(f"{folder}/old.efi", words=f"{TEST_WORDS} bay0.exec"), *ONE_SLOT)
+    at, end = starts(disk)[1], os.path.getsize(disk) - (1 << 20)
+    harness.tool("mke2fs", "-q", "-F", "-t", "ext4", "-L", "SPINE-PERSIST", "-E", f"offset={at}", disk, f"{(end - at) // 1024}k")
+    with harness.vm(efi=("--efi", disk)) as machine:
+        machine.wait_console(harness.COMPLETE)
+        assert "EFI Boot Guard" not in machine.console
+        assert machine.wait_durable()["storage"]["state"] == "durable"
+        features = machine.out("dumpe2fs -h /dev/vda2 2>/dev/null | sed -n 's/^Filesystem features: *//p'").split()
+        assert not {"project", "quota", "encrypt"} & set(features)
+        assert int(machine.out(ESB_LOCK)) == RUNNING, "armed by bay0 alone"
+        assert machine.quit().status == 0
+    os.unlink(disk)
+
+
+@pytest.mark.full
 def test_an_unsigned_usb_stick_boots_without_secure_boot_to_a_console_and_comes_back_through_the_firmware(folder: str):
     disk = flash(f"{folder}/stick.img", pack(f"{folder}/plain.efi"))
     with harness.vm(efi=("--efi", disk, "--bus", "usb"), console=True) as machine:
         machine.wait_console(harness.COMPLETE)
-        machine.wait_console(r"persist mounted \(device=/dev/sda2\)", 120)
+        machine.wait_console(r"persist mounted \(device=/dev/sda4\)", 120)
         machine.wait_console(r"spine:/# ", 60)
         machine.type("bay0 --validate; echo verdict=$((40 + $?))\r")
         machine.wait_console(r"^(GREEN|YELLOW)", 240)
@@ -189,7 +244,7 @@ def test_an_unsigned_usb_stick_boots_without_secure_boot_to_a_console_and_comes_
         first = len(machine.console)
         machine.wait_console(r"starting Boot0001", 240, after=first)
         machine.wait_console(harness.COMPLETE, after=first)
-        machine.wait_console(r"persist mounted \(device=/dev/sda2\)", 120, after=first)
+        machine.wait_console(r"persist mounted \(device=/dev/sda4\)", 120, after=first)
         machine.wait_console(r"spine:/# ", 60, after=first)
         machine.type("bay0 nack list; bay0 poweroff\r")
         machine.wait_console("7" * 64, 60, after=first)
@@ -197,7 +252,7 @@ def test_an_unsigned_usb_stick_boots_without_secure_boot_to_a_console_and_comes_
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("bus", "partition"), [("sata", "/dev/sda2"), ("nvme", "/dev/nvme0n1p2")])
+@pytest.mark.parametrize(("bus", "partition"), [("sata", "/dev/sda4"), ("nvme", "/dev/nvme0n1p4")])
 def test_it_boots_from_whatever_a_pc_has_and_the_boot_is_clean(bus: str, partition: str, folder: str):
     disk = flash(f"{folder}/{bus}.img", pack(f"{folder}/exec.efi", words=f"{TEST_WORDS} bay0.exec"))
     with harness.vm(efi=("--efi", disk, "--bus", bus)) as machine:
@@ -218,9 +273,12 @@ def boot_entry_with_words(entry: bytes, words: str) -> bytes:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("enforced", [True, False])
-def test_words_from_a_boot_entry_are_ignored_with_secure_boot_and_taken_without(enforced: bool, folder: str, signed: str):
-    disk = flash(f"{folder}/words.img", signed)
+@pytest.mark.parametrize("case", [((), False, "5.0"), (ONE_SLOT, True, "5.0"), (ONE_SLOT, False, "7.0")])
+def test_words_from_a_boot_entry_reach_the_uki_only_without_secure_boot_and_without_a_loader(
+    case: tuple[tuple[str, ...], bool, str], keys: Keys, folder: str, signed: str
+):
+    options, enforced, seen = case
+    disk = flash(f"{folder}/words.img", signed, *options, key=None if options else keys.trusted)
     variables = "/sys/firmware/efi/efivars"
     guid = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
     with harness.vm(efi=("--efi", disk, *(ENFORCED if enforced else ())), qemu=("-action", "reboot=reset")) as machine:
@@ -233,5 +291,17 @@ def test_words_from_a_boot_entry_are_ignored_with_secure_boot_and_taken_without(
         machine.send("bay0 reboot")
         machine.wait_console(r"starting Boot0077", 240, after=first)
         patience = machine.wait_console(r"bay0: starting .*patience=([0-9.]+)", 240, after=first)[1]
-        assert patience == ("5.0" if enforced else "7.0")
+        assert patience == seen
+    os.unlink(disk)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("enforced", [True, False])
+def test_words_in_the_boot_environment_are_ignored_with_secure_boot_and_taken_without(enforced: bool, keys: Keys, folder: str, signed: str):
+    disk = flash(f"{folder}/environment.img", signed, key=keys.trusted)
+    env = BootEnv(bootenv.kernel_of("SLOTA"), "console=ttyS0,115200 bay0.patience=7", ustate=UState.OK, revision=1)
+    Path(folder, bootenv.FILE).write_bytes(bootenv.encode(env))
+    harness.tool("mcopy", "-D", "o", "-i", f"{disk}@@{starts(disk)[1]}", f"{folder}/{bootenv.FILE}", "::/")
+    with harness.vm(efi=("--efi", disk, *(ENFORCED if enforced else ())), console=True) as machine:
+        assert machine.wait_console(r"bay0: starting .*patience=([0-9.]+)", 240)[1] == ("5.0" if enforced else "7.0")
     os.unlink(disk)
