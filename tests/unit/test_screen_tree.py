@@ -1,4 +1,7 @@
-"""Where each window belongs: the commands for any tree are carried out by a small model of sway, and then the rules hold. And the keys."""
+"""Where each window belongs: the commands for any tree are carried out by a small model of sway.
+
+And then the rules hold. And the keys.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,17 @@ from bay0.screen.tree import SCRATCH, Window
 
 PERSONAS = ("p://a", "p://b", "p://c")
 S = persona.S
-QUICKLY = settings(deadline=None, max_examples=150, phases=(Phase.explicit, Phase.generate))  # a seeded fault is found here, too
+QUICKLY = settings(
+    deadline=None, max_examples=150, phases=(Phase.explicit, Phase.generate)
+)  # a seeded fault is found here, too
 
 
 @define
 class Sway:
-    """Windows, and the workspace that is shown: what sway 1.10.1 was seen to do with the commands that are used."""
+    """Windows, and the workspace that is shown.
+
+    What sway 1.10.1 was seen to do with the commands that are used.
+    """
 
     windows: dict[int, Window]
     current: str
@@ -46,7 +54,9 @@ class Sway:
         elif command == "fullscreen disable":
             window = evolve(window, full=False)
         elif command == "move scratchpad":
-            self.current = window.workspace if window.workspace != SCRATCH else self.current  # sway shows where it was
+            self.current = (
+                window.workspace if window.workspace != SCRATCH else self.current
+            )  # sway shows where it was
             window = evolve(window, workspace=SCRATCH, floats=True)
         elif found := re.fullmatch(r'move container to workspace "(.*)"', command):
             assert not (window.full and window.workspace == SCRATCH), "this brings sway 1.10.1 down"
@@ -69,7 +79,15 @@ def worlds(draw: Any) -> tuple[Sway, dict[int, str | None], str | None, set[str]
     places = st.sampled_from((SCRATCH, tree.NOBODY, *PERSONAS))
     owners = draw(st.dictionaries(st.integers(1, 99), st.sampled_from((None, *PERSONAS)), max_size=8))
     windows = {
-        con: Window(con, 1, draw(places), visible=False, floats=draw(st.booleans()), full=draw(st.booleans()), dialog=draw(st.booleans()))
+        con: Window(
+            con,
+            1,
+            draw(places),
+            visible=False,
+            floats=draw(st.booleans()),
+            full=draw(st.booleans()),
+            dialog=draw(st.booleans()),
+        )
         for con in owners
     }
     front = draw(st.sampled_from((None, *PERSONAS)))
@@ -78,7 +96,9 @@ def worlds(draw: Any) -> tuple[Sway, dict[int, str | None], str | None, set[str]
 
 @QUICKLY
 @given(worlds())
-def test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothing_is_left_to_say(world: Any) -> None:
+def test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothing_is_left_to_say(
+    world: Any,
+) -> None:
     sway, owners, front, standing = world
     commands = tree.mend(sway.tree(), front, owners, standing.__contains__, ())
     sway.run([*commands, tree.show(front)])
@@ -89,7 +109,16 @@ def test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothi
         assert window.visible == (whose is not None and whose == front)
         if whose != front and whose not in standing:
             assert window.workspace == SCRATCH, "from a workspace it could come to the front"
-    assert tree.mend(found, front, owners, standing.__contains__, {con for con, whose in owners.items() if whose is None}) == []
+    assert (
+        tree.mend(
+            found,
+            front,
+            owners,
+            standing.__contains__,
+            {con for con, whose in owners.items() if whose is None},
+        )
+        == []
+    )
 
 
 @QUICKLY
@@ -104,13 +133,21 @@ def test_a_window_is_asked_to_close_once_and_only_if_it_is_nobodys(world: Any) -
 
 def test_what_was_made_to_float_stays_so() -> None:
     window = Window(1, 1, SCRATCH, visible=False, floats=True, full=False, dialog=True)
-    assert "floating disable" not in "; ".join(tree.mend([window], "p://a", {1: "p://a"}, lambda _: False, ()))
+    assert "floating disable" not in "; ".join(
+        tree.mend([window], "p://a", {1: "p://a"}, lambda _: False, ())
+    )
     plain = evolve(window, dialog=False)
     assert "floating disable" in "; ".join(tree.mend([plain], "p://a", {1: "p://a"}, lambda _: False, ()))
 
 
 @pytest.mark.parametrize(
-    "nonsense", [{}, {"type": "root"}, {"type": "root", "nodes": 1, "floating_nodes": []}, {"type": "con", "pid": "x", "marks": []}]
+    "nonsense",
+    [
+        {},
+        {"type": "root"},
+        {"type": "root", "nodes": 1, "floating_nodes": []},
+        {"type": "con", "pid": "x", "marks": []},
+    ],
 )
 def test_what_is_no_tree_is_refused(nonsense: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
@@ -140,8 +177,13 @@ def test_colours_are_the_personas_own_and_dark_enough_for_white_letters() -> Non
 def keys(front: str | None = None, **states: S) -> tuple[Keys, Steps]:
     engine = Steps()
     now = focus.S.NONE if front is None else focus.S.SETTLED
-    engine.instances[focus.NAME] = SimpleNamespace(now=now, config=focus.config(front) if front else "", name=focus.NAME)
-    of = [SimpleNamespace(name=f"p://{name}", now=state, config='{"screen":true}') for name, state in states.items()]
+    engine.instances[focus.NAME] = SimpleNamespace(
+        now=now, config=focus.config(front) if front else "", name=focus.NAME
+    )
+    of = [
+        SimpleNamespace(name=f"p://{name}", now=state, config='{"screen":true}')
+        for name, state in states.items()
+    ]
     of.append(SimpleNamespace(name="p://blind", now=S.RUNNING, config='{"screen":false}'))
     engine.of_kind = lambda _kind: of  # type: ignore[attr-defined]
     wired: Any = engine
@@ -191,15 +233,27 @@ def _asks_again(found: Any, front: Any, owners: Any, stands: Any, _closing: Any)
 
 
 def _does_not_place(found: Any, front: Any, owners: Any, stands: Any, closing: Any) -> list[str]:
-    return REAL([each for each in found if owners[each.con] != front or front is None], front, owners, stands, closing)
+    return REAL(
+        [each for each in found if owners[each.con] != front or front is None], front, owners, stands, closing
+    )
 
 
 def _moves_what_has_the_full_screen(*arguments: Any) -> list[str]:
-    return [re.sub(r"\[con_id=\d+\] fullscreen disable; (?=\[con_id=\d+\] move container)", "", each) for each in REAL(*arguments)]
+    return [
+        re.sub(r"\[con_id=\d+\] fullscreen disable; (?=\[con_id=\d+\] move container)", "", each)
+        for each in REAL(*arguments)
+    ]
 
 
 REAL = tree.mend
-FAULTS = (_leaves_those_behind, _lets_nobodys_stay, _all_stand, _asks_again, _does_not_place, _moves_what_has_the_full_screen)
+FAULTS = (
+    _leaves_those_behind,
+    _lets_nobodys_stay,
+    _all_stand,
+    _asks_again,
+    _does_not_place,
+    _moves_what_has_the_full_screen,
+)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
