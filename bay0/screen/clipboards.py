@@ -50,6 +50,8 @@ class Clipboards:
 
         Which is not resumed if the compositor is gone meanwhile.
         """
+        if self._spare is None:
+            self._have_spare()
         display, proof, left = self._spare, self._proof, [resume]
         self._spare = None
 
@@ -88,6 +90,6 @@ class Clipboards:
             if self._spare is not None:
                 self._spare.look(ANSWER_S * self.patience, lambda: None)
 
-    def _lost(self, why: str) -> None:
-        self.log.warning("the connection that empties the clipboards is lost", why=why)
+    def _lost(self, _why: str) -> None:
+        """Have none: the next clearing makes one, and says what goes wrong then."""
         self._spare = None
