@@ -171,7 +171,7 @@ def test_both_come_back_when_the_seat_is_killed(spine: Vm) -> None:
     spine.wait_console("screen: [a-z]+ -> seating: seatd has ended", after=told)
 
 
-@pytest.mark.parametrize("name", ["wayland-1", "ipc"])
+@pytest.mark.parametrize("name", ["wayland-1", pytest.param("ipc", marks=pytest.mark.full)])
 def test_an_impostor_at_a_socket_is_red_and_the_compositor_that_comes_next_has_it_back(spine: Vm, name: str) -> None:
     """He replaces the socket of one that is ready: whoever looks by the path finds him, bay0's own connections are to the other."""
     before, path = ready(spine)["compositor"]["pid"], f"{HOME}/{name}"
