@@ -264,6 +264,27 @@ def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
 
+def test_another_workspace_that_somebody_shows_is_not_shown_for_long(desk: Desk) -> None:
+    one, two = desk.client(WORK, "map", "go"), desk.client(PLAY, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.step(PLAY, S.PAUSED)
+    con = next(each.con for each in tree.windows(desk.tree()) if each.pid == two.pid)
+    desk.run(f'[con_id={con}] move container to workspace "{PLAY}"; workspace "{PLAY}"')
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (PLAY, False)})
+
+
+def test_a_freeze_waits_for_no_frame_where_there_is_no_output(desk: Desk) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    desk.run("output HEADLESS-1 disable")
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert not desk.log.of("gpu detach: it goes on without")
+
+
 def test_with_two_outputs_the_one_behind_is_not_left_in_sight_on_the_other(desk: Desk) -> None:
     one, two = desk.client(WORK, "map", "go"), desk.client(PLAY, "map", "go")
     desk.run("create_output")
