@@ -7,7 +7,7 @@
 #
 #   -o FILE   the archive; an older archive there is replaced, any other file is not
 #
-# Compiler and C library are Debian's, from the signed release, kept in build/cache (60 MB to
+# Compiler and C library are Debian's, from the signed release, kept in build/cache (55 MB to
 # download once). The same inputs give the same bytes. Needs root for its chroot and asks
 # sudo for it.
 #

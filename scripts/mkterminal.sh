@@ -8,7 +8,7 @@
 #
 #   -o FILE   the archive; an older archive there is replaced, any other file is not
 #
-# All of it is Debian's, from the signed release, kept in build/cache (30 MB to download
+# All of it is Debian's, from the signed release, kept in build/cache (13 MB to download
 # once). The same inputs give the same bytes. Needs root for its chroot and asks sudo for it.
 #
 # Then: scripts/mkpersist.sh --image build/persona-terminal.tar

@@ -94,7 +94,7 @@ build_ai() {
 
 # build_windows: the archives of the personas with windows.
 build_windows() {
-    step "building the personas with windows (90 MB to download the first time) ..."
+    step "building the personas with windows (70 MB to download the first time, 260 MB in build/) ..."
     image_if_changed counter "$BUILD/persona-counter.tar"
     image_if_changed terminal "$BUILD/persona-terminal.tar"
 }
@@ -146,7 +146,7 @@ say_what_next() {
     [ "$gui" = yes ] || return 0
     note "two personas with windows, on the console (the first time; later: bay0 persona start NAME):"
     how_to_start counter terminal
-    note "  bay0 focus terminal     # in front, the other one stands still; bay0 focus counter: the other way round"
+    note "  bay0 focus counter      # its window is on the screen; then bay0 focus terminal, or on the screen Super+Tab, Super+1, Super+2"
 }
 
 disk="$TOP/persist"

@@ -25,8 +25,7 @@ class RealSway:
 
     def __init__(self, top: Path, config: str = "") -> None:
         self.run = top / "run"
-        self.run.mkdir(exist_ok=True)
-        (self.run / "ipc").unlink(missing_ok=True)
+        self.run.mkdir()
         self.uid = NOBODY if os.getuid() == 0 else os.getuid()
         os.chown(self.run, self.uid, -1)
         self.run.chmod(0o700)
@@ -48,8 +47,7 @@ class RealSway:
 
     def anew(self) -> None:
         """Begin it again, with the configuration as it is now."""
-        self.process.kill()
-        self.process.wait()
+        self.end()
         for each in self.run.iterdir():
             shutil.rmtree(each) if each.is_dir() else each.unlink()
         self._start()

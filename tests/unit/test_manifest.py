@@ -53,7 +53,8 @@ def test_every_sample_loads(path: Path) -> None:
     made_by = TOP / f"scripts/mk{path.parent.name}.sh"
     assert sample.image == IMAGE or made_by.exists(), "a sample is made of what the spine brings, or a script makes its image"
     assert sample.description
-    assert "TERM" in " ".join(sample.command), "the first process of a sample stops at once"
+    if sample.command[0] == "/bin/sh":  # the others' programs: test_window_samples.py
+        assert "TERM" in " ".join(sample.command), "the first process of a sample stops at once"
 
 
 def test_there_are_samples() -> None:
