@@ -394,6 +394,18 @@ def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_ne
     assert os.stat(desk.path(WORK)).st_ino == inode
 
 
+def test_a_socket_that_no_compositor_serves_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert desk.doors.unserved() == []
+
+    def none_free(*_: Any) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("bay0.screen.context.confine", none_free)
+    desk.doors.grant(WORK, desk.group(WORK))
+    assert desk.doors.unserved() == [WORK]
+    assert desk.log.of("a persona has no way to the screen")
+
+
 def test_a_door_that_was_revoked_is_gone_and_one_without_a_screen_refuses(tmp_path: Path) -> None:
     doors = Doors(Log(), str(tmp_path))
     directory = doors.prepare(WORK)
