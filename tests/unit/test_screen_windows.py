@@ -189,6 +189,28 @@ def test_a_window_is_seen_only_once_its_persona_is_in_front(desk: Desk) -> None:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
 
+def focused(node: dict[str, Any]) -> list[int]:
+    """Return the pid of the window that has the keys, if one has them."""
+    below = [pid for each in (*node["nodes"], *node["floating_nodes"]) for pid in focused(each)]
+    return [node["pid"]] if node.get("pid") and node["focused"] else below
+
+
+def test_the_keys_are_for_a_window_of_the_one_in_front_and_no_new_one_behind_takes_them(desk: Desk) -> None:
+    behind = desk.client(PLAY, "map-full", "go")
+    assert focused(desk.tree()) == []
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), behind.pid: (tree.SCRATCH, False)})
+    assert focused(desk.tree()) == [one.pid]
+    for words in (("map",), ("map-full",)):
+        desk.client(PLAY, *words, "go")
+        assert focused(desk.tree()) == [one.pid]
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert focused(desk.tree()) == []
+
+
 def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other_is_frozen(
     desk: Desk,
 ) -> None:
