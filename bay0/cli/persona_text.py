@@ -100,6 +100,7 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
         f"limits     {size(manifest['memory'])}, {manifest['cpus']:g} CPUs, {manifest['pids']} processes",
         f"home       {manifest['home'] or 'none: everything in it goes with its container'}",
         *([f"user       {manifest['user']}"] if manifest.get("user") else []),
+        *(["screen     it may have windows"] if manifest.get("screen") else []),
         *(["userns     it may make namespaces of its own"] if manifest.get("userns") else []),
     ]
 

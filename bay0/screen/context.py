@@ -91,7 +91,7 @@ class Fence:
         display = self.display
         names = [name for name, interface in display.offered.items() if interface == "wl_output"]
         if not names:
-            done("there is no output")
+            done("")  # nothing is seen of anybody
             return
         if not self._manager:
             self._manager, self._shm = (

@@ -145,6 +145,10 @@ class Doors:
                 return door.name
         return None
 
+    def unserved(self) -> list[str]:
+        """Return the personas that may have windows, and whose socket no compositor serves."""
+        return [door.name for door in self.doors.values() if door.group and door.context < 0]
+
     def _confine(self, door: Door) -> None:
         if self._display is None or not door.group:
             return

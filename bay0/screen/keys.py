@@ -14,6 +14,7 @@ from bay0.screen import config
 
 if TYPE_CHECKING:
     from bay0.machines.engine import Engine
+    from bay0.machines.instance import Step
 
 MARK = '"screen":true'  # in a configuration as it is stored: reading them all takes long
 FOCUSABLE = (persona.S.STARTING, *persona.HAS_CONTAINER)
@@ -27,10 +28,7 @@ class Keys:
     log: Any
 
     def personas(self) -> list[str]:
-        """Return those that a key can bring to the front, in the order of their names.
-
-        Which is that of the digits.
-        """
+        """Return those that a key can bring to the front, in the order of the digits: that of their names."""
         found = self.engine.of_kind("persona")
         return sorted(each.name for each in found if each.now in FOCUSABLE and MARK in each.config)
 
@@ -41,7 +39,13 @@ class Keys:
         if name is None or live is None or (focus.active(live) == name and live.now is focus.S.SETTLED):
             return
         self.log.info("a key asks for a persona", persona=name)
-        self.engine.send(focus.NAME, focus.E.FOCUS, f"{name}, by a key", config=focus.config(name))
+
+        def taken(result: Step | Exception | None) -> None:
+            if isinstance(result, Exception):  # a switch is a promise, which a disk that is gone cannot keep
+                self.log.warning("a key's switch is refused", persona=name, why=str(result))
+
+        why, config_ = f"{name}, by a key", focus.config(name)
+        self.engine.send(focus.NAME, focus.E.FOCUS, why, taken, config=config_)
 
     def _meant(self, command: str) -> str | None:
         there = self.personas()

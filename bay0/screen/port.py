@@ -44,6 +44,7 @@ LOOK_S = 0.1  # between two looks for the seat
 BEAT_S = 5.0  # between two questions whether it answers
 INPUT_MODULES = ("evdev",)
 REAPED_S = 0.3  # from the end of its sockets to the reaper's word, before patience
+NAMES_MAX = 3  # in one reason
 AT_REST = (tenant.S.STOPPED, tenant.S.FAILED)
 
 
@@ -343,4 +344,7 @@ class Screen:
         live = self.engine.instances.get(NAME)
         if live is None or live.now is not S.READY or self.proof is None:
             return ""
-        return registry.fault(self.proof.wayland.offered) if self.proof.wayland is not None else ""
+        fault = registry.fault(self.proof.wayland.offered) if self.proof.wayland is not None else ""
+        if not fault and (unserved := self.doors.unserved()):
+            fault = f"the sockets of these personas are not served: {', '.join(unserved[:NAMES_MAX])}"
+        return fault

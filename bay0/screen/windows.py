@@ -23,6 +23,7 @@ from bay0.pid1 import flow
 from bay0.screen import tree
 from bay0.screen.clipboards import Clipboards
 from bay0.screen.context import Fence
+from bay0.screen.crowd import Crowd
 from bay0.screen.ipc import Ask
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Windows:
     _proof: Proof | None = field(init=False, default=None)
     _fence: Fence | None = field(init=False, default=None)
     _clipboards: Clipboards = field(init=False)
+    _crowd: Crowd = field(init=False)
     _owners: dict[int, _Owner] = field(init=False, factory=dict)  # of windows, as they were first seen
     _closing: set[int] = field(init=False, factory=set)
     _busy: bool = field(init=False, default=False)
@@ -82,13 +84,10 @@ class Windows:
     _next: float = field(init=False, default=0.0)  # when events may have the tree read again
     _paced: bool = field(init=False, default=False)
     _hiding: list[tuple[str, Callable[[], None]]] = field(init=False, factory=list)
-    _open: dict[int, str] = field(
-        init=False, factory=dict
-    )  # windows that were opened and not closed -> persona
-    _ended: tuple[int, str] = field(init=False, default=(0, ""))  # who was last ended for too many of them
 
     def __attrs_post_init__(self) -> None:
         self._clipboards = Clipboards(self.reactor, self.log, self.patience)
+        self._crowd = Crowd(self.doors, self.log)
         self.doors.hides(self.hide)
         self.engine.on("persona", call=self._persona_stepped)
         self.engine.on("focus", call=self._focus_stepped)
@@ -120,15 +119,16 @@ class Windows:
         self._busy = self._again = self._shown_once = False
         self._owners.clear()
         self._closing.clear()
-        self._open.clear()
+        self._crowd.forget()
         waiting, self._hiding = self._hiding, []
         for _name, resume in waiting:
             self.reactor.call_soon(resume)
 
     # ---- news
 
-    def _persona_stepped(self, _instance: Instance, _step: Step) -> None:
-        self._news()
+    def _persona_stepped(self, instance: Instance, _step: Step) -> None:
+        if instance.name in self.doors.doors or instance.name in (self.front, self._asked_for()):
+            self._news()
 
     def _focus_stepped(self, instance: Instance, _step: Step) -> None:
         if instance.now is focus.S.SWITCHING:
@@ -141,9 +141,9 @@ class Windows:
         """Hear of a window from sway; its own words on it are not used, the tree is."""
         con = int(value["container"]["id"])
         if value["change"] == "new":
-            self._count(con, int(value["container"]["pid"]))
+            self._crowd.opened(con, int(value["container"]["pid"]))
         elif value["change"] == "close":
-            self._open.pop(con, None)
+            self._crowd.closed(con)
         if value["change"] not in CHANGES or self._paced:
             return
         wait_s = self._next - self.reactor.clock()
@@ -172,13 +172,16 @@ class Windows:
 
     # ---- what is to be seen
 
+    def _asked_for(self) -> str | None:
+        live = self.engine.instances.get(focus.NAME)
+        return focus.active(live) if live is not None else None
+
     def _wanted(self) -> str | None:
         """Return whose workspace is to be shown; the old one's for a moment.
 
         While the next is being thawed.
         """
-        live = self.engine.instances.get(focus.NAME)
-        name = focus.active(live) if live is not None else None
+        live, name = self.engine.instances.get(focus.NAME), self._asked_for()
         instance = self.engine.instances.get(name) if name is not None else None
         if instance is None:
             return None
@@ -256,8 +259,9 @@ class Windows:
             self.found, current = tree.windows(found), tree.current(found)
             if commands or switches:
                 self._shown(wanted, current)
-            if len(current) > 1 and set(current) != self.outputs:
-                self._shown_once = False  # once more, on the one of them that it belongs on
+            elsewhere = bool(current) and (self.front or tree.NOBODY) not in current.values()
+            if elsewhere or (len(current) > 1 and set(current) != self.outputs):
+                self._shown_once = False  # once more, on the output that it belongs on
             self.outputs = set(current)
             self._keep_owners()
             self._answer_hiding()
@@ -350,30 +354,6 @@ class Windows:
                 self._fence.ask(go)
             except (OSError, ValueError) as error:
                 go(str(error))
-
-    # ---- too many windows
-
-    def _count(self, con: int, pid: int) -> None:
-        """End the program that opens more windows than a persona may have.
-
-        One that is asked to close them need not.
-        """
-        process = whose.process(pid)
-        name = self.doors.owner(process[0]) if process is not None else None
-        if process is None or name is None:
-            return
-        self._open[con] = name
-        if list(self._open.values()).count(name) > tree.WINDOWS_MAX:
-            ended = whose.end(pid, process[1])
-            if self._ended != (pid, process[1]):
-                self._ended = pid, process[1]
-                self.log.warning(
-                    "a program is ended: too many windows",
-                    persona=name,
-                    pid=pid,
-                    ended=ended,
-                    most=tree.WINDOWS_MAX,
-                )
 
     # ---- what is told
 

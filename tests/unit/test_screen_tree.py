@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kit import Log
 from parts import Steps
 
+from bay0.base.errors import RefusedError
 from bay0.machines import focus, persona
 from bay0.screen import config, tree
 from bay0.screen.keys import Keys
@@ -202,6 +203,13 @@ def test_a_key_asks_for_the_persona_that_it_names(command: str, front: str | Non
     found, engine = keys(front, c=S.PAUSED, b=S.RUNNING, a=S.STOPPED)
     found.pressed(command)
     assert engine.sent == [(focus.NAME, focus.E.FOCUS)] * asked
+
+
+def test_a_switch_that_is_refused_is_said() -> None:
+    found, engine = keys(None, a=S.RUNNING)
+    engine.send = lambda _name, _event, _why, reply, **_: reply(RefusedError("the disk is gone"))  # type: ignore[method-assign]
+    found.pressed("nop bay0 persona 1")
+    assert found.log.of("a key's switch is refused")[0]["why"] == "the disk is gone"
 
 
 def test_the_digits_are_in_the_order_of_names_and_next_goes_round() -> None:

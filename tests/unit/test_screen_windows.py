@@ -189,6 +189,28 @@ def test_a_window_is_seen_only_once_its_persona_is_in_front(desk: Desk) -> None:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
 
+def focused(node: dict[str, Any]) -> list[int]:
+    """Return the pid of the window that has the keys, if one has them."""
+    below = [pid for each in (*node["nodes"], *node["floating_nodes"]) for pid in focused(each)]
+    return [node["pid"]] if node.get("pid") and node["focused"] else below
+
+
+def test_the_keys_are_for_a_window_of_the_one_in_front_and_no_new_one_behind_takes_them(desk: Desk) -> None:
+    behind = desk.client(PLAY, "map-full", "go")
+    assert focused(desk.tree()) == []
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), behind.pid: (tree.SCRATCH, False)})
+    assert focused(desk.tree()) == [one.pid]
+    for words in (("map",), ("map-full",)):
+        desk.client(PLAY, *words, "go")
+        assert focused(desk.tree()) == [one.pid]
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert focused(desk.tree()) == []
+
+
 def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other_is_frozen(
     desk: Desk,
 ) -> None:
@@ -262,6 +284,27 @@ def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk:
     con = next(each.con for each in tree.windows(desk.tree()) if each.pid == two.pid)
     desk.run(f'[con_id={con}] move container to workspace "{WORK}"')
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+
+
+def test_another_workspace_that_somebody_shows_is_not_shown_for_long(desk: Desk) -> None:
+    one, two = desk.client(WORK, "map", "go"), desk.client(PLAY, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.step(PLAY, S.PAUSED)
+    con = next(each.con for each in tree.windows(desk.tree()) if each.pid == two.pid)
+    desk.run(f'[con_id={con}] move container to workspace "{PLAY}"; workspace "{PLAY}"')
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (PLAY, False)})
+
+
+def test_a_freeze_waits_for_no_frame_where_there_is_no_output(desk: Desk) -> None:
+    one = desk.client(WORK, "map", "go")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True)})
+    desk.run("output HEADLESS-1 disable")
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert not desk.log.of("gpu detach: it goes on without")
 
 
 def test_with_two_outputs_the_one_behind_is_not_left_in_sight_on_the_other(desk: Desk) -> None:
@@ -371,6 +414,18 @@ def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_ne
         early.settimeout(BOUND_S)
         assert early.recv(12)
     assert os.stat(desk.path(WORK)).st_ino == inode
+
+
+def test_a_socket_that_no_compositor_serves_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert desk.doors.unserved() == []
+
+    def none_free(*_: Any) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("bay0.screen.context.confine", none_free)
+    desk.doors.grant(WORK, desk.group(WORK))
+    assert desk.doors.unserved() == [WORK]
+    assert desk.log.of("a persona has no way to the screen")
 
 
 def test_a_door_that_was_revoked_is_gone_and_one_without_a_screen_refuses(tmp_path: Path) -> None:
