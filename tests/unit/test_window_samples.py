@@ -384,12 +384,11 @@ def test_the_terminal_shows_a_shell_that_waits_for_words(terminal: tuple[Desk, s
     desk, child = terminal
     desk.until(lambda: windows(desk) == ["foot"], "a window")
     desk.until(lambda: shells(child.pid), "a login shell")
-    ground = desk.until(lambda: picture(desk.socket), "a picture")[2][-3:]
 
     def ink() -> bool:
         width, _height, rgb = picture(desk.socket)
         upper = rgb[: 3 * width * 200]
-        return len({upper[at : at + 3] for at in range(0, len(upper), 3)}) > 8 and upper.count(ground) > width
+        return len({upper[at : at + 3] for at in range(0, len(upper), 3)}) > 8 and upper.count(rgb[-3:]) > width
 
     desk.until(ink, "letters with soft edges on the terminal's ground")
 
