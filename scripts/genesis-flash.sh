@@ -17,9 +17,10 @@
 #   --slot SIZE        of partitions 2 and 3, each (default 512M)
 #   --esp SIZE         of partition 1 (default 64M; with --one-slot 512M)
 #   --watchdog S       the loader arms the hardware watchdog with S seconds (120 to 600)
-#                      before it starts the kernel. For machines whose watchdog it knows
-#                      (Intel's TCO, AMD's FCH, QEMU's i6300esb): on any other it then starts
-#                      nothing at all (default 0: not armed)
+#                      before it starts the kernel (default 0: not). Only for a machine
+#                      whose watchdog the loader knows, or it starts nothing at all, and
+#                      whose driver the image has, or it is reset each S seconds:
+#                      Intel's TCO and QEMU's i6300esb
 #   --loader F         another loader than the pinned one, which is fetched once (74 KB) and
 #                      kept in build/cache
 #   --key K --cert C   sign the loader with your key (PEM), as package-efi.sh signs the UKI:

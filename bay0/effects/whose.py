@@ -14,7 +14,10 @@ MOST_PIDS = 1 << 22  # PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h
 
 
 def process(pid: int) -> tuple[str, str] | None:
-    """Return (cgroup from the root on, when it was started); None if there is no such process, or it has ended."""
+    """Return (cgroup from the root on, when it was started); None if there is no such process.
+
+    Or it has ended.
+    """
     if pid <= 0:
         return None
     before = _started(pid)

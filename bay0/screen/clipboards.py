@@ -1,7 +1,7 @@
 """Both clipboards are emptied before another persona is shown, or it could paste what the last one copied.
 
-That takes a connection of its own, which is told of what is offered: a persona may offer so much that sway hangs up on it. So it is used
-once, and the next is made ready behind it.
+That takes a connection of its own, which is told of what is offered: a persona may offer so much that sway
+hangs up on it. So it is used once, and the next is made ready behind it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ class Clipboards:
             self._spare = None
 
     def clear(self, resume: flow.Resume) -> None:
-        """Empty both, or say that it did not go in time; for a flow, which is not resumed if the compositor is gone meanwhile."""
+        """Empty both, or say that it did not go in time; for a flow.
+
+        Which is not resumed if the compositor is gone meanwhile.
+        """
+        if self._spare is None:
+            self._have_spare()
         display, proof, left = self._spare, self._proof, [resume]
         self._spare = None
 
@@ -85,6 +90,6 @@ class Clipboards:
             if self._spare is not None:
                 self._spare.look(ANSWER_S * self.patience, lambda: None)
 
-    def _lost(self, why: str) -> None:
-        self.log.warning("the connection that empties the clipboards is lost", why=why)
+    def _lost(self, _why: str) -> None:
+        """Have none: the next clearing makes one, and says what goes wrong then."""
         self._spare = None

@@ -1,7 +1,9 @@
-"""What is asked of the compositor over Wayland: a socket for each persona, the fence of a frame, an empty clipboard.
+"""What is asked of the compositor over Wayland.
 
-Protocols: security-context-v1 (wayland-protocols, staging), wlr-screencopy-unstable-v1 and wlr-data-control-unstable-v1
-(wlr-protocols). Opcodes are in the order of their requests and events there.
+A socket for each persona, the fence of a frame, an empty clipboard.
+
+Protocols: security-context-v1 (wayland-protocols, staging), wlr-screencopy-unstable-v1 and
+wlr-data-control-unstable-v1 (wlr-protocols). Opcodes are in the order of their requests and events there.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ BYTES_MAX = 1 << 16  # of a picture of one pixel, however it is scaled
 
 
 def confine(display: Display, manager: int, listener: int, app_id: str, instance_id: str) -> int:
-    """Have who connects to `listener` be a sandboxed client; return the descriptor whose closing ends that. `OSError`: none is free.
+    """Have who connects to `listener` be a sandboxed client; return the descriptor whose closing ends that.
+
+    `OSError`: none is free.
 
     `manager`: the bound wp_security_context_manager_v1.
     """
@@ -52,7 +56,10 @@ def confine(display: Display, manager: int, listener: int, app_id: str, instance
 
 
 def clear_clipboards(display: Display) -> None:
-    """Let nothing be offered as clipboard or primary selection, whoever offered it. `ValueError`: the protocol is not offered."""
+    """Let nothing be offered as clipboard or primary selection, whoever offered it. `ValueError`.
+
+    The protocol is not offered.
+    """
     manager, seat = display.bind("zwlr_data_control_manager_v1", 2), display.bind("wl_seat", 1)
 
     def heard(opcode: int, arguments: wire.Arguments) -> None:
@@ -69,7 +76,10 @@ def clear_clipboards(display: Display) -> None:
 
 @define(eq=False, repr=False)
 class Fence:
-    """Copies a pixel of the output: it comes with a frame that was made after it was asked for, so what was hidden before is off the screen."""
+    """Copies a pixel of the output: it comes with a frame that was made after it was asked for.
+
+    So what was hidden before is off the screen.
+    """
 
     display: Display
     _manager: int = 0
@@ -84,7 +94,10 @@ class Fence:
             done("there is no output")
             return
         if not self._manager:
-            self._manager, self._shm = display.bind("zwlr_screencopy_manager_v1", 1), display.bind("wl_shm", 1)
+            self._manager, self._shm = (
+                display.bind("zwlr_screencopy_manager_v1", 1),
+                display.bind("wl_shm", 1),
+            )
         if self._output[0] != names[0]:
             self._output = names[0], display.bind("wl_output", 1)
         buffers: list[int] = []

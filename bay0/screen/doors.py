@@ -1,8 +1,9 @@
 """The personas' ways to the screen: a socket for each, which PID 1 holds, so that it outlives the compositor.
 
-A persona has the directory mounted read-only; its socket is the same as long as the persona lives. Whoever connects while there is
-no compositor waits in the backlog. Each compositor is given the sockets anew with a security context, which takes from a client
-whatever looks, types, draws over or carries (registry.py). On a machine without a screen nobody listens there: a program is told at once.
+A persona has the directory mounted read-only; its socket is the same as long as the persona lives. Whoever
+connects while there is no compositor waits in the backlog. Each compositor is given the sockets anew with a
+security context, which takes from a client whatever looks, types, draws over or carries (registry.py). On a
+machine without a screen nobody listens there: a program is told at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 IN_PERSONA = "/run/wayland"
 SOCKET = "wayland-0"
-ENVIRONMENT = {"XDG_RUNTIME_DIR": "/tmp", "WAYLAND_DISPLAY": f"{IN_PERSONA}/{SOCKET}"}  # noqa: S108 - inside the persona
+ENVIRONMENT = {  # inside the persona
+    "XDG_RUNTIME_DIR": "/tmp",  # noqa: S108
+    "WAYLAND_DISPLAY": f"{IN_PERSONA}/{SOCKET}",
+}
 DOORS_MAX = 64
 BACKLOG = 32  # clients that wait in one socket
 MANAGER = "wp_security_context_manager_v1"
@@ -58,12 +62,17 @@ class Doors:
     _hide: Callable[[str], flow.Flow[None]] | None = field(init=False, default=None)
 
     def prepare(self, name: str) -> str:
-        """Make the door of the persona `name` and return the directory to be mounted into it. `RefusedError` if it cannot be made."""
+        """Make the door of the persona `name` and return the directory to be mounted into it.
+
+        `RefusedError` if it cannot be made.
+        """
         directory = f"{self.run}/personas/{names.persona(name).podman}"
         if name in self.doors:
             return directory
         if len(self.doors) >= DOORS_MAX:
-            raise RefusedError(f"the screen has {DOORS_MAX} doors already; stop a persona that has `screen = true` first")
+            raise RefusedError(
+                f"the screen has {DOORS_MAX} doors already; stop a persona that has `screen = true` first"
+            )
         path = f"{directory}/{SOCKET}"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -110,7 +119,10 @@ class Doors:
         self._hide = hide
 
     def hide(self, name: str) -> Iterable[flow.Waitable]:
-        """Return what a freeze of the persona `name` waits for; nothing where there is no screen, or where it has no way there."""
+        """Return what a freeze of the persona `name` waits for; nothing where there is no screen.
+
+        Or where it has no way there.
+        """
         return self._hide(name) if self._hide is not None and name in self.doors else ()
 
     def attach(self, display: Display) -> None:
@@ -138,7 +150,9 @@ class Doors:
             return
         _end(door)
         try:
-            door.context = context.confine(self._display, self._manager, door.listener.fileno(), door.name, door.group.rpartition("-")[2])
+            door.context = context.confine(
+                self._display, self._manager, door.listener.fileno(), door.name, door.group.rpartition("-")[2]
+            )
         except OSError as error:
             self.log.warning("a persona has no way to the screen", persona=door.name, why=str(error))
 

@@ -1,4 +1,7 @@
-"""The keys of the switch: what sway says was pressed becomes a FOCUS of the persona that is meant. No process is started."""
+"""The keys of the switch.
+
+What sway says was pressed becomes a FOCUS of the persona that is meant. No process is started.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ class Keys:
     log: Any
 
     def personas(self) -> list[str]:
-        """Return those that a key can bring to the front, in the order of their names, which is that of the digits."""
+        """Return those that a key can bring to the front, in the order of their names.
+
+        Which is that of the digits.
+        """
         found = self.engine.of_kind("persona")
         return sorted(each.name for each in found if each.now in FOCUSABLE and MARK in each.config)
 

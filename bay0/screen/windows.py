@@ -1,10 +1,12 @@
 """Whose windows are on the screen: those of the persona in front while it runs, and of nobody else.
 
-Theory of operation. Nothing of a window is believed but its pid, which is the kernel's word (SO_PEERCRED of its connection); whose it is says
-that process's cgroup, as it was when the window was first seen, and only as long as that process lives. After each news, of sway or of a persona, the
-tree is read and put right (tree.py) until nothing is to be done. One question is under way at a time, and one message makes the whole switch, so
-sway shows it in one frame. A freeze waits here (`hide`) until the tree and then a frame say that nothing of the persona is seen any more; it does
-not wait longer than `HIDE_S` and `FENCE_S`, whatever sway does. Without a compositor that is ready it does not wait at all.
+Theory of operation. Nothing of a window is believed but its pid, which is the kernel's word (SO_PEERCRED of
+its connection); whose it is says that process's cgroup, as it was when the window was first seen, and only as
+long as that process lives. After each news, of sway or of a persona, the tree is read and put right (tree.py)
+until nothing is to be done. One question is under way at a time, and one message makes the whole switch, so
+sway shows it in one frame. A freeze waits here (`hide`) until the tree and then a frame say that nothing of
+the persona is seen any more; it does not wait longer than `HIDE_S` and `FENCE_S`, whatever sway does. Without
+a compositor that is ready it does not wait at all.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
     from bay0.screen.proof import Proof
     from bay0.screen.tree import Window
 
-HIDE_S, FENCE_S = 1.0, 0.25  # that a freeze waits for the tree, and then for a frame; before patience, as all of these
+HIDE_S, FENCE_S = (
+    1.0,
+    0.25,
+)  # that a freeze waits for the tree, and then for a frame; before patience, as all of these
 GRACE_S = 0.25  # that the old one stays on the screen until the one that comes to the front is thawed
 ANSWER_S = 5.0  # of sway's own answers; behind it the screen is lost (port.py's beat notices before)
 PACE_S = 0.05  # between two readings of the tree that events asked for: a client may make any number of them
@@ -59,7 +64,10 @@ class Windows:
     patience: float = 1.0
     front: str | None = field(init=False, default=None)  # whose workspace sway shows
     found: list[Window] = field(init=False, factory=list)  # in the last tree
-    nobodys: int = field(init=False, default=0)  # windows that were closed, because nobody's or because their program had ended
+    outputs: set[str] = field(init=False, factory=set)  # in it, too
+    nobodys: int = field(
+        init=False, default=0
+    )  # windows that were closed, because nobody's or because their program had ended
     _said_nobodys: float = field(init=False, default=float("-inf"))
     _proof: Proof | None = field(init=False, default=None)
     _fence: Fence | None = field(init=False, default=None)
@@ -74,7 +82,9 @@ class Windows:
     _next: float = field(init=False, default=0.0)  # when events may have the tree read again
     _paced: bool = field(init=False, default=False)
     _hiding: list[tuple[str, Callable[[], None]]] = field(init=False, factory=list)
-    _open: dict[int, str] = field(init=False, factory=dict)  # windows that were opened and not closed -> persona
+    _open: dict[int, str] = field(
+        init=False, factory=dict
+    )  # windows that were opened and not closed -> persona
     _ended: tuple[int, str] = field(init=False, default=(0, ""))  # who was last ended for too many of them
 
     def __attrs_post_init__(self) -> None:
@@ -106,7 +116,7 @@ class Windows:
     def _forget(self) -> None:
         self._clipboards.detach()
         self._proof = self._fence = None
-        self.front, self.found = None, []
+        self.front, self.found, self.outputs = None, [], set()
         self._busy = self._again = self._shown_once = False
         self._owners.clear()
         self._closing.clear()
@@ -163,7 +173,10 @@ class Windows:
     # ---- what is to be seen
 
     def _wanted(self) -> str | None:
-        """Return whose workspace is to be shown; the old one's for a moment, while the next is being thawed."""
+        """Return whose workspace is to be shown; the old one's for a moment.
+
+        While the next is being thawed.
+        """
         live = self.engine.instances.get(focus.NAME)
         name = focus.active(live) if live is not None else None
         instance = self.engine.instances.get(name) if name is not None else None
@@ -179,7 +192,10 @@ class Windows:
         return instance is not None and instance.now in STANDS
 
     def _owner(self, window: Window) -> str | None:
-        """Return whose a window is: None once the process that opened its connection has ended, or if it was never known."""
+        """Return whose a window is: None once the process that opened its connection has ended.
+
+        Or if it was never known.
+        """
         now = whose.process(window.pid)
         if window.con not in self._owners:
             name = self.doors.owner(now[0]) if now is not None else None
@@ -194,7 +210,9 @@ class Windows:
         now = self.reactor.clock()
         if now - self._said_nobodys >= SAY_EVERY_S:
             self._said_nobodys = now
-            self.log.warning("a window is closed: its program is no persona's, or has ended", pid=pid, so_far=self.nobodys)
+            self.log.warning(
+                "a window is closed: its program is no persona's, or has ended", pid=pid, so_far=self.nobodys
+            )
 
     def _look(self) -> None:
         proof = self._proof
@@ -214,7 +232,10 @@ class Windows:
         flow.run(flow.as_long_as(owed, self._put_right()), done)
 
     def _put_right(self) -> flow.Flow[None]:
-        """Say what is to be said after the last tree, and read the next; again, until nothing is to be said."""
+        """Say what is to be said after the last tree, and read the next; again.
+
+        Until nothing is to be said.
+        """
         while self._rounds < ROUNDS:
             self._rounds += 1
             wanted = self._wanted()
@@ -228,11 +249,16 @@ class Windows:
             self._closing |= {con for con, name in owners.items() if name is None}
             if commands or switches:
                 said: list[Any] = []
-                self._ask(Ask.RUN_COMMAND, said.append, "; ".join((*commands, tree.show(wanted))))
+                self._ask(
+                    Ask.RUN_COMMAND, said.append, "; ".join((*commands, tree.show(wanted, self.outputs)))
+                )
             found = yield partial(self._ask, Ask.GET_TREE)
-            self.found = tree.windows(found)
+            self.found, current = tree.windows(found), tree.current(found)
             if commands or switches:
-                self._shown(wanted, tree.current(found))
+                self._shown(wanted, current)
+            if len(current) > 1 and set(current) != self.outputs:
+                self._shown_once = False  # once more, on the one of them that it belongs on
+            self.outputs = set(current)
             self._keep_owners()
             self._answer_hiding()
             if self._shown_once and self.front == self._wanted() and not self._wrong():
@@ -248,9 +274,11 @@ class Windows:
         self._owners = {con: owner for con, owner in self._owners.items() if con in there}
         self._closing &= there
 
-    def _shown(self, wanted: str | None, current: list[str]) -> None:
-        if current and (wanted or tree.NOBODY) not in current:
-            self.log.warning("sway does not show what it was told to", persona=wanted, shown=current)
+    def _shown(self, wanted: str | None, current: dict[str, str]) -> None:
+        if current and (wanted or tree.NOBODY) not in current.values():
+            self.log.warning(
+                "sway does not show what it was told to", persona=wanted, shown=sorted(current.values())
+            )
             return
         changed, self.front, self._shown_once = self.front != wanted or not self._shown_once, wanted, True
         if changed:
@@ -264,7 +292,10 @@ class Windows:
     # ---- a freeze waits
 
     def hide(self, name: str) -> flow.Flow[None]:
-        """Return once nothing of the persona is seen any more, or once it takes too long; at once if nothing can be seen of it."""
+        """Return once nothing of the persona is seen any more, or once it takes too long.
+
+        At once if nothing can be seen of it.
+        """
         if self._proof is None or (self.front != name and not any(self._owners_of(name))):
             return
         began, clock = self.reactor.clock(), self.reactor.clock
@@ -274,10 +305,14 @@ class Windows:
         if hidden and not fence:
             self.log.info("gpu detach", persona=name, took_ms=took_ms)
         else:
-            self.log.warning("gpu detach: it goes on without", persona=name, took_ms=took_ms, hidden=hidden, frame=fence)
+            self.log.warning(
+                "gpu detach: it goes on without", persona=name, took_ms=took_ms, hidden=hidden, frame=fence
+            )
 
     def _owners_of(self, name: str) -> Iterator[Window]:
-        return (window for window in self.found if self._owners.get(window.con, _Owner(None, "")).persona == name)
+        return (
+            window for window in self.found if self._owners.get(window.con, _Owner(None, "")).persona == name
+        )
 
     def _await_hidden(self, name: str, resume: flow.Resume) -> None:
         """Wait until a tree that was read from now on shows nothing of it."""
@@ -319,7 +354,10 @@ class Windows:
     # ---- too many windows
 
     def _count(self, con: int, pid: int) -> None:
-        """End the program that opens more windows than a persona may have: one that is asked to close them need not."""
+        """End the program that opens more windows than a persona may have.
+
+        One that is asked to close them need not.
+        """
         process = whose.process(pid)
         name = self.doors.owner(process[0]) if process is not None else None
         if process is None or name is None:
@@ -329,17 +367,32 @@ class Windows:
             ended = whose.end(pid, process[1])
             if self._ended != (pid, process[1]):
                 self._ended = pid, process[1]
-                self.log.warning("a program is ended: too many windows", persona=name, pid=pid, ended=ended, most=tree.WINDOWS_MAX)
+                self.log.warning(
+                    "a program is ended: too many windows",
+                    persona=name,
+                    pid=pid,
+                    ended=ended,
+                    most=tree.WINDOWS_MAX,
+                )
 
     # ---- what is told
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return each persona with a way to the screen: how many windows it has, and whether they are seen."""
+        """Return each persona with a way to the screen: how many windows it has.
+
+        And whether they are seen.
+        """
         rows = []
         for name in sorted(self.doors.doors):
             found = list(self._owners_of(name))
-            rows.append({
-                "name": name, "windows": len(found), "visible": sum(each.visible for each in found), "in_front": name == self.front,
-                "colour": tree.colour(name), "socket": self.doors.doors[name].context >= 0,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "name": name,
+                    "windows": len(found),
+                    "visible": sum(each.visible for each in found),
+                    "in_front": name == self.front,
+                    "colour": tree.colour(name),
+                    "socket": self.doors.doors[name].context >= 0,
+                }
+            )
         return rows

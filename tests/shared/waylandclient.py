@@ -7,10 +7,11 @@ As a program: `python waylandclient.py SOCKET RRGGBB WORD...`; the words are don
     draw           draw anew whenever the compositor says so, from now on
     full           ask for full screen on the first output
     spam           the same for ever, as fast as it is answered, and take it back between
-    clip=TEXT      offer this text as the clipboard (needs a key or button of the person: serial 0 is refused by some)
-    wait           until a line comes on standard input
+    clip=TEXT      offer this text as the clipboard (needs a key or button of the person: serial 0 is refused
+    by some) wait           until a line comes on standard input
     go             on until the connection ends
-It prints `globals NAMES`, `mapped`, `done`, each in a line, and `closed` once the compositor asks the window to close.
+It prints `globals NAMES`, `mapped`, `done`, each in a line, and `closed` once the compositor asks the window
+to close.
 """
 
 from __future__ import annotations
@@ -96,7 +97,11 @@ class Client:
 
     def map(self, colour: int, app_id: str, full: bool) -> None:
         self.colour = colour
-        self.compositor, self.shm, self.base = self.bind("wl_compositor", 1), self.bind("wl_shm", 1), self.bind("xdg_wm_base", 1)
+        self.compositor, self.shm, self.base = (
+            self.bind("wl_compositor", 1),
+            self.bind("wl_shm", 1),
+            self.bind("xdg_wm_base", 1),
+        )
         self.output = self.bind("wl_output", 1) if "wl_output" in self.offered else 0
         self.heard[self.base, 0] = lambda body: self.send(self.base, 3, *struct.unpack("=I", body))
         self.surface, self.xdg, self.top = self.new(), self.new(), self.new()

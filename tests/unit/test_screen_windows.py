@@ -44,12 +44,18 @@ class Desk:
         self.reactor, self.log, self.engine = Reactor(), Log(), Steps()
         self.groups: dict[int, str] = {}
         real = whose.process
-        monkeypatch.setattr(whose, "process", lambda pid: (self.groups.get(pid, "/elsewhere"), found[1]) if (found := real(pid)) else None)
+        monkeypatch.setattr(
+            whose,
+            "process",
+            lambda pid: (self.groups.get(pid, "/elsewhere"), found[1]) if (found := real(pid)) else None,
+        )
         self.doors = Doors(self.log, str(top / "doors"))
         self.doors.listen()
         engine: Any = self.engine
         self.told: list[str | None] = []
-        self.windows = Windows(engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), 8.0)
+        self.windows = Windows(
+            engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), 8.0
+        )
         self.focus = SimpleNamespace(now=focus.S.NONE, config="", name=focus.NAME)
         self.engine.instances[focus.NAME] = self.focus
         for name in (WORK, PLAY):
@@ -76,10 +82,14 @@ class Desk:
     def path(self, name: str) -> str:
         return self.doors.doors[name].path
 
-    def client(self, name: str, *words: str, colour: str = "c04020", of: str | None = None, said: str = "mapped") -> subprocess.Popen[str]:
+    def client(
+        self, name: str, *words: str, colour: str = "c04020", of: str | None = None, said: str = "mapped"
+    ) -> subprocess.Popen[str]:
         """Start a program with the socket of `name`, whose processes are said to be those of `of`."""
         argv = [sys.executable, str(CLIENT), self.path(name), colour, "wait", *words]
-        found = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        found = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         os.set_blocking(found.stdout.fileno(), False)  # type: ignore[union-attr]
         self.groups[found.pid] = self.group(name if of is None else of)
         self.clients.append(found)
@@ -179,7 +189,9 @@ def test_a_window_is_seen_only_once_its_persona_is_in_front(desk: Desk) -> None:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
 
-def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other_is_frozen(desk: Desk) -> None:
+def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other_is_frozen(
+    desk: Desk,
+) -> None:
     one, two = desk.client(WORK, "map", "draw", "go"), desk.client(PLAY, "map", "draw", "go")
     desk.bring(WORK)
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
@@ -195,7 +207,9 @@ def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other
     assert desk.windows.front == PLAY
 
 
-def test_one_that_is_paused_in_front_leaves_the_screen_to_nobody_and_is_shown_again_once_it_runs(desk: Desk) -> None:
+def test_one_that_is_paused_in_front_leaves_the_screen_to_nobody_and_is_shown_again_once_it_runs(
+    desk: Desk,
+) -> None:
     one = desk.client(WORK, "map", "go")
     desk.bring(WORK)
     desk.until_shown(of={one.pid: (WORK, True)})
@@ -214,7 +228,11 @@ def test_a_window_behind_that_asks_for_full_screen_on_the_output_is_not_seen(des
     one = desk.client(WORK, "map", "go")
     desk.bring(WORK)
     desk.until_shown(of={one.pid: (WORK, True)})
-    other = desk.client(PLAY, "map-full", "go") if when == "before it is shown" else desk.client(PLAY, "map", "full", "go", said="done full")
+    other = (
+        desk.client(PLAY, "map-full", "go")
+        if when == "before it is shown"
+        else desk.client(PLAY, "map", "full", "go", said="done full")
+    )
     for _ in range(10):
         assert desk.shown() == {one.pid: (WORK, True), other.pid: (tree.SCRATCH, False)}
     desk.bring(PLAY)
@@ -246,7 +264,23 @@ def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
 
-def test_a_window_of_a_process_that_is_no_personas_or_of_another_one_without_a_door_is_closed(desk: Desk) -> None:
+def test_with_two_outputs_the_one_behind_is_not_left_in_sight_on_the_other(desk: Desk) -> None:
+    one, two = desk.client(WORK, "map", "go"), desk.client(PLAY, "map", "go")
+    desk.run("create_output")
+    until(desk.reactor, lambda: len(tree.current(desk.tree())) == 2)
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    desk.run("focus output HEADLESS-2")
+    desk.step(WORK, S.PAUSING)
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    desk.until_shown(of={one.pid: (WORK, False), two.pid: (PLAY, True)})
+    assert tree.current(desk.tree())["HEADLESS-1"] == PLAY
+
+
+def test_a_window_of_a_process_that_is_no_personas_or_of_another_one_without_a_door_is_closed(
+    desk: Desk,
+) -> None:
     stranger = desk.client(WORK, "map", "go", of="p://nobody")
     desk.hear(stranger, "closed")
     assert desk.shown() == {stranger.pid: (tree.SCRATCH, False)}
@@ -271,7 +305,9 @@ def test_what_one_persona_copied_another_cannot_paste(desk: Desk) -> None:
 
     desk.bring(WORK)
     until(desk.reactor, lambda: desk.windows.front == WORK)
-    owner = Client(desk.told_proof.proof.wayland_path)  # no key was pressed here, so a persona's own offer would be refused
+    owner = Client(
+        desk.told_proof.proof.wayland_path
+    )  # no key was pressed here, so a persona's own offer would be refused
     owner.offer("secret")
     assert sorted(selections(desk)) == ["text/secret"] * 2
     desk.bring(PLAY)
@@ -286,10 +322,16 @@ def selections(desk: Desk) -> list[str]:
 
     seen: list[str] = []
     watcher = Client(desk.told_proof.proof.wayland_path)
-    manager, seat, device = watcher.bind("zwlr_data_control_manager_v1", 2), watcher.bind("wl_seat", 1), watcher.new()
+    manager, seat, device = (
+        watcher.bind("zwlr_data_control_manager_v1", 2),
+        watcher.bind("wl_seat", 1),
+        watcher.new(),
+    )
 
     def offered(body: bytes) -> None:
-        watcher.heard[int.from_bytes(body, sys.byteorder), 0] = lambda mime: seen.append(mime[4:].rstrip(b"\0").decode())
+        watcher.heard[int.from_bytes(body, sys.byteorder), 0] = lambda mime: seen.append(
+            mime[4:].rstrip(b"\0").decode()
+        )
 
     watcher.heard[device, 0] = offered
     watcher.send(manager, 1, device, seat)
@@ -298,7 +340,9 @@ def selections(desk: Desk) -> list[str]:
     return seen
 
 
-def test_a_program_that_opens_windows_without_end_is_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_opens_windows_without_end_is_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tree, "WINDOWS_MAX", 2)
     few = [desk.client(PLAY, "map", "go") for _ in range(2)]
     many = [desk.client(WORK, "map", "go", said="globals") for _ in range(3)]
@@ -307,7 +351,9 @@ def test_a_program_that_opens_windows_without_end_is_ended(desk: Desk, monkeypat
     assert [each.poll() for each in few] == [None, None]
 
 
-def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_next(desk: Desk, sway_itself: RealSway) -> None:
+def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_next(
+    desk: Desk, sway_itself: RealSway
+) -> None:
     inode = os.stat(desk.path(WORK)).st_ino
     desk.bring(WORK)
     until(desk.reactor, lambda: desk.windows.front == WORK)
@@ -339,7 +385,9 @@ def test_a_door_that_was_revoked_is_gone_and_one_without_a_screen_refuses(tmp_pa
     assert not os.path.exists(directory)
 
 
-def test_a_freeze_waits_for_nothing_without_a_compositor_and_no_longer_than_its_bound_with_one_that_hangs(desk: Desk, sway_itself: RealSway) -> None:
+def test_a_freeze_waits_for_nothing_without_a_compositor_and_no_longer_than_its_bound_with_one_that_hangs(
+    desk: Desk, sway_itself: RealSway
+) -> None:
     one = desk.client(WORK, "map", "go")
     desk.bring(WORK)
     desk.until_shown(of={one.pid: (WORK, True)})

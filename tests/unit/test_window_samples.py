@@ -387,8 +387,8 @@ def test_the_terminal_shows_a_shell_that_waits_for_words(terminal: tuple[Desk, s
 
     def ink() -> bool:
         width, _height, rgb = picture(desk.socket)
-        upper = rgb[: 3 * width * 200]
-        return len({upper[at : at + 3] for at in range(0, len(upper), 3)}) > 8 and upper.count(rgb[-3:]) > width
+        upper, ground = rgb[: 3 * width * 200], rgb[-3:]
+        return len({upper[at : at + 3] for at in range(0, len(upper), 3)}) > 8 and upper.count(ground) > width
 
     desk.until(ink, "letters with soft edges on the terminal's ground")
 

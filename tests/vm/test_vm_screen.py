@@ -209,8 +209,8 @@ def test_an_impostor_who_is_there_before_the_compositor_listens_is_named_and_nev
 @pytest.fixture(scope="module")
 def desks(spine: Vm) -> Vm:
     """Two personas with a window each, whose programs count as fast as a tenth of the processor lets them."""
-    if not os.path.isfile(COUNTER):
-        harness.skip_or_fail("no image of the sample persona `counter`: scripts/mkcounter.sh")
+    if spine.sh("test -f /persist/images/persona-counter.tar").status != 0:
+        harness.skip_or_fail("no image of the sample persona `counter` was there for the disk: scripts/mkcounter.sh")
     ready(spine)
     spine.out("bay0 image load /persist/images/persona-counter.tar", VERB_S)
     for name, colour in COLOURS.items():
