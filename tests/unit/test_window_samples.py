@@ -20,9 +20,14 @@ import pytest
 from counting import Counter, counters
 from kit import BUILT_ROOT, not_built
 from screencopy import ask, picture
-from swaykit import RealSway
+from swaykit import RealSway, the_images_sway
+from test_screen_proof import until
+from test_screen_windows import PLAY, WORK
+from test_screen_windows import Desk as Doors
 
+from bay0.screen import config
 from bay0.screen.ipc import Ask
+from bay0.screen.places import Places
 
 TOP = Path(__file__).resolve().parents[2]
 ARCHIVE_MAX = 30_000_000  # bytes
@@ -289,6 +294,49 @@ def test_a_counter_that_cannot_begin_says_why(counter: str, words: list[str], st
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert "--every MS" in subprocess.run([counter, "--help"], env={}, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+class Doored(Doors):
+    screen = ""
+
+
+@pytest.fixture
+def doored(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doored]:
+    """Two personas' sockets, and the part of PID 1 that places windows."""
+    with the_images_sway() as sway:
+        (sway.run.parent / "config").write_text(config.text(Places(run=str(place))))
+        sway.anew()
+        made = Doored(place, sway, monkeypatch)
+        made.screen = str(sway.run / "wayland-1")
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.mark.built
+def test_two_counters_behind_the_doors_of_two_personas_are_shown_one_at_a_time(doored: Doored, counter: str) -> None:
+    """With no more of the compositor than a persona is offered, in the places where PID 1 puts windows, with its configuration."""
+    desk = doored
+
+    def seen() -> dict[str, int]:
+        desk.reactor.turn(0.02)
+        return {each.colour: each.count for each in counters(*picture(desk.screen))}
+
+    for name, colour in ((WORK, RED), (PLAY, BLUE)):
+        words = ("sh", "-c", 'read go; exec "$@"', "sh", counter, "--colour", colour, "--every", "20")  # its group is told before it begins
+        child = subprocess.Popen(words, env={"PATH": "/bin", "WAYLAND_DISPLAY": desk.path(name)}, stdin=subprocess.PIPE, text=True)
+        desk.groups[child.pid] = desk.group(name)
+        desk.clients.append(child)
+        child.stdin.write("\n")  # type: ignore[union-attr]
+        child.stdin.flush()  # type: ignore[union-attr]
+    until(desk.reactor, lambda: len(desk.shown()) == 2)
+    assert seen() == {}
+    for name, colour in ((WORK, RED), (PLAY, BLUE), (WORK, RED)):
+        desk.bring(name)
+        until(desk.reactor, lambda colour=colour: list(seen()) == [colour])  # type: ignore[misc]
+        before = seen()[colour]
+        until(desk.reactor, lambda colour=colour, before=before: seen()[colour] > before)  # type: ignore[misc]
 
 
 # ---- the terminal on a screen
