@@ -25,7 +25,12 @@ SCRIPTS = Path(harness.TOP, "scripts")
 SIZES = ("--size", "768M", "--slot", "256M")  # smaller than a user's, and enough
 ONE_SLOT = ("--size", "512M", "--esp", "256M", "--one-slot")
 WATCHDOG_S = 300  # without KVM a boot by firmware takes a minute, beside other work two
-ESB_LOCK = "for d in /sys/bus/pci/devices/*; do [ $(cat $d/device) != 0x25ab ] || od -An -tu1 -j104 -N1 $d/config; done"  # i6300esb's lock register
+# i6300esb's lock register, 0x68: it is read as one byte, or it is not read at all
+ESB_LOCK = """
+for device in /sys/bus/pci/devices/*; do
+    [ $(cat $device/device) != 0x25ab ] || dd if=$device/config bs=1 skip=104 count=1 2>/dev/null | od -An -tu1
+done
+"""
 RUNNING, LOCKED = 2, 1  # its bits; Linux' driver does not lock
 STUB, OVMF = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"
 KEY, CERT = "/usr/share/ovmf/PkKek-1-snakeoil.key", "/usr/share/ovmf/PkKek-1-snakeoil.pem"  # Debian's test keys; OVMF's variables trust them
