@@ -14,13 +14,22 @@ pinned_loader() {
     echo "$file"
 }
 
+# debian_mirror: the mirror that this machine's apt uses; DEBIAN_MIRROR names another.
+debian_mirror() {
+    [ -z "${DEBIAN_MIRROR:-}" ] || { echo "${DEBIAN_MIRROR%/}"; return; }
+    # shellcheck disable=SC2016  # apt's own variable
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sed -n 's|^\(.*/debian\)/*$|\1|p' | head -n 1
+}
+
 # loader_dir: where its package is unpacked, the tools bg_setenv and bg_printenv with it.
 loader_dir() {
     local digest url dir part
     digest="$(loader_lock package 2)"
     url="$(loader_lock package 3)"
+    case $url in *://*) ;; *) url="$(debian_mirror)/$url" ;; esac
     dir="$CACHE/loader-${digest:0:12}"
     if [ ! -d "$dir" ]; then
+        case $url in /*) die "this machine's apt knows no mirror of Debian's: set DEBIAN_MIRROR to one, or name a loader with --loader." ;; esac
         need_command dpkg-deb "it is Debian's dpkg. Or name a loader with --loader."
         step "downloading the loader (EFI Boot Guard, 74 KB) ..."
         mkdir -p "$CACHE" && part="$(mktemp -d "$dir.XXXXXX")" || die "cannot write to $CACHE."
