@@ -155,6 +155,7 @@ def test_a_compositor_that_is_killed_comes_back_by_itself_and_the_state_is_told(
     harness.until(lambda: is_ours(picture(spine, folder)), READY_S, "the new one's bar, with its first line")
 
 
+@pytest.mark.full
 def test_a_compositor_that_hangs_is_begun_anew(spine: Vm) -> None:
     before, told = ready(spine)["compositor"]["pid"], len(spine.console)
     spine.out(f"kill -STOP {before}")
