@@ -58,6 +58,16 @@ class Worker:
         """Do nothing: it ends with its socket."""
 
 
+class Clock:
+    """A clock that nothing is kept of."""
+
+    def found(self, _found: Any) -> None:
+        """Do nothing with what the disk says."""
+
+    def good(self) -> None:
+        """Return that there is nothing to keep."""
+
+
 class Bench:
     """A spine without a machine: storage durable in a folder, personas whose effects succeed at once."""
 
@@ -67,19 +77,17 @@ class Bench:
         device.find, device.mount_first = lambda _wanted: [folder], lambda devices: devices[0]
         device.prepare = device.unmount = lambda: None
         self.reactor = Reactor()
-        self.port = StatePort(self.reactor, Bounds(), Silent(), Worker, dict(BOOT))
-        self.engine = Engine("bench", self.port, self, self.reactor, lambda: int(time.monotonic() * 1000), Silent())
-        self.port.engine = self.engine
-        self.port.storage = self.engine.add("storage", MACHINES["storage"])
-        self.engine.send("storage", storage.E.ATTACH)
+        self.engine = Engine("bench", self.reactor, lambda: int(time.monotonic() * 1000), Silent())
+        self.port = StatePort(self.engine, self.reactor, Bounds(), Silent(), Worker, dict(BOOT), Clock())
+        self.engine.keep_with(self.port)
+        self.engine.serve("storage", self.port)
+        self.engine.serve("persona", self)
+        self.engine.send(self.port.storage.name, storage.E.ATTACH)
         self.until(lambda: self.port.healthy)
 
-    def start(self, instance: Any, effect: Any, token: int) -> None:
-        """Be the effect port."""
-        if instance.name == "storage":
-            self.port.start(instance, effect, token)
-        else:
-            self.reactor.call_soon(lambda: self.engine.outcome(instance.name, token, persona.E.GONE))
+    def start(self, instance: Any, _effect: Any, token: int) -> None:
+        """Be the personas' effect port."""
+        self.reactor.call_soon(lambda: self.engine.outcome(instance.name, token, persona.E.GONE))
 
     def until(self, true: Callable[[], bool]) -> None:
         """Turn the reactor."""
