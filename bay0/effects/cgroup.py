@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 from bay0.base.errors import NONE_LEFT
+from bay0.base.kernelfile import read_text
 
 ROOT = "/sys/fs/cgroup"
 INIT = "init"
@@ -79,11 +80,7 @@ def usage_us(directory: str) -> int:
 
 def told_to_freeze(directory: str) -> bool:
     """Tell whether the group itself was told to freeze: it may also stand still with one above it, which is not said in this file."""
-    try:
-        with open(f"{directory}/cgroup.freeze", encoding="ascii") as control:
-            return control.read().strip() == "1"
-    except OSError:
-        return False
+    return read_text(f"{directory}/cgroup.freeze") == "1"
 
 
 def freeze(directory: str, *, frozen: bool) -> str:

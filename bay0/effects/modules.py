@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
+from bay0.base.kernelfile import read_text
+
 # quota_v2: of a filesystem with quotas, which would else have the kernel run modprobe in the middle of the mount
 ALWAYS = ("ext4", "quota_v2", "overlay", "fuse", "tun", "loop")
 MODALIASES = "/sys/bus/*/devices/*/modalias"
@@ -37,11 +39,7 @@ class Wanted:
 
 def newest(path: str = UEVENTS) -> str:
     """Return the number of the kernel's last word on devices: while it is the same, there is no new one. "" where the kernel does not say."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return read_text(path)
 
 
 def aliases(pattern: str = MODALIASES) -> Iterator[str]:

@@ -6,7 +6,6 @@ somebody else's by now. A pidfd (SO_PEERPIDFD, Linux 6.5) tells.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -15,6 +14,8 @@ import stat
 import struct
 
 from attrs import frozen
+
+from bay0.base.kernelfile import read_text
 
 SO_PEERPIDFD = 77  # include/uapi/asm-generic/socket.h
 _CREDENTIALS = struct.Struct("3i")
@@ -69,16 +70,17 @@ def identify(peer: socket.socket) -> Answerer:
     except OSError as error:
         if error.errno != errno.ENOPROTOOPT or not os.path.exists(f"/proc/{pid}"):
             return Answerer(pid, uid, alive=False)
-        return Answerer(pid, uid, True, _group(pid), _read(f"/proc/{pid}/comm"))
+        return Answerer(pid, uid, True, group_of(pid), read_text(f"/proc/{pid}/comm"))
     try:
-        found = Answerer(pid, uid, True, _group(pid), _read(f"/proc/{pid}/comm"))
+        found = Answerer(pid, uid, True, group_of(pid), read_text(f"/proc/{pid}/comm"))
         return found if _lives(fd) else Answerer(pid, uid, alive=False)
     finally:
         os.close(fd)
 
 
-def _group(pid: int) -> str:
-    return _read(f"/proc/{pid}/cgroup").partition("0::")[2]
+def group_of(pid: int) -> str:
+    """Return the cgroup of a process, from the root on; "" if there is no such process (proc_pid_cgroup(5))."""
+    return read_text(f"/proc/{pid}/cgroup").partition("0::")[2]
 
 
 def _lives(pidfd: int) -> bool:
@@ -86,9 +88,3 @@ def _lives(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return not poll.poll(0)
-
-
-def _read(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
-    return ""

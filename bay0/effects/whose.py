@@ -7,6 +7,7 @@ import os
 import signal
 
 from bay0.base.kernelfile import read_text
+from bay0.effects import peers
 
 STARTED = 19  # field 22 of /proc/PID/stat, counted behind the program's name (proc_pid_stat(5))
 PID_MAX = "/proc/sys/kernel/pid_max"
@@ -21,7 +22,7 @@ def process(pid: int) -> tuple[str, str] | None:
     if pid <= 0:
         return None
     before = _started(pid)
-    group = read_text(f"/proc/{pid}/cgroup").partition("0::")[2].strip()
+    group = peers.group_of(pid)
     return (group, before) if before and group and _started(pid) == before else None
 
 
