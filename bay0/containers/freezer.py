@@ -69,15 +69,7 @@ class Freezer:
 
     def _news(self, live: Live, resume: flow.Resume) -> None:
         """Wait until the kernel says that something has changed, or for a while."""
-        left = [resume]
-
-        def go() -> None:
-            if left:
-                timer.cancel()
-                left.pop()(None)
-
-        timer = self.means.reactor.call_later(LOOK_S, go)
-        live.changed = go
+        live.changed = partial(flow.once(resume, self.means.reactor, LOOK_S), None)
 
     # ---- what podman believes
 

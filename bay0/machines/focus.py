@@ -8,6 +8,7 @@ still on its way is each persona's own business, since its desired state was set
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import Enum
 from typing import Protocol
 
@@ -81,6 +82,12 @@ class Focused(Protocol):
 def config(active: str) -> str:
     """Return what a FOCUS step keeps."""
     return json.dumps({"active": active})
+
+
+def front(instances: Mapping[str, Focused]) -> str | None:
+    """Return the persona in front of all `instances` of a boot, or None; the focus may not be among them yet."""
+    instance = instances.get(NAME)
+    return active(instance) if instance is not None else None
 
 
 def active(instance: Focused) -> str | None:

@@ -11,6 +11,7 @@ Attempts are counted before the attempt. An operator's START is the first; those
 counted on, over boots too, so a persona that takes the machine down with it is seen. `desired` is set by the rows that somebody asked for.
 """
 
+import json
 from enum import Enum
 
 from bay0.machines import container
@@ -143,3 +144,8 @@ REFUSED = {
 }
 
 PERSONA = MachineDef("persona", S, E, S.ABSENT, SPECS, ROWS, IGNORED, REFUSED, resident=True)
+
+
+def mark(key: str, value: str | bool) -> str:  # noqa: FBT001 - a manifest's value
+    """Return what stands in the stored configuration of a persona whose manifest says so: to look for it costs less than to read them all."""
+    return f'"{key}":{json.dumps(value)}'

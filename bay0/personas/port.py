@@ -19,7 +19,7 @@ from bay0.base.uids import first_uid, slot_of
 from bay0.containers.life import LOG_SIZE, PERSONA_FILTER, PERSONAS, Duty, Kind, Life, Live, Means, Outcome_
 from bay0.effects import cgroup
 from bay0.machines.boot import LEAVES
-from bay0.machines.persona import HAS_CONTAINER, WORDS, E, Effect, S
+from bay0.machines.persona import HAS_CONTAINER, WORDS, E, Effect, S, mark
 from bay0.personas.line import Line, Over
 from bay0.pid1 import flow
 from bay0.podman.calls import AT_ONCE, Outcome, RunSpec, user_of
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bay0.umbilical.doors import Umbilical
 
 GROUP = PERSONAS
+AUTOSTARTS, RUNS_BEHIND = mark("autostart", True), mark("behind", "run")
 OOM_SCORE = 100  # above the spine's own processes (0); far below tenants, or a large persona would be ended before a small tenant
 CONFIGS_KEPT = 2048  # read ones: a list of all personas must not hold up the reactor each time
 DAMAGED = "; its image may be damaged: stop who uses it, `bay0 image remove {0}`, and load it again"
@@ -279,7 +280,7 @@ class Personas:
 
     def runs_behind(self, instance: Instance) -> bool:
         """Tell whether its manifest lets it go on while another one is in front."""
-        if '"behind":"run"' not in instance.config:  # most do not say so, and reading them all takes long
+        if RUNS_BEHIND not in instance.config:  # most do not say so, and reading them all takes long
             return False
         config = read_config(instance.config)
         return config is not None and config.manifest.behind == "run"
@@ -323,7 +324,7 @@ class Personas:
     def autostart(self) -> None:
         """Start what is marked so, each as soon as it is at rest; called once a boot, when reconcile is done and the disk keeps promises."""
         for instance in self.engine.of_kind("persona"):
-            if instance.now is not S.ABSENT and '"autostart":true' in instance.config:  # most say no, and reading them all takes long
+            if instance.now is not S.ABSENT and AUTOSTARTS in instance.config:  # most say no, and reading them all takes long
                 config = read_config(instance.config)
                 if config is not None and config.manifest.autostart:
                     self._waiting.add(instance.name)

@@ -8,7 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from bay0.pid1.reactor import Reactor
 
 Resume = Callable[[Any], None]
 Waitable = Callable[[Resume], None]
@@ -19,6 +23,19 @@ Flow = Generator[Waitable, Any, T]
 def answered(ask: Callable[[Callable[..., None]], None]) -> Waitable:
     """Wait for an answer of several values: `ok, why, value = yield answered(ask)`."""
     return lambda resume: ask(lambda *answer: resume(answer))
+
+
+def once(resume: Resume, reactor: Reactor, seconds: float, late: Any = None) -> Resume:
+    """Return what resumes with the first word that it is given, and with `late` if it has none in so many seconds."""
+    left = [resume]
+
+    def go(word: Any) -> None:
+        if left:
+            timer.cancel()
+            left.pop()(word)
+
+    timer = reactor.call_later(seconds, partial(go, late))
+    return go
 
 
 def run(flow: Flow[T], done: Callable[[T], None]) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from bay0.pid1 import flow
 from bay0.screen.context import clear_clipboards
 
 if TYPE_CHECKING:
-    from bay0.pid1 import flow
     from bay0.pid1.reactor import Reactor
     from bay0.screen.proof import Proof
     from bay0.screen.wayland import Display
@@ -52,14 +52,10 @@ class Clipboards:
         """
         if self._spare is None:
             self._have_spare()
-        display, proof, left = self._spare, self._proof, [resume]
+        display, proof = self._spare, self._proof
         self._spare = None
 
-        def go(why: str) -> None:
-            if not left:
-                return
-            go_on = left.pop()
-            timer.cancel()
+        def done(why: str) -> None:
             if display is not None:
                 display.close()
             if self._proof is not proof:
@@ -67,7 +63,7 @@ class Clipboards:
             if why:
                 self.log.warning("the clipboards may not be empty", why=why)
             self._have_spare()
-            self.reactor.call_soon(partial(go_on, None))
+            self.reactor.call_soon(partial(resume, None))
 
         def known() -> None:
             try:
@@ -76,7 +72,7 @@ class Clipboards:
             except ValueError as error:
                 go(str(error))
 
-        timer = self.reactor.call_later(CLEAR_S * self.patience, partial(go, "no answer in time"))
+        go = flow.once(done, self.reactor, CLEAR_S * self.patience, late="no answer in time")
         if display is None:
             self.reactor.call_soon(partial(go, "there is no connection for it"))
         elif display.offered:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Step
 
-MARK = '"screen":true'  # in a configuration as it is stored: reading them all takes long
+MARK = persona.mark("screen", True)
 FOCUSABLE = (persona.S.STARTING, *persona.HAS_CONTAINER)
 
 
@@ -50,8 +50,7 @@ class Keys:
     def _meant(self, command: str) -> str | None:
         there = self.personas()
         if command == config.NEXT and there:
-            live = self.engine.instances.get(focus.NAME)
-            front = focus.active(live) if live is not None else None
+            front = focus.front(self.engine.instances)
             return there[(there.index(front) + 1) % len(there)] if front in there else there[0]
         said, _, digit = command.rpartition(" ")
         number = int(digit) - 1 if said == config.PERSONA and digit.isdecimal() else -1

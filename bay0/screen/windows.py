@@ -173,8 +173,7 @@ class Windows:
     # ---- what is to be seen
 
     def _asked_for(self) -> str | None:
-        live = self.engine.instances.get(focus.NAME)
-        return focus.active(live) if live is not None else None
+        return focus.front(self.engine.instances)
 
     def _wanted(self) -> str | None:
         """Return whose workspace is to be shown; the old one's for a moment.
@@ -320,15 +319,8 @@ class Windows:
 
     def _await_hidden(self, name: str, resume: flow.Resume) -> None:
         """Wait until a tree that was read from now on shows nothing of it."""
-        left = [resume]
-
-        def go(*, hidden: bool) -> None:
-            if left:
-                timer.cancel()
-                left.pop()(hidden)
-
-        timer = self.reactor.call_later(HIDE_S * self.patience, partial(go, hidden=False))
-        self._hiding.append((name, partial(go, hidden=True)))
+        go = flow.once(resume, self.reactor, HIDE_S * self.patience, late=False)
+        self._hiding.append((name, partial(go, True)))
         self._news()
 
     def _answer_hiding(self) -> None:
@@ -341,14 +333,10 @@ class Windows:
                 self.reactor.call_soon(resume)
 
     def _await_frame(self, resume: flow.Resume) -> None:
-        left = [resume]
+        def soon(why: str) -> None:
+            self.reactor.call_soon(partial(resume, why))
 
-        def go(why: str) -> None:
-            if left:
-                timer.cancel()
-                self.reactor.call_soon(partial(left.pop(), why))
-
-        timer = self.reactor.call_later(FENCE_S * self.patience, partial(go, "no frame came in time"))
+        go = flow.once(soon, self.reactor, FENCE_S * self.patience, late="no frame came in time")
         if self._fence is not None:
             try:
                 self._fence.ask(go)

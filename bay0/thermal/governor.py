@@ -140,7 +140,7 @@ class Keeper:
 
     def _look(self) -> Reading:
         now = self.reactor.clock()
-        front = focus.active(self.engine.instances[focus.NAME]) if focus.NAME in self.engine.instances else None
+        front = focus.front(self.engine.instances)
         tenants, groups, kept = [], [], set()
         for name in _protected():
             directory = f"{cgroup.ROOT}/{name}"

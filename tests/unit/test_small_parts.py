@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from attrs import fields
+from kit import Timers
 
 from bay0 import net
 from bay0.base import errors
@@ -84,6 +85,17 @@ def test_a_flow_waits_without_blocking_and_ends_with_what_it_returned() -> None:
     assert ends == []
     waiting.pop()("two")
     assert ends == ["one and two"]
+
+
+@pytest.mark.parametrize(("at", "heard"), [(1.0, "news"), (3.0, "late")])
+def test_a_wait_that_is_bounded_hears_the_first_word_or_that_it_is_late_and_nothing_more(at: float, heard: str) -> None:
+    timers, words = Timers(), list[str]()
+    say = flow.once(words.append, timers, 2.0, "late")  # type: ignore[arg-type]
+    timers.advance(at)
+    say("news")
+    timers.advance(5.0)
+    say("more")
+    assert words == [heard]
 
 
 def test_a_flow_may_be_resumed_at_once() -> None:
