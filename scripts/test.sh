@@ -11,13 +11,16 @@
 #   scripts/test.sh -e lint,type,unit  the quick parts; unit is the suite of `shipped`
 #                                      under the Python of this machine
 #   scripts/test.sh -e unit -- -k spawn
-#   scripts/test.sh -e vm-full         every VM case, also the slow ones
+#   scripts/test.sh -e vm-full         every VM case, also the slow ones; for hours: scripts/vm-full.sh
+#                                      does the same file by file and can be stopped
 set -euo pipefail
 LIB="$(dirname "$0")/lib"
 # shellcheck source=lib/say.sh
 . "$LIB/say.sh"
 # shellcheck source=lib/host-tools.sh
 . "$LIB/host-tools.sh"
+# shellcheck source=lib/tox.sh
+. "$LIB/tox.sh"
 
 case "${1:-}" in
     -h | --help) help_from "$0"; exit 0 ;;
@@ -27,30 +30,23 @@ ensure_host_tools build vm efi efi-vm test
 # The canonical build is tried in a real container.
 case " $* " in *vm-full*) ensure_host_tools full ;; esac
 cd "$TOP"
-venv="$TOP/.venv"
-lock="$TOP/scripts/lock/tox.txt"
-if ! cmp -s "$lock" "$venv/tox.txt"; then
-    step "making .venv with tox ..."
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check --require-hashes -r "$lock"
-    cp "$lock" "$venv/tox.txt"
-fi
+ensure_tox
 if [ $# -gt 0 ]; then
     step "running tox $*"
-    exec "$venv/bin/tox" run "$@"
+    exec "$TOX" run "$@"
 fi
 
 # Everything. One VM at a time takes one processor, and waits for half of its time: the properties, which need
 # nothing but a processor, run behind the VMs at the lowest priority. What they print follows when they end.
 status=0
 step "running tox: all that needs no VM"
-"$venv/bin/tox" run -e lint,type,install,scripts,freeze,shipped || status=$?
+"$TOX" run -e lint,type,install,scripts,freeze,shipped || status=$?
 step "running tox: the VMs, and the properties behind them"
 said="$(mktemp)"
-nice -n 19 "$venv/bin/tox" run -e properties -- -n 1 >"$said" 2>&1 </dev/null &
+nice -n 19 "$TOX" run -e properties -- -n 1 >"$said" 2>&1 </dev/null &
 properties=$!
 trap 'kill "$properties" 2>/dev/null || true; rm -f "$said"' EXIT
-"$venv/bin/tox" run -e vm || status=$?
+"$TOX" run -e vm || status=$?
 step "waiting for the properties"
 wait "$properties" || status=$?
 cat "$said"
