@@ -1,9 +1,9 @@
 """Runs test files one after the other with pytest, and keeps what each gave.
 
-So a run of hours can be stopped and gone on with. The other half of scripts/vm-full.sh, whose --help tells the
-options. A line of the kept file is a JSON object: `file` (path), `verdict` (passed, failed, late, empty),
-`cases`, `failed` (names), `skipped`, `seconds`, `commit` (with a `+` if the checkout had changes), `seed`, `date`
-(UTC, when the file began). Lines are only added. The last one of a file, commit and seed counts.
+So a run of hours can be stopped and gone on with. The other half of scripts/vm-full.sh, whose --help tells
+the options. A line of the kept file is a JSON object: `file` (path), `verdict` (passed, failed, late, empty),
+`cases`, `failed` (names), `skipped`, `seconds`, `commit` (with a `+` if the checkout had changes), `seed`,
+`date` (UTC, when the file began). Lines are only added. The last one of a file, commit and seed counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Line = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what is left; return 0 if every file's last verdict is `passed`, 1 if not, 130 if it was stopped."""
+    """Run what is left; return 0 if each file's last verdict is `passed`, 1 if not, 130 if stopped."""
     options = _options(argv)
     commit, seed = commit_now(), os.environ.get("SPINE_SEED", "1")
     files = [os.path.relpath(path, TOP) for path in options.files] or sorted(
@@ -54,7 +54,8 @@ def _run(options: argparse.Namespace, files: list[str], commit: str, seed: str) 
         if name not in before or (options.failed and before[name]["verdict"] != "passed")
     ]
     say(
-        f"{len(left)} of {len(files)} files are to be run (commit {commit[:12]}, seed {seed}); verdicts go to {options.resume}"
+        f"{len(left)} of {len(files)} files are to be run (commit {commit[:12]}, seed {seed}); "
+        f"verdicts go to {options.resume}"
     )
     for number, name in enumerate(left, start=1):
         say(f"{number}/{len(left)}: {name}")
@@ -177,10 +178,11 @@ def table(files: list[str], found: dict[str, Line]) -> str:
     drawn.insert(1, "|" + "|".join("-" * (width + 2) for width in wide) + "|")
     done = [found[name] for name in files if name in found]
     hours, minutes = divmod(round(sum(line["seconds"] for line in done) / 60), 60)
+    cases = sum(line["cases"] for line in done)
     passed = sum(line["verdict"] == "passed" for line in done)
     drawn += [
         "",
-        f"{passed} of {len(files)} files passed, {sum(line['cases'] for line in done)} cases, {hours} h {minutes} min.",
+        f"{passed} of {len(files)} files passed, {cases} cases, {hours} h {minutes} min.",
     ]
     drawn += [f"- {line['file']}: failed: {case}" for line in done for case in line["failed"]]
     return "\n".join(drawn)
