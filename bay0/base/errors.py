@@ -43,6 +43,10 @@ class BootEnvError(Bay0Error):
     """A boot environment (BGENV.DAT) is damaged, or was to hold what it cannot; says what. Nothing was written."""
 
 
+class UkiError(Bay0Error):
+    """A file is no unified kernel image of a spine; says why, in words that follow "FILE cannot be used: ". Nothing was changed."""
+
+
 class UsageError(Bay0Error):
     """The command line was understood by argparse but makes no sense; exit status 2."""
 

@@ -3,7 +3,7 @@
 
 Usage: manifest.py --source S --flavor F --bay0 V --kernel R --epoch N --packages TSV
                    --build-packages TSV --wheels LOCK --lock-hash H --builder IMAGE
-                   --content DIGEST [--unverified] [--artifact NAME=PATH]...
+                   --content DIGEST --os-release FILE [--unverified] [--artifact NAME=PATH]...
        manifest.py --drift OLD NEW
 """
 
@@ -58,6 +58,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "lock_verified": not options.unverified,
         "packages_sha256": hashlib.sha256(options.packages.read_bytes()).hexdigest(),
         "bay0": options.bay0,
+        "os_release": options.os_release.read_text(encoding="utf-8"),
         "kernel_release": options.kernel,
         "source_date_epoch": options.epoch,
         "packages": packages,
@@ -91,7 +92,7 @@ def main(arguments: list[str]) -> int:
     for name in ("--source", "--flavor", "--bay0", "--kernel", "--lock-hash", "--builder", "--content"):
         parser.add_argument(name)
     parser.add_argument("--epoch", type=int)
-    for name in ("--packages", "--build-packages", "--wheels"):
+    for name in ("--packages", "--build-packages", "--wheels", "--os-release"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--unverified", action="store_true")
     parser.add_argument("--artifact", action="append", default=[], metavar="NAME=PATH")

@@ -27,7 +27,7 @@ write_manifest() {
     python3 "$TOP/scripts/lib/manifest.py" --source "$SOURCE" --flavor "$FLAVOR" --bay0 "$BAY0_VERSION" \
         --kernel "$KERNEL_RELEASE" --epoch "$SOURCE_DATE_EPOCH" --packages "$WORK/packages.tsv" \
         --build-packages "$WORK/build-packages.tsv" --wheels "$(wheels_lock)" --lock-hash "$(lock_hash)" \
-        --builder "${IMAGE:-}" --content "$(content_digest)" "${more[@]}"
+        --os-release "$ROOTFS/etc/os-release" --builder "${IMAGE:-}" --content "$(content_digest)" "${more[@]}"
 }
 
 # content_digest: of the finished root, but for the manifest inside it.

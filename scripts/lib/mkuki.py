@@ -162,10 +162,10 @@ def describe(data: bytes) -> dict[str, Any]:
 
 
 def os_release(template: bytes, stated: dict[str, Any]) -> bytes:
-    """Return what the image says of itself, from the same template."""
-    for word, key in ((b"@BAY0_VERSION@", "bay0"), (b"@SOURCE@", "source")):
-        template = template.replace(word, str(stated.get(key, "unknown")).encode())
-    return template
+    """Return what the image says of itself: its own /etc/os-release; without a manifest, what is true of every spine."""
+    if stated:
+        return str(stated["os_release"]).encode()
+    return b"".join(line for line in template.splitlines(keepends=True) if b"@" not in line)
 
 
 def check_pair(options: argparse.Namespace, stated: dict[str, Any], **artifacts: bytes) -> None:

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # inputs: open_build sets it
 # $ROOTFS: pruned userland + the ghost root of scripts/rootfs + kernel modules + bay0.
 
 finish_rootfs() {
@@ -90,7 +91,10 @@ add_skeleton() {
     chmod 600 "$ROOTFS/etc/shadow"
     ln -s /proc/self/mounts "$ROOTFS/etc/mtab"
     ln -s /run/resolv.conf "$ROOTFS/etc/resolv.conf"
-    sed -i -e "s/@BAY0_VERSION@/$BAY0_VERSION/" -e "s/@SOURCE@/$SOURCE/" -e "s/@FLAVOR@/$FLAVOR/" "$ROOTFS/etc/os-release"
+    "$TOP/scripts/lib/identity.py" --version "$BAY0_VERSION" --source "$SOURCE" --flavor "$FLAVOR" --epoch "$SOURCE_DATE_EPOCH" \
+        --inputs "$inputs" --packages "$WORK/packages.tsv" "$TOP/scripts/rootfs/etc/os-release" >"$WORK/os-release" ||
+        die "the image's os-release could not be made."
+    cat "$WORK/os-release" >"$ROOTFS/etc/os-release"
 }
 
 # add_modules: all of the kernel's modules, with indexes made by the build root's depmod.

@@ -157,7 +157,7 @@ build_alpine() {
     # What is not built in an image must not claim to be.
     [ "$container" = yes ] || { IMAGE="none: --no-container"; where="on this Alpine"; }
     INSIDE_ENV=(--env "FLAVOR=$FLAVOR" --env "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" --env "BAY0_VERSION=$BAY0_VERSION" --env "IMAGE=$IMAGE"
-        --env "UNVERIFIED=$unverified")
+        --env "UNVERIFIED=$unverified" --env "inputs=$inputs")
     [ "$unverified" = no ] || resolve_lock
     fetch_packages
     wheels="$(fetch_locked freeze-musl "$LOCK/freeze-musl.txt")"

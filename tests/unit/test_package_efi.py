@@ -15,6 +15,15 @@ from diskkit import SCRIPTS, run
 
 pytestmark = pytest.mark.scripts
 IMAGE = b"070701 not really an image" * 1000
+OS_RELEASE = """NAME="Alpine-Spline"
+ID=alpine-spline
+VERSION_ID=9.8.7
+VARIANT_ID=registry-vm
+BUILD_ID=0123456789abcdef
+ARCHITECTURE=x86-64
+BAY0_SCHEMA=3
+BAY0_BUILT="2026-11-30T21:17:03Z"
+"""
 needs_signing = pytest.mark.skipif(not diskkit.have("sbsign", "sbverify", "openssl"), reason="sbsigntool or openssl is not installed")
 
 
@@ -32,7 +41,7 @@ class Bench:
 
     def describe(self) -> None:
         artifacts = {name: {"sha256": diskkit.digest(self.folder / name)} for name in ("vmlinuz", "spine.img")}
-        (self.folder / "manifest").write_text(json.dumps({"bay0": "9.8.7", "source": "registry", "artifacts": artifacts}))
+        (self.folder / "manifest").write_text(json.dumps({"os_release": OS_RELEASE, "artifacts": artifacts}))
 
     def pack(self, *more: str) -> subprocess.CompletedProcess[str]:
         here = self.folder
