@@ -15,7 +15,8 @@ from bay0.machines.server import HAS_CONTAINER, NAME, E, S
 from bay0.machines.table import Tries
 
 if TYPE_CHECKING:
-    from world import Asked, World
+    from people import Asked
+    from world import World
 
     from bay0.machines.instance import Instance, Step
     from bay0.machines.table import Row

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ai import AI, CONTAINER
 from broken import hold
+from people import PLAY, WORK
 from podman import AI_IMAGE, Vice
 from stories import Story
-from world import PLAY, WORK, World
+from world import World
 
 from bay0.ai.port import RETRIES
 from bay0.machines.server import HAS_CONTAINER, E, S

@@ -28,7 +28,9 @@ from bay0.reconcile import plan as reconcile
 from bay0.state.schema import JOURNAL_KEEP_BOOTS, REMOVED, JournalRow
 
 if TYPE_CHECKING:
-    from world import Asked, SimWorker, World
+    from people import Asked
+    from stateworker import SimWorker
+    from world import World
 
     from bay0.machines.table import MachineDef, Row
 

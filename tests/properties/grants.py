@@ -27,7 +27,8 @@ from bay0.umbilical.forwarder import MESSAGE_MAX, RUNNING
 from bay0.umbilical.places import CONSOLE_NAME, SOCKET
 
 if TYPE_CHECKING:
-    from world import SimProcess, World
+    from processes import SimProcess
+    from world import World
 
 HELLO_S, DRAIN_S, SAY_S, LOOK_S = 0.05, 1.0, 0.1, 1.0
 LOADS_S = 0.2  # what the way takes, on a slow machine

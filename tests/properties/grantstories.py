@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ai import AI
 from broken import hold
+from people import IDLE, PLAY, WORK
 from podman import Vice
 from stories import Story
-from world import IDLE, PLAY, WORK, World
+from world import World
 
 import bay0.umbilical.doors
 from bay0.machines.persona import S

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from world import PLAY, WORK, World
+from people import PLAY, WORK
+from world import World
 
 Act = Callable[[World], None]
 

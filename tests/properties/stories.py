@@ -8,8 +8,10 @@ from typing import Any
 
 from broken import hold
 from pagecache import LOSES
+from people import IDLE, MANIFESTS, PLAY, WORK
 from podman import IMAGE, Vice
-from world import IDLE, LOG_LONG, MANIFESTS, PLAY, WORK, World
+from wiring import LOG_LONG
+from world import World
 
 from bay0.containers.life import PERSONAS as PERSONAS_GROUP
 from bay0.machines import persona

@@ -14,8 +14,9 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from pagecache import LOSES
+from people import PERSONAS
 from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
-from world import PERSONAS, World
+from world import World
 
 from bay0.containers.life import PERSONAS as PERSONA_GROUP
 from bay0.containers.life import TENANTS

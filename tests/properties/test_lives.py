@@ -14,9 +14,9 @@ from ai import LEVERS, TROUBLES
 from conftest import SEED, Size
 from grants import WAYS
 from pagecache import LOSES
+from people import PERSONAS
 from podman import AI_IMAGE, DAMAGES, ERRORS, IMAGE, Vice
 from test_life import CALLED, COMMANDS, Life
-from world import PERSONAS
 
 from bay0.containers.life import PERSONAS as PERSONA_GROUP
 from bay0.containers.life import TENANTS

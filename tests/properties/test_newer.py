@@ -6,8 +6,9 @@ import json
 import sqlite3
 from typing import Any
 
+from people import WORK
 from podman import IMAGE
-from world import WORK, World
+from world import World
 
 from bay0.base import uids
 from bay0.base.errors import RefusedError
