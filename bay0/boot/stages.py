@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0 import net
-from bay0.effects import ceilings, cgroup, modules, mounts, shield
+from bay0.effects import ceilings, cgroup, limbo, modules, mounts, shield
 from bay0.effects.spawn import Ending
 from bay0.machines import MACHINES, storage
 from bay0.machines.boot import E, Effect
@@ -184,5 +184,13 @@ class BootStages:
 
 
 def _network() -> list[str]:
-    unread = (f"whether the spine has a network cannot be seen: {each}" for each in net.unread())
-    return [*(f"the spine must have no network: {violation}" for violation in net.violations()), *unread]
+    """Say what of a network there is, here and where the kernel makes cards, and what of it cannot be seen."""
+    found, unread = net.violations(), net.unread()
+    try:
+        found = found + limbo.violations()
+    except OSError as error:
+        unread = [*unread, f"{error.filename}: {error.strerror}"]
+    return [
+        *(f"the spine must have no network: {violation}" for violation in found),
+        *(f"whether the spine has a network cannot be seen: {each}" for each in unread),
+    ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from bay0 import log, net
-from bay0.effects import cgroup
+from bay0.effects import cgroup, limbo
 from bay0.effects.peers import Answerer, answerer
 from bay0.effects.shield import WATCHDOG_S
 from bay0.machines import persona, screen, server
@@ -25,6 +25,7 @@ from bay0.screen.places import COMPOSITOR, SOCKETS
 from bay0.state import paths
 from bay0.umbilical.places import CONSOLE, IMAGE, TENANT_SOCKET, UMBILICAL
 from bay0.validate.freezer import Freezer
+from bay0.validate.network import network
 from bay0.validate.verdict import COMPONENTS, GREEN, Finding, green, red, yellow
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Kernel:
     cgroups: str = cgroup.ROOT
     interfaces: str = net.SYS_NET
     routes: str = net.PROC_ROUTE
+    proc: str = limbo.PROC
     manifest: str = "/usr/lib/bay0/manifest.json"
     umbilical: str = CONSOLE
     tenant: str = TENANT_SOCKET
@@ -385,15 +387,6 @@ def _pressure(path: str) -> bool:
         return _read(path).startswith("some avg10=")
     except OSError:
         return False
-
-
-def network(look: Look) -> Finding:
-    """See that there is no way out but lo."""
-    found = net.violations(look.kernel.interfaces, look.kernel.routes)
-    if found:
-        return red(f"the spine must have no network: {'; '.join(found)}")
-    unread = net.unread(look.kernel.interfaces, look.kernel.routes)
-    return yellow(f"whether there is a network cannot be seen: {'; '.join(unread)}") if unread else GREEN
 
 
 def root(look: Look) -> Finding:

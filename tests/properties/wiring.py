@@ -91,6 +91,7 @@ class Wiring:
         setattr_(stages.shield, "unkillable", lambda: None)
         setattr_(stages.shield, "ctrl_alt_del_is_a_signal", lambda: None)
         setattr_(stages.net, "violations", list)
+        setattr_(stages.limbo, "violations", list)
         setattr_(stages.modules, "aliases", lambda: iter(()))
         setattr_(stages.modules, "wanted", lambda _found: Wanted((), ()))
         setattr_(stages, "socket", SimpleNamespace(sethostname=lambda _name: None))

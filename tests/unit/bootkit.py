@@ -22,7 +22,7 @@ from bay0 import init, log, net
 from bay0.base import cmdline
 from bay0.base.bounds import Bounds
 from bay0.containers import life as containers
-from bay0.effects import modules, mounts, power, shield, spawn
+from bay0.effects import limbo, modules, mounts, power, shield, spawn
 from bay0.effects.shield import Watchdog
 from bay0.init.spine import Host, Spine, build
 from bay0.machines.boot import E, S
@@ -72,7 +72,7 @@ class Machine:
         mounts.mount_kernel_filesystems = list  # type: ignore[assignment]  # this process ends with the test
         modules.aliases = lambda: iter(())  # type: ignore[assignment]
         modules.wanted = lambda _found: modules.Wanted((), ())  # type: ignore[assignment]
-        net.violations = list  # type: ignore[assignment]
+        net.violations = limbo.violations = list  # type: ignore[assignment]
         shield.unkillable = shield.ctrl_alt_del_is_a_signal = lambda: None  # type: ignore[assignment]
         socket.sethostname = lambda _name: None  # type: ignore[assignment]
         containers.write_config = lambda _files: None

@@ -40,6 +40,17 @@ MOUNTS = """21 1 0:19 / / ro,relatime - erofs /root.erofs ro,user_xattr
 HOUR = 3600.0
 
 
+def play_limbo(proc: Path) -> None:
+    """Make a /proc in which PID 1 and kthreadd have a network namespace each."""
+    for pid in ("1", "2"):
+        (proc / pid / "ns").mkdir(parents=True)
+        (proc / pid / "ns/net").touch()
+        (proc / pid / "stat").write_text(f"{pid} (x) S 0 0\n")
+    (proc / "self").symlink_to("1")
+    (proc / "2/net").mkdir()
+    (proc / "2/net/dev").write_text("\n\n    lo: 0 0\n")
+
+
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
     """A kernel and an image as they should be."""
@@ -52,13 +63,14 @@ def kernel(tmp_path: Path) -> Kernel:
         (tmp_path / "pressure" / name).write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
     (tmp_path / "net" / "lo").mkdir(parents=True)
     (tmp_path / "route").write_text("Iface Destination Gateway\n")
+    play_limbo(tmp_path / "proc")
     (tmp_path / "score").write_text("-1000\n")
     (tmp_path / "group").write_text("0::/init\n")
     (tmp_path / "mounts").write_text(MOUNTS)
     (tmp_path / "manifest").write_text(json.dumps({"source_date_epoch": int(time.time() - HOUR)}))
     places = {
         "pressure": "pressure", "oom_score_adj": "score", "group": "group", "mounts": "mounts", "cgroups": "cg", "interfaces": "net",
-        "routes": "route", "manifest": "manifest", "umbilical": "ai.sock", "tenant": "server.sock",
+        "routes": "route", "proc": "proc", "manifest": "manifest", "umbilical": "ai.sock", "tenant": "server.sock",
     }  # fmt: skip
     compositor = (str(tmp_path / "wayland-1"), str(tmp_path / "ipc"))
     return Kernel(**{key: str(tmp_path / name) for key, name in places.items()}, compositor=compositor)
@@ -98,6 +110,7 @@ def see(name: str, spine: Any, kernel: Kernel, freezer: Any = None) -> Finding:
         return found
     ended: list[Finding] = []
     flow.run(found, ended.append)
+    spine.reactor.advance()
     return ended[0]
 
 
@@ -465,6 +478,34 @@ def test_any_interface_but_lo_is_red(spine: Any, kernel: Kernel) -> None:
     Path(f"{kernel.interfaces}/dummy0").mkdir()
     Path(f"{kernel.interfaces}/dummy0/flags").write_text("0x82\n")
     assert why(see("network", spine, kernel)) == "the spine must have no network: interface dummy0 exists"
+
+
+def test_a_card_where_the_kernel_makes_them_is_said_while_it_is_down_and_red_when_it_is_up(
+    spine: Any, kernel: Kernel
+) -> None:
+    there = Path(kernel.proc) / "2/net"
+    (there / "dev").write_text("\n\n    lo: 0 0\n  eth0: 0 0\n")
+    idle = "a network card that nothing uses, and that is down: eth0"
+    assert see("network", spine, kernel) == Finding(Level.GREEN, idle)
+    (there / "if_inet6").write_text("fe80000000000000505400fffe123456 02 40 20 80     eth0\n")
+    up = "the spine must have no network: interface eth0 is up in the kernel's namespace"
+    assert why(see("network", spine, kernel)) == up
+
+
+def test_a_process_where_the_kernel_makes_cards_is_red_and_named(spine: Any, kernel: Kernel) -> None:
+    for pid in range(100, 400):  # more than a turn looks at
+        made = Path(kernel.proc) / str(pid)
+        (made / "ns").mkdir(parents=True)
+        (made / "ns/net").symlink_to(Path(kernel.proc) / ("2" if pid == 399 else "1") / "ns/net")
+        (made / "comm").write_text("sh\n")
+        (made / "stat").write_text(f"{pid} (sh) S 1 0\n")
+    assert why(see("network", spine, kernel)) == "in the kernel's network namespace: sh (pid 399)"
+
+
+def test_a_kernels_namespace_that_cannot_be_seen_is_yellow(spine: Any, kernel: Kernel) -> None:
+    (Path(kernel.proc) / "2/net/dev").unlink()
+    said = f"the kernel's network namespace cannot be seen: {kernel.proc}/2/net/dev: No such file or directory"
+    assert why(see("network", spine, kernel), Level.YELLOW) == said
 
 
 def test_a_network_that_cannot_be_looked_for_is_yellow_and_not_green(spine: Any, kernel: Kernel) -> None:

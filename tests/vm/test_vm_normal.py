@@ -23,6 +23,32 @@ LEAVING = [*STAGES, "stopping", "leaving"]
 GRACES_S = 2 + 1  # TERM's and KILL's, times the patience
 SLACK_S = 20  # of a busy machine
 RSS_MAX_KIB = 32 << 10
+CARDS_S = 240
+CARD_ROUNDS = 25  # of a plug, a card that is set up, a move and a namespace's end
+CARDS = r"""cd /sys/bus/virtio || exit
+limbo() { nsenter --net=/proc/2/ns/net "$@"; }
+card() { while IFS=' :' read -r name _; do case $name in lo | Inter-* | face) ;; *) return 0 ;; esac; done </proc/2/net/dev; return 1; }
+await() { for _ in $(seq 300); do if "$@"; then return; fi; sleep 0.1; done; echo "never: $*" >&2; exit 1; }
+plugged() { device=$(grep -l 0x0001 devices/*/device) && device=${device%/device} && device=${device##*/}; }
+await plugged
+ip monitor link >/tmp/heard 2>&1 &
+monitor=$!
+modprobe virtio_net
+for round in $(seq ROUNDS); do
+    [ "$round" = 1 ] || echo "$device" >drivers/virtio_net/bind
+    await card && echo down
+    limbo ip link set "$name" up && echo up
+    ip netns add away
+    limbo ip link set "$name" netns away && ! card && echo away
+    ip netns del away
+    await card && echo back
+    echo "$device" >drivers/virtio_net/unbind && ! card && echo unbound
+done
+rmmod virtio_net
+kill "$monitor"
+ls /sys/class/net
+echo heard:
+cat /tmp/heard""".replace("ROUNDS", str(CARD_ROUNDS))
 CONSOLE_SHELL = r"""for p in /proc/[0-9]*; do
     [ "$(readlink $p/exe)" = /usr/bin/bash ] && [ "$(readlink $p/fd/0)" = /dev/ttyS0 ] && cat $p/stat
 done; true"""
@@ -137,6 +163,24 @@ def test_the_root_is_erofs_and_cannot_be_written(spine: Vm):
 def test_there_is_no_network(spine: Vm):
     assert spine.out("ls /sys/class/net") == "lo"
     assert spine.out("tail -n +2 /proc/net/route") == ""
+    assert spine.out("[ /proc/1/ns/net -ef /proc/2/ns/net ] || echo apart") == "apart"
+
+
+def test_a_card_that_comes_and_goes_is_never_where_the_spine_is(spine: Vm):
+    """Plugged, bound to its driver, set up, moved, and back from a namespace that ends.
+
+    Nothing listens at its other end.
+    """
+    spine.qmp("netdev_add", type="hubport", id="wire", hubid=0)
+    spine.qmp("device_add", driver="virtio-net-pci", netdev="wire", id="card")
+    found = spine.sh(CARDS, CARDS_S)
+    assert (found.status, found.stderr) == (0, "")
+    seen, _, heard = found.stdout.partition("heard:\n")
+    assert seen.split() == [*("down up away back unbound".split() * CARD_ROUNDS), "lo"]
+    assert heard == "", "no word of a link in the namespace of the spine"
+    finding = spine.call("validate", only=["network"])["checks"][0]
+    assert (finding["level"], finding["why"]) == ("green", "")
+    spine.qmp("device_del", id="card")
 
 
 def test_the_log_under_run_is_json_lines_and_bay0_log_shows_them(spine: Vm):

@@ -135,12 +135,22 @@ def test_without_the_word_for_it_a_suspend_flushes_and_says_that_it_stays_awake(
 
 # ---- each red by breaking just that thing
 
+LIMBO = "nsenter --net=/proc/2/ns/net"  # where the kernel makes network cards
+
 
 @pytest.mark.parametrize(
     ("name", "breaks", "mends", "said"),
     [
         ("psi", "mount -t tmpfs none /proc/pressure", "umount /proc/pressure", "no pressure of cpu, memory, io"),
         ("network", "modprobe dummy numdummies=0 && ip link add dummy0 type dummy", "ip link del dummy0", "interface dummy0 exists"),
+        (
+            "network", f"{LIMBO} sh -c 'ip link add d1 type dummy && ip link set d1 up'", f"{LIMBO} ip link del d1",
+            "interface d1 is up in the kernel's namespace",
+        ),
+        (
+            "network", f"{LIMBO} sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/there", "kill $(cat /tmp/there)",
+            "in the kernel's network namespace: sleep",
+        ),
         ("root", "mount -t tmpfs none /root", "umount /root", "writable: /root"),
         (
             "cgroups", "echo -pids >/sys/fs/cgroup/personas/cgroup.subtree_control", "echo +pids >/sys/fs/cgroup/personas/cgroup.subtree_control",
