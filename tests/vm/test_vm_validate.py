@@ -161,7 +161,7 @@ LIMBO = "nsenter --net=/proc/2/ns/net"  # where the kernel makes network cards
         ("clock", "date +%s >/tmp/now; date -s @1000000", "date -s @$(cat /tmp/now)", "it says 1970-01-12"),
         ("log", "chattr +i /persist/spine/genesis.log", "chattr -i /persist/spine/genesis.log", "Operation not permitted"),
         (
-            "persist", "cd /persist/spine && rm validate.marker && mkdir validate.marker && chattr +i validate.marker",
+            "persist", "cd /persist/spine && rm -f validate.marker && mkdir validate.marker && chattr +i validate.marker",
             "cd /persist/spine && chattr -i validate.marker && rmdir validate.marker", "validate.marker is a directory",
         ),
     ],
