@@ -82,6 +82,7 @@ class _Call:
     names: frozenset[str] = frozenset()
     alone: bool = False
     asker: Asker = ANYBODY
+    act: Callable[[Callable[[Any], None]], None] | None = None  # instead of a command
 
 
 @define(eq=False, repr=False)
@@ -179,6 +180,13 @@ class Podman:
 
         self._ask(_Call(Verb.CHECK, podman_argv.check(repair=False), self.bounds.podman_check, checked, alone=True))
 
+    def while_it_rests(self, act: Callable[[Callable[[Any], None]], None], done: Callable[[Any], None]) -> None:
+        """Have `act` do something to podman's files while no call is under way: none starts before it has answered.
+
+        `done` is told its answer. `act` must answer within a bound of its own.
+        """
+        self._ask(_Call(Verb.REPAIR, (), 0, done, alone=True, act=act))
+
     # ---- the queue
 
     def _ask(self, call: _Call) -> None:
@@ -213,6 +221,9 @@ class Podman:
     def _start(self, call: _Call) -> None:
         self._under_way.add(call)
         call.asker.begins()
+        if call.act is not None:
+            call.act(partial(self._done_without, call))
+            return
         argv = [self.program, *call.argv]
         capture = LIST_CAPTURE if call.verb in (Verb.LIST, Verb.IMAGES) else CAPTURE_LIMIT
 
@@ -220,6 +231,11 @@ class Podman:
             self.spawner.reactor.call_soon(partial(self._ended, call, result))
 
         self.spawner.run(f"podman-{call.verb.value}", argv, call.deadline_s, ended, env=self.environment, capture=capture)
+
+    def _done_without(self, call: _Call, answer: Any) -> None:
+        self._under_way.discard(call)
+        self._start_some()
+        call.done(answer)
 
     def _ended(self, call: _Call, result: Result) -> None:
         self._under_way.discard(call)

@@ -64,15 +64,22 @@ class Mending:
         """Hear that a call failed for that while the spine runs; what mends it is begun once at a time."""
         if self._busy or self.reactor.clock() < self._not_before or not self.state.healthy:
             return
-        self._busy = True
         self.log.warning("podman says that its storage is damaged", why=why)
         flow.run(self._mend(), self._over)
 
-    def _mend(self) -> flow.Flow[Verdict]:
-        return (yield from self.climb((yield from self.listed())))
+    def first_look(self) -> flow.Flow[Verdict]:
+        """List the containers for the first time in a boot, and mend what that says: the listing that counts."""
+        return self._mend(first=True)
+
+    def _mend(self, *, first: bool = False) -> flow.Flow[Verdict]:
+        self._busy = True  # before the first call, whose failure is noticed as well: two that mend get in each other's way
+        try:
+            return (yield from self._climb((yield from self.listed(first=first))))
+        finally:
+            self._busy = False
 
     def _over(self, listed: Verdict) -> None:
-        self._busy, self._not_before = False, self.reactor.clock() + AGAIN_S
+        self._not_before = self.reactor.clock() + AGAIN_S
         if listed.ok:
             self.log.info("podman's storage is well")
             self.done()
@@ -87,9 +94,8 @@ class Mending:
             self.images = frozenset(each.name for each in images.value or ()) if images.ok else frozenset()
         return listed
 
-    def climb(self, listed: Verdict) -> flow.Flow[Verdict]:
+    def _climb(self, listed: Verdict) -> flow.Flow[Verdict]:
         """Mend what a listing says; return the next listing, or the same where nothing was to be mended."""
-        was, self._busy = self._busy, True
         if listed.outcome is Outcome.STORAGE:
             self.log.warning("podman's storage is damaged: it repairs itself", why=listed.why)
             yield partial(self.podman.check, repair=True, force=not self.lives())
@@ -98,7 +104,7 @@ class Mending:
             self.log.error("podman's storage is beyond repair: it is set aside when no persona runs any more; those that run go on", why=listed.why)
         elif listed.outcome is Outcome.STORAGE:  # images and containers can be made anew; homes are elsewhere
             self.log.error("podman's storage is beyond repair: set aside, images are to be loaded again", why=listed.why)
-            yield partial(self.state.ask, "containers_aside", self.bounds.open)
+            aside = partial(self.state.ask, "containers_aside", self.bounds.open)
+            yield partial(self.podman.while_it_rests, aside)  # a call under way would make half of it anew meanwhile
             listed = yield from self.listed()
-        self._busy = was
         return listed

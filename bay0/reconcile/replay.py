@@ -142,8 +142,7 @@ class Replay:
             return ()  # nothing has ever been there: a boot without personas does not wait for podman
         yield partial(self.manifests.load, self.reactor.call_soon)  # else all in the turn that first asks for one
         yield self._know_personas
-        mending = self.mending
-        listed: Verdict = yield from mending.climb((yield from mending.listed(first=True)))
+        listed: Verdict = yield from self.mending.first_look()
         if not listed.ok:
             self.log.error("podman does not say what there is: personas are cleared one by one", why=listed.why)
             self.audit.soon()

@@ -142,7 +142,8 @@ def leave(error: MisplacedError) -> None:
 def directory(path: str, mode: int, *, most: int | None = None, anew: bool) -> None:
     """Make sure that a directory of our own is at `path`, in which nobody else may write.
 
-    `most`: bits of an older mode that may stay. `anew`: what is in its way is set aside, else an error.
+    It has the bits of `mode` at least: podman makes a directory that it misses with fewer, and a container whose
+    root user is not ours could not pass. `most`: bits of an older mode that may stay. `anew`: what is in its way is set aside, else an error.
     """
     found = look(path)
     if found is not None and not stat.S_ISDIR(found.st_mode):
@@ -155,7 +156,8 @@ def directory(path: str, mode: int, *, most: int | None = None, anew: bool) -> N
     fd = open_directory(path)
     try:
         now = os.fstat(fd)
-        if stat.S_IMODE(now.st_mode) & ~(mode if most is None else most):
+        bits = stat.S_IMODE(now.st_mode)
+        if bits & ~(mode if most is None else most) or mode & ~bits:
             os.fchmod(fd, mode)
         if now.st_uid != os.geteuid():
             os.fchown(fd, os.geteuid(), -1)

@@ -9,6 +9,7 @@ from attrs import define, field
 from kit import Log, Timers
 
 from bay0.base.bounds import Bounds
+from bay0.pid1 import flow
 from bay0.podman.calls import Image, Outcome, Verdict
 from bay0.reconcile.mending import AGAIN_S, Mending
 from bay0.state.link import Answer
@@ -30,8 +31,10 @@ class Bench:
     mended: list[float] = field(factory=list)
     mending: Mending = field(init=False)
 
-    def on_damage(self, _call: Callable[[str], None]) -> None:
-        """The test says it."""
+    tell: Callable[[str], None] = print  # that a call has found damage
+
+    def on_damage(self, call: Callable[[str], None]) -> None:
+        self.tell = call
 
     def __attrs_post_init__(self) -> None:
         here: Any = self
@@ -62,6 +65,10 @@ class Bench:
 
         self._later(op, done, aside)
 
+    def while_it_rests(self, act: Callable[[Any], None], done: Callable[[Any], None]) -> None:
+        self.asked.append("podman rests")
+        act(done)
+
     def hears(self) -> list[str]:
         self.mending.noticed("layer not known")
         self.timers.advance(5)
@@ -83,7 +90,7 @@ def test_what_is_beyond_repair_waits_for_those_who_run_and_is_set_aside_then() -
     bench.runs = False
     bench.timers.advance(AGAIN_S)
     bench.asked.clear()
-    assert bench.hears() == ["list", "repair by force", "list", "containers_aside", "list", "images"]
+    assert bench.hears() == ["list", "repair by force", "list", "podman rests", "containers_aside", "list", "images"]
     assert bench.mended
 
 
@@ -103,3 +110,16 @@ def test_nothing_is_mended_on_a_disk_that_is_not_well() -> None:
     bench = Bench(rungs=1)
     bench.healthy = False
     assert bench.hears() == []
+
+
+def test_the_damage_that_a_boots_first_listing_finds_is_mended_once() -> None:
+    """That listing's failure is noticed like any other, and the storage was set aside under podman's feet."""
+    bench, ended = Bench(rungs=2), []
+    flow.run(bench.mending.first_look(), ended.append)
+    bench.tell("layer not known")
+    bench.timers.advance(5)
+    rungs = ["repair by force", "list", "podman rests", "containers_aside", "list", "images"]
+    assert bench.asked == ["first list", *rungs]
+    assert [verdict.ok for verdict in ended] == [True]
+    bench.rungs = 1
+    assert "repair by force" in bench.hears()[len(rungs) + 1 :], "the next damage is mended as well"

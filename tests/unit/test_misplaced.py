@@ -275,6 +275,15 @@ def test_directories_of_ours_are_for_nobody_else_to_write_in(peer: Peer, disk: D
     assert [name for name in names if (disk.top / name).stat().st_mode & 0o022] == []
 
 
+def test_directories_that_podman_made_too_narrow_let_containers_pass(peer: Peer, disk: Disk) -> None:
+    """It makes one that it misses for root alone; a container's root is not ours."""
+    names = ("containers", "containers/tmp", "containers/storage")
+    for name in names:
+        (disk.top / name).mkdir(mode=0o700)
+    assert boot(peer) == []
+    assert [oct((disk.top / name).stat().st_mode & 0o777) for name in names] == ["0o711"] * 3
+
+
 # ---- what holds somebody's data: named, and left as it is
 
 

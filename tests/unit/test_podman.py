@@ -585,6 +585,19 @@ def test_a_check_and_a_boots_first_listing_run_alone_and_in_their_turn(alone: st
     assert bench.told[-1][1].ok
 
 
+def test_nothing_is_under_way_while_something_is_done_to_podmans_files() -> None:
+    bench, done = Bench(), []
+    bench.podman.start("a", bench.done("a"))
+    bench.podman.while_it_rests(done.append, bench.done("rested"))
+    bench.podman.start("b", bench.done("b"))
+    assert (bench.running, done) == (["start a"], [])
+    bench.spawner.end("start a", exited(0, "", "a\n"))
+    assert (bench.running, len(done)) == ([], 1)
+    done[0]("moved")
+    assert bench.running == ["start b"]
+    assert bench.told[-1] == ("rested", "moved")
+
+
 def test_only_damage_is_repaired_and_never_what_a_full_disk_makes_look_so() -> None:
     damaged = exited(125, "Error: damage detected in local storage\n")
     full = exited(125, f"Damaged layer {OTHER}:\n{CHECKED}Error: damage detected in local storage\n")
