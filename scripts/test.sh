@@ -4,8 +4,7 @@
 # Makes the environment and runs the whole suite through tox: install and freeze (builds the
 # spine) with lint, type and scripts beside them, shipped (the unit suite under the Python that
 # ships), then vm (boots the spine in QEMU) with the properties and a second build beside it.
-# About 20 minutes on two cores without KVM, two thirds of it in VMs; tox prints how long each
-# part took.
+# Two thirds of its time is in VMs where there is no KVM; tox prints how long each part took.
 # On Debian 12 or newer it installs the host tools that are missing.
 #
 #   scripts/test.sh                    everything
