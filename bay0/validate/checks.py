@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from bay0 import log, net
+from bay0.base.group import within
 from bay0.effects import cgroup, limbo
 from bay0.effects.peers import Answerer, answerer
 from bay0.effects.shield import WATCHDOG_S
@@ -204,7 +205,7 @@ def _ai_answers(look: Look) -> flow.Flow[Finding]:
         found = answerer(directory)
     except OSError as error:
         return red(f"the AI does not answer at {directory}: {error.strerror}")
-    if not found.alive or not f"{found.group}/".startswith(f"{group}/"):
+    if not found.alive or not within(found.group, group):
         return red(f"an impostor answers at {directory}: {_shown(found)}; it is not in the AI's cgroup {group}")
     look.say("the forwarder asks the AI for its health")
     ok, why, _value = yield flow.answered(look.parts.umbilical().check)
