@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/test.sh [TOX ARGS]
 #
-# Makes the environment and runs the whole suite through tox: lint, type, install, scripts,
-# freeze (builds the spine), shipped (the unit suite under the Python that ships), then vm
-# (boots the spine in QEMU) with the properties behind it. About 35 minutes on two cores
-# without KVM, two thirds of it in VMs; tox prints how long each part took.
+# Makes the environment and runs the whole suite through tox: install and freeze (builds the
+# spine) with lint, type and scripts beside them, shipped (the unit suite under the Python that
+# ships), then vm (boots the spine in QEMU) with the properties and a second build beside it.
+# Two thirds of its time is in VMs where there is no KVM; tox prints how long each part took.
 # On Debian 12 or newer it installs the host tools that are missing.
 #
 #   scripts/test.sh                    everything
@@ -36,18 +36,33 @@ if [ $# -gt 0 ]; then
     exec "$TOX" run "$@"
 fi
 
-# Everything. One VM at a time takes one processor, and waits for half of its time: the properties, which need
-# nothing but a processor, run behind the VMs at the lowest priority. What they print follows when they end.
+# Everything, on two processors. `behind` runs at the lowest priority what needs nothing but a processor,
+# beside what comes after it; what it prints follows when it ends.
 status=0
-step "running tox: all that needs no VM"
-"$TOX" run -e lint,type,install,scripts,freeze,shipped || status=$?
-step "running tox: the VMs, and the properties behind them"
 said="$(mktemp)"
-nice -n 19 "$TOX" run -e properties -- -n 1 >"$said" 2>&1 </dev/null &
-properties=$!
-trap 'kill "$properties" 2>/dev/null || true; rm -f "$said"' EXIT
+trap 'kill "${other:-}" 2>/dev/null || true; rm -f "$said"' EXIT
+behind() { # TOX ARGS
+    nice -n 19 "$TOX" run "$@" >"$said" 2>&1 </dev/null &
+    other=$!
+}
+wait_for() { # WHAT
+    step "waiting for $1"
+    wait "$other" || status=$?
+    other=""
+    cat "$said"
+}
+
+# The build compresses and unpacks for the most part of its time on one processor.
+behind -e lint,type,scripts
+step "running tox: install and the build, and lint, type and scripts behind them"
+"$TOX" run -e install,freeze || status=$?
+wait_for "lint, type and scripts"
+step "running tox: the unit suite under the Python that ships"
+"$TOX" run -e shipped || status=$?
+
+# One VM at a time takes one processor, and waits for half of its time.
+behind -e properties,rebuild -- -n 1
+step "running tox: the VMs, and behind them the properties and a second build"
 "$TOX" run -e vm || status=$?
-step "waiting for the properties"
-wait "$properties" || status=$?
-cat "$said"
+wait_for "the properties and the second build"
 exit "$status"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 
-from bay0.ai import port as ai
+from bay0.ai.config import changed, read_config
 from bay0.base.errors import RefusedError
 from bay0.containers import lookup
 from bay0.machines.server import E, S
@@ -78,7 +78,7 @@ class TenantVerbs:
             umbilical.facts(counted)
 
     def _facts(self, instance: Instance) -> dict[str, Any]:
-        port, config = self.servers(), ai.read_config(instance.config)
+        port, config = self.servers(), read_config(instance.config)
         why = port.unavailable or (instance.committed.why if instance.committed is not None else "as an earlier boot left it")
         return {
             "name": instance.name,
@@ -188,4 +188,4 @@ class TenantVerbs:
                 self.reactor.call_soon(self._changing[0])  # not at once: hundreds that are refused would nest
             reply(answer)
 
-        self.engine.send(instance.name, E.CONFIGURE, "", taken, config=ai.changed(instance.config, changes))
+        self.engine.send(instance.name, E.CONFIGURE, "", taken, config=changed(instance.config, changes))

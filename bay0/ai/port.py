@@ -1,6 +1,6 @@
 """What a server's busy states owe: `sys://ai`, its image, its envelope, its model, its first token, its end.
 
-The life of a container in general is in containers/life.py. Here is what a server has of its own: it is made of the
+What it is made of is in config.py, the life of a container in containers/life.py. Of its own a server has this: it is made of the
 spine's image, loaded from its archive when podman does not have it; the kernel must confirm its envelope before it is
 spoken to; the umbilical is told of each of its states. A start that another one would not help (no image, no model, no
 envelope) is its last.
@@ -9,16 +9,16 @@ envelope) is its last.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve
 
 from bay0.ai import envelope, kernelview
+from bay0.ai.config import DEFAULT_MODEL, Config, cpus_of, memory_for, read_config
 from bay0.ai.envelope import Envelope
 from bay0.base import inode, names
 from bay0.base.errors import RefusedError
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 OWN_MODEL = "/model/own.gguf"  # inside, if there is one
 MODEL_VARIABLE = "SPINE_AI_MODEL"
-MEMORY = 512 << 20  # bytes; the model of the image and its cache need half
-CPU_SHARE = 0.75  # of all processors, whole ones if there are several: its server runs as many threads
 SHARES = 512  # of 1024: a weight below the 100 that personas have, among its siblings ...
 WEIGHT_OF_PERSONAS = 100
 PIDS = 64
@@ -65,50 +63,6 @@ HOPELESS = {
     5: "its model is no GGUF file",
     6: "its model is damaged, or of a kind that llama.cpp does not know",
 }
-DEFAULT_MODEL = "`bay0 tenant configure ai --default-model` goes back to the model in its image; then `bay0 tenant start ai`"
-
-
-@frozen
-class Config:
-    """What it is made of. `model`: a GGUF file below /persist, None for the image's own."""
-
-    autostart: bool = True
-    model: str | None = None
-
-    def text(self) -> str:
-        """Return it as the database keeps it."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-
-def read_config(text: str) -> Config | None:
-    """Return what `Config.text` made, the defaults for "", None for what this program does not understand."""
-    try:
-        found = json.loads(text) if text else {}
-        config = Config(found.get("autostart", True), found.get("model"))
-    except (ValueError, AttributeError, RecursionError):
-        return None
-    sane = isinstance(config.autostart, bool) and (config.model is None or isinstance(config.model, str))
-    return config if sane else None
-
-
-def changed(text: str, changes: Mapping[str, Any]) -> str:
-    """Return a stored configuration with `changes`; what only a newer program knows of it stays."""
-    try:
-        stored = json.loads(text)
-    except (ValueError, RecursionError):
-        stored = {}
-    config = evolve(read_config(text) or Config(), **changes)
-    return json.dumps({**(stored if isinstance(stored, dict) else {}), **asdict(config)}, separators=(",", ":"))
-
-
-def memory_for(model_bytes: int) -> int:
-    """Return the memory limit with a model of that size: it is mapped, and its cache and buffers come on top."""
-    return max(MEMORY, model_bytes + model_bytes // 4 + MEMORY // 2)
-
-
-def cpus_of(processors: int) -> float:
-    """Return the processor limit on a machine with so many."""
-    return CPU_SHARE if processors == 1 else float(max(1, int(processors * CPU_SHARE)))
 
 
 # the events of its table for what follows an end; WELL does not come, since a server is always wanted back

@@ -134,6 +134,14 @@ def history(machine: str, limit: int) -> Any:
     return named(machine, "machines", "history", machine=machine, limit=limit)
 
 
+def listed(listing: str) -> list[str] | None:
+    """Return the names that the method `listing` has; None if it is refused, or bay0 is not there."""
+    try:
+        return [each["name"] for each in call(listing)]
+    except (RefusedError, NoSpineError):
+        return None
+
+
 def named(wanted: str, listing: str, method: str, /, **params: Any) -> Any:
     """Call a method for what is called `wanted`.
 
@@ -144,11 +152,8 @@ def named(wanted: str, listing: str, method: str, /, **params: Any) -> Any:
     except RefusedError as refusal:
         from bay0.cli import near
 
-        try:
-            known = [each["name"] for each in call(listing)]
-        except (RefusedError, NoSpineError):
-            raise refusal from None
-        meant = near.name(wanted, known)
+        known = listed(listing)
+        meant = None if known is None else near.name(wanted, known)
         if meant is None:
             raise
         raise RefusedError(f"{refusal}. Did you mean {meant}?") from refusal

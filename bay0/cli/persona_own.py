@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from bay0.base.errors import NoSpineError, RefusedError, UsageError
+from bay0.base.errors import RefusedError, UsageError
 from bay0.cli import client, logview, picture
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, emit, svg
@@ -123,12 +123,9 @@ def events(options: Options) -> int:
 
 
 def _need_known(machine: str) -> None:
-    try:
-        known = [each["name"] for each in client.call("machines")]
-    except (RefusedError, NoSpineError):
+    known = client.listed("machines")
+    if known is None or any(_is_of(machine, name) for name in known):
         return  # the log is there to be read without bay0, too
-    if any(_is_of(machine, name) for name in known):
-        return
     from bay0.cli import near
 
     meant = near.name(machine, known)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,7 +24,8 @@ from attrs import define, field
 from bay0.base import inode
 from bay0.base.errors import Bay0Error
 from bay0.control import answers, wire
-from bay0.control.answers import Listing, Outbox
+from bay0.control.answers import Listing
+from bay0.control.clients import CLIENTS_MAX, FRAMES_AT_ONCE, Client, peer_uid, who_gives_way
 from bay0.control.wire import FRAME_MAX, INVALID, SOCKET
 from bay0.loading import late
 from bay0.pid1.reactor import READ, WRITE
@@ -33,16 +33,11 @@ from bay0.pid1.reactor import READ, WRITE
 if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor
 
-LISTEN_MAX = 256 << 10  # bytes waiting for a client: what it asks next has to wait until it has taken some
 BACKLOG_MAX = 1 << 20  # then a further answer, to something it asked before, is too much
 BACKLOGS_MAX = 4 << 20  # for all of them
-CLIENTS_MAX = 32
 QUEUE_MAX = 128  # who waits to be accepted, one a turn
-UNDER_WAY_MAX = 256  # requests of one client; more wait in its socket
 ACCEPT_AGAIN_S = 1.0  # when no descriptor was left
 PLACE_AGAIN_S = 0.05  # when all places are held by clients we have not got round to
-STILL = 0.2  # of a frame's bound: who has taken nothing of its answer for so long is not spared any more
-FRAMES_AT_ONCE = 32  # of one client, so that its flood leaves some of a turn to the others
 TURN_S = 0.01  # of a turn, for all clients together; who then still has frames waits for the next one
 LOOK_S = 1.0  # how often half frames are looked at, while there are any
 SAY_AGAIN_S = 10.0  # a flood of one kind is one line of the log
@@ -55,45 +50,9 @@ Method = Callable[[Mapping[str, Any], Reply], None]
 Call = Callable[[], None]
 
 
-def peer_uid(peer: socket.socket) -> int:
-    """Return the effective uid of the process that called connect(2) (unix(7), SO_PEERCRED)."""
-    _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return int(uid)
-
-
 def error(code: int, message: str) -> dict[str, Any]:
     """Make a JSON-RPC error object."""
     return {"code": code, "message": message}
-
-
-@define(eq=False, repr=False)
-class _Client:
-    peer: socket.socket
-    inbox: bytearray = field(factory=bytearray)
-    outbox: Outbox = field(factory=Outbox)
-    open: bool = True
-    closing: bool = False
-    busy: bool = False  # whole frames wait in its inbox: nothing more is read from it
-    queued: bool = False  # it is in the server's queue
-    owed: int = 0  # answers
-    active: float = 0.0  # when it last sent or took something
-    half: float | None = None  # since when there is half a frame
-    still: float = 0.0  # if something waits for it: since when it takes nothing
-    alone: bool = False  # a request is under way that no other of it may run beside
-
-    @property
-    def last(self) -> float:
-        """When it last did something; if something waits for it, only taking that counts."""
-        return self.still if self.outbox else self.active
-
-    @property
-    def heard(self) -> bool:
-        """What it asks next is looked at."""
-        return not (self.closing or self.alone or self.owed >= UNDER_WAY_MAX or self.outbox.waiting >= LISTEN_MAX)
-
-
-def _floods(client: _Client) -> bool:
-    return client.inbox.count(b"\n") > FRAMES_AT_ONCE
 
 
 @define(eq=False, repr=False)
@@ -112,10 +71,10 @@ class ControlServer:
     _listener: socket.socket | None = None
     _wanted: bool = False
     _file: inode.File | None = None  # the socket's
-    _clients: set[_Client] = field(factory=set)
+    _clients: set[Client] = field(factory=set)
     _loading: dict[Sequence[str], deque[Call]] = field(factory=dict)  # and who waits for them
     _looking: bool = False
-    _queue: deque[_Client] = field(factory=deque)  # who has whole frames, in the order in which they are served
+    _queue: deque[Client] = field(factory=deque)  # who has whole frames, in the order in which they are served
     _working: bool = False  # there will be a turn for them
     _end: float = 0.0  # when that turn has given them its time
     _said: dict[str, tuple[float, int]] = field(factory=dict)  # event -> when it was last said, how often it was not since
@@ -161,7 +120,7 @@ class ControlServer:
         if self._listener is None:
             return
         full = len(self._clients) >= CLIENTS_MAX
-        victim = self._victim() if full else None
+        victim = who_gives_way(self._clients, self.reactor.clock(), self.frame_s) if full else None
         if full and victim is None and not all(client.owed for client in self._clients):
             self._listen_later(PLACE_AGAIN_S)
             return
@@ -184,20 +143,9 @@ class ControlServer:
         if victim is not None:
             why = "floods" if victim.queued else "does not read its answers" if victim.outbox else "was idle"
             self._cut(victim, f"it {why} and its place was needed")
-        client = _Client(peer, active=self.reactor.clock())
+        client = Client(peer, active=self.reactor.clock())
         self._clients.add(client)
         self._watch(client)
-
-    def _victim(self) -> _Client | None:
-        """Return who gives way to one more: who has done nothing for longest, or else who floods.
-
-        Not who waits for an answer, and not who is taking one, as long as those take no more than half of the places.
-        """
-        now = self.reactor.clock()
-        taking = sorted((client for client in self._clients if client.outbox), key=lambda client: now - client.last)
-        spared = {client for client in taking[: CLIENTS_MAX // 2] if now - client.last < STILL * self.frame_s}
-        found = [client for client in self._clients if not client.owed and client not in spared and (not client.queued or _floods(client))]
-        return min(found, key=lambda client: (client.queued, client.last), default=None)
 
     def _listen_later(self, seconds: float) -> None:
         if self._listener is not None:
@@ -214,7 +162,7 @@ class ControlServer:
         self._said[event] = (now, 0)
         self.log.warning(event, **keys, **({"left_out": left_out} if left_out else {}))
 
-    def _cut(self, client: _Client, why: str) -> None:
+    def _cut(self, client: Client, why: str) -> None:
         self._say("control client cut off", why=why)
         self._close(client)
 
@@ -222,7 +170,7 @@ class ControlServer:
         if self._listener is not None:
             self.reactor.watch(self._listener.fileno(), READ, self._accept)
 
-    def _watch(self, client: _Client) -> None:
+    def _watch(self, client: Client) -> None:
         deaf = client.busy or not client.heard
         events = (0 if deaf else READ) | (WRITE if client.outbox else 0)
         if events:
@@ -230,13 +178,13 @@ class ControlServer:
         else:
             self.reactor.unwatch(client.peer.fileno())
 
-    def _ready(self, client: _Client, ready: int) -> None:
+    def _ready(self, client: Client, ready: int) -> None:
         if ready & READ:
             self._read(client)
         if ready & WRITE and client.open:
             self._push(client)
 
-    def _read(self, client: _Client) -> None:
+    def _read(self, client: Client) -> None:
         try:
             data = client.peer.recv(FRAME_MAX)
         except BlockingIOError:
@@ -268,7 +216,7 @@ class ControlServer:
             self._working = True
             self.reactor.call_soon(self._work)
 
-    def _frames(self, client: _Client) -> None:
+    def _frames(self, client: Client) -> None:
         """Handle some of what has come, at least one frame."""
         for count in range(FRAMES_AT_ONCE):
             end = client.inbox.find(b"\n")
@@ -281,7 +229,7 @@ class ControlServer:
         if client.open:
             self._go_on(client)
 
-    def _go_on(self, client: _Client) -> None:
+    def _go_on(self, client: Client) -> None:
         client.busy = not client.closing and b"\n" in client.inbox
         if client.busy and client.heard and not client.queued:
             client.queued = True
@@ -308,16 +256,16 @@ class ControlServer:
         if left:
             self.reactor.call_later(LOOK_S, self._look)
 
-    def _too_long(self, client: _Client) -> None:
+    def _too_long(self, client: Client) -> None:
         client.closing = True
         client.inbox.clear()
         self._refuse(client, INVALID, f"a frame is at most {FRAME_MAX} bytes")
 
-    def _refuse(self, client: _Client, code: int, message: str) -> None:
+    def _refuse(self, client: Client, code: int, message: str) -> None:
         """Answer a frame whose id cannot be known."""
         self._send(client, self._encoded(None, "error", error(code, message)))
 
-    def _frame(self, client: _Client, line: bytes) -> None:
+    def _frame(self, client: Client, line: bytes) -> None:
         if len(line) > FRAME_MAX:
             self._too_long(client)
             return
@@ -331,7 +279,7 @@ class ControlServer:
         else:
             self._call(client, request)
 
-    def _call(self, client: _Client, request: dict[str, Any]) -> None:
+    def _call(self, client: Client, request: dict[str, Any]) -> None:
         method, number, params = request["method"], request.get("id"), request.get("params", {})
         client.owed, answered, alone = client.owed + 1, False, method in self.alone
         client.alone = client.alone or alone
@@ -401,7 +349,7 @@ class ControlServer:
             self.log.error("answer cannot be said in JSON", why=f"{type(failure).__name__}: {failure}")
             return answers.encode({"jsonrpc": "2.0", "id": number, "error": error(INTERNAL, "internal error; see `bay0 log`")}) + b"\n"
 
-    def _send(self, client: _Client, answer: bytes | Iterator[bytes]) -> None:
+    def _send(self, client: Client, answer: bytes | Iterator[bytes]) -> None:
         if not client.open:
             return
         if client.outbox.waiting > BACKLOG_MAX:
@@ -415,7 +363,7 @@ class ControlServer:
             most = [each for each in self._clients if each.outbox.waiting > BACKLOGS_MAX // CLIENTS_MAX]
             self._cut(min(most, key=lambda each: each.still), "it does not read its answers, and all wait for too much")
 
-    def _push(self, client: _Client) -> None:
+    def _push(self, client: Client) -> None:
         """Send what the socket takes of what is ready; a long answer goes on in the next turns."""
         was_heard, now = client.heard, self.reactor.clock()
         try:
@@ -441,7 +389,7 @@ class ControlServer:
         else:
             self._watch(client)
 
-    def _close(self, client: _Client) -> None:
+    def _close(self, client: Client) -> None:
         if client.open:
             client.open = False
             self._clients.discard(client)

@@ -83,8 +83,8 @@ if TYPE_CHECKING:
     from bay0.thermal.reserve import Reserve
     from bay0.thermal.sensors import Thermometer
     from bay0.umbilical.doors import Umbilical
-    from bay0.validate.checks import Parts
     from bay0.validate.freezer import Freezer
+    from bay0.validate.look import Parts
     from bay0.validate.run import Validation
 
 ALONE = frozenset({"boots", "history", "nack.list", "image.list"})  # their answers come later and may be large
@@ -241,7 +241,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     )
     freezer: Late[Freezer] = Late("validate.freezer:Freezer", lambda new: new(reactor, bounds, logger, podman, clearing, host.boot_id))
     looked_at: Late[Parts] = Late(
-        "validate.checks:Parts",
+        "validate.look:Parts",
         lambda new: new(engine, reactor, bounds, state, services, watchdog, replay, mending, servers, umbilical, screen),
     )
     validation: Late[Validation] = Late(

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from bay0.base import names
 from bay0.base.errors import RefusedError
+from bay0.base.group import within
 from bay0.screen import context
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Doors:
     def owner(self, group: str) -> str | None:
         """Return the persona whose container's cgroup this is, or is below."""
         for door in self.doors.values():
-            if door.group and (group == door.group or group.startswith(f"{door.group}/")):
+            if door.group and within(group, door.group):
                 return door.name
         return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from bay0.base.errors import SpawnError
+from bay0.base.group import within
 from bay0.machines.tenant import E, Effect, S
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Services:
         """Tell whether process `pid`, of the cgroup `group` ("/services/ai"), is one that runs for the tenant `name`."""
         live = self._live.get(name)
         mine = "/services/" + name.removeprefix("sys://")
-        return live is not None and (pid == live.child.pid or group == mine or group.startswith(f"{mine}/"))
+        return live is not None and (pid == live.child.pid or within(group, mine))
 
     def pid(self, name: str) -> int | None:
         """Return the process of the tenant `name`, which cannot be somebody else's until it is reaped; None if there is none."""

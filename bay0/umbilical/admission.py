@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from bay0.base.group import within
 from bay0.effects.peers import Answerer
 
 OVERFLOW = 65534  # the uid that stands for whoever has none in this user namespace
@@ -57,4 +58,4 @@ def _stray(wanted: str, found: str) -> str:
         return f"its cgroup {found} is none of ours"
     if not wanted:
         return f"its cgroup {found} is a container's" if f"{found}/".startswith(CONTAINERS) else ""
-    return "" if found == wanted or found.startswith(f"{wanted}/") else f"its cgroup is {found}, not {wanted}"
+    return "" if within(found, wanted) else f"its cgroup is {found}, not {wanted}"

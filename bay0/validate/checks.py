@@ -1,4 +1,4 @@
-"""The checks of `bay0 --validate`, one function each (handoff, "Validation command"; validation.py runs them).
+"""The checks of `bay0 --validate`, one function each (handoff, "Validation command"; run.py runs them).
 
 A check only looks, or makes something of its own and takes it away again. It is given a `Look` and returns a `Finding`, at once or as a flow;
 none of it blocks. What it cannot look at because of something else is yellow and says so: that something has a check of its own.
@@ -9,108 +9,30 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-
-from bay0 import log, net
-from bay0.effects import cgroup, limbo
-from bay0.effects.peers import Answerer, answerer
+from bay0 import log
+from bay0.effects import cgroup
 from bay0.effects.shield import WATCHDOG_S
-from bay0.machines import persona, screen, server
+from bay0.machines import persona, server
 from bay0.pid1 import flow
-from bay0.screen.places import COMPOSITOR, SOCKETS
 from bay0.state import paths
-from bay0.umbilical.places import CONSOLE, IMAGE, TENANT_SOCKET, UMBILICAL
-from bay0.validate.freezer import Freezer
+from bay0.validate.look import Check, Look, why_of
 from bay0.validate.network import network
-from bay0.validate.verdict import COMPONENTS, GREEN, Finding, green, red, yellow
+from bay0.validate.sockets import compositor, umbilical
+from bay0.validate.verdict import GREEN, Finding, red, yellow
 
 if TYPE_CHECKING:
-    from bay0.base.bounds import Bounds
-    from bay0.effects.shield import Watchdog
-    from bay0.loading.late import Late
-    from bay0.machines.engine import Engine
-    from bay0.machines.instance import Instance
-    from bay0.pid1.reactor import Reactor
-    from bay0.reconcile.mending import Mending
-    from bay0.reconcile.replay import Replay
-    from bay0.screen.port import Screen
     from bay0.state.link import Answer
-    from bay0.state.port import StatePort
-    from bay0.tenants.port import Services
-    from bay0.umbilical.doors import Umbilical
-    from bay0.validate.freezer import Freezer
 
 QUICK_CHECK_SHARE = 0.3  # of a commit's bound, since a commit waits behind it in the worker
 STALE_FEED_S = WATCHDOG_S / 2
 LATE_S = 2.0  # past its deadline, before patience: its timer had its chance
 YEARS_20_S = 20 * 365.25 * 86400
-NOT_INSTALLED = "not installed: no AI image is on this machine, and it needs none"
-NOBODY = "nobody answers at"
 PRESSURES = ("cpu", "memory", "io")
 WRITABLE = ("/dev", "/proc", "/sys", "/run", "/tmp", "/var", paths.ROOT)  # noqa: S108 - mount points; elsewhere nothing may be writable
-
-
-@frozen
-class Kernel:
-    """Where the kernel says what, and where sockets would be."""
-
-    pressure: str = "/proc/pressure"
-    oom_score_adj: str = "/proc/self/oom_score_adj"
-    group: str = "/proc/self/cgroup"
-    mounts: str = "/proc/self/mountinfo"
-    cgroups: str = cgroup.ROOT
-    interfaces: str = net.SYS_NET
-    routes: str = net.PROC_ROUTE
-    proc: str = limbo.PROC
-    manifest: str = "/usr/lib/bay0/manifest.json"
-    umbilical: str = CONSOLE
-    tenant: str = TENANT_SOCKET
-    compositor: tuple[str, ...] = SOCKETS
-
-
-@frozen(eq=False, repr=False)
-class Parts:
-    """What of the spine is looked at."""
-
-    engine: Engine
-    reactor: Reactor
-    bounds: Bounds
-    state: StatePort
-    services: Services
-    watchdog: Watchdog
-    replay: Replay
-    mending: Mending
-    servers: Late[Any]  # ai.port.Ai
-    umbilical: Late[Umbilical]
-    screen: Late[Screen]
-
-
-@frozen(eq=False, repr=False)
-class Look:
-    """What a check is given. `say`: what it is busy with, for those who wait."""
-
-    parts: Parts
-    kernel: Kernel
-    freezer: Freezer
-    say: Callable[[str], None]
-
-
-@frozen(eq=False, repr=False)
-class Check:
-    """One check. `bound` is its bound's name in `Bounds`."""
-
-    name: str
-    look: Callable[[Look], Finding | flow.Flow[Finding]]
-    bound: str = "validate_check"
-
-    @property
-    def component(self) -> str:
-        """What its failure is about."""
-        return COMPONENTS[self.name]
 
 
 def _read(path: str) -> str:
@@ -118,7 +40,7 @@ def _read(path: str) -> str:
         return file.read()
 
 
-# ---- podman and the sockets
+# ---- podman; the sockets are in sockets.py
 
 
 def freezer(look: Look) -> Finding | flow.Flow[Finding]:
@@ -129,122 +51,6 @@ def freezer(look: Look) -> Finding | flow.Flow[Finding]:
     if not look.parts.replay.known:
         return yellow("cannot be checked: what podman holds is not known in this boot yet")
     return look.freezer.check(look.say)
-
-
-def umbilical(look: Look) -> Finding | flow.Flow[Finding]:
-    """See that bay0 or its forwarder listens at the AI's socket, and that the AI answers through it.
-
-    Where nobody installed an AI there is nothing to be well; one that is installed and not started is yellow.
-    """
-    path = look.kernel.umbilical
-    impostor = _listens(look, path) if os.path.lexists(path) else ""
-    if impostor:
-        return red(impostor)
-    ai = look.parts.engine.instances.get(server.NAME)
-    state = ai.now if ai is not None else server.S.STOPPED
-    if ai is None or (state is server.S.STOPPED and ai.desired == "stopped"):
-        return _no_ai(look)
-    if state is server.S.FAILED:
-        return red(f"sys://ai has failed: {_why(ai)}")
-    if state is not server.S.READY:
-        return yellow(f"sys://ai is {state.value}: {_why(ai)}")
-    if not os.path.lexists(path):
-        return red(f"sys://ai is ready, and there is no socket at {path}")
-    return _ai_answers(look)
-
-
-def _no_ai(look: Look) -> Finding | flow.Flow[Finding]:
-    """Say why no AI runs.
-
-    Installed is one whose image podman had when this boot looked, whose archive is on the disk, or that somebody
-    has tried to start in this boot.
-    """
-    parts, ai = look.parts, look.parts.engine.instances.get(server.NAME)
-    port = parts.servers.made
-    why = port.unavailable if port is not None and port.unavailable else "it was not started"
-    touched = ai is not None and ai.committed is not None
-    if IMAGE in parts.mending.images or touched or not parts.state.healthy or not parts.replay.known:
-        return yellow(f"no AI tenant: {why}")
-    return _archive(look, why)
-
-
-def _archive(look: Look, why: str) -> flow.Flow[Finding]:
-    found: Answer = yield partial(look.parts.state.ask, "ai_archive", look.parts.bounds.open)
-    if not found.ok:
-        return yellow(f"no AI tenant; whether one is installed storage does not say: {found.why}")
-    return green(NOT_INSTALLED) if found.value is None else yellow(f"no AI tenant: {why}")
-
-
-def _listens(look: Look, path: str) -> str:
-    """Say who it is that listens there, if it is neither PID 1 nor the forwarder it lent the socket to; a file of that name proves nothing."""
-    found = _known(path)
-    if isinstance(found, str):
-        return found
-    ours = found.pid == os.getpid() or look.parts.services.owns(UMBILICAL, found.pid, found.group)
-    return "" if ours else f"an impostor answers at {path}: {_shown(found)}; it is neither bay0 nor its forwarder"
-
-
-def _known(path: str) -> Answerer | str:
-    """Return who listens there, or why that cannot be known."""
-    try:
-        found = answerer(path)
-    except OSError as error:
-        return f"{NOBODY} {path}: {error.strerror}"
-    if not found.alive:
-        return f"whoever listens at {path} cannot be known: its process (pid {found.pid}) is dead or of another pid namespace"
-    return found
-
-
-def _ai_answers(look: Look) -> flow.Flow[Finding]:
-    """See that the AI's own socket is answered from its own cgroup, and that its health comes through the forwarder."""
-    port, directory = look.parts.servers.made, look.kernel.tenant
-    container = port.container(server.NAME) if port is not None else None
-    group = f"/tenants/libpod-{container}"
-    try:
-        found = answerer(directory)
-    except OSError as error:
-        return red(f"the AI does not answer at {directory}: {error.strerror}")
-    if not found.alive or not f"{found.group}/".startswith(f"{group}/"):
-        return red(f"an impostor answers at {directory}: {_shown(found)}; it is not in the AI's cgroup {group}")
-    look.say("the forwarder asks the AI for its health")
-    ok, why, _value = yield flow.answered(look.parts.umbilical().check)
-    return GREEN if ok else red(f"the AI does not answer through the forwarder: {why}")
-
-
-def _shown(found: Answerer) -> str:
-    return f"pid {found.pid} ({found.name}), uid {found.uid}, cgroup {found.group}"
-
-
-def compositor(look: Look) -> Finding:
-    """See who answers on the compositor's sockets, if they are there, and what is offered: a file of that name proves nothing.
-
-    Green where there is no screen: nothing of one is used then.
-    """
-    live, part = look.parts.engine.instances.get(screen.NAME), look.parts.screen.made
-    dark = live is None or part is None or live.now is screen.S.DARK
-    on_its_way = not dark and live is not None and live.now is not screen.S.READY
-    for path in look.kernel.compositor:
-        found = _answers(look, COMPOSITOR, path) if os.path.lexists(path) else GREEN
-        if found.why and not (on_its_way and found.why.startswith(NOBODY)):  # one that has ended leaves its sockets
-            return Finding(found.level, f"not ready: {found.why}")
-    if dark or live is None or part is None:
-        return GREEN
-    if on_its_way:
-        return yellow(f"not ready: the screen is {live.now.value}: {_why(live)}")
-    missing = [path for path in look.kernel.compositor if not os.path.lexists(path)]
-    if missing:
-        return red(f"not ready: there is no socket at {missing[0]}")
-    fault = part.find_fault()
-    return red(f"the compositor is not as it must be: {fault}") if fault else GREEN
-
-
-def _answers(look: Look, name: str, path: str) -> Finding:
-    found = _known(path)
-    if isinstance(found, str):
-        return red(found)
-    if look.parts.services.owns(name, found.pid, found.group):
-        return GREEN
-    return red(f"an impostor answers at {path}: {_shown(found)}; bay0 did not start it as {name}")
 
 
 # ---- what is on the disk, through the state worker
@@ -309,17 +115,13 @@ def _late(look: Look) -> Iterator[str]:
         if instance.pending is not None and now > instance.pending.at_ms + look.parts.bounds.flush * 1000 + slack_ms:
             yield f"{name} waits for a commit since {_since(now, instance.pending.at_ms)}"
         elif instance.now in (persona.S.STUCK, server.S.STUCK):
-            yield f"{name} is stuck: {_why(instance)}"
+            yield f"{name} is stuck: {why_of(instance)}"
         elif deadline is not None and now > instance.entered_ms + deadline * 1000 * engine.patience + slack_ms:
             yield f"{name} is {instance.now.value} since {_since(now, instance.entered_ms)}, its deadline was {deadline * engine.patience:g} s"
 
 
 def _since(now: int, then: int) -> str:
     return f"{(now - then) / 1000:.0f} s"
-
-
-def _why(instance: Instance) -> str:
-    return instance.committed.why if instance.committed is not None else "as an earlier boot left it"
 
 
 def pid1(look: Look) -> Finding:

@@ -12,7 +12,7 @@ from bay0.validate.verdict import GREEN, Finding, green, red, yellow
 
 if TYPE_CHECKING:
     from bay0.pid1 import flow
-    from bay0.validate.checks import Look
+    from bay0.validate.look import Look
 
 A_TURN = 64  # processes looked at in one turn of the reactor
 SHOWN = 3

@@ -15,7 +15,8 @@ from attrs import define, field
 from bay0.base.errors import RefusedError
 from bay0.machines import boot
 from bay0.pid1 import flow
-from bay0.validate.checks import CHECKS, Check, Kernel, Look, Parts
+from bay0.validate.checks import CHECKS
+from bay0.validate.look import Check, Kernel, Look, Parts
 from bay0.validate.verdict import COMPONENTS, Finding, Level, red, worst
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 from broken import hold
 
-from bay0.ai import port as servers
+from bay0.ai.config import read_config
+from bay0.ai.port import RETRIES
 from bay0.base import names
 from bay0.containers.life import TENANTS
 from bay0.machines import boot
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FIELDS = {"autostart": True, "model": None}  # what it is made of, and what it is if nobody said so
 UNTIL_STARTED = (S.STOPPED, S.CONVERGING, S.STUCK, S.FAILED)  # a boot that has not started it has it in one of these
 CONTAINER = names.parse(NAME).podman
-LIMIT = servers.RETRIES + 1
+LIMIT = RETRIES + 1
 
 
 @define(eq=False)
@@ -129,7 +130,7 @@ class AiChecks:
 
     def settled(self, instance: Instance) -> str | None:
         """Return what its container has to be, in podman's words."""
-        config = servers.read_config(instance.config)
+        config = read_config(instance.config)
         hold(config is not None, f"{NAME} has a configuration that makes no sense: {instance.config}")
         self._configured(instance.config)
         over = instance.now not in HAS_CONTAINER or not self.stopped
@@ -144,7 +145,7 @@ class AiChecks:
         self._configured("" if row is None else row["config"])
 
     def _configured(self, text: str) -> None:
-        config = servers.read_config(text)
+        config = read_config(text)
         if config is not None:
             for name, values in self.may_be.items():
                 found = getattr(config, name)

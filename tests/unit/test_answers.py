@@ -15,6 +15,7 @@ from kit import in_child
 from bay0.boot import methods as verbs
 from bay0.control import answers
 from bay0.control import server as control
+from bay0.control.clients import LISTEN_MAX
 from bay0.control.outcomes import STEPS_KEPT
 from bay0.init import Spine
 from bay0.machines import MACHINES, persona
@@ -116,7 +117,7 @@ def test_every_answer_of_a_full_spine_reaches_who_reads_and_little_of_it_ever_wa
     for method, params in ASKED.items():
         client.waiting = 0
         answer, sizes[method] = client.ask(method, **params)
-        most = control.LISTEN_MAX if method in LISTINGS else control.BACKLOG_MAX
+        most = LISTEN_MAX if method in LISTINGS else control.BACKLOG_MAX
         assert client.waiting < most, f"{method}: {client.waiting} bytes waited"
         assert method in LISTINGS or sizes[method] < control.BACKLOG_MAX, f"{method} answers with {sizes[method]} bytes at once"
         if method == "persona.list":

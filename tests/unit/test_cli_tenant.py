@@ -12,8 +12,9 @@ from kit import Known
 from parts import Ready
 from serverkit import Bench
 
+from bay0.ai.config import Config, read_config
 from bay0.ai.methods import TenantVerbs
-from bay0.ai.port import NAME, Config, read_config
+from bay0.ai.port import NAME
 from bay0.base.bounds import Bounds
 from bay0.base.errors import RefusedError
 from bay0.cli import client

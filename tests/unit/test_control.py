@@ -23,6 +23,7 @@ from bay0.cli.nospine import on_spine, what_helps
 from bay0.control import answers, wire
 from bay0.control import server as control
 from bay0.control.answers import Listing
+from bay0.control.clients import LISTEN_MAX, UNDER_WAY_MAX
 from bay0.control.server import CLIENTS_MAX, ControlServer
 from bay0.control.wire import FRAME_MAX
 from bay0.pid1.reactor import Reactor
@@ -380,7 +381,7 @@ def test_a_client_that_does_not_read_is_not_listened_to_and_others_are_served(se
             greedy.peer.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "big", "params": {"size": 100_000}}).encode() + b"\n")
         server.turn()
     held = max(each.outbox.waiting for each in server.control._clients)
-    assert 0 < held < control.LISTEN_MAX + 110_000
+    assert 0 < held < LISTEN_MAX + 110_000
     assert other.call("echo")["result"] == {}
     assert len(greedy.answers(40)) == 40, "and when it reads it gets everything"
 
@@ -552,17 +553,17 @@ def test_half_a_frame_must_become_a_whole_one_in_time_and_a_byte_now_and_then_do
 
 def test_who_asks_too_much_at_once_is_not_listened_to_until_something_is_answered(server: Server) -> None:
     client = server.client()
-    client.send(*({"id": number, "method": "later"} for number in range(control.UNDER_WAY_MAX + 5)))
-    until(lambda: len(server.later) == control.UNDER_WAY_MAX, step=server.turn)
+    client.send(*({"id": number, "method": "later"} for number in range(UNDER_WAY_MAX + 5)))
+    until(lambda: len(server.later) == UNDER_WAY_MAX, step=server.turn)
     for _ in range(50):
         server.turn()
-    assert len(server.later) == control.UNDER_WAY_MAX
+    assert len(server.later) == UNDER_WAY_MAX
     for reply in list(server.later):
         reply("done")
-    until(lambda: len(server.later) == control.UNDER_WAY_MAX + 5, step=server.turn)
-    for reply in server.later[control.UNDER_WAY_MAX :]:
+    until(lambda: len(server.later) == UNDER_WAY_MAX + 5, step=server.turn)
+    for reply in server.later[UNDER_WAY_MAX :]:
         reply("done")
-    assert len(client.answers(control.UNDER_WAY_MAX + 5)) == control.UNDER_WAY_MAX + 5
+    assert len(client.answers(UNDER_WAY_MAX + 5)) == UNDER_WAY_MAX + 5
 
 
 def test_what_waits_for_all_clients_is_bounded_together_and_who_reads_is_spared(server: Server) -> None:
@@ -727,8 +728,8 @@ def test_a_module_that_is_broken_in_any_way_is_for_the_method_to_tell(server: Se
 def test_half_a_frame_behind_all_that_may_be_under_way_is_ours_to_wait_for(server: Server) -> None:
     server.control.frame_s = 0.1
     client = server.client()
-    client.send(*({"id": number, "method": "later"} for number in range(control.UNDER_WAY_MAX))).send_bytes(b'{"jsonrpc": "2.0", "id": 1, "met')
-    until(lambda: len(server.later) == control.UNDER_WAY_MAX, step=server.turn)
+    client.send(*({"id": number, "method": "later"} for number in range(UNDER_WAY_MAX))).send_bytes(b'{"jsonrpc": "2.0", "id": 1, "met')
+    until(lambda: len(server.later) == UNDER_WAY_MAX, step=server.turn)
     client.send_bytes(b'hod": "later"}\n')
     end = time.monotonic() + 2 * control.LOOK_S
     until(lambda: time.monotonic() > end, step=server.turn)

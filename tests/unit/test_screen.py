@@ -233,6 +233,16 @@ def test_a_machine_without_a_screen_loads_nothing_of_it(tmp_path: Path) -> None:
     assert not {SEAT, COMPOSITOR, NAME} & spine.engine.instances.keys()
 
 
+@in_child
+def test_a_machine_without_a_screen_is_described_by_the_same_keys_as_one_with_a_screen(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.boot()
+    machine.turn_until(spine, lambda: spine.boot.now is boot.S.COMPLETE)
+    told: list[dict[str, Any]] = []
+    spine.control.methods["screen"]({}, told.append)
+    assert told[0].keys() == spine.screen_watch.methods().describe().keys()
+
+
 class Deaf:
     """An engine that tells nobody anything."""
 

@@ -10,7 +10,8 @@ from personakit import verdict
 from serverkit import Bench
 
 from bay0.ai import port as servers
-from bay0.ai.port import HOPELESS, IMAGE, NAME, RETRIES, Config, changed, cpus_of, memory_for, read_config
+from bay0.ai.config import Config, changed, cpus_of, memory_for, read_config
+from bay0.ai.port import HOPELESS, IMAGE, NAME, RETRIES
 from bay0.base.bounds import Bounds
 from bay0.base.uids import AI_UID
 from bay0.machines.server import E, S

@@ -28,7 +28,9 @@ from bay0.machines.server import S as ServerS
 from bay0.pid1 import flow
 from bay0.state.link import Answer
 from bay0.validate import checks as validate
-from bay0.validate.checks import CHECKS, Kernel, Look
+from bay0.validate import sockets
+from bay0.validate.checks import CHECKS
+from bay0.validate.look import Kernel, Look
 from bay0.validate.verdict import COMPONENTS, GREEN, Finding, Level
 
 MOUNTS = """21 1 0:19 / / ro,relatime - erofs /root.erofs ro,user_xattr
@@ -168,12 +170,12 @@ def checks(spine: Any, ok: bool, why: str = "") -> None:
 
 def in_group(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, group: str, alive: bool = True) -> None:
     """Let whoever answers at the AI's own socket be of that cgroup."""
-    real = validate.answerer
+    real = sockets.answerer
 
     def answerer(path: str) -> Any:
         return real(path) if path == kernel.umbilical else Answerer(9, 101_000, alive, group, "serve")
 
-    monkeypatch.setattr(validate, "answerer", answerer)
+    monkeypatch.setattr(sockets, "answerer", answerer)
 
 
 @pytest.mark.parametrize(("unavailable", "said"), [("", "it was not started"), ("its image is not here", "its image is not here")])
@@ -187,7 +189,7 @@ def test_without_an_ai_tenant_the_umbilical_is_yellow_and_says_why(spine: Any, k
 def test_a_machine_on_which_nobody_installed_an_ai_is_green_and_says_so(spine: Any, kernel: Kernel) -> None:
     spine.state.answers["ai_archive"] = Answer(value=None)
     for _ in range(2):  # before its port is there, and after that found nothing
-        assert see("umbilical", spine, kernel) == Finding(Level.GREEN, validate.NOT_INSTALLED)
+        assert see("umbilical", spine, kernel) == Finding(Level.GREEN, sockets.NOT_INSTALLED)
         ai(spine, ServerS.STOPPED, desired="stopped")
         spine.engine.instances["sys://ai"].committed = None
         spine.servers.made.unavailable = "its image is not on this machine"
@@ -201,7 +203,7 @@ def test_an_ai_that_is_or_may_be_installed_and_does_not_run_is_yellow(spine: Any
     ai(spine, ServerS.STOPPED, desired="stopped")
     spine.state.answers["ai_archive"] = Answer(value=None)
     if how == "podman has its image":
-        spine.mending.images = frozenset({validate.IMAGE})
+        spine.mending.images = frozenset({sockets.IMAGE})
     if how == "its archive is on the disk":
         spine.state.answers["ai_archive"] = Answer(value="/persist/images/spine-ai.tar")
     if how != "somebody tried to start it":
@@ -244,7 +246,7 @@ def test_the_forwarder_that_bay0_lent_its_socket_to_is_believed_too(spine: Any, 
     checks(spine, ok=True)
     in_group(monkeypatch, kernel, "/tenants/libpod-7")
     mine = os.getpid()
-    monkeypatch.setattr(validate.os, "getpid", lambda: 1)
+    monkeypatch.setattr(sockets.os, "getpid", lambda: 1)
     spine.services.owns = lambda name, pid, _group: (name, pid) == ("sys://umbilical", mine)
     with listener(kernel.umbilical):
         assert see("umbilical", spine, kernel) == GREEN
@@ -276,7 +278,7 @@ def test_an_impostor_on_the_umbilical_is_red_and_named_whatever_the_ai_does(
 ) -> None:
     if state is not None:
         ai(spine, state)
-    monkeypatch.setattr(validate.os, "getpid", lambda: 1)
+    monkeypatch.setattr(sockets.os, "getpid", lambda: 1)
     with listener(kernel.umbilical):
         said = why(see("umbilical", spine, kernel))
     assert f"an impostor answers at {kernel.umbilical}: pid " in said

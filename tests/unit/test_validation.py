@@ -23,7 +23,7 @@ from bay0.machines import boot
 from bay0.pid1 import flow
 from bay0.pid1.reactor import Reactor
 from bay0.validate import verdict
-from bay0.validate.checks import Check, Look
+from bay0.validate.look import Check, Look
 from bay0.validate.run import ASKERS_MAX, Validation
 from bay0.validate.verdict import COMPONENTS, GREEN, Finding, Level, red, yellow
 

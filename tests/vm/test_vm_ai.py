@@ -107,8 +107,9 @@ def test_its_namespace_has_no_interface_but_lo_and_no_route(spine: Vm) -> None:
     assert route.strip() == ""
 
 
-def test_validate_is_green_with_the_umbilical(spine: Vm) -> None:
-    done = spine.sh("bay0 --validate --json", WHOLE_S)
+@pytest.mark.parametrize("only", ["--only umbilical", pytest.param("", marks=pytest.mark.full)], ids=["itself", "everything"])
+def test_validate_is_green_with_the_umbilical(spine: Vm, only: str) -> None:
+    done = spine.sh(f"bay0 --validate --json {only}", WHOLE_S)
     found = json.loads(done.stdout)
     assert (done.status, found["verdict"]) == (0, "green"), found
 
@@ -121,6 +122,7 @@ def test_a_persona_that_was_granted_ai_gets_tokens_that_the_model_made(spine: Vm
     assert show(spine)["sessions"]["p://ask"]["requests"] >= 1
 
 
+@pytest.mark.full  # a second answer of the model: half a minute
 def test_bay0_ask_answers_at_the_console(spine: Vm) -> None:
     found = spine.json("bay0 ask --json --max-tokens 4 'Say hi.'", ASK_S)
     assert found["text"].strip()

@@ -158,6 +158,7 @@ def test_the_words_of_the_command_line_are_those_that_were_signed(machine: Vm, s
     assert "loglevel=4 psi=1" in words_of(signed)
 
 
+@pytest.mark.full
 def test_such_a_spine_validates_but_for_the_umbilical(machine: Vm):
     answer = json.loads(machine.sh("bay0 validate --json", 240).stdout)
     assert answer["verdict"] in ("green", "yellow"), answer

@@ -148,6 +148,7 @@ def found_by_the_doctor(spine: Vm) -> list[dict]:
     return json.loads(spine.sh("bay0 doctor --json", VERB_S).stdout)  # type: ignore[no-any-return]
 
 
+@pytest.mark.full  # test_vm_validate.py has one that cannot be fed in the default tier
 def test_a_watchdog_whose_device_is_removed_is_said_everywhere_and_armed_anew_when_it_is_back(spine: Vm):
     assert spine.status()["watchdog"]["armed"] is True
     spine.out('for d in "/sys/bus/pci/drivers/i6300ESB timer"/0000:*; do echo 1 >"$d/remove"; done')
@@ -164,6 +165,7 @@ def test_a_watchdog_whose_device_is_removed_is_said_everywhere_and_armed_anew_wh
     assert [each for each in found_by_the_doctor(spine) if each["component"] == "hardware"] == []
 
 
+@pytest.mark.full
 def test_a_limit_that_somebody_changes_by_hand_is_set_right_if_it_is_the_spines_and_said_if_it_is_a_personas(spine: Vm, front: str):
     together = spine.out("cat /sys/fs/cgroup/personas/memory.max")
     container = spine.show(front)["container"]

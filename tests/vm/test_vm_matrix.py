@@ -1,7 +1,7 @@
 """Wedge modes x moments: two boots of one disk for each mode.
 
-The default tier has a sample in one boot: a disk that is silent before the mount, then while it is used, and that is sick in a mode drawn by
-SPINE_SEED while the spine powers off with a persona that runs. The full tier has all of it, for that pair and for each mode.
+The default tier has a sample in one boot: a disk that is silent before the mount, then one more moment, drawn by SPINE_SEED: silent while it
+is used, or sick in a drawn mode while the spine powers off with a persona that runs. The full tier has all of it, for that pair and each mode.
 
 The first boot finds its disk sick before the mount, then while it is used, then while a persona starts and while it stops; then the plug is
 pulled while that persona runs. The second finds it sick during the mount, then in the reconcile, which has the persona stored as running and
@@ -11,12 +11,12 @@ The contract is the same for each, see `sick.Patient`.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import drawn
 import harness
 import nbd
 import pytest
@@ -26,8 +26,8 @@ from sick import FULL, MODES, NOTICED, UNPLUGGED, Patient
 
 pytestmark = pytest.mark.vm
 
-SEED = int(os.environ.get("SPINE_SEED", "1"))
-DRAWN = random.Random(SEED).choice(list(MODES))
+DRAWN = random.Random(drawn.SEED).choice(list(MODES))
+MOMENT = drawn.Some(1, "in use", "powers off")
 STORIES = [
     pytest.param(("silent", DRAWN), id=f"silent then {DRAWN}"),
     *(pytest.param((mode, mode), id=mode, marks=pytest.mark.full) for mode in MODES),
@@ -109,6 +109,7 @@ def hints(patient: Patient) -> None:
     assert "dirty:" in patient.machine.out("bay0 status")
 
 
+@MOMENT("in use")
 def test_in_use(first: Patient):
     first.mended()
     first.machine.out("sync; echo 3 >/proc/sys/vm/drop_caches")  # a warm cache hides bugs
@@ -207,6 +208,7 @@ def test_during_the_mount_and_in_reconcile(second: Patient):
     assert settles(second) == "stopped"
 
 
+@MOMENT("powers off")
 def test_while_it_powers_off(leaver: Patient, image: str):
     leaver.mended()
     runs(leaver)

@@ -162,6 +162,7 @@ def test_a_disk_that_fills_up_while_it_is_used_is_said_and_the_spine_goes_on(fil
     assert filled.sh("bay0 run -- true").status == 0
 
 
+@pytest.mark.full
 def test_a_full_disk_is_a_dirty_boot_with_one_clear_line(full: Vm):
     status = boots_dirty(full)
     assert status["storage"]["state"] == "full"
@@ -169,12 +170,14 @@ def test_a_full_disk_is_a_dirty_boot_with_one_clear_line(full: Vm):
     assert "make room" in full.out("bay0 storage")
 
 
+@pytest.mark.full
 def test_a_full_disk_recovers_by_itself_when_there_is_room_again(full: Vm, disk: str):
     full.out("rm /persist/big /persist/rest")
     assert full.wait_durable()["dirty"] is None
     assert "there is more room on it" in full.out("bay0 log")
 
 
+@pytest.mark.full
 def test_a_disk_that_is_made_larger_is_said_and_grown_into_while_it_is_used(full: Vm):
     before = full.wait_durable()["storage"]["room"]["bytes"]
     full.qmp("block_resize", device="persist", size=1 << 30)
@@ -189,6 +192,7 @@ def test_a_disk_that_is_made_larger_is_said_and_grown_into_while_it_is_used(full
     assert (refused.status, "is used to its end" in refused.stderr) == (1, True)
 
 
+@pytest.mark.full
 def test_a_disk_that_was_full_and_grown_is_whole(full: Vm, disk: str):
     boot_id = full.status()["boot_id"]
     assert full.quit().status == 0
@@ -198,6 +202,6 @@ def test_a_disk_that_was_full_and_grown_is_whole(full: Vm, disk: str):
     found.check_numbers()
 
 
-def test_a_read_only_device_is_as_it_was(full: Vm, locked: tuple[str, str]):
+def test_a_read_only_device_is_as_it_was(filled: Vm, locked: tuple[str, str]):
     path, digest = locked
     assert _digest(path) == digest

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import drawn
 import harness
 import pytest
 from harness import PODMAN, Result, Vm
@@ -95,6 +96,7 @@ def test_a_healthy_spine_is_green_and_says_of_an_ai_that_nobody_installed_that_i
     nothing_left(spine)
 
 
+@pytest.mark.full
 def test_two_at_once_both_tell_the_truth_and_leave_nothing_and_people_get_one_line_and_what_is_not_there(spine: Vm) -> None:
     script = "bay0 --validate --json >/tmp/one & bay0 --validate >/tmp/two; echo $?; wait; cat /tmp/two; echo ---; cat /tmp/one"
     text, found = spine.out(script, WHOLE_S).split("---")
@@ -140,7 +142,7 @@ LIMBO = "nsenter --net=/proc/2/ns/net"  # where the kernel makes network cards
 
 @pytest.mark.parametrize(
     ("name", "breaks", "mends", "said"),
-    [
+    drawn.params([
         ("psi", "mount -t tmpfs none /proc/pressure", "umount /proc/pressure", "no pressure of cpu, memory, io"),
         ("network", "modprobe dummy numdummies=0 && ip link add dummy0 type dummy", "ip link del dummy0", "interface dummy0 exists"),
         (
@@ -164,7 +166,7 @@ LIMBO = "nsenter --net=/proc/2/ns/net"  # where the kernel makes network cards
             "persist", "cd /persist/spine && rm -f validate.marker && mkdir validate.marker && chattr +i validate.marker",
             "cd /persist/spine && chattr -i validate.marker && rmdir validate.marker", "validate.marker is a directory",
         ),
-    ],
+    ], 4),
 )  # fmt: skip
 def test_a_check_is_red_for_just_what_is_broken_and_green_again(spine: Vm, name: str, breaks: str, mends: str, said: str) -> None:
     spine.out(breaks)
@@ -187,7 +189,8 @@ def test_a_damaged_database_is_red_and_bay0_goes_on(spine: Vm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "said"), [("umbilical", AI, "an impostor answers"), ("compositor", WAYLAND, "not ready: an impostor answers")]
+    ("name", "path", "said"),
+    drawn.params([("umbilical", AI, "an impostor answers"), ("compositor", WAYLAND, "not ready: an impostor answers")], 1),
 )
 def test_an_impostor_on_a_socket_is_red_and_so_is_what_he_leaves(spine: Vm, name: str, path: str, said: str) -> None:
     spine.out(f"mkdir -p {os.path.dirname(path)}; {IMPOSTOR.format(path)}")
@@ -200,17 +203,23 @@ def test_an_impostor_on_a_socket_is_red_and_so_is_what_he_leaves(spine: Vm, name
     spine.out(f"rm {path}")
 
 
-def test_a_podman_that_fails_and_a_freeze_that_does_not_last_make_the_freezer_red(spine: Vm) -> None:
-    cases = ((f"{REPLACE}\n", "umount /usr/bin/podman", "it is broken"), (THAWS, "rm /tmp/thaws", "does not say frozen 1|frozen, and it used"))
+@pytest.mark.parametrize(
+    ("breaks", "mends", "said"),
+    drawn.params([
+        (f"{REPLACE}\n", "umount /usr/bin/podman", "it is broken"),
+        (THAWS, "rm /tmp/thaws", "does not say frozen 1|frozen, and it used"),
+    ], 1),
+    ids=["podman fails", "the freeze does not last"],
+)  # fmt: skip
+def test_a_podman_that_fails_and_a_freeze_that_does_not_last_make_the_freezer_red(spine: Vm, breaks: str, mends: str, said: str) -> None:
     spine.out(f"cat >/tmp/podman <<'END'\n{BROKEN}END\nchmod +x /tmp/podman")
-    for breaks, mends, said in cases:
-        spine.out(breaks)
-        try:
-            found = spine.call("validate", WHOLE_S, only=["freezer", "root"])
-        finally:
-            spine.out(mends)
-        assert (found["verdict"], list(bad(found))) == ("red", ["freezer"])
-        assert re.search(said, bad(found)["freezer"])
+    spine.out(breaks)
+    try:
+        found = spine.call("validate", WHOLE_S, only=["freezer", "root"])
+    finally:
+        spine.out(mends)
+    assert (found["verdict"], list(bad(found))) == ("red", ["freezer"])
+    assert re.search(said, bad(found)["freezer"])
     green(spine, "freezer")
     nothing_left(spine)
 
@@ -230,7 +239,10 @@ def test_a_persona_that_podman_cannot_clear_is_a_finding(spine: Vm) -> None:
 
 # ---- killed in the middle
 
+KILLED = drawn.Some(1, "asker", "podman")
 
+
+@KILLED("asker")
 def test_an_asker_who_is_killed_leaves_nothing(spine: Vm) -> None:
     spine.out(f"{BEGIN} kill -9 $(cat /tmp/asker)", WHOLE_S)
     harness.until(lambda: spine.sh(f"test -e {PROBES}").status == 1, WHOLE_S, "the probe is gone")
@@ -238,6 +250,7 @@ def test_an_asker_who_is_killed_leaves_nothing(spine: Vm) -> None:
     nothing_left(spine)
 
 
+@KILLED("podman")
 def test_a_podman_that_is_killed_while_it_makes_the_probe_leaves_nothing(spine: Vm) -> None:
     spine.out(f"{BEGIN} pkill -9 -f 'podman run'; wait $(cat /tmp/asker); true", WHOLE_S)
     nothing_left(spine)
