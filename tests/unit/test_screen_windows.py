@@ -5,10 +5,12 @@ A process is said to be in a persona's cgroup by the test: a container takes the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,12 @@ WORK, PLAY = "p://work", "p://play"
 S = persona.S
 
 
+def given(text: bytes, fd: int) -> None:
+    """Write to a pipe that a test has made, and has room for it."""
+    os.write(fd, text)
+    os.close(fd)
+
+
 class Desk:
     """A sway, doors for two personas, and the part of PID 1 that places windows."""
 
@@ -54,7 +62,7 @@ class Desk:
         engine: Any = self.engine
         self.told: list[str | None] = []
         self.windows = Windows(
-            engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), 8.0
+            engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), given, 8.0
         )
         self.focus = SimpleNamespace(now=focus.S.NONE, config="", name=focus.NAME)
         self.engine.instances[focus.NAME] = self.focus
@@ -348,15 +356,105 @@ def test_what_one_persona_copied_another_cannot_paste(desk: Desk) -> None:
 
     desk.bring(WORK)
     until(desk.reactor, lambda: desk.windows.front == WORK)
-    owner = Client(
-        desk.told_proof.proof.wayland_path
-    )  # no key was pressed here, so a persona's own offer would be refused
-    owner.offer("secret")
-    assert sorted(selections(desk)) == ["text/secret"] * 2
+    # no key was pressed here, so a persona's own offer would be refused
+    owner = Client(desk.told_proof.proof.wayland_path)
+    owner.offer("image/secret")
+    assert sorted(selections(desk)) == ["image/secret"] * 2
     desk.bring(PLAY)
     until(desk.reactor, lambda: desk.windows.front == PLAY)
     assert selections(desk) == []
     assert not desk.log.of("the clipboards may not be empty")
+
+
+def test_what_a_persona_copied_it_has_again_when_it_comes_back_and_no_other_sees_it(desk: Desk) -> None:
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    owner = offers(desk, "text of work")
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    owner.peer.close()
+    desk.bring(WORK)
+    for _ in range(2):  # more than once, as one may paste
+        assert pasted(desk) == {"clipboard": "text of work", "primary selection": "text of work"}
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    desk.bring(WORK)
+    assert pasted(desk) == {"clipboard": "text of work", "primary selection": "text of work"}
+    newer = offers(desk, "newer")
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    newer.peer.close()
+    desk.bring(WORK)
+    assert pasted(desk) == {"clipboard": "newer", "primary selection": "newer"}
+    assert not desk.log.of("the clipboards may not be empty")
+
+
+def test_what_a_persona_copied_ends_with_it(desk: Desk) -> None:
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    offers(desk, "text of work")
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    desk.step(WORK, S.STOPPED)
+    desk.step(WORK, S.RUNNING)
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    assert selections(desk) == []
+
+
+@pytest.mark.parametrize("vice", ["does not write", "writes without end", "offers no text", "hangs up"])
+def test_an_owner_that_does_not_write_its_text_holds_up_no_switch(desk: Desk, vice: str) -> None:
+    desk.windows._clipboards.patience = 2.0
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    owner = offers(desk, "", vice)
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    until(desk.reactor, lambda: vice == "hangs up" or len(desk.log.of("what was copied is lost")) == 2)
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    assert selections(desk) == []
+    owner.peer.close()
+
+
+def offers(desk: Desk, text: str, vice: str = "") -> Any:
+    """Fill both clipboards as one may who is not a persona, and write the text from a thread to who asks."""
+    from waylandclient import Client
+
+    owner = Client(desk.told_proof.proof.wayland_path)
+    owner.offer("image/png" if vice == "offers no text" else "text/plain;charset=utf-8")
+
+    def write() -> None:
+        while fds := owner.turn_fds():
+            for fd in fds:
+                data = {"": text.encode(), "writes without end": bytes(1 << 20)}.get(vice)
+                if data is not None:
+                    with contextlib.suppress(OSError):
+                        os.write(fd, data)
+                if data is not None or vice == "hangs up":
+                    os.close(fd)
+
+    threading.Thread(target=write, daemon=True).start()
+    return owner
+
+
+def pasted(desk: Desk) -> dict[str, str]:
+    """Return what a client that may look is given of both, once there is something on both."""
+    from waylandclient import Client
+
+    found: dict[str, str] = {}
+
+    def look() -> bool:
+        watcher = Client(desk.told_proof.proof.wayland_path)
+        found.update(watcher.paste(lambda: desk.reactor.turn(0.05)))
+        watcher.peer.close()
+        return len(found) == 2
+
+    until(desk.reactor, look)
+    return found
 
 
 def selections(desk: Desk) -> list[str]:
