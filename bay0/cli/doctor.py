@@ -78,6 +78,12 @@ EVENTS = {
     "a program is ended: too many windows": (
         "screen", "{persona}: a program that had more than {most} windows was killed (pid {pid})", "`bay0 persona logs`; a program gone wild?"
     ),
+    "connections are cut off: too many": (
+        "screen", "{persona} had {connections} connections to the compositor, and {most} are left", "`bay0 persona logs`; a program gone wild?"
+    ),
+    "a connection is cut off: the process that opened it has ended": (
+        "screen", "{persona}: a program that had a window by a connection of another one, which has ended (pid {pid})", "`bay0 log`"
+    ),
     "a window is closed: its program is no persona's, or has ended": (
         "screen", "somebody else than a persona used its socket, or passed it on ({so_far} windows so far)", "`bay0 log`"
     ),

@@ -245,6 +245,7 @@ class Screen:
         if self.proof is not None:
             self.proof.watch(self.bounds.compositor, self._silent)
             self.hotplug.look()
+            self.windows.lines.bound(self.proof.pid)
             self._beat = self.reactor.call_later(BEAT_S, self._watch)
 
     def _stop_watching(self) -> None:

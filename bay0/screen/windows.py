@@ -25,6 +25,7 @@ from bay0.screen.clipboards import Clipboards
 from bay0.screen.context import Fence
 from bay0.screen.crowd import Crowd
 from bay0.screen.ipc import Ask
+from bay0.screen.lines import Lines
 
 if TYPE_CHECKING:
     from bay0.machines.engine import Engine
@@ -75,6 +76,7 @@ class Windows:
     _fence: Fence | None = field(init=False, default=None)
     _clipboards: Clipboards = field(init=False)
     _crowd: Crowd = field(init=False)
+    lines: Lines = field(init=False)
     _owners: dict[int, _Owner] = field(init=False, factory=dict)  # of windows, as they were first seen
     _closing: set[int] = field(init=False, factory=set)
     _busy: bool = field(init=False, default=False)
@@ -89,6 +91,7 @@ class Windows:
     def __attrs_post_init__(self) -> None:
         self._clipboards = Clipboards(self.reactor, self.log, self.patience, self.give)
         self._crowd = Crowd(self.doors, self.log)
+        self.lines = Lines(self.reactor, self.log, self.doors)
         self.doors.hides(self.hide)
         self.engine.on("persona", call=self._persona_stepped)
         self.engine.on("focus", call=self._focus_stepped)
@@ -212,6 +215,8 @@ class Windows:
             if name is None:
                 self._say_nobodys(window.pid)
         known = self._owners[window.con]
+        if now is None and self._proof is not None:  # it need not close its windows, and may make others
+            self.lines.cut(self._proof.pid, window.pid)
         return known.persona if now is not None and now[1] == known.started else None
 
     def _say_nobodys(self, pid: int) -> None:

@@ -7,6 +7,7 @@ As a program: `python waylandclient.py SOCKET RRGGBB WORD...`; the words are don
     draw           draw anew whenever the compositor says so, from now on
     full           ask for full screen on the first output
     spam           the same for ever, as fast as it is answered, and take it back between
+    pass-on        be a child of the process that connected, which ends
     clip=TEXT      offer this text as the clipboard (needs a key or button of the person: serial 0 is refused
     by some) wait           until a line comes on standard input
     go             on until the connection ends
@@ -239,6 +240,9 @@ def main(path: str, colour: str, *words: str) -> None:
                 client.send(client.top, 12)
                 client.full()
                 client.sync()
+        elif name == "pass-on":
+            if os.fork():
+                os._exit(0)
         elif name == "clip":
             client.clip(value)
             client.sync()
@@ -251,6 +255,7 @@ def main(path: str, colour: str, *words: str) -> None:
             while client.turn():
                 pass
         print("done", word, flush=True)
+    print("ended", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from bay0.effects import whose
 from bay0.machines import focus, persona
 from bay0.pid1 import flow
 from bay0.pid1.reactor import Reactor
-from bay0.screen import config, ipc, registry, tree
+from bay0.screen import config, ipc, lines, registry, tree
 from bay0.screen import windows as windows_module
 from bay0.screen.doors import Doors
 from bay0.screen.ipc import Ask
@@ -108,6 +109,11 @@ class Desk:
     def say(self, client: subprocess.Popen[str]) -> None:
         client.stdin.write("\n")  # type: ignore[union-attr]
         client.stdin.flush()  # type: ignore[union-attr]
+
+    def lines_of(self, client: subprocess.Popen[str]) -> list[str]:
+        found = self.heard_lines.setdefault(client.pid, [])
+        found.extend(client.stdout.readlines())  # type: ignore[union-attr]
+        return [line.strip() for line in found]
 
     def hear(self, client: subprocess.Popen[str], said: str) -> None:
         lines = self.heard_lines.setdefault(client.pid, [])
@@ -348,6 +354,49 @@ def test_a_window_is_closed_once_the_process_that_opened_its_connection_has_ende
     desk.step(WORK, S.RUNNING)
     desk.hear(one, "closed")
     desk.until_shown(of={one.pid: (tree.SCRATCH, False)})
+
+
+def test_who_has_windows_over_a_connection_of_an_ended_process_is_cut_off_and_nobody_else(desk: Desk) -> None:
+    """It does not close them when it is asked to, and would make more."""
+    other = desk.client(PLAY, "map", "go")
+    heir = desk.client(PLAY, "pass-on", "map", "go", said="done pass-on")
+    desk.say(heir)
+    until(desk.reactor, lambda: desk.log.of("a connection is cut off: the process that opened it has ended"))
+    until(desk.reactor, lambda: "ended" in desk.lines_of(heir))
+    desk.until_shown(of={other.pid: (tree.SCRATCH, False)})
+    assert other.poll() is None
+
+
+def test_a_persona_has_no_more_connections_than_it_may(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LINES_MAX", 3)
+    kept = desk.client(WORK, "map", "go")
+    peers = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+    for each in peers:
+        each.connect(desk.path(PLAY))
+        each.send(b"\1\0\0\0\0\0\x0c\0\2\0\0\0")  # wl_display.sync
+        until(desk.reactor, lambda each=each: each.recv(100, socket.MSG_PEEK | socket.MSG_DONTWAIT) if readable(each) else b"")
+    desk.windows.lines.bound(desk.told_proof.proof.pid)
+    until(desk.reactor, lambda: desk.log.of("connections are cut off: too many"))
+    until(desk.reactor, lambda: [at_end(each) for each in peers].count(True) == 2)
+    assert kept.poll() is None
+    assert desk.shown() == {kept.pid: (tree.SCRATCH, False)}
+    for each in peers:
+        each.close()
+
+
+def readable(peer: socket.socket) -> bool:
+    return bool(select.select([peer], [], [], 0)[0])
+
+
+def at_end(peer: socket.socket) -> bool:
+    """Read what is there; tell whether the other end has hung up."""
+    while readable(peer):
+        try:
+            if not peer.recv(4096):
+                return True
+        except ConnectionResetError:
+            return True
+    return False
 
 
 def test_what_one_persona_copied_another_cannot_paste(desk: Desk) -> None:
