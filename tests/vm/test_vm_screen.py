@@ -29,6 +29,8 @@ COLOURS = {"play": (0x20, 0x30, 0xA0), "work": (0xA0, 0x30, 0x20)}  # of their w
 READY_S = 120  # of a start, before the machine's slowness
 PROVED_S = 30  # the deadline of a proof, before bay0's patience
 BACKGROUND, BAR = (0x24, 0x31, 0x3F), (0x14, 0x1B, 0x23)  # of the configuration that bay0 writes
+TITLE_Y = 40  # a row of the picture: in a window's title, below the bar
+ROGUE = (0x30, 0xA0, 0x20)  # the colour of one that asks for what is not its own
 BURNS_US = 500_000  # of processor time in a second: more than that, of the one in front
 # an impostor as one who is root could be: podman's API server listens where it is told to
 IMPOSTOR = "(podman system service --time=0 unix://{0} >/dev/null 2>&1 & echo $! >/tmp/impostor); until [ -S {0} ]; do sleep 0.1; done"
@@ -354,14 +356,20 @@ def test_a_keyboard_that_is_plugged_in_types_and_one_that_is_unplugged_is_gone(d
     (node,) = harness.until(lambda: nodes(desks) - before, READY_S, "bay0 knows of the keyboard")
     reads = f"timeout 300 head -c 24 /dev/input/{node} >/tmp/key"  # one struct input_event
     desks.out(f"{reads} 2>/dev/null & until [ -e /proc/$!/fd/1 ]; do sleep 0.1; done; sleep 0.5")
-    press(desks, "meta_l", "1")
-    in_front(desks, folder, "play")
+    press(desks, "f")
+    harness.until(lambda: is_full(picture(desks, folder), "work"), READY_S, "the program of the one in front has heard the key")
     assert desks.out("stat -c %s /tmp/key") == "24", "the key came from the new keyboard"
     desks.qmp("device_del", id="another")
     harness.until(lambda: nodes(desks) == before, READY_S, "bay0 knows that it is gone")
-    press(desks, "meta_l", "2")
+    press(desks, "f")
+    harness.until(lambda: not is_full(picture(desks, folder), "work"), READY_S, "a key of the old one is heard again")
     in_front(desks, folder, "work")
     assert ready(desks)["compositor"]["pid"] == pid
+
+
+def is_full(shown: tuple[int, int, bytes], name: str) -> bool:
+    """Tell whether the window of `name` has the screen, without a title, below the bar."""
+    return pixel(shown, 5, TITLE_Y) == COLOURS[name]
 
 
 def nodes(spine: Vm) -> set[str]:
@@ -382,6 +390,58 @@ def test_an_output_goes_away_and_comes_back_and_the_personas_live_on(desks: Vm, 
     harness.until(lambda: [each["name"] for each in screen(desks)["outputs"] if each["on"]] == ["Virtual-1"], READY_S, "the output is back")
     in_front(desks, folder, "play")
     assert ready(desks)["compositor"]["pid"] == pid
+
+
+@pytest.fixture
+def rogue(desks: Vm) -> Iterator[str]:
+    """A persona with a window that goes on while it is behind; its cgroup."""
+    colour = "{:02x}{:02x}{:02x}".format(*ROGUE)
+    manifest = f'image = "localhost/counter:1"\ncommand = ["counter", "--colour", "{colour}"]\nscreen = true\nbehind = "run"\npids = 8\n'
+    desks.create("rogue", manifest)
+    desks.act("start", "rogue", VERB_S)
+    harness.until(lambda: windows_of(desks, "rogue") == 1, READY_S, "its window")
+    yield f"/sys/fs/cgroup/personas/libpod-{desks.show('rogue')['container']}"
+    desks.act("stop", "rogue", VERB_S)
+    desks.act("remove", "rogue", VERB_S)
+
+
+def windows_of(spine: Vm, name: str) -> int:
+    return sum(each["windows"] for each in screen(spine)["personas"] if each["name"] == f"p://{name}")
+
+
+def unseen(spine: Vm, folder: str) -> None:
+    """See that picture after picture has the one in front, and nothing of what asks for the screen behind it."""
+    for _ in range(10):
+        found = picture(spine, folder)
+        row = 3 * found[0]
+        rows = [found[2][y * row : y * row + row] for y in range(0, found[1], 8)]
+        assert not any(bytes(ROGUE) * 8 in each for each in rows)
+        assert pixel(found, 12, found[1] - 12) == COLOURS["work"]
+    assert [each["visible"] for each in screen(spine)["personas"] if each["name"] == "p://rogue"] == [0]
+
+
+def test_a_window_behind_that_asks_for_the_screen_or_outlives_its_process_is_never_seen(desks: Vm, folder: str, rogue: str) -> None:
+    """It goes on behind. It asks for full screen on the output and for the keys; then so does one whose connection is an ended process's."""
+    desks.call("focus", VERB_S, name="p://work")
+    harness.until(lambda: counts_work(picture(desks, folder)), READY_S, "work on the screen")
+    desks.out(f"kill -USR1 $(cat {rogue}/cgroup.procs)")
+    unseen(desks, folder)
+    pid = desks.out(f"cat {rogue}/cgroup.procs")
+    way = "XDG_RUNTIME_DIR=/tmp WAYLAND_DISPLAY=/run/bay0/screen/personas/p__rogue/wayland-0"
+    words = f"exec /proc/{pid}/root/usr/bin/counter --colour {'{:02x}{:02x}{:02x}'.format(*ROGUE)}"
+    desks.out(f"{way} sh -c 'echo $$ >{rogue}/cgroup.procs; echo $$ >/tmp/second; {words}' >/dev/null 2>&1 &")
+    harness.until(lambda: windows_of(desks, "rogue") == 2, READY_S, "a window of the second process")
+    desks.out("kill -USR2 $(cat /tmp/second)")
+    harness.until(lambda: desks.sh("test -d /proc/$(cat /tmp/second)").status != 0, READY_S, "it has ended")
+    desks.out(f"for each in $(cat {rogue}/cgroup.procs); do kill -USR1 $each; done")
+    unseen(desks, folder)
+    harness.until(lambda: "a connection is cut off" in desks.out("bay0 log"), READY_S, "who speaks over it is cut off")
+    unseen(desks, folder)
+    assert desks.show("rogue")["state"] == "running"
+
+
+def counts_work(shown: tuple[int, int, bytes]) -> bool:
+    return pixel(shown, 12, shown[1] - 12) == COLOURS["work"]
 
 
 @pytest.mark.full
