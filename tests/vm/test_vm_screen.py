@@ -383,12 +383,13 @@ def test_an_output_goes_away_and_comes_back_and_the_personas_live_on(desks: Vm, 
     desks.out(f"echo off >{status}")
     harness.until(lambda: not screen(desks)["outputs"], READY_S, "no output is left")
     assert "none is connected" in desks.out("bay0 screen")
-    assert [(each["name"], each["windows"]) for each in screen(desks)["personas"]] == [("p://play", 1), ("p://work", 1)]
+    assert desks.show("work")["state"] == "running"
     desks.call("focus", VERB_S, name="p://play")
     stands(desks, "work")
     desks.out(f"echo detect >{status}")
     harness.until(lambda: [each["name"] for each in screen(desks)["outputs"] if each["on"]] == ["Virtual-1"], READY_S, "the output is back")
     in_front(desks, folder, "play")
+    assert [(each["name"], each["windows"]) for each in screen(desks)["personas"]] == [("p://play", 1), ("p://work", 1)]
     assert ready(desks)["compositor"]["pid"] == pid
 
 
