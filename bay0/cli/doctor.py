@@ -79,7 +79,7 @@ EVENTS = {
         "screen", "{persona}: a program that had more than {most} windows was killed (pid {pid})", "`bay0 persona logs`; a program gone wild?"
     ),
     "connections are cut off: too many": (
-        "screen", "{persona} had {connections} connections to the compositor, and {most} are left", "`bay0 persona logs`; a program gone wild?"
+        "screen", "{persona} had {found} connections to the compositor, and {most} are left", "`bay0 persona logs`; a program gone wild?"
     ),
     "a connection is cut off: the process that opened it has ended": (
         "screen", "{persona}: a program that had a window by a connection of another one, which has ended (pid {pid})", "`bay0 log`"

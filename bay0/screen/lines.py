@@ -94,7 +94,7 @@ class Lines:
                 yield self._next_turn
         for name, count in counts.items():
             if count > LINES_MAX:
-                self.log.warning("connections are cut off: too many", persona=name, connections=count, most=LINES_MAX)
+                self.log.warning("connections are cut off: too many", persona=name, found=count, most=LINES_MAX)
 
     def _judge(self, line: socket.socket, paths: dict[str, str], counts: dict[str, int], ended: set[int]) -> None:
         try:
