@@ -145,7 +145,9 @@ class Clipboards:
 
         def told() -> None:
             names = found.of_others()
-            if persona is None or not names:
+            if not found.offers:  # both are empty: no further answer to wait for
+                go("")
+            elif persona is None or not names:
                 empty()
             else:
                 self._read(found, persona, names, flow.once(empty, self.reactor, READ_S * self.patience))
