@@ -436,6 +436,9 @@ def test_a_window_behind_that_asks_for_the_screen_or_outlives_its_process_is_nev
     harness.until(lambda: desks.sh("test -d /proc/$(cat /tmp/second)").status != 0, READY_S, "it has ended")
     desks.out(f"for each in $(cat {rogue}/cgroup.procs); do kill -USR1 $each; done")
     unseen(desks, folder)
+    for name in ("play", "work"):  # news, upon which bay0 looks at all windows
+        desks.call("focus", VERB_S, name=f"p://{name}")
+    harness.until(lambda: counts_work(picture(desks, folder)), READY_S, "work on the screen again")
     harness.until(lambda: "a connection is cut off" in desks.out("bay0 log"), READY_S, "who speaks over it is cut off")
     unseen(desks, folder)
     assert desks.show("rogue")["state"] == "running"
