@@ -89,3 +89,13 @@ def prctl(option: int, first: int = 0, second: int = 0) -> None:
     """prctl(2) with up to two arguments; the kernel wants the others to be 0."""
     words = [ctypes.c_ulong(word) for word in (first, second, 0, 0)]
     _check(_libc().prctl(ctypes.c_int(option), *words), "prctl")
+
+
+_PIDFD_GETFD = 438  # of every machine (linux/asm-generic/unistd.h)
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2): return a copy of the descriptor `fd` of another process, closed on exec."""
+    copy = int(_libc().syscall(ctypes.c_long(_PIDFD_GETFD), pidfd, fd, 0))
+    _check(0 if copy >= 0 else -1, "pidfd_getfd")
+    return copy

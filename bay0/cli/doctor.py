@@ -78,12 +78,28 @@ EVENTS = {
     "a program is ended: too many windows": (
         "screen", "{persona}: a program that had more than {most} windows was killed (pid {pid})", "`bay0 persona logs`; a program gone wild?"
     ),
+    "connections are cut off: too many": (
+        "screen", "{persona} had {found} connections to the compositor, and {most} are left", "`bay0 persona logs`; a program gone wild?"
+    ),
+    "a connection is cut off: the process that opened it has ended": (
+        "screen", "{persona}: a program that had a window by a connection of another one, which has ended (pid {pid})", "`bay0 log`"
+    ),
     "a window is closed: its program is no persona's, or has ended": (
         "screen", "somebody else than a persona used its socket, or passed it on ({so_far} windows so far)", "`bay0 log`"
     ),
     "the clipboards may not be empty": (
         "screen", "what was copied may be seen by the next persona: {why}", "`bay0 screen`; a compositor that is slow or hung is begun anew"
     ),
+    "what was copied is lost": (
+        "screen", "{what} of {persona} could not be kept: no text, too long, or its program was too slow", "copy it again; `bay0 log`"
+    ),
+    "the clipboard is not given back": ("screen", "{persona} has not what it had copied: {why}", "`bay0 screen`; copy it again"),
+    "a text is not given": ("screen", "what was copied could not be pasted: {why}", "`bay0 log`; paste it again"),
+    "the kernel does not tell of devices that come and go": (
+        "screen", "a keyboard that is plugged in is seen after some seconds only: {why}", "a defect: `bay0 support FILE`"
+    ),
+    "an input device cannot be told of": ("screen", "a keyboard or pointer may not work: {why}", "make room on /run: `df /run`"),
+    "the compositor is not told of a device": ("screen", "{path} may not work: {why}", "`bay0 log`; unplug it and plug it in again"),
     "the kernel's console keeps the screen or the keys": (
         "screen", "what is typed also reaches the kernel's console: {why}", "type no passphrase on it; `bay0 log`"
     ),

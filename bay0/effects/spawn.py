@@ -33,6 +33,7 @@ READ_CHUNK = 64 << 10
 KEPT_FD = 3
 RUNNING_MAX = 256  # each holds two descriptors of ours
 ABANDONED_MAX = 16
+Files = Sequence[tuple[Any, ...]]  # file actions of os.posix_spawn
 REFUSED = 126  # as the shell has it for what it will not run
 READS_A_TURN = 8  # so that an endless writer cannot hold the reactor
 RESET_SIGNALS = tuple(s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP))
@@ -136,7 +137,7 @@ class Spawner:
         *,
         group: str,
         env: Mapping[str, str] | None = None,
-        files: Sequence[tuple[Any, ...]] = (),
+        files: Files = (),
         keep: int | None = None,
         limits: Mapping[str, str] | None = None,
     ) -> Child:
@@ -204,10 +205,11 @@ class Spawner:
         env: Mapping[str, str] | None = None,
         *,
         capture: int = CAPTURE_LIMIT,
+        files: Files = (),
     ) -> None:
         """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once.
 
-        `capture` bytes of each stream are kept.
+        `capture` bytes of each stream are kept; `files` are posix_spawn file actions that come after those for its streams.
         """
         refusal = self._refusal()
         if refusal:
@@ -217,7 +219,7 @@ class Spawner:
         group = f"commands/{next(self._serial)}"
         self.log.info("command starts", command=name, argv=" ".join(argv)[:80], deadline_s=deadline_s)
         command = _Command(self, name, deadline_s, done, self.reactor.clock(), capture)
-        command.begin(argv, group, env)
+        command.begin(argv, group, env, files)
 
     def _refusal(self) -> str:
         if self.closed:
@@ -286,13 +288,13 @@ class _Command:
     _pipes: dict[int, bytearray] = field(factory=dict)
     _texts: list[bytearray] = field(factory=list)
 
-    def begin(self, argv: Sequence[str], group: str, env: Mapping[str, str] | None) -> None:
+    def begin(self, argv: Sequence[str], group: str, env: Mapping[str, str] | None, more: Files) -> None:
         ends: list[tuple[int, int]] = []
         try:
             for _ in range(2):
                 ends.append(_pipe())  # noqa: PERF401 - if the second fails, the first must be known, to be closed
             files = [(os.POSIX_SPAWN_DUP2, write, fd) for (_, write), fd in zip(ends, (1, 2), strict=True)]
-            self.child = self.spawner.start(self.name, argv, self._exited, group=group, env=env, files=files)
+            self.child = self.spawner.start(self.name, argv, self._exited, group=group, env=env, files=[*files, *more])
         except (OSError, SpawnError) as error:  # OSError: no descriptor is left for a pipe
             for end in itertools.chain.from_iterable(ends):
                 os.close(end)

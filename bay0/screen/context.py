@@ -1,9 +1,9 @@
 """What is asked of the compositor over Wayland.
 
-A socket for each persona, the fence of a frame, an empty clipboard.
+A socket for each persona, the fence of a frame.
 
-Protocols: security-context-v1 (wayland-protocols, staging), wlr-screencopy-unstable-v1 and
-wlr-data-control-unstable-v1 (wlr-protocols). Opcodes are in the order of their requests and events there.
+Protocols: security-context-v1 (wayland-protocols, staging) and wlr-screencopy-unstable-v1 (wlr-protocols).
+Opcodes are in the order of their requests and events there.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ ENGINE = "bay0"
 CREATE_LISTENER, SET_ENGINE, SET_APP_ID, SET_INSTANCE_ID, COMMIT, DESTROY = 1, 1, 2, 3, 4, 0
 CAPTURE_REGION, COPY, FRAME_DESTROY = 1, 0, 1
 CREATE_POOL, CREATE_BUFFER, POOL_DESTROY, BUFFER_DESTROY = 0, 0, 1, 0
-GET_DEVICE, SET_SELECTION, SET_PRIMARY, OFFER_DESTROY = 1, 0, 2, 1
 # events
 BUFFER, READY, FAILED = 0, 2, 3
-DATA_OFFER = 0
 BYTES_MAX = 1 << 16  # of a picture of one pixel, however it is scaled
 
 
@@ -53,25 +51,6 @@ def confine(display: Display, manager: int, listener: int, app_id: str, instance
     finally:
         os.close(theirs)
     return ours
-
-
-def clear_clipboards(display: Display) -> None:
-    """Let nothing be offered as clipboard or primary selection, whoever offered it. `ValueError`.
-
-    The protocol is not offered.
-    """
-    manager, seat = display.bind("zwlr_data_control_manager_v1", 2), display.bind("wl_seat", 1)
-
-    def heard(opcode: int, arguments: wire.Arguments) -> None:
-        if opcode == DATA_OFFER:
-            offer = arguments.uint()
-            display.adopt(offer)
-            display.request(offer, OFFER_DESTROY)
-
-    device = display.new(heard)
-    display.request(manager, GET_DEVICE, wire.words(device, seat))
-    display.request(device, SET_SELECTION, wire.words(0))
-    display.request(device, SET_PRIMARY, wire.words(0))
 
 
 @define(eq=False, repr=False)

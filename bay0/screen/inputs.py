@@ -10,13 +10,14 @@ libinput passes a device over.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
 from bay0.base.kernelfile import read_text
 
-SYS_INPUT = "/sys/class/input"
+SYS = "/sys"
+SYS_INPUT = f"{SYS}/class/input"
 UDEV_DATA = "/run/udev/data"
 DEVICES_MAX = 64
 WORD_BITS = 64  # the kernel prints its longs, the highest first
@@ -33,10 +34,12 @@ PROP_DIRECT, PROP_ACCELEROMETER = 1, 6
 class Device:
     """One of them.
 
-    `number`: "13:64", as the kernel and the file's name have it; `kinds`: as in ID_INPUT_KEYBOARD.
+    `number`: "13:64", as the kernel and the file's name have it; `path`: below /sys, never used again; `kinds`:
+    as in ID_INPUT_KEYBOARD.
     """
 
     node: str
+    path: str
     number: str
     name: str
     kinds: tuple[str, ...]
@@ -90,18 +93,26 @@ def _pointing(key: int, properties: int) -> Iterator[str]:
         yield "JOYSTICK"
 
 
-def devices(directory: str = SYS_INPUT) -> list[Device]:
-    """Return the machine's input devices, at most `DEVICES_MAX` of them. None of these reads can wait."""
+def devices(directory: str = SYS_INPUT, known: Sequence[Device] = ()) -> list[Device]:
+    """Return the machine's input devices, at most `DEVICES_MAX` of them. None of these reads can wait.
+
+    One that is `known` is not read again.
+    """
     try:
         names = sorted(
             name for name in os.listdir(directory) if name.startswith("event") and name[5:].isdecimal()
         )
     except OSError:
         return []
-    return [_device(directory, name) for name in names[:DEVICES_MAX]]
+    before = {(each.node, each.path): each for each in known}
+    found = []
+    for name in names[:DEVICES_MAX]:
+        path = os.path.realpath(f"{directory}/{name}").removeprefix(SYS)
+        found.append(before.get((name, path)) or _device(directory, name, path))
+    return found
 
 
-def _device(directory: str, node: str) -> Device:
+def _device(directory: str, node: str, path: str) -> Device:
     of = f"{directory}/{node}/device"
     maps = [
         bits(read_text(f"{of}/{path}"))
@@ -113,13 +124,17 @@ def _device(directory: str, node: str) -> Device:
             "properties",
         )
     ]
-    return Device(node, read_text(f"{directory}/{node}/dev"), read_text(f"{of}/name"), tuple(kinds(*maps)))
+    return Device(node, path, read_text(f"{directory}/{node}/dev"), read_text(f"{of}/name"), tuple(kinds(*maps)))
+
+
+def properties(device: Device) -> list[str]:
+    """Return what udev would say of a device, each as "KEY=VALUE"."""
+    return ["ID_INPUT=1", *(f"ID_INPUT_{kind}=1" for kind in device.kinds), "ID_SEAT=seat0"]
 
 
 def text(device: Device) -> str:
     """Return the file of a device. `V:1` is the format's version, G and E a tag and a property."""
-    properties = ["ID_INPUT=1", *(f"ID_INPUT_{kind}=1" for kind in device.kinds), "ID_SEAT=seat0"]
-    return "\n".join(("I:1", *(f"E:{each}" for each in properties), "G:seat", "V:1", ""))
+    return "\n".join(("I:1", *(f"E:{each}" for each in properties(device)), "G:seat", "V:1", ""))
 
 
 def tell(found: list[Device], directory: str = UDEV_DATA) -> None:

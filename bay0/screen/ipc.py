@@ -45,6 +45,7 @@ class Event(IntEnum):
     """What is said unasked to who has subscribed to it; the numbers are without the highest bit."""
 
     WORKSPACE = 0
+    OUTPUT = 1
     WINDOW = 3
     BINDING = 5
     SHUTDOWN = 6

@@ -68,7 +68,7 @@ class ScreenMethods:
             "outputs": found.outputs if found is not None else [],
             "inputs": [
                 {"node": each.node, "name": each.name, "kinds": [kind.lower() for kind in each.kinds]}
-                for each in screen.devices
+                for each in screen.hotplug.devices
             ],
             "impostors": screen.impostors,
             "front": screen.windows.front,

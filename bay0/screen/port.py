@@ -18,9 +18,11 @@ from bay0.effects import peers, whose
 from bay0.effects.vt import Console
 from bay0.machines import MACHINES, boot, tenant
 from bay0.machines.screen import NAME, E, Effect, S
-from bay0.screen import config, inputs, proof, registry
+from bay0.screen import config, proof, registry
 from bay0.screen.bar import Bar
 from bay0.screen.ear import Ear
+from bay0.screen.giving import Giver
+from bay0.screen.hotplug import Hotplug
 from bay0.screen.ipc import Event
 from bay0.screen.keys import Keys
 from bay0.screen.places import COMPOSITOR, COMPOSITOR_LIMITS, CTRL_ALT_DEL, SEAT, SEAT_LIMITS
@@ -72,8 +74,8 @@ class Screen:
     console: Console = field(init=False)
     windows: Windows = field(init=False)
     keys: Keys = field(init=False)
+    hotplug: Hotplug = field(init=False)
     impostors: int = field(init=False, default=0)  # who was found at a socket and refused
-    devices: list[inputs.Device] = field(init=False, factory=list)
     proof: Proof | None = field(init=False, default=None)
     _ears: dict[str, Ear] = field(init=False)
     _last_impostor: tuple[str, str] = field(init=False, default=("", ""))
@@ -84,8 +86,10 @@ class Screen:
 
     def __attrs_post_init__(self) -> None:
         self.console = Console(self.places.terminal)
-        self.windows = Windows(self.engine, self.reactor, self.log, self.doors, self._write_bar, self.patience)
+        giver = Giver(self.spawner, self.reactor, self.log)
+        self.windows = Windows(self.engine, self.reactor, self.log, self.doors, self._write_bar, giver.give, self.patience)
         self.keys = Keys(self.engine, self.log)
+        self.hotplug = Hotplug(self.reactor, self.log, self.places.udev, self._devices_changed)
         self._ears = {name: Ear(self.reactor, self.log, name) for name in (SEAT, COMPOSITOR)}
         self.engine.on("tenant", call=self._tenant_stepped)
         self.engine.on("screen", call=self._stepped)
@@ -198,8 +202,7 @@ class Screen:
         """
         self._hang_up()
         config.prepare(self.places)
-        self.devices = inputs.devices()
-        inputs.tell(self.devices, self.places.udev)
+        self.hotplug.begin()
         self._bar.begin(self.places)
         self._write_bar()
         return self._ears[COMPOSITOR].lend()
@@ -241,6 +244,8 @@ class Screen:
         self._stop_watching()
         if self.proof is not None:
             self.proof.watch(self.bounds.compositor, self._silent)
+            self.hotplug.look()
+            self.windows.lines.bound(self.proof.pid)
             self._beat = self.reactor.call_later(BEAT_S, self._watch)
 
     def _stop_watching(self) -> None:
@@ -276,10 +281,18 @@ class Screen:
     def _event(self, kind: int, value: Any) -> None:
         if kind == Event.WINDOW:
             self.windows.event(value)
+        elif kind == Event.OUTPUT:
+            self._devices_changed()
         elif kind == Event.BINDING and value["binding"]["command"] == CTRL_ALT_DEL:
             self.ctrl_alt_del()
         elif kind == Event.BINDING:
             self.keys.pressed(value["binding"]["command"])
+
+    def _devices_changed(self) -> None:
+        """Have the outputs read again, and the windows looked at: some of them may be elsewhere now."""
+        if self.proof is not None and self.engine.instances[NAME].now is S.READY:
+            self.proof.read_outputs(self.bounds.compositor)
+            self.windows.look_again()
 
     # ---- what others do
 
@@ -315,6 +328,7 @@ class Screen:
             self.reactor.call_later(LOOK_S, self._give_back)
             return
         self._bar.close()
+        self.hotplug.close()
         self.console.give_back()
 
     def _leaves(self, _boot: Instance, _step: Step) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor, Timer
 
 AGAIN_S = 0.1  # until somebody listens there
-EVENTS = ("window", "binding", "shutdown")
+EVENTS = ("window", "binding", "output", "shutdown")
 BOUND_S = 3600.0  # of the first answers: the state's own deadline is shorter, and ends this
 
 
@@ -107,6 +107,11 @@ class Proof:
             self.reactor.call_soon(lambda: lost("it hung up"))
         else:
             self.wayland.sync(bound_s, lambda: None)
+            self.read_outputs(bound_s)
+
+    def read_outputs(self, bound_s: float) -> None:
+        """Read again what outputs there are."""
+        if self.sway is not None:
             self.sway.ask(Ask.GET_OUTPUTS, bound_s, self._take_outputs)
 
     def spare(self, lost: Callable[[str], None]) -> Display | None:

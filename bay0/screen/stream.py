@@ -38,6 +38,7 @@ class Stream:
     ended: Callable[[str], None]
     who: Answerer = field(init=False)
     open: bool = field(init=False, default=True)
+    takes: list[int] | None = field(init=False, default=None)  # descriptors that came; None: none is taken
     _outbox: bytearray = field(init=False, factory=bytearray)
     _fds: list[int] = field(init=False, factory=list)  # our copies of what goes with it
 
@@ -66,6 +67,8 @@ class Stream:
             self.reactor.unwatch(self.peer.fileno())
             self.peer.close()
             self._close_fds(len(self._fds))
+            while self.takes:
+                os.close(self.takes.pop())
 
     def _close_fds(self, count: int) -> None:
         gone, self._fds = self._fds[:count], self._fds[count:]
@@ -98,11 +101,17 @@ class Stream:
         if ready & READ and self.open:
             self._hear()
 
+    def _receive(self) -> bytes:
+        """Without room for control messages a descriptor that is passed is not installed."""
+        if self.takes is None:
+            return self.peer.recv(CHUNK)
+        data, fds, _flags, _address = socket.recv_fds(self.peer, CHUNK, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
+        self.takes += fds
+        return data
+
     def _hear(self) -> None:
         try:
-            data = self.peer.recv(
-                CHUNK
-            )  # no room for control messages: a descriptor that is passed is not installed
+            data = self._receive()
         except BlockingIOError:
             return
         except OSError as error:

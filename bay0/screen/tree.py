@@ -86,7 +86,7 @@ def show(persona: str | None, outputs: Collection[str] = ()) -> str:
     """
     paint = colour(persona) if persona else "#404040"
     colours = "; ".join(
-        f"client.{which} {paint} {paint} {WHITE} {WHITE} {paint}"
+        f"client.{which} {paint} {paint} {WHITE} {paint} {paint}"
         for which in ("focused", "focused_inactive", "unfocused")
     )
     there = f'; move workspace to output "{min(outputs)}"' if len(outputs) > 1 else ""

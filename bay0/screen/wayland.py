@@ -99,6 +99,16 @@ class Display:
         """Ask an object for something. `OSError`: no descriptor is free for a copy of one of `fds`."""
         self._stream.send(wire.request(target, opcode, body), fds)
 
+    def take_descriptors(self) -> None:
+        """Take descriptors that come with events, from now on; whoever hears such an event fetches its `descriptor`."""
+        self._stream.takes = []
+
+    def descriptor(self) -> int:
+        """Return the descriptor that came with the event that is heard: the caller's to close. `WireError`: none came."""
+        if not self._stream.takes:
+            raise wire.WireError("an event without its descriptor")
+        return self._stream.takes.pop(0)
+
     def close(self) -> None:
         """Hang up, and forget who waits; harmless when that has happened."""
         for timer, _done in self._waiting.values():

@@ -25,6 +25,7 @@ from bay0.screen.clipboards import Clipboards
 from bay0.screen.context import Fence
 from bay0.screen.crowd import Crowd
 from bay0.screen.ipc import Ask
+from bay0.screen.lines import Lines
 
 if TYPE_CHECKING:
     from bay0.machines.engine import Engine
@@ -55,13 +56,14 @@ class _Owner:
 
 @define(eq=False, repr=False)
 class Windows:
-    """See above. `told(persona)`: who is on the screen has changed."""
+    """See above. `told()`: who is on the screen has changed. `give(text, fd)`: have what was copied written there."""
 
     engine: Engine
     reactor: Reactor
     log: Any
     doors: Doors
     told: Callable[[], None]
+    give: Callable[[bytes, int], None]
     patience: float = 1.0
     front: str | None = field(init=False, default=None)  # whose workspace sway shows
     found: list[Window] = field(init=False, factory=list)  # in the last tree
@@ -74,6 +76,7 @@ class Windows:
     _fence: Fence | None = field(init=False, default=None)
     _clipboards: Clipboards = field(init=False)
     _crowd: Crowd = field(init=False)
+    lines: Lines = field(init=False)
     _owners: dict[int, _Owner] = field(init=False, factory=dict)  # of windows, as they were first seen
     _closing: set[int] = field(init=False, factory=set)
     _busy: bool = field(init=False, default=False)
@@ -86,8 +89,9 @@ class Windows:
     _hiding: list[tuple[str, Callable[[], None]]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self._clipboards = Clipboards(self.reactor, self.log, self.patience)
+        self._clipboards = Clipboards(self.reactor, self.log, self.patience, self.give)
         self._crowd = Crowd(self.doors, self.log)
+        self.lines = Lines(self.reactor, self.log, self.doors)
         self.doors.hides(self.hide)
         self.engine.on("persona", call=self._persona_stepped)
         self.engine.on("focus", call=self._focus_stepped)
@@ -127,6 +131,8 @@ class Windows:
     # ---- news
 
     def _persona_stepped(self, instance: Instance, _step: Step) -> None:
+        if instance.now not in persona.HAS_CONTAINER:
+            self._clipboards.forget(instance.name)
         if instance.name in self.doors.doors or instance.name in (self.front, self._asked_for()):
             self._news()
 
@@ -158,6 +164,10 @@ class Windows:
             self.reactor.call_later(wait_s, read)
         else:
             read()
+
+    def look_again(self) -> None:
+        """Hear that outputs may have come or gone."""
+        self._news()
 
     def _news(self) -> None:
         """Look, soon: several steps of one turn are one piece of news."""
@@ -205,6 +215,8 @@ class Windows:
             if name is None:
                 self._say_nobodys(window.pid)
         known = self._owners[window.con]
+        if now is None and self._proof is not None:  # it need not close its windows, and may make others
+            self.lines.cut(self._proof.pid, window.pid)
         return known.persona if now is not None and now[1] == known.started else None
 
     def _say_nobodys(self, pid: int) -> None:
@@ -243,8 +255,10 @@ class Windows:
             wanted = self._wanted()
             switches = wanted != self.front or not self._shown_once
             if switches and self._shown_once:
-                yield self._clipboards.clear
+                yield partial(self._clipboards.clear, self.front)
                 if wanted != self._wanted():
+                    if self.front is not None and self.front == self._wanted():
+                        self._clipboards.give_back(self.front)  # it stays in front after all
                     continue
             owners = {window.con: self._owner(window) for window in self.found}
             commands = tree.mend(self.found, wanted, owners, self._stands, self._closing)
@@ -286,6 +300,8 @@ class Windows:
         changed, self.front, self._shown_once = self.front != wanted or not self._shown_once, wanted, True
         if changed:
             self.log.info("on the screen", persona=wanted or tree.NOBODY)
+            if wanted is not None:
+                self._clipboards.give_back(wanted)
             self.told()
 
     def _ask(self, kind: Ask, done: Callable[[Any], None], payload: str = "") -> None:

@@ -25,6 +25,7 @@
 enum { WIDTH = 640, HEIGHT = 400, SIDE_MAX = 16384, BITS = 16 };
 enum { BLACK = 0x000000, WHITE = 0xffffff, FIRST = 0xff00ff, LAST = 0x00ffff };
 enum { MESSAGE_MAX = 4096, PATIENCE_MS = 60000, AGAIN_MS = 500 };
+enum { KEY_F = 33, HAS_KEYBOARD = 2 }; /* linux/input-event-codes.h; wl_seat.capability */
 enum { DISPLAY = 1, XRGB8888 = 1, SERVER_SIDE = 2 };
 
 static const char HELP[] =
@@ -34,6 +35,8 @@ static const char HELP[] =
     "  --every MS       milliseconds from one number to the next, at most 60000 (default 100); 0: without a pause\n"
     "  --from N         the first number (default 0)\n"
     "  --title TEXT     of the window (default counter)\n\n"
+    "The key f: full screen, and back. On USR1 it asks for full screen on the output and for the keys, as any program may, seen or\n"
+    "not; on USR2 it goes on in a child, with the same window, and ends: what a compositor should make of both, tests look at.\n\n"
     "Status: 0 the window was closed, or TERM came; 1 there is no compositor, or it refused; 2 wrong words.\n";
 
 static uint32_t colour = 0x1d4f73, count;
@@ -51,7 +54,9 @@ static uint32_t next_id, freed[64];
 static int freed_count;
 static uint32_t registry, compositor, shm, base, surface, xdg, toplevel, decorations, decoration, synced, frame;
 static struct buffer buffers[2];
-static int width, height, asked_width, asked_height, configured, dirty, closed;
+static uint32_t seat, keyboard, output, activation, token;
+static int width, height, asked_width, asked_height, configured, dirty, closed, full;
+static volatile sig_atomic_t wants_all, goes_on;
 
 static long long now_ms(void) {
     struct timespec now;
@@ -60,6 +65,8 @@ static long long now_ms(void) {
 }
 
 static void say(const char *what) { dprintf(2, "counter: %s\n", what); }
+
+static void asked(int signal) { if (signal == SIGUSR1) wants_all = 1; else goes_on = 1; }
 
 static void ended(int signal) { (void)signal; _exit(0); }
 
@@ -261,7 +268,42 @@ static void offered(uint32_t name, const char *interface, uint32_t version) {
     if (!strcmp(interface, "wl_compositor") && version >= 4) compositor = bind_global(name, interface, 4);
     else if (!strcmp(interface, "wl_shm")) shm = bind_global(name, interface, 1);
     else if (!strcmp(interface, "xdg_wm_base")) base = bind_global(name, interface, 1);
+    else if (!strcmp(interface, "wl_seat") && !seat) seat = bind_global(name, interface, 1);
+    else if (!strcmp(interface, "wl_output") && !output) output = bind_global(name, interface, 1);
+    else if (!strcmp(interface, "xdg_activation_v1")) activation = bind_global(name, interface, 1);
     else if (!strcmp(interface, "zxdg_decoration_manager_v1")) decorations = bind_global(name, interface, 1);
+}
+
+static void full_screen(int wanted, uint32_t on) {
+    full = wanted;
+    request(toplevel, wanted ? 11 : 12, wanted ? 1 : 0);
+    if (wanted) word(on);
+}
+
+/* Ask for the whole output, and for the keys: with a token, which the compositor gives. */
+static void want_all(void) {
+    full_screen(1, output);
+    if (!activation) return;
+    request(activation, 1, 1);
+    word(token = new_id());
+    request(token, 3, 0);
+}
+
+static void activate(const char *with) {
+    request(activation, 2, text_words(with) + 1);
+    text(with);
+    word(surface);
+    request(token, 4, 0);
+    token = 0;
+}
+
+static void of_seat(uint32_t object, uint32_t opcode, const uint32_t *body, size_t words) {
+    if (object == seat && opcode == 0 && words && body[0] & HAS_KEYBOARD && !keyboard) {
+        request(seat, 1, 1);
+        word(keyboard = new_id());
+    } else if (object == keyboard && opcode == 3 && words > 3 && body[2] == KEY_F && body[3]) {
+        full_screen(!full, 0);
+    }
 }
 
 static void of_display(uint32_t opcode, const uint32_t *body, size_t words) {
@@ -300,6 +342,10 @@ static void heard(uint32_t object, uint32_t opcode, const uint32_t *body, size_t
         draw();
     } else if (object == frame) {
         frame = 0;
+    } else if (token && object == token && opcode == 0 && words > 1) {
+        activate((const char *)(body + 1));
+    } else if (object && (object == seat || object == keyboard)) {
+        of_seat(object, opcode, body, words);
     }
     for (int at = 0; at < 2; at++)
         if (object == buffers[at].id && opcode == 0) buffers[at].busy = 0;
@@ -347,7 +393,8 @@ static void begin(void) {
     }
     memset(buffers, 0, sizeof buffers);
     compositor = shm = base = surface = xdg = toplevel = decorations = decoration = frame = 0;
-    configured = dirty = freed_count = 0;
+    seat = keyboard = output = activation = token = 0;
+    full = configured = dirty = freed_count = 0;
     in_size = out_size = 0;
     next_id = DISPLAY + 1;
     peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -372,6 +419,14 @@ static void run(void) {
     long long next = now_ms() + every;
     begin();
     while (!closed) {
+        if (goes_on) {
+            if (fork()) _exit(0);
+            goes_on = 0;
+        }
+        if (wants_all && configured) {
+            wants_all = 0;
+            want_all();
+        }
         if (configured && dirty && !frame) draw();
         flush(-1);
         if (peer < 0) {
@@ -403,6 +458,8 @@ static unsigned long number(const char *word, const char *value, int radix, unsi
 int main(int argc, char **argv) {
     signal(SIGTERM, ended);
     signal(SIGINT, ended);
+    signal(SIGUSR1, asked);
+    signal(SIGUSR2, asked);
     for (int at = 1; at < argc; at += 2) {
         const char *word = argv[at], *value = argv[at + 1];
         if (!strcmp(word, "-h") || !strcmp(word, "--help")) return fputs(HELP, stdout) < 0;

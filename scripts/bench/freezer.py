@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Measure a switch of the focus beside a raw pair of freeze and thaw by hand, and beside podman's, in a real spine.
 
-Usage: scripts/bench/freezer.py [--counts 2,10,50] [--write] [--json FILE] [-- QEMU ARGS]
+Usage: scripts/bench/freezer.py [--counts 2,10,50] [--screen] [--write] [--json FILE] [-- QEMU ARGS]
 
 For each count one boot with that many personas that run. Two of them burn all the processor they get; the
 focus goes from one to the other and back. In the same boot two containers of nobody's, which burn as well,
 are frozen and thawed alternately by hand: by writes to cgroup.freeze, each until cgroup.events agrees (a
 shell's own words, no process is started), and by `podman pause` and `podman unpause`. Needs the built
 image, no root. On a busy host: -- -icount shift=2, so that the guest's clock counts its instructions.
+
+--screen: in a machine with a screen, and the two are the sample persona `counter`, whose windows are drawn
+all the time: before the one behind is frozen, the other one is on the screen and a frame has come since. Then
+what bay0 asks of sway for it is asked by hand, too: by swaymsg, less what swaymsg takes to start.
 """
 
 import argparse
@@ -27,6 +31,8 @@ ROUNDS = 10  # of there and back
 BY_PODMAN = 3  # the same, of podman's pairs
 BOOT_S, ONE_S = 600, 30
 BOTH = 2  # the one in front and the one behind
+COUNTER, COUNTER_TAR = "localhost/counter:1", f"{TOP}/build/persona-counter.tar"  # scripts/mkcounter.sh
+ASKED = 5  # times the same questions to sway, by hand
 IMAGE = "localhost/alpine:3.23"
 BURN = ["/bin/sh", "-c", "while :; do :; done"]
 MEASURE = r"""
@@ -41,10 +47,13 @@ calls() { log | grep 'command starts' | grep podman- | grep -vc podman-list || t
 state() { line persona.show "{\"name\":\"p://n$1\"}" | call | grep -o '"state": *"[a-z]*"' | head -n 1; }
 runs() { n=0; until state $1 | grep -q running; do sleep 1; n=$((n + 1)); [ $n -lt 120 ] || { state $1; exit 1; }; done; }
 until bay0 persona list >/dev/null 2>&1; do sleep 1; done
+[ WITH_SCREEN = no ] || { bay0 screen --wait 120 >/dev/null; bay0 image load /persist/images/persona-counter.tar >/dev/null; }
 call <<'END' >/dev/null
 CREATES
 END
 for n in $(seq COUNT | sort -rn); do line persona.start "{\"name\":\"p://n$n\"}" | call >/dev/null; runs $n; done
+windows() { line screen '{}' | call | grep -o '"windows": *[1-9]' | grep -c .; }
+[ WITH_SCREEN = no ] || until [ "$(windows)" = 2 ]; do sleep 1; done
 focus() { line focus "{\"name\":\"p://n$1\"}"; }
 for i in 1 2; do focus $i | call >/dev/null; done
 for i in $(seq ROUNDS); do focus 1; focus 2; done >switches
@@ -56,6 +65,18 @@ echo "PODMAN $(($(calls) - before))"
 for who in focus p://n1 p://n2; do
     echo "HISTORY $who $(line history "{\"machine\":\"$who\",\"limit\":200}" | call | tr -d '\n')"
 done
+if [ WITH_SCREEN = yes ]; then
+    for each in sway seatd; do
+        pid=$(grep -lx $each /proc/[0-9]*/comm | head -n 1 | cut -d/ -f3)
+        echo "RSS $each $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' /proc/$pid/status)"
+    done
+    export SWAYSOCK=/run/compositor/run/ipc
+    colours="client.focused #112233 #112233 #ffffff #112233 #112233; client.unfocused #112233 #112233 #ffffff #112233 #112233"
+    ask() { swaymsg -q "workspace --no-auto-back-and-forth \"$1\"; $colours"; swaymsg -r -t get_tree >/dev/null; }
+    begin=$(now); for n in $(seq ASKED); do swaymsg -v; swaymsg -v; swaymsg -v; swaymsg -v; done >/dev/null; base=$(now)
+    for n in $(seq ASKED); do ask nobody; ask p://n2; done; end=$(now)
+    echo "IPC $((base - begin)) $((end - base))"
+fi
 for n in 1 2; do line persona.stop "{\"name\":\"p://n$n\"}"; done | call >/dev/null
 
 for n in 1 2; do
@@ -80,11 +101,11 @@ class BenchError(Exception):
     """A boot did not do what it should; the message ends with its output."""
 
 
-def boot(disk: str, script: str, count: int, more: list[str]) -> str:
+def boot(disk: str, script: str, count: int, options: list[str], more: list[str]) -> str:
     """Run a script in a spine; return its output."""
     bound_s = BOOT_S + ONE_S * count
     argv = ["bash", f"{TOP}/scripts/boot-qemu.sh", "--persist", disk, "--mem", str(1024 + 8 * count)]
-    argv += ["--timeout", str(bound_s), "--log", f"{disk}.console", "--exec", "-", *(["--", *more] if more else [])]
+    argv += [*options, "--timeout", str(bound_s), "--log", f"{disk}.console", "--exec", "-", *(["--", *more] if more else [])]
     done = subprocess.run(
         argv, input=script, capture_output=True, text=True, timeout=bound_s + 60, check=False
     )
@@ -93,12 +114,15 @@ def boot(disk: str, script: str, count: int, more: list[str]) -> str:
     return done.stdout
 
 
-def creates(count: int) -> str:
+def creates(count: int, *, screen: bool) -> str:
     """Return the requests that make the personas: two burn, the others sleep."""
     lines = []
     for n in range(1, count + 1):
         command = BURN if n <= BOTH else ["/bin/sleep", "infinity"]
         wanted = {"image": IMAGE, "command": command, "memory": 32 << 20, "stop_s": 0}
+        if screen and n <= BOTH:
+            words = ["counter", "--every", "0", "--colour", ("2030a0", "a03020")[n - 1]]
+            wanted |= {"image": COUNTER, "command": words, "screen": True, "memory": 64 << 20}
         params = {"name": f"p://n{n}", "manifest": wanted}
         lines.append(json.dumps({"jsonrpc": "2.0", "id": n, "method": "persona.create", "params": params}))
     return "\n".join(lines)
@@ -112,6 +136,9 @@ def figures(count: int, output: str) -> dict[str, Any]:
         if found is None:
             raise BenchError(f"no {word} in: {output[-2000:]}")
         numbers[word] = list(map(int, found[1].split()))
+    asked = re.search(r"^IPC ([0-9]+) ([0-9]+)$", output, re.MULTILINE)
+    ipc_ms = (int(asked[2]) - int(asked[1])) / 1e6 / (2 * ASKED) if asked else 0.0
+    rss = {name: int(kib) for name, kib in re.findall(r"^RSS (\S+) ([0-9]+)$", output, re.MULTILINE)}
     base, switches, settled = numbers["SWITCHES"]
     raw, hand = numbers["HAND"]
     histories = dict(re.findall(r"^HISTORY (\S+) (.*)$", output, re.MULTILINE))
@@ -122,7 +149,7 @@ def figures(count: int, output: str) -> dict[str, Any]:
         "personas": count, "switches": len(took), "settled": settled, "podman_calls": numbers["PODMAN"][0],
         "switch_ms": statistics.median(took), "longest_ms": max(took), "promise_ms": statistics.median(promises),
         "freeze_ms": statistics.median(freezes), "answer_ms": (switches - base) / 1e6 / (2 * ROUNDS),
-        "raw_ms": raw / 1e6 / (2 * ROUNDS), "podman_ms": hand / 1e6 / (2 * BY_PODMAN),
+        "raw_ms": raw / 1e6 / (2 * ROUNDS), "ipc_ms": ipc_ms, "rss_kib": rss, "podman_ms": hand / 1e6 / (2 * BY_PODMAN),
     }  # fmt: skip
 
 
@@ -144,27 +171,39 @@ def durations(steps: dict[str, list[dict[str, Any]]]) -> list[tuple[float, float
     return found
 
 
-def measure(count: int, more: list[str]) -> dict[str, Any]:
+def measure(count: int, more: list[str], *, screen: bool) -> dict[str, Any]:
     """Measure with `count` personas."""
     os.makedirs(f"{TOP}/build", exist_ok=True)
     script = MEASURE
-    words = {"ROUNDS": ROUNDS, "BY_PODMAN": BY_PODMAN, "COUNT": count, "CREATES": creates(count), "IMAGE": IMAGE}
+    words = {"ROUNDS": ROUNDS, "BY_PODMAN": BY_PODMAN, "COUNT": count, "CREATES": creates(count, screen=screen), "IMAGE": IMAGE}
+    words |= {"ASKED": ASKED, "WITH_SCREEN": "yes" if screen else "no"}
     for word, meant in words.items():
         script = script.replace(word, str(meant))
     with tempfile.TemporaryDirectory(prefix="bench.", dir=f"{TOP}/build") as work:
         disk = f"{work}/persist.img"
+        with_image = ["--image", COUNTER_TAR] if screen else []
         subprocess.run(
-            ["bash", f"{TOP}/scripts/mkpersist.sh", "--size", "2G", disk], check=True, capture_output=True
+            ["bash", f"{TOP}/scripts/mkpersist.sh", "--size", "2G", *with_image, disk], check=True, capture_output=True
         )
-        return figures(count, boot(disk, script, count, more))
+        return figures(count, boot(disk, script, count, ["--screen"] if screen else [], more))
+
+
+def hand(row: dict[str, Any]) -> float:
+    """Return what a switch takes by hand, in ms."""
+    return float(row["raw_ms"] + row["ipc_ms"])
+
+
+def memory(kib: dict[str, int]) -> str:
+    """Return the memory of seat and compositor for the table."""
+    return ", ".join(f"{kib[name] / 1024:.1f}" for name in ("sway", "seatd") if name in kib) or "no screen"
 
 
 def table(rows: list[dict[str, Any]], more: list[str]) -> str:
     """Return the section of docs/BENCHMARKS.md."""
     heads = (
         "personas", "switches", "podman calls in them", "request to both done, ms", "of it the promise", "and thaw and freeze",
-        "the longest, ms", "request to its answer, ms", "a raw pair by hand, ms", "podman's pair, ms", "switch / raw",
-        "thaw and freeze / raw", "podman / switch",
+        "the longest, ms", "request to its answer, ms", "a raw pair by hand, ms", "sway asked by hand, ms", "podman's pair, ms",
+        "switch / by hand", "thaw and freeze / by hand", "podman / switch", "RSS of sway, seatd, MB",
     )  # fmt: skip
     today, load = dt.datetime.now(tz=dt.UTC).date().isoformat(), os.getloadavg()[0]
     words = f", QEMU with `{' '.join(more)}`" if more else ""
@@ -172,9 +211,9 @@ def table(rows: list[dict[str, Any]], more: list[str]) -> str:
     lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     lines += [
         f"| {row['personas']} | {row['switches']} | {row['podman_calls']} | {row['switch_ms']:.0f} | {row['promise_ms']:.0f} "
-        f"| {row['freeze_ms']:.0f} | {row['longest_ms']:.0f} | {row['answer_ms']:.0f} | {row['raw_ms']:.1f} "
-        f"| {row['podman_ms']:.0f} | {row['switch_ms'] / row['raw_ms']:.1f} | {row['freeze_ms'] / row['raw_ms']:.1f} "
-        f"| {row['podman_ms'] / row['switch_ms']:.0f} |"
+        f"| {row['freeze_ms']:.0f} | {row['longest_ms']:.0f} | {row['answer_ms']:.0f} | {row['raw_ms']:.1f} | {row['ipc_ms']:.1f} "
+        f"| {row['podman_ms']:.0f} | {row['switch_ms'] / hand(row):.1f} | {row['freeze_ms'] / hand(row):.1f} "
+        f"| {row['podman_ms'] / row['switch_ms']:.0f} | {memory(row['rss_kib'])} |"
         for row in rows
     ]
     return "\n".join(lines)
@@ -187,20 +226,21 @@ def main() -> int:
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="2,10,50", help="numbers of personas (default 2,10,50)")
+    parser.add_argument("--screen", action="store_true", help="with a screen, on which the two are seen in turn")
     parser.add_argument("--write", action="store_true", help="rewrite the section of docs/BENCHMARKS.md")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args(words)
     rows = []
     for count in map(int, chosen.counts.split(",")):
         print(f"freezer.py: {count} personas ...", file=sys.stderr)
-        rows.append(measure(count, more))
+        rows.append(measure(count, more, screen=chosen.screen))
         print(table(rows, more), file=sys.stderr)
     print(table(rows, more))
     if chosen.json:
         with open(chosen.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
     if chosen.write:
-        write("freezer", table(rows, more))
+        write("freezer-screen" if chosen.screen else "freezer", table(rows, more))
     return 0
 
 

@@ -7,6 +7,7 @@ As a program: `python waylandclient.py SOCKET RRGGBB WORD...`; the words are don
     draw           draw anew whenever the compositor says so, from now on
     full           ask for full screen on the first output
     spam           the same for ever, as fast as it is answered, and take it back between
+    pass-on        be a child of the process that connected, which ends
     clip=TEXT      offer this text as the clipboard (needs a key or button of the person: serial 0 is refused
     by some) wait           until a line comes on standard input
     go             on until the connection ends
@@ -21,6 +22,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 SIZE = (64, 64)
@@ -166,17 +168,54 @@ class Client:
         self.send(manager, 1, device, seat)
         self.send(device, 1, source, 0)
 
-    def offer(self, text: str) -> None:
-        """Fill both clipboards as one may who is not a persona."""
+    def offer(self, kind: str) -> None:
+        """Offer something of this type on both clipboards, as one may who is not a persona."""
         manager, seat = self.bind("zwlr_data_control_manager_v1", 2), self.bind("wl_seat", 1)
         device = self.new()
         self.send(manager, 1, device, seat)
         for opcode in (0, 2):
             source = self.new()
             self.send(manager, 0, source)
-            self.send(source, 0, f"text/{text}")
+            self.send(source, 0, kind)
             self.send(device, opcode, source)
         self.sync()
+
+    def turn_fds(self) -> list[int]:
+        """Wait for what comes; return the descriptors that came with it: who wants what is offered. [] at the end."""
+        while True:
+            try:
+                data, fds, _flags, _address = socket.recv_fds(self.peer, 65536, 28)
+            except OSError:
+                return []
+            if fds or not data:
+                return list(fds)
+
+    def paste(self, meanwhile: Callable[[], None], bound_s: float = 10.0) -> dict[str, str]:
+        """Return the text that is on each of both clipboards; `meanwhile` is called until it has come."""
+        manager, seat, device = self.bind("zwlr_data_control_manager_v1", 2), self.bind("wl_seat", 1), self.new()
+        there: dict[str, int] = {}
+        for opcode, name in ((1, "clipboard"), (3, "primary selection")):
+            self.heard[device, opcode] = lambda body, name=name: there.update({name: struct.unpack("=I", body)[0]})
+        self.send(manager, 1, device, seat)
+        self.sync()
+        found = {}
+        for name, offer in there.items():
+            if not offer:
+                continue
+            read, write = os.pipe()
+            self.send(offer, 0, "text/plain;charset=utf-8", fds=[write])
+            os.close(write)
+            text, end = b"", time.monotonic() + bound_s
+            while time.monotonic() < end:
+                meanwhile()
+                if select.select([read], [], [], 0)[0]:
+                    data = os.read(read, 65536)
+                    if not data:
+                        found[name] = text.decode()
+                        break
+                    text += data
+            os.close(read)
+        return found
 
 
 def main(path: str, colour: str, *words: str) -> None:
@@ -201,6 +240,9 @@ def main(path: str, colour: str, *words: str) -> None:
                 client.send(client.top, 12)
                 client.full()
                 client.sync()
+        elif name == "pass-on":
+            if os.fork():
+                os._exit(0)
         elif name == "clip":
             client.clip(value)
             client.sync()
@@ -213,6 +255,7 @@ def main(path: str, colour: str, *words: str) -> None:
             while client.turn():
                 pass
         print("done", word, flush=True)
+    print("ended", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ A process is said to be in a persona's cgroup by the test: a container takes the
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +27,7 @@ from bay0.effects import whose
 from bay0.machines import focus, persona
 from bay0.pid1 import flow
 from bay0.pid1.reactor import Reactor
-from bay0.screen import config, ipc, registry, tree
+from bay0.screen import config, ipc, lines, registry, tree
 from bay0.screen import windows as windows_module
 from bay0.screen.doors import Doors
 from bay0.screen.ipc import Ask
@@ -35,6 +38,12 @@ __all__ = ["sway_itself"]
 CLIENT = Path(__file__).parents[1] / "shared/waylandclient.py"
 WORK, PLAY = "p://work", "p://play"
 S = persona.S
+
+
+def given(text: bytes, fd: int) -> None:
+    """Write to a pipe that a test has made, and has room for it."""
+    os.write(fd, text)
+    os.close(fd)
 
 
 class Desk:
@@ -54,7 +63,7 @@ class Desk:
         engine: Any = self.engine
         self.told: list[str | None] = []
         self.windows = Windows(
-            engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), 8.0
+            engine, self.reactor, self.log, self.doors, lambda: self.told.append(self.windows.front), given, 8.0
         )
         self.focus = SimpleNamespace(now=focus.S.NONE, config="", name=focus.NAME)
         self.engine.instances[focus.NAME] = self.focus
@@ -100,6 +109,11 @@ class Desk:
     def say(self, client: subprocess.Popen[str]) -> None:
         client.stdin.write("\n")  # type: ignore[union-attr]
         client.stdin.flush()  # type: ignore[union-attr]
+
+    def lines_of(self, client: subprocess.Popen[str]) -> list[str]:
+        found = self.heard_lines.setdefault(client.pid, [])
+        found.extend(client.stdout.readlines())  # type: ignore[union-attr]
+        return [line.strip() for line in found]
 
     def hear(self, client: subprocess.Popen[str], said: str) -> None:
         lines = self.heard_lines.setdefault(client.pid, [])
@@ -342,21 +356,154 @@ def test_a_window_is_closed_once_the_process_that_opened_its_connection_has_ende
     desk.until_shown(of={one.pid: (tree.SCRATCH, False)})
 
 
+def test_who_has_windows_over_a_connection_of_an_ended_process_is_cut_off_and_nobody_else(desk: Desk) -> None:
+    """It does not close them when it is asked to, and would make more."""
+    other = desk.client(PLAY, "map", "go")
+    heir = desk.client(PLAY, "pass-on", "map", "go", said="done pass-on")
+    desk.say(heir)
+    until(desk.reactor, lambda: desk.log.of("a connection is cut off: the process that opened it has ended"))
+    until(desk.reactor, lambda: "ended" in desk.lines_of(heir))
+    desk.until_shown(of={other.pid: (tree.SCRATCH, False)})
+    assert other.poll() is None
+
+
+def test_a_persona_has_no_more_connections_than_it_may(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LINES_MAX", 3)
+    kept = desk.client(WORK, "map", "go")
+    peers = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+    for each in peers:
+        each.connect(desk.path(PLAY))
+        each.send(b"\1\0\0\0\0\0\x0c\0\2\0\0\0")  # wl_display.sync
+        until(desk.reactor, lambda each=each: each.recv(100, socket.MSG_PEEK | socket.MSG_DONTWAIT) if readable(each) else b"")
+    desk.windows.lines.bound(desk.told_proof.proof.pid)
+    until(desk.reactor, lambda: desk.log.of("connections are cut off: too many"))
+    until(desk.reactor, lambda: [at_end(each) for each in peers].count(True) == 2)
+    assert kept.poll() is None
+    assert desk.shown() == {kept.pid: (tree.SCRATCH, False)}
+    for each in peers:
+        each.close()
+
+
+def readable(peer: socket.socket) -> bool:
+    return bool(select.select([peer], [], [], 0)[0])
+
+
+def at_end(peer: socket.socket) -> bool:
+    """Read what is there; tell whether the other end has hung up."""
+    while readable(peer):
+        try:
+            if not peer.recv(4096):
+                return True
+        except ConnectionResetError:
+            return True
+    return False
+
+
 def test_what_one_persona_copied_another_cannot_paste(desk: Desk) -> None:
     """sway's own word: with a selection there, a new data-control device is told of an offer."""
     from waylandclient import Client
 
     desk.bring(WORK)
     until(desk.reactor, lambda: desk.windows.front == WORK)
-    owner = Client(
-        desk.told_proof.proof.wayland_path
-    )  # no key was pressed here, so a persona's own offer would be refused
-    owner.offer("secret")
-    assert sorted(selections(desk)) == ["text/secret"] * 2
+    # no key was pressed here, so a persona's own offer would be refused
+    owner = Client(desk.told_proof.proof.wayland_path)
+    owner.offer("image/secret")
+    assert sorted(selections(desk)) == ["image/secret"] * 2
     desk.bring(PLAY)
     until(desk.reactor, lambda: desk.windows.front == PLAY)
     assert selections(desk) == []
     assert not desk.log.of("the clipboards may not be empty")
+
+
+def test_what_a_persona_copied_it_has_again_when_it_comes_back_and_no_other_sees_it(desk: Desk) -> None:
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    owner = offers(desk, "text of work")
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    owner.peer.close()
+    desk.bring(WORK)
+    for _ in range(2):  # more than once, as one may paste
+        assert pasted(desk) == {"clipboard": "text of work", "primary selection": "text of work"}
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    desk.bring(WORK)
+    assert pasted(desk) == {"clipboard": "text of work", "primary selection": "text of work"}
+    newer = offers(desk, "newer")
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    newer.peer.close()
+    desk.bring(WORK)
+    assert pasted(desk) == {"clipboard": "newer", "primary selection": "newer"}
+    assert not desk.log.of("the clipboards may not be empty")
+
+
+def test_what_a_persona_copied_ends_with_it(desk: Desk) -> None:
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    offers(desk, "text of work")
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    desk.step(WORK, S.STOPPED)
+    desk.step(WORK, S.RUNNING)
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    assert selections(desk) == []
+
+
+@pytest.mark.parametrize("vice", ["does not write", "writes without end", "offers no text", "hangs up"])
+def test_an_owner_that_does_not_write_its_text_holds_up_no_switch(desk: Desk, vice: str) -> None:
+    desk.windows._clipboards.patience = 2.0
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    owner = offers(desk, "", vice)
+    desk.bring(PLAY)
+    until(desk.reactor, lambda: desk.windows.front == PLAY)
+    assert selections(desk) == []
+    until(desk.reactor, lambda: vice == "hangs up" or len(desk.log.of("what was copied is lost")) == 2)
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    assert selections(desk) == []
+    owner.peer.close()
+
+
+def offers(desk: Desk, text: str, vice: str = "") -> Any:
+    """Fill both clipboards as one may who is not a persona, and write the text from a thread to who asks."""
+    from waylandclient import Client
+
+    owner = Client(desk.told_proof.proof.wayland_path)
+    owner.offer("image/png" if vice == "offers no text" else "text/plain;charset=utf-8")
+
+    def write() -> None:
+        while fds := owner.turn_fds():
+            for fd in fds:
+                data = {"": text.encode(), "writes without end": bytes(1 << 20)}.get(vice)
+                if data is not None:
+                    with contextlib.suppress(OSError):
+                        os.write(fd, data)
+                if data is not None or vice == "hangs up":
+                    os.close(fd)
+
+    threading.Thread(target=write, daemon=True).start()
+    return owner
+
+
+def pasted(desk: Desk) -> dict[str, str]:
+    """Return what a client that may look is given of both, once there is something on both."""
+    from waylandclient import Client
+
+    found: dict[str, str] = {}
+
+    def look() -> bool:
+        watcher = Client(desk.told_proof.proof.wayland_path)
+        found.update(watcher.paste(lambda: desk.reactor.turn(0.05)))
+        watcher.peer.close()
+        return len(found) == 2
+
+    until(desk.reactor, look)
+    return found
 
 
 def selections(desk: Desk) -> list[str]:

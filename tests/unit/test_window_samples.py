@@ -261,6 +261,22 @@ def test_the_counter_makes_its_window_anew_with_the_next_compositor_and_goes_on(
     desk.at_least(RED, before + 1)
 
 
+@pytest.mark.built
+def test_a_counter_that_is_told_to_asks_for_the_whole_screen_and_one_goes_on_in_a_child(desk: Desk, counter: str) -> None:
+    """What a program may try; what bay0 makes of it is tested with bay0."""
+    child = desk.start(counter, "--colour", RED, "--every", "20")
+    desk.start(counter, "--colour", BLUE, "--every", "20")
+    desk.until(lambda: desk.counts().keys() == {RED, BLUE}, "both")
+    child.send_signal(signal.SIGUSR1)
+    desk.until(lambda: desk.counts().keys() == {RED}, "one of them alone")
+    child.send_signal(signal.SIGUSR2)
+    assert child.wait(BOUND_S) == 0
+    before = desk.at_least(RED, 1)[RED]
+    desk.at_least(RED, before + 5)
+    desk.tell("kill")
+    desk.until(lambda: desk.counts().keys() == {BLUE}, "its window is closed")
+
+
 def hears_term(pid: int) -> bool:
     """Tell whether a process asked for TERM: otherwise the kernel keeps it from the first one of a container."""
     caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)

@@ -16,6 +16,8 @@ import pytest
 from harness import Vm
 
 sys.path.insert(0, os.path.join(harness.TOP, "scripts", "lib"))
+sys.path.insert(0, os.path.join(harness.TOP, "tests", "shared"))
+import counting
 import screenshot
 
 pytestmark = pytest.mark.vm
@@ -27,6 +29,9 @@ COLOURS = {"play": (0x20, 0x30, 0xA0), "work": (0xA0, 0x30, 0x20)}  # of their w
 READY_S = 120  # of a start, before the machine's slowness
 PROVED_S = 30  # the deadline of a proof, before bay0's patience
 BACKGROUND, BAR = (0x24, 0x31, 0x3F), (0x14, 0x1B, 0x23)  # of the configuration that bay0 writes
+TITLE_Y = 40  # a row of the picture: in a window's title, below the bar
+ROGUE = (0x30, 0xA0, 0x20)  # the colour of one that asks for what is not its own
+BURNS_US = 500_000  # of processor time in a second: more than that, of the one in front
 # an impostor as one who is root could be: podman's API server listens where it is told to
 IMPOSTOR = "(podman system service --time=0 unix://{0} >/dev/null 2>&1 & echo $! >/tmp/impostor); until [ -S {0} ]; do sleep 0.1; done"
 
@@ -212,14 +217,14 @@ def test_an_impostor_who_is_there_before_the_compositor_listens_is_named_and_nev
 
 @pytest.fixture(scope="module")
 def desks(spine: Vm) -> Vm:
-    """Two personas with a window each, whose programs count as fast as a tenth of the processor lets them."""
+    """Two personas with a window each, whose programs count as fast as the processor lets them."""
     if spine.sh("test -f /persist/images/persona-counter.tar").status != 0:
         harness.skip_or_fail("no image of the sample persona `counter` was there for the disk: scripts/mkcounter.sh")
     ready(spine)
     spine.out("bay0 image load /persist/images/persona-counter.tar", VERB_S)
     for name, colour in COLOURS.items():
         words = ", ".join(f'"{word}"' for word in ("counter", "--every", "0", "--colour", "{:02x}{:02x}{:02x}".format(*colour)))
-        spine.create(name, f'image = "localhost/counter:1"\ncommand = [{words}]\nscreen = true\nmemory = "64M"\ncpus = 0.3\npids = 8\n')
+        spine.create(name, f'image = "localhost/counter:1"\ncommand = [{words}]\nscreen = true\nmemory = "64M"\npids = 8\n')
         spine.act("start", name, VERB_S)
     harness.until(lambda: all(each["windows"] == 1 for each in screen(spine)["personas"]), READY_S, "a window of each")
     return spine
@@ -278,6 +283,63 @@ def test_a_key_switches(desks: Vm, folder: str) -> None:
     stands(desks, "play")
 
 
+def counts(spine: Vm, folder: str) -> dict[str, int]:
+    """Return the counts in one picture of the screen, by the persona whose colour the window has."""
+    names = {"{:02x}{:02x}{:02x}".format(*colour): name for name, colour in COLOURS.items()}
+    return {names[each.colour]: each.count for each in counting.counters(*picture(spine, folder))}
+
+
+def in_a_second(spine: Vm) -> dict[str, int]:
+    """Return the processor time that each persona takes in the second from now on, in µs."""
+    groups = {name: spine.show(name)["container"] for name in COLOURS}
+    look = "; ".join(f"grep usage_usec /sys/fs/cgroup/personas/libpod-{group}/cpu.stat" for group in groups.values())
+    used = [int(line.split()[1]) for line in spine.out(f"{look}; sleep 1; {look}").splitlines()]
+    return {name: used[len(groups) + at] - used[at] for at, name in enumerate(groups)}
+
+
+def one_more(spine: Vm, folder: str, name: str, behind: str, than: int | None) -> int:
+    """Wait until the count of `name` is another one than `than`; return it. Nothing is to be seen of the one `behind` meanwhile."""
+
+    def look() -> list[int]:
+        found = counts(spine, folder)
+        assert behind not in found, f"a picture of {behind}, which is behind"
+        return [found[name]] if found.get(name, than) != than else []
+
+    shown: list[int] = harness.until(look, READY_S, f"the count of {name} goes on from {than}")
+    return shown[0]
+
+
+def burns(spine: Vm, name: str) -> None:
+    """Wait for a second, up to now, in which `name` takes more than half of the processor."""
+    harness.until(lambda: in_a_second(spine)[name] > BURNS_US, READY_S, f"{name} burns", 0)
+
+
+def switch(spine: Vm, folder: str, name: str, behind: str, than: int | None) -> int:
+    """After a switch was asked for: see that `name` counts on from `than`, and that `behind` stands; return the last count seen."""
+    harness.until(lambda: name in counts(spine, folder), READY_S, f"{name} on the screen", 0)
+    shown = one_more(spine, folder, name, behind, than)
+    harness.until(lambda: spine.show(behind)["state"] == "paused", READY_S, f"{behind} is paused", 0)
+    assert in_a_second(spine)[behind] == 0
+    return one_more(spine, folder, name, behind, shown)
+
+
+@pytest.mark.parametrize("switches", [6, pytest.param(20, marks=pytest.mark.full)])
+def test_each_switch_stops_the_one_behind_and_the_one_in_front_counts_on(desks: Vm, folder: str, switches: int) -> None:
+    """By key and by command in turn. What burned until then takes nothing from then on, and no picture shows it again."""
+    name, behind = "play", "work"
+    desks.call("focus", VERB_S, name="p://play")
+    in_front(desks, folder, name)
+    last: dict[str, int | None] = {"work": None, "play": one_more(desks, folder, name, behind, None)}
+    for number in range(switches):
+        burns(desks, name)
+        name, behind = behind, name
+        if number % 2:
+            desks.out(f"bay0 focus {name}", VERB_S)
+        else:
+            press(desks, "meta_l", str(1 + list(COLOURS).index(name)))
+        last[name] = switch(desks, folder, name, behind, last[name])
+
+
 def test_one_that_is_paused_in_front_is_off_the_screen_and_comes_back(desks: Vm, folder: str) -> None:
     desks.call("focus", VERB_S, name="p://work")
     in_front(desks, folder, "work")
@@ -286,6 +348,107 @@ def test_one_that_is_paused_in_front_is_off_the_screen_and_comes_back(desks: Vm,
     harness.until(lambda: is_ours(picture(desks, folder)), READY_S, "an empty screen")
     desks.act("resume", "work", VERB_S)
     in_front(desks, folder, "work")
+
+
+def test_a_keyboard_that_is_plugged_in_types_and_one_that_is_unplugged_is_gone(desks: Vm, folder: str) -> None:
+    """Without a restart of the compositor. QEMU sends keys to the keyboard that came last, and the kernel's node of it says that it does."""
+    desks.call("focus", VERB_S, name="p://work")
+    in_front(desks, folder, "work")
+    before, pid = nodes(desks), ready(desks)["compositor"]["pid"]
+    desks.qmp("device_add", driver="virtio-keyboard-pci", id="another")
+    (node,) = harness.until(lambda: nodes(desks) - before, READY_S, "bay0 knows of the keyboard")
+    reads = f"timeout 300 head -c 24 /dev/input/{node} >/tmp/key"  # one struct input_event
+    desks.out(f"{reads} 2>/dev/null & until [ -e /proc/$!/fd/1 ]; do sleep 0.1; done; sleep 0.5")
+    press(desks, "f")
+    harness.until(lambda: is_full(picture(desks, folder), "work"), READY_S, "the program of the one in front has heard the key")
+    assert desks.out("stat -c %s /tmp/key") == "24", "the key came from the new keyboard"
+    desks.qmp("device_del", id="another")
+    harness.until(lambda: nodes(desks) == before, READY_S, "bay0 knows that it is gone")
+    press(desks, "f")
+    harness.until(lambda: not is_full(picture(desks, folder), "work"), READY_S, "a key of the old one is heard again")
+    in_front(desks, folder, "work")
+    assert ready(desks)["compositor"]["pid"] == pid
+
+
+def is_full(shown: tuple[int, int, bytes], name: str) -> bool:
+    """Tell whether the window of `name` has the screen, without a title, below the bar."""
+    return pixel(shown, 5, TITLE_Y) == COLOURS[name]
+
+
+def nodes(spine: Vm) -> set[str]:
+    return {each["node"] for each in screen(spine)["inputs"]}
+
+
+def test_an_output_goes_away_and_comes_back_and_the_personas_live_on(desks: Vm, folder: str) -> None:
+    desks.call("focus", VERB_S, name="p://work")
+    in_front(desks, folder, "work")
+    pid, status = ready(desks)["compositor"]["pid"], "/sys/class/drm/card0-Virtual-1/status"
+    desks.out(f"echo off >{status}")
+    harness.until(lambda: not screen(desks)["outputs"], READY_S, "no output is left")
+    assert "none is connected" in desks.out("bay0 screen")
+    assert desks.show("work")["state"] == "running"
+    desks.call("focus", VERB_S, name="p://play")
+    stands(desks, "work")
+    desks.out(f"echo detect >{status}")
+    harness.until(lambda: [each["name"] for each in screen(desks)["outputs"] if each["on"]] == ["Virtual-1"], READY_S, "the output is back")
+    in_front(desks, folder, "play")
+    assert [(each["name"], each["windows"]) for each in screen(desks)["personas"]] == [("p://play", 1), ("p://work", 1)]
+    assert ready(desks)["compositor"]["pid"] == pid
+
+
+@pytest.fixture
+def rogue(desks: Vm) -> Iterator[str]:
+    """A persona with a window that goes on while it is behind; its cgroup."""
+    colour = "{:02x}{:02x}{:02x}".format(*ROGUE)
+    manifest = f'image = "localhost/counter:1"\ncommand = ["counter", "--colour", "{colour}"]\nscreen = true\nbehind = "run"\npids = 8\n'
+    desks.create("rogue", manifest)
+    desks.act("start", "rogue", VERB_S)
+    harness.until(lambda: windows_of(desks, "rogue") == 1, READY_S, "its window")
+    yield f"/sys/fs/cgroup/personas/libpod-{desks.show('rogue')['container']}"
+    desks.act("stop", "rogue", VERB_S)
+    desks.act("remove", "rogue", VERB_S)
+
+
+def windows_of(spine: Vm, name: str) -> int:
+    return sum(each["windows"] for each in screen(spine)["personas"] if each["name"] == f"p://{name}")
+
+
+def unseen(spine: Vm, folder: str) -> None:
+    """See that picture after picture has the one in front, and nothing of what asks for the screen behind it."""
+    for _ in range(10):
+        found = picture(spine, folder)
+        row = 3 * found[0]
+        rows = [found[2][y * row : y * row + row] for y in range(0, found[1], 8)]
+        assert not any(bytes(ROGUE) * 8 in each for each in rows)
+        assert pixel(found, 12, found[1] - 12) == COLOURS["work"]
+    assert [each["visible"] for each in screen(spine)["personas"] if each["name"] == "p://rogue"] == [0]
+
+
+def test_a_window_behind_that_asks_for_the_screen_or_outlives_its_process_is_never_seen(desks: Vm, folder: str, rogue: str) -> None:
+    """It goes on behind. It asks for full screen on the output and for the keys; then so does one whose connection is an ended process's."""
+    desks.call("focus", VERB_S, name="p://work")
+    harness.until(lambda: counts_work(picture(desks, folder)), READY_S, "work on the screen")
+    desks.out(f"kill -USR1 $(cat {rogue}/cgroup.procs)")
+    unseen(desks, folder)
+    pid = desks.out(f"cat {rogue}/cgroup.procs")
+    way = "XDG_RUNTIME_DIR=/tmp WAYLAND_DISPLAY=/run/bay0/screen/personas/p__rogue/wayland-0"
+    words = f"exec /proc/{pid}/root/usr/bin/counter --colour {'{:02x}{:02x}{:02x}'.format(*ROGUE)}"
+    desks.out(f"{way} sh -c 'echo $$ >{rogue}/cgroup.procs; echo $$ >/tmp/second; {words}' >/dev/null 2>&1 &")
+    harness.until(lambda: windows_of(desks, "rogue") == 2, READY_S, "a window of the second process")
+    desks.out("kill -USR2 $(cat /tmp/second)")
+    harness.until(lambda: desks.sh("test -d /proc/$(cat /tmp/second)").status != 0, READY_S, "it has ended")
+    desks.out(f"for each in $(cat {rogue}/cgroup.procs); do kill -USR1 $each; done")
+    unseen(desks, folder)
+    for name in ("play", "work"):  # news, upon which bay0 looks at all windows
+        desks.call("focus", VERB_S, name=f"p://{name}")
+    harness.until(lambda: counts_work(picture(desks, folder)), READY_S, "work on the screen again")
+    harness.until(lambda: "a connection is cut off" in desks.out("bay0 log"), READY_S, "who speaks over it is cut off")
+    unseen(desks, folder)
+    assert desks.show("rogue")["state"] == "running"
+
+
+def counts_work(shown: tuple[int, int, bytes]) -> bool:
+    return pixel(shown, 12, shown[1] - 12) == COLOURS["work"]
 
 
 @pytest.mark.full
