@@ -219,7 +219,11 @@ class Bench:
         self.audit = Audit(engine, timers, self.log, state, podman, self.clearing, self.boot)
         log: Any = self.log
         self.means = Means(engine, timers, Bounds(), log, state, podman, watch, places, self.clearing, self.audit)
-        self.port = Personas(self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__, doors=self.doors)
+        self.copies: Any = None  # who tests copies puts them here
+        self.port = Personas(
+            self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__,
+            doors=self.doors, copies=Ready(lambda: self.copies),  # type: ignore[arg-type]
+        )  # fmt: skip
         self.focus = Focus(engine, timers, log, self.port.runs_behind)
         engine.serve("boot", Nothing())
         engine.serve("persona", self.port)
