@@ -134,6 +134,9 @@ class State:
     def keep_out_a_crowd(self) -> None:
         """There is none."""
 
+    def need_durable(self) -> None:
+        """It is."""
+
     def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         self.asked.append((op, arguments))
         self.timers.call_later(0.01, lambda: done(self.answers.get(op, self.answer)))
