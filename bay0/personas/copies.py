@@ -16,7 +16,7 @@ from attrs import define, field
 from bay0.base import names
 from bay0.base.errors import RefusedError
 from bay0.containers import lookup
-from bay0.machines import storage
+from bay0.machines import focus, storage
 from bay0.machines.persona import E, S
 from bay0.personas import port as personas
 from bay0.pid1 import flow
@@ -40,10 +40,12 @@ COPIED_FROM = (*STAND, S.RUNNING)
 
 @define(eq=False, repr=False)
 class _Work:
-    """A copy under way. `seq`: of the source's last step when it stood still; any other is a change."""
+    """A copy under way. `seq`: of the source's last step when it stood still; any other is a change. `froze`: it was frozen for this."""
 
     source: str
     seq: int = -1
+    froze: bool = False
+    was_front: bool = False
     end: Callable[[], None] = lambda: None
     changed: str = ""
     frozen_s: float | None = None
@@ -113,11 +115,8 @@ class Copies:
     def copy(self, instance: Instance) -> flow.Flow[Outcome_]:
         """Copy a home beside the place where it is to be."""
         work = self._work[instance.name] = _Work(str(instance.context.get(SOURCE, "")))
-        try:
-            why = yield from self._copy(instance, work)
-        finally:
-            work.end()
-            self._thaw(work)
+        why = yield from self._copy(instance, work)
+        self._thaw(work)
         if why or work.copied is None:
             return E.FAULT, why
         return E.COPIED, f"{work.copied.entries} entries, {work.copied.bytes} bytes" + _frozen_for(work)
@@ -130,6 +129,7 @@ class Copies:
             return f"{work.source} is not there any more"
         began = self.means.reactor.clock()
         if source.now is S.RUNNING:
+            work.froze, work.was_front = True, self._is_front(source.name)
             self.life.send(source.name, E.PAUSE, f"to be copied to {instance.name}")
             yield from self._at_rest(source)
             if not _stands(source):
@@ -157,11 +157,16 @@ class Copies:
         work.end = copying.start(self.run, self.means.bounds.copy, source, name, resume)
 
     def _thaw(self, work: _Work) -> None:
-        """Let the source go on, if it was frozen for this and nothing has happened to it since."""
-        source = self.means.engine.instances.get(work.source)
-        if source is not None and work.frozen_s is not None and source.seq == work.seq and source.now is S.PAUSED:
+        """Let the source go on, if it was frozen for this and nothing has happened to it since, nor is it behind another one now."""
+        source, froze, work.froze = self.means.engine.instances.get(work.source), work.froze, False
+        if source is None or not froze or (work.was_front and not self._is_front(work.source)):
+            return
+        if source.now in (S.PAUSING, S.PAUSED) and work.seq in (-1, source.seq):
             work.seq = -1  # what follows is no change
             self.life.send(source.name, E.RESUME, "it is copied")
+
+    def _is_front(self, name: str) -> bool:
+        return focus.active(self.means.engine.instances[focus.NAME]) == name
 
     def place(self, instance: Instance) -> flow.Flow[Outcome_]:
         """Put the copy in its place; what the disk did not answer is asked again, since it may have been done."""
@@ -199,6 +204,7 @@ class Copies:
         work, reply = self._work.pop(instance.name, None), self._asked.pop(instance.name, None)
         if work is not None:
             work.end()
+            self._thaw(work)
         if step.dest == S.ABSENT.value:
             if self.means.state.healthy:
                 self.life.ask("staging_drop", lambda _answer: self.sweep(), name=names.parse(instance.name).podman)

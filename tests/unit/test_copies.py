@@ -25,6 +25,7 @@ from bay0.machines import MACHINES
 from bay0.machines.boot import S as Boot
 from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.persona import E, S
+from bay0.personas import copies
 from bay0.personas.copies import Copies
 from bay0.personas.methods import PersonaVerbs
 from bay0.state import copier, copying, files, homes, staging
@@ -211,6 +212,28 @@ def test_one_that_runs_is_frozen_for_as_long_as_it_is_copied_and_goes_on(desk: D
     assert desk.now(WORK) is S.RUNNING
     assert 2 < answers[0]["copied"]["frozen_s"] < 4
     assert "stood still for" in persona_copy.told(answers[0])
+
+
+def test_a_copy_that_is_given_up_while_it_is_being_frozen_lets_it_go_on(desk: Desk) -> None:
+    desk.bench.send(E.START, seconds=5)
+    desk.bench.freeze_lag_s = None
+    desk.clone(seconds=0.5)
+    assert desk.now(WORK) is S.PAUSING
+    desk.bench.engine.send(NEW, E.STOP)
+    desk.bench.timers.advance(3)
+    assert desk.now(WORK) is S.RUNNING
+    assert desk.jobs == []
+
+
+def test_one_that_another_one_came_before_meanwhile_stays_frozen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.bench.send(E.START, seconds=5)
+    front = [WORK]
+    monkeypatch.setattr(copies.focus, "active", lambda _focus: front[0])
+    desk.clone(seconds=3)
+    front[0] = PLAY
+    desk.ends()
+    assert desk.now(NEW) is S.STOPPED
+    assert desk.now(WORK) is S.PAUSED
 
 
 def test_one_that_is_thawed_meanwhile_is_not_frozen_again_and_its_copy_is_given_up(desk: Desk) -> None:
