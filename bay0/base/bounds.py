@@ -18,6 +18,7 @@ class Bounds:
     genesis: float = 1.0
     close: float = 6.0
     grow: float = 300.0  # the filesystem to the size of its disk; what was added by then stays
+    copy: float = 7200.0  # of a home, however large: a deadline of its process, which says how far it is
     modprobe: float = 4.0
     term_grace: float = 2.0
     kill_grace: float = 1.0

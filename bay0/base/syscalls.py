@@ -35,6 +35,11 @@ def umount(target: str, flags: int = 0) -> None:
     _check(_libc().umount2(target.encode(), flags), target)
 
 
+def syncfs(fd: int) -> None:
+    """syncfs(2): bring everything of the filesystem that `fd` is on to the platter. Takes as long as the disk does."""
+    _check(_libc().syncfs(ctypes.c_int(fd)), "syncfs")
+
+
 def reboot(how: int) -> None:
     """reboot(2). It does not sync; it returns only on failure (`OSError`) or for RB_DISABLE_CAD."""
     _check(_libc().reboot(ctypes.c_int(how)), "reboot")

@@ -1,12 +1,14 @@
-"""Homes and logs that were taken away are deleted a piece at a time, so that no other request of the disk waits long behind it."""
+"""What was taken away is deleted a piece at a time, so that no other request of the disk waits long behind it: homes, logs, copies given up."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0.machines import boot, storage
+from bay0.base import names
+from bay0.machines import boot, persona, storage
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
@@ -21,7 +23,10 @@ AGAIN_S = 0.5
 
 @define(eq=False, repr=False)
 class Trash:
-    """Sweeps what an earlier boot left once init is complete or the disk comes back, and whenever it is asked to. `boot`: this boot's machine."""
+    """Sweeps what an earlier boot left once init is complete or the disk comes back, and whenever it is asked to.
+
+    `boot`: this boot's machine. `known`: whether what was stored is taken over, so that it can be told whose copy is still wanted.
+    """
 
     engine: Engine
     reactor: Reactor
@@ -29,6 +34,7 @@ class Trash:
     log: Any
     state: StatePort
     boot: Instance
+    known: Callable[[], bool]
     _sweeping: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -43,7 +49,18 @@ class Trash:
         """Delete what there is. One sweep at a time, however many homes there are: each takes its part of the worker's time."""
         if self.state.healthy and not self._sweeping:
             self._sweeping = True
+            self._give_up()
             self.state.ask("trash_sweep", self.bounds.open, self._swept)
+
+    def _give_up(self) -> None:
+        """Take away what lies beside the place of a home and is not wanted there any more: a crash left it."""
+        if self.known():
+            made = [i.name for i in self.engine.of_kind("persona") if i.now in persona.MADE]
+            self.state.ask("staging_clear", self.bounds.open, self._given_up, wanted=[names.parse(name).podman for name in made])
+
+    def _given_up(self, answer: Answer) -> None:
+        if answer.ok and answer.value:
+            self.log.info("copies that were given up are taken away", of=", ".join(answer.value))
 
     def _swept(self, answer: Answer) -> None:
         self._sweeping = False

@@ -51,6 +51,17 @@ PERSONA = {
             "bay0 persona create try --image localhost/shell:latest"
         ),
     ),
+    "clone": Verb(
+        "make a persona as a copy of another: its manifest and its home", "persona_copy:clone", JSON,
+        Place("source", "who is copied: stopped, or frozen for as long as its home is copied", "NAME", of="personas"),
+        Place("persona", "the name of the new one", "NEW"),
+        more=(
+            "Owners, modes, times, extended attributes, hard links and holes are kept; what a container wrote outside its home is not copied. "
+            "It is there whole or not at all, also after a power cut. Room is looked for first. A start or a thaw of NAME meanwhile ends the "
+            "copy, and so do Ctrl-C and `bay0 persona stop NEW`. A device node in the home is refused."
+        ),
+        example="bay0 persona clone work try",
+    ),
     "list": Verb(
         "list all personas; * marks the active one", "persona:list_all", JSON,
         Option("--names", "only the short names, and no complaint without a spine (for shell completion)"),
@@ -118,7 +129,7 @@ IMAGE = {
 VERBS = {
     "persona": Verb(
         "make, run, watch and remove personas", below=PERSONA, example="bay0 persona create work\nbay0 persona start work",
-        aliases={"ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "exec": "shell", "log": "logs", "halt": "stop"},
+        aliases={"ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "exec": "shell", "log": "logs", "halt": "stop", "copy": "clone"},
     ),
     "focus": Verb(
         "make a persona the active one: it goes on, the others are paused; without a name tell which it is", "persona:focus", JSON, WAIT,

@@ -206,29 +206,29 @@ class Spawner:
         *,
         capture: int = CAPTURE_LIMIT,
         files: Files = (),
-    ) -> None:
+    ) -> Callable[[], None]:
         """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once.
 
-        `capture` bytes of each stream are kept; `files` are posix_spawn file actions that come after those for its streams.
+        `capture` bytes of each stream are kept; `files` are posix_spawn file actions that come after those for its
+        streams. What is returned ends it early.
         """
         refusal = self._refusal()
         if refusal:
             self.log.warning("command refused", command=name, why=refusal)
             self.reactor.call_soon(lambda: done(Result(Ending.EXITED, REFUSED, "", refusal, 0, 0.0)))
-            return
+            return lambda: None
         group = f"commands/{next(self._serial)}"
         self.log.info("command starts", command=name, argv=" ".join(argv)[:80], deadline_s=deadline_s)
         command = _Command(self, name, deadline_s, done, self.reactor.clock(), capture)
         command.begin(argv, group, env, files)
+        return command.end_early
 
     def _refusal(self) -> str:
         if self.closed:
             return "the spine is going down"
         if self.running >= RUNNING_MAX:
             return f"{self.running} commands run already"
-        if self.abandoned >= ABANDONED_MAX:
-            return f"{self.abandoned} commands hang in the kernel; is a disk dead?"
-        return ""
+        return f"{self.abandoned} commands hang in the kernel; is a disk dead?" if self.abandoned >= ABANDONED_MAX else ""
 
     def close(self) -> None:
         """Start no command any more, and end those that run with all they left: they would keep the disk busy."""
@@ -338,11 +338,14 @@ class _Command:
             self._ended(self.status)
 
     def _overdue(self) -> None:
-        self.timed_out = True
         self.spawner.log.warning("command overdue", command=self.name, deadline_s=self.deadline_s)
-        if self.child is not None:
+        self.end_early()
+
+    def end_early(self) -> None:
+        if self.child is not None and not (self.timed_out or self.finished or self.status is not None):
+            self.timed_out = True
             self.child.signal(signal.SIGTERM)
-        self._rearm(self.spawner.bounds.term_grace, self._kill)
+            self._rearm(self.spawner.bounds.term_grace, self._kill)
 
     def _kill(self) -> None:
         if self.child is not None:

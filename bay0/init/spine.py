@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from bay0.base.cmdline import Words
     from bay0.boot.sleep import Inhibit
     from bay0.effects.shield import Watchdog
+    from bay0.personas.copies import Copies
     from bay0.screen.doors import Doors
     from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
@@ -175,7 +176,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     continuity = Continuity(engine, reactor, bounds, logger, state, boot, saved_clock, words.trust_seed)
     chronicle = Chronicle(engine, logger, sinks, state, boot, host.entered_ms, words.console)
     outcomes = Outcomes(engine, reactor, bounds)
-    trash = Trash(engine, reactor, bounds, logger, state, boot)
+    trash = Trash(engine, reactor, bounds, logger, state, boot, lambda: replay.known)
 
     # containers
     storage = podman_effects.StoragePaths(*(f"{paths.CONTAINERS}/{name}" for name in ("storage", "libpod", "volumes", "tmp")))
@@ -192,7 +193,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         (servers,),
     )
     doors: Late[Doors] = Late("screen.doors:Doors", lambda new: new(logger, host.doors))
-    personas = Personas(means, boot, host.built_in, umbilical, reaper.own, doors=doors)
+    copies: Late[Copies] = Late("personas.copies:Copies", lambda new: new(means, personas.life, persona_verbs, spawner.run, trash.sweep))
+    personas = Personas(means, boot, host.built_in, umbilical, reaper.own, doors=doors, copies=copies)
     mending = Mending(reactor, bounds, logger, podman, state, personas.life.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
     focus = Focus(engine, reactor, logger, personas.runs_behind)
@@ -280,6 +282,10 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     control.offer(Verbs(engine, reactor, bounds, state, spawner, boot, chronicle, words.debug, sections).methods())
     control.offer(nackverbs.methods(state))
     control.offer(persona_verbs.methods(), manifests.modules)
+    control.offer(
+        {f"persona.{verb}": copies.method(method) for verb, method in (("clone", "clone"), ("copying", "progress"))},
+        (*manifests.modules, *copies.modules),
+    )
     control.offer(FocusMethods(engine, focus, replay, outcomes).methods(), manifests.modules)
     control.offer(ImageMethods(bounds, state, podman, mending, host.built_in).methods())
     control.offer(governing.methods())

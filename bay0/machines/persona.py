@@ -7,6 +7,9 @@ itself, with status 0), RETRY (its manifest wants it back: WAITING, a pause that
 waits and tries again; its processes are killed meanwhile.
 FAILED means no container is left and we gave up; the journal says why. ABSENT is a name nobody has created, or that was removed.
 
+A persona that is made as a copy is COPYING until all of its home lies beside its place, and PLACING until it is there, which is one rename.
+So whatever happens it is there whole, or not at all: from COPYING every doubt leads to ABSENT; what is PLACING is placed again until that is known.
+
 Attempts are counted before the attempt. An operator's START is the first; those that nobody asked for, after a death or by `autostart` at boot, are
 counted on, over boots too, so a persona that takes the machine down with it is seen. `desired` is set by the rows that somebody asked for.
 """
@@ -33,12 +36,17 @@ class S(Enum):
     STUCK = "stuck"
     WAITING = "waiting"
     FAILED = "failed"
+    COPYING = "copying"
+    PLACING = "placing"
 
 
 class E(Enum):
     """What can happen to a persona."""
 
     CREATE = "create"
+    CLONE = "clone"
+    COPIED = "copied"
+    PLACED = "placed"
     START = "start"
     AUTOSTART = "autostart"
     STARTED = "started"
@@ -74,6 +82,8 @@ class Effect(Enum):
     CLEAR = "clear"
     WAIT_CLEAR = "wait_clear"
     WAIT = "wait"
+    COPY = "copy"
+    PLACE = "place"
 
 
 WORDS = container.Words(S, E, Effect, runs=S.RUNNING)
@@ -86,13 +96,24 @@ SPECS = (
     *container.freezing(WORDS, "the container is frozen"),
     StateSpec(S.STOPPING, "its end is owed: TERM, then KILL, then no container", busy=Effect.STOP, deadline_s=90),
     *container.clearing(WORDS),
+    StateSpec(S.COPYING, "a home for it is being copied, beside its place", busy=Effect.COPY, deadline_s=7500),
+    StateSpec(S.PLACING, "the copy is whole, and is put in its place", busy=Effect.PLACE, deadline_s=300),
 )
 
+MADE = (S.COPYING, S.PLACING)
 HAS_CONTAINER = (S.RUNNING, S.PAUSING, S.PAUSED, S.RESUMING)
 OWES = (S.STARTING, *HAS_CONTAINER, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING)
 
 ROWS = (
     Row(S.ABSENT, E.CREATE, S.STOPPED, "asked to create it", promised=True, desired="stopped", tries=Tries.FORGET),
+    Row(S.ABSENT, E.CLONE, S.COPYING, "asked to make it as a copy", promised=True, desired="stopped", tries=Tries.FORGET),
+    Row(S.COPYING, E.COPIED, S.PLACING, "all of it is there, beside its place", promised=True),
+    Row(S.COPYING, E.STOP, S.ABSENT, "asked to give the copy up", desired="stopped"),
+    Row(S.COPYING, E.FAULT, S.ABSENT, "it was not copied", desired="stopped"),
+    Row(S.COPYING, E.TIMED_OUT, S.ABSENT, "it was not copied in time", desired="stopped"),
+    Row(S.PLACING, E.PLACED, S.STOPPED, "its home is in its place", desired="stopped"),
+    Row(S.PLACING, E.FAULT, S.ABSENT, "its home could not be put in its place", desired="stopped"),
+    Row(S.PLACING, E.TIMED_OUT, S.PLACING, "the disk gave no answer: again"),
     *container.starts(WORDS, "its manifest says autostart"),
     Row(S.STARTING, E.STARTED, S.RUNNING, "podman says it runs"),
     Row(S.RUNNING, E.CALM, S.RUNNING, "it has lived long enough: its attempts are forgotten", tries=Tries.FORGET),
@@ -121,6 +142,8 @@ ROWS = (
     Row(S.STOPPED, E.REMOVE, S.ABSENT, "asked to remove it", promised=True, desired="stopped", tries=Tries.FORGET),
     Row(S.FAILED, E.REMOVE, S.ABSENT, "asked to remove it", promised=True, desired="stopped", tries=Tries.FORGET),
     *container.converges(WORDS, OWES),
+    Row(S.COPYING, E.CONVERGE, S.ABSENT, "it was found half copied: it was never there", desired="stopped"),
+    Row(S.PLACING, E.CONVERGE, S.PLACING, "it was found whole, beside its place: put it there"),
 )
 
 _STILL = (S.ABSENT, S.STOPPED, S.FAILED)
@@ -130,13 +153,19 @@ IGNORED = {
     **cells([s for s in S if s is not S.RUNNING], (E.CALM,), "it does not run"),
     **cells([s for s in S if s is not S.RUNNING], (E.FROZEN,), "it is not there to run"),
     **cells([s for s in S if s is not S.CONVERGING], (E.DONE,), "a late answer"),
-    **cells((*_STILL, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.UNWATCHED,), "its end is known"),
+    **cells((*_STILL, *MADE, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.UNWATCHED,), "its end is known"),
+    **cells(MADE, (E.ENDED,), "it has no process yet"),
+    **cells([s for s in S if s is not S.COPYING], (E.COPIED,), "a late answer"),
+    **cells([s for s in S if s is not S.PLACING], (E.PLACED,), "a late answer"),
     **cells((S.ABSENT, S.STOPPED, S.STOPPING), (E.STOP,), "it is stopped or stopping"),
     **cells((S.ABSENT,), (E.CONVERGE,), _NONE),
 }
 REFUSED = {
     **container.refused(WORDS),
     **cells([s for s in S if s is not S.ABSENT], (E.CREATE,), "it exists already; remove it first, its home is kept"),
+    **cells([s for s in S if s is not S.ABSENT], (E.CLONE,), "it exists already; take another name"),
+    **cells(MADE, (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE), "it is still being made"),
+    **cells((S.PLACING,), (E.STOP,), "its copy is whole and about to be in its place; remove it then"),
     **cells((S.ABSENT,), (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE), _NONE),
     **cells((S.PAUSING, S.PAUSED, S.RESUMING), (E.START,), "resume it instead"),
     **cells((S.STARTING, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.PAUSE, E.RESUME), "it is on its way; ask again when it runs"),

@@ -24,9 +24,11 @@ from bay0.personas import port as personas
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
+    from bay0.base.names import Name
     from bay0.control.outcomes import Outcomes
     from bay0.control.server import Method, Reply
     from bay0.machines.engine import Engine
+    from bay0.personas.manifest import Manifest
     from bay0.personas.port import Personas
     from bay0.pid1.reactor import Reactor
     from bay0.reconcile.replay import Replay
@@ -86,6 +88,10 @@ class PersonaVerbs:
     def _front(self) -> str | None:
         return focus.active(self.engine.instances[focus.NAME])
 
+    def facts(self, instance: Instance) -> dict[str, Any]:
+        """Return what every answer about a persona says of it."""
+        return self._facts(instance)
+
     def _facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
         config = personas.read_config(instance.config)
         wanted = config.manifest if config is not None else None
@@ -117,6 +123,13 @@ class PersonaVerbs:
         from bay0.personas import manifest  # late: a boot without personas does not pay for it
 
         name, wanted = lookup.name(params), manifest.from_wire(params["manifest"])
+        self.make(
+            name, wanted, E.CREATE,
+            lambda result: reply(result if isinstance(result, Exception) else self.facts(self.engine.instances[name.semantic])),
+        )  # fmt: skip
+
+    def make(self, name: Name, wanted: Manifest, event: E, taken: Callable[[Taken], None], why: str = "", **context: Any) -> None:
+        """Send the `event` that makes a persona, with a uid range of its own; `taken` hears what became of it. `RefusedError`."""
         self.replay.need_known()
         engine = self.engine
         there = [i for i in engine.of_kind("persona") if i.now is not S.ABSENT or i.pending is not None]
@@ -128,12 +141,12 @@ class PersonaVerbs:
             instance = engine.add(name.semantic, MACHINES["persona"])
         made = instance
 
-        def taken(result: Taken) -> None:
+        def answered(result: Taken) -> None:
             if isinstance(result, Exception):
                 self.reactor.call_soon(partial(self.personas.forget, made))
-            reply(result if isinstance(result, Exception) else self._facts(made))
+            taken(result)
 
-        engine.send(name.semantic, E.CREATE, "", taken, config=config)
+        engine.send(name.semantic, event, why, answered, config=config, **context)
 
     def _free_slot(self, there: list[Instance]) -> int:
         """Return the first uid range that nobody has, nor is about to get; `RefusedError` if that cannot be known.

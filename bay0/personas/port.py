@@ -20,6 +20,7 @@ from bay0.containers.life import LOG_SIZE, PERSONA_FILTER, PERSONAS, Duty, Kind,
 from bay0.effects import cgroup
 from bay0.machines.boot import LEAVES
 from bay0.machines.persona import HAS_CONTAINER, WORDS, E, Effect, S, mark
+from bay0.personas import copyduties
 from bay0.personas.line import Line, Over
 from bay0.pid1 import flow
 from bay0.podman.calls import AT_ONCE, Outcome, RunSpec, user_of
@@ -30,6 +31,7 @@ from bay0.umbilical.places import IN_PERSONA
 if TYPE_CHECKING:
     from bay0.loading.late import Late
     from bay0.machines.instance import Instance, Step
+    from bay0.personas.copies import Copies
     from bay0.personas.manifest import Manifest
     from bay0.podman.calls import Verdict
     from bay0.screen.doors import Doors
@@ -98,7 +100,7 @@ class Personas:
     """The effect port of all personas.
 
     `boot`: this boot's machine. `built_in`: the spine's own images, name -> archive. `own`: hear of the end of a child of
-    PID 1 (Reaper.own). `doors`: the ways to the screen.
+    PID 1 (Reaper.own). `doors`: the ways to the screen. `copies`: does what is owed of one that is made as a copy.
     """
 
     def __init__(
@@ -110,11 +112,12 @@ class Personas:
         own: Callable[[int, Callable[[int], None]], None],
         *,
         doors: Late[Doors],
+        copies: Late[Copies],
     ) -> None:
         self.engine, self.reactor, self.log = means.engine, means.reactor, means.log
         self.state, self.podman, self.places, self.audit = means.state, means.podman, means.places, means.audit
         self.built_in, self.umbilical, self.own, self.doors = built_in, umbilical, own, doors
-        duties: dict[Enum, Duty] = {Effect.RUN: self._run}
+        duties: dict[Enum, Duty] = {Effect.RUN: self._run, **copyduties.duties(copies, self.reactor, self.log)}
         kind = Kind(WORDS, GROUP, duties, self._stop_s, self._after_end, self._leaves, self._cancelled, doors.ask("hide"))
         self.life = Life(means, kind)
         self._waiting: set[str] = set()  # to be started once they are at rest (autostart)

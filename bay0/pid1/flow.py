@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bay0.pid1.reactor import Reactor
 
 Resume = Callable[[Any], None]
-Waitable = Callable[[Resume], None]
+Waitable = Callable[[Resume], object]
 T = TypeVar("T")
 Flow = Generator[Waitable, Any, T]
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CONTAINED = ("persona", "server")  # the kinds of machines that are containers
 # states of one that is to have no container
 RESTS = (persona.S.STOPPED, persona.S.FAILED, server.S.STOPPED, server.S.FAILED)
+# states of one that nothing was ever started of: a container under its name is nobody's
+CONTAINERLESS = frozenset(state.value for state in (persona.S.ABSENT, *persona.MADE))
 ROWS_A_TURN = 100
 
 
@@ -81,7 +83,7 @@ def planning(
             unknown.append(str(row["name"]))
         else:
             owes = row["state"] not in converged[row["kind"]]
-            if container and row["state"] != persona.S.ABSENT.value:
+            if container and row["state"] not in CONTAINERLESS:
                 owned.add(container)
                 haunted = container in there
             else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROCESS = "--grow-persist"  # the hidden entry of the program
 MIB = 20  # bits
-Run = Callable[[str, tuple[str, ...], float, Callable[[Any], None]], None]  # the spawner's
+Run = Callable[[str, tuple[str, ...], float, Callable[[Any], None]], object]  # the spawner's
 Done = Callable[[Mapping[str, Any] | RefusedError], None]
 
 

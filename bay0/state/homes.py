@@ -42,7 +42,7 @@ def _holds_anything(path: str) -> bool:
 
 def set_containers_aside() -> bool:
     """Take podman's whole storage away, because it is damaged beyond its own repair, and make an empty one. Homes are elsewhere."""
-    _take_away(CONTAINERS)
+    take_away(CONTAINERS)
     prepare_containers()
     return True
 
@@ -94,11 +94,12 @@ def empty(name: str) -> bool:
     path = f"{HOMES}/{name}"
     if files.look(path) is None:
         return False
-    _take_away(path)
+    take_away(path)
     return True
 
 
-def _take_away(path: str) -> None:
+def take_away(path: str) -> None:
+    """Rename what is at `path` into the trash, durably; nothing there is no error."""
     stop_sweeping()  # a sweep under way may have passed the place where this one will lie; the next begins anew
     files.directory(TRASH, 0o700, anew=True)
     if files.look(path) is not None:

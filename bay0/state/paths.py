@@ -13,6 +13,7 @@ HOMES = f"{ROOT}/homes"  # of personas; kept across resets, touched by nobody el
 CONTAINERS = f"{ROOT}/containers"  # podman's own: images and containers, which can be made anew
 IMAGES = f"{ROOT}/images"  # archives that scripts/mkpersist.sh put there
 AI_ARCHIVE = f"{IMAGES}/spine-ai.tar"
+STAGING = f"{SPINE}/staging"  # copies that are being made, each beside its place until it is whole
 TRASH = f"{SPINE}/trash"  # what was taken away and is not deleted yet
 LABEL = "SPINE-PERSIST"
 FALLBACK_DEVICE = "/dev/vda"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.base.errors import StorageError
-from bay0.state import aifiles, checks, db, device, entropy, files, genesis, homes, nack, time
+from bay0.state import aifiles, checks, db, device, entropy, files, genesis, homes, nack, staging, time
 from bay0.state.paths import DATABASE, GENESIS, MARKER, SEED, SPINE, TIME
 from bay0.state.schema import VERSION
 
@@ -190,6 +190,11 @@ OPS: dict[str, Callable[..., Any]] = {
     "home_give": lambda name, uid, gid: homes.give(name, uid, gid),
     "log_remove": lambda name: homes.remove_log(name),
     "home_empty": lambda name: homes.empty(name),
+    "home_is_free": lambda name: staging.is_free(name),
+    "staging_begin": lambda name, source: staging.begin(name, source),
+    "staging_place": lambda name: staging.place(name),
+    "staging_drop": lambda name: staging.drop(name),
+    "staging_clear": lambda wanted: staging.clear(wanted),
     "trash_sweep": lambda: homes.sweep(was_removed=db.was_removed),
     "trash_left": lambda: homes.undeleted(),
     "validate_marker": lambda text: checks.marker(MARKER, text),

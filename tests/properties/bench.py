@@ -37,6 +37,7 @@ from bay0.machines.boot import S as BootS
 from bay0.machines.engine import Acceptance, Engine, build
 from bay0.machines.instance import Step
 from bay0.personas import manifest
+from bay0.personas.copies import Copies
 from bay0.personas.port import Config, Personas
 from bay0.pid1.reactor import Reactor
 from bay0.podman import argv as podman_argv
@@ -254,7 +255,9 @@ class Bench:
         ways: Any = Ready(lambda: self.umbilical)
         doors: Any = Ready(object, there=False)  # no persona of the world has a way to the screen
         own = lambda _monitor, _ended: None  # here monitors live as long as their containers
-        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own, doors=doors)
+        # as at a boot: whoever asked for a copy is gone, and so is the process
+        copies: Any = Ready(lambda: Copies(means, self.personas.life, SimpleNamespace(), lambda *_: lambda: None, lambda: None))  # type: ignore[arg-type]
+        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own, doors=doors, copies=copies)
         self.servers = Servers(means, self.boot_machine, ways)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]

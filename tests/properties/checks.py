@@ -40,9 +40,10 @@ RESTS_S = 40.0  # longer than the longest back-off
 ANSWER_S = 12.0  # bounds.verb, and the commits before it
 IMAGE_ANSWER_S = 200.0  # podman's own bounds for work on images, behind what it is busy with
 SUSPEND_ANSWER_S = 60.0
+COPY_ANSWER_S = 8000.0
 RESTS = {state.value for state in (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)}
 AT_REST = (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)
-PROMISES = ("create", "start", "reset", "remove", "configure")
+PROMISES = ("create", "clone", "start", "reset", "remove", "configure")
 COLUMNS = tuple(JournalRow._meta.sorted_field_names)
 TOUCHES = ("mount", "open", "migrate", "machines", "stage", "flush", "commit", "probe", "genesis")
 
@@ -200,6 +201,8 @@ class Checks:
             self.nacks[asked.params["digest"]] = None
         if asked.method == "persona.create":
             self.manifests[name].append(asked.params["manifest"])
+        if asked.method == "persona.clone":
+            self.manifests[name].extend(self.manifests[asked.params["source"]])
         if asked.params.get("home"):
             self.world.homes.asked_to_empty(names.parse(name).podman)
 
@@ -221,6 +224,9 @@ class Checks:
         if asked.method.startswith("tenant."):
             self.ai.answered(asked, result)
         verb = asked.method.rpartition(".")[2]
+        if verb == "clone":
+            self.world.copies.answered(result)
+            self.count["copies"] += 1
         if verb in PROMISES or verb == "focus":
             machine = "focus" if verb == "focus" else asked.params["name"]
             made = [k for k, s in self.steps.items() if k[0] == asked.boot_id and s.machine == machine and s.event == verb]
@@ -305,6 +311,7 @@ class Checks:
                 found is None or found.excused or found.external or not world.spine.replay.known,
                 f"{instance.name} is {instance.now.value} and has a container, {found and found.state}",
             )
+        world.copies.whole_or_not_there()
         lost = world.homes.lost()
         hold(not lost, f"the data in the homes {lost} are gone, and nobody asked for that")
 
@@ -415,7 +422,7 @@ class Checks:
                 if name in seen and boot_id not in self.lossy:
                     before = seen[name]
                     hold(row["source"] == before["dest"], f"{name}: {before['dest']} is followed by a step from {row['source']}")
-                    anew = row["event"] == persona.E.CREATE.value  # its name had been removed, and counts from the start
+                    anew = row["event"] in (persona.E.CREATE.value, persona.E.CLONE.value)  # its name had been removed, and counts from the start
                     hold(anew or row["seq"] == before["seq"] + 1, f"{name}: seq {before['seq']} is followed by {row['seq']}")
                 elif name not in seen and boot_id not in self.lossy:
                     start = {last.get(name), MACHINES[row["kind"]].initial.value}
@@ -479,6 +486,7 @@ class Checks:
             hold(world.state_of_storage is storage.S.READONLY, f"the database is of a newer program, and storage is {world.state_of_storage.value}")
             hold(not world.spine.replay.known, "what could not be read is taken for known")
             return
+        world.copies.settled()
         hold(world.state_of_storage is storage.S.DURABLE, f"the disk is well, storage is {world.state_of_storage.value}")
         hold(world.spine.state.link.left_behind == 0, "a worker is still left behind")
         before = {key for key in self.steps if key[0] == world.boot_id}
@@ -591,6 +599,8 @@ def _told(steps: list[Step]) -> str:
 def _bound(asked: Asked) -> float:
     if asked.method == "suspend":  # the deadlines of its two busy states
         return SUSPEND_ANSWER_S
+    if asked.method == "persona.clone":  # its deadline is that of a large home; a test whose disk is well has its answer at once
+        return COPY_ANSWER_S
     return IMAGE_ANSWER_S if asked.method.startswith("image.") else ANSWER_S
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ai import AI
 from attrs import define, field
 from checks import Checks
+from copies import COPY
 from kernel import Kernel
 from podman import IMAGE, Podman
 
@@ -137,6 +138,9 @@ class People:
 
     def verb(self, verb: str, name: str, **params: Any) -> Asked:
         return self.call(f"persona.{verb}", name=name, **{"wait": False, **params})
+
+    def clone(self, source: str, name: str = COPY) -> Asked:
+        return self.call("persona.clone", source=source, name=name)
 
     def ask_ai(self, verb: str, **params: Any) -> Asked:
         return self.call(

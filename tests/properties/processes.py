@@ -99,23 +99,27 @@ class SimSpawner:
 
     def run(
         self,
-        _name: str,
+        name: str,
         argv: Any,
         deadline_s: float,
         done: Callable[[Result], None],
         env: Any = None,
+        *,
         capture: int = 0,
-    ) -> None:
+    ) -> Callable[[], None]:
         if self.closed:
             self.world.soon(lambda: done(Result(Ending.EXITED, 126, "", "the spine is going down", 0, 0.0)))
-            return
+            return lambda: None
+        if name == "copy-home":
+            return self.world.copies.run(argv, deadline_s, done)
         if argv[0] == "podman":
             self.world.checks.podman_called(list(argv))
             self.world.podman.run(argv, deadline_s, done)
-            return
+            return lambda: None
         hangs = self.world.modprobe_hangs
         result = Result(Ending.TIMED_OUT if hangs else Ending.EXITED, -15 if hangs else 0, "", "", 0, 0.0)
         self.world.spine.reactor.call_later(deadline_s if hangs else 0.01, lambda: done(result))
+        return lambda: None
 
     def start(
         self, name: str, _argv: Any, on_exit: Callable[[int], None], keep: int | None = None, **_options: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from copies import COPY
 from people import PLAY, WORK
 from world import World
 
@@ -75,6 +76,11 @@ LIFE: Sequence[Act] = (
     lambda w: w.kill_worker(),
     lambda w: w.podman.dies("sys__ai", 1),
     wait(3),
+    lambda w: w.verb("stop", WORK),
+    wait(3),
+    lambda w: w.clone(WORK),
+    wait(2),
+    lambda w: w.verb("remove", COPY, home=True, wait=True),
     lambda w: w.verb("reset", WORK, home=True, wait=True),
     lambda w: w.end_process(0),
     wait(3),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from broken import hold
+from copies import COPY
 from pagecache import LOSES
 from people import IDLE, MANIFESTS, PLAY, WORK
 from podman import IMAGE, Vice
@@ -707,6 +708,86 @@ def storage_is_damaged_while_it_runs(world: World, moment: float) -> None:
     hold(world.state_of(IDLE) is persona.S.RUNNING, f"mended, and a persona is {world.state_of(IDLE)}")
 
 
+def _about_to_be_copied(world: World, *, running: bool = False) -> None:
+    _lived_in(world, WORK, IDLE)
+    world.copies.plant(WORK)
+    if not running:
+        world.verb("stop", WORK)
+        world.run(4)
+    world.disk.latency_s = 0.05
+
+
+def a_copy_is_cut_short(world: World, moment: float) -> None:
+    _about_to_be_copied(world, running=moment > 1.5)
+    world.clone(WORK)
+    world.run(moment % 1.5)
+
+
+def a_copy_is_cut_short_and_the_next_boot_too(world: World, moment: float) -> None:
+    a_copy_is_cut_short(world, 0.9)
+    world.cut()
+    world.disk.latency_s = 0.15
+    world.boot()
+    world.run(moment)
+
+
+def a_copy_meets_a_disk_that_fails(world: World, moment: float) -> None:
+    _about_to_be_copied(world, running=moment > 2)
+    asked = world.clone(WORK)
+    world.run(moment % 1)
+    if moment < 1:
+        world.disk.wedged = True
+    elif moment < 2:
+        world.disk.full = True
+        world.verb("start", IDLE)
+    else:
+        world.kill_worker()
+    world.run(15)
+    world.settle()
+    hold(not world.on or asked.answers, "who asked for a copy was never answered")
+
+
+def who_is_copied_does_not_stand_still(world: World, moment: float) -> None:
+    """It is started, or thawed: the copy ends, or it was whole before."""
+    running = moment > 1.6
+    _about_to_be_copied(world, running=running)
+    asked = world.clone(WORK)
+    world.run(moment % 1.6)
+    copying = world.state_of(COPY) is persona.S.COPYING
+    world.verb("resume" if running else "start", WORK)
+    world.run(8)
+    refused = asked.answers and isinstance(asked.answers[0], Exception)
+    was_whole = not copying or world.state_of(COPY) is persona.S.STOPPED
+    hold(refused or was_whole, "a copy was made of a persona that did not stand still")
+    world.settle()
+
+
+def a_copy_is_given_up_and_made_again(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    world.clone(WORK)
+    world.run(moment / 3)
+    world.verb("stop", COPY)
+    world.clone(WORK)
+    world.run(moment)
+    world.verb("start", COPY)
+    world.run(4)
+    world.settle()
+
+
+def a_copy_of_who_runs_leaves_it_running(world: World, moment: float) -> None:
+    _about_to_be_copied(world, running=True)
+    asked = world.clone(WORK)
+    world.run(moment)
+    world.run(6)
+    hold(bool(asked.answers) and not asked.refused, f"a copy of who runs is not made: {asked.answers}")
+    hold(world.state_of(WORK) is persona.S.RUNNING, f"who was copied ran, and is {world.state_of(WORK)}")
+    world.settle()
+
+
+COPY_STORIES: tuple[Story, ...] = (
+    a_copy_is_cut_short, a_copy_is_cut_short_and_the_next_boot_too, a_copy_meets_a_disk_that_fails, who_is_copied_does_not_stand_still,
+    a_copy_is_given_up_and_made_again, a_copy_of_who_runs_leaves_it_running,
+)  # fmt: skip
 PERSONA_STORIES: tuple[Story, ...] = (
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_monitor_is_killed, a_container_of_a_later_boot_ends, a_long_life_ends_badly,

@@ -40,6 +40,7 @@ CONSOLE, EXEC = "sys://console", "sys://exec"
 WORKER_OPS = (
     "probe", "genesis", "containers_prepare", "containers_aside", "persona_prepare", "home_give",
     "log_remove", "home_empty", "trash_sweep", "time_save", "seed_use", "seed_renew", "farewell", "settle",
+    "home_is_free", "staging_begin", "staging_place", "staging_drop", "staging_clear",
 )  # fmt: skip
 
 
@@ -85,6 +86,7 @@ class Wiring:
             setattr_, lambda op, act: self.world.patch.setitem(worker.OPS, op, self._guarded(act))
         )
         self.world.grants.install(setattr_)
+        self.world.copies.install(setattr_)
         setattr_(bay0.log, "kernel_ms", lambda: int(self.world.now * 1000))
         setattr_(stages.mounts, "mount_kernel_filesystems", lambda: self._stage("mount"))
         setattr_(stages.cgroup, "shield_pid1", lambda: self._stage("shield"))

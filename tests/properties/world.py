@@ -21,6 +21,7 @@ import pytest
 from ai import Ai
 from checks import Checks
 from clock import SimLog
+from copies import Copies
 from disk import Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
 from houses import Homes
@@ -81,6 +82,7 @@ class World(People, Trouble):
         )
         self.ai = Ai(self)
         self.grants = Grants(self)
+        self.copies = Copies(self)
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.wiring = Wiring(self)

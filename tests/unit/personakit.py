@@ -134,6 +134,9 @@ class State:
     def keep_out_a_crowd(self) -> None:
         """There is none."""
 
+    def need_durable(self) -> None:
+        """It is."""
+
     def ask(self, op: str, _bound_s: float, done: Callable[[Answer], None], **arguments: Any) -> None:
         self.asked.append((op, arguments))
         self.timers.call_later(0.01, lambda: done(self.answers.get(op, self.answer)))
@@ -219,7 +222,11 @@ class Bench:
         self.audit = Audit(engine, timers, self.log, state, podman, self.clearing, self.boot)
         log: Any = self.log
         self.means = Means(engine, timers, Bounds(), log, state, podman, watch, places, self.clearing, self.audit)
-        self.port = Personas(self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__, doors=self.doors)
+        self.copies: Any = None  # who tests copies puts them here
+        self.port = Personas(
+            self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__,
+            doors=self.doors, copies=Ready(lambda: self.copies),  # type: ignore[arg-type]
+        )  # fmt: skip
         self.focus = Focus(engine, timers, log, self.port.runs_behind)
         engine.serve("boot", Nothing())
         engine.serve("persona", self.port)

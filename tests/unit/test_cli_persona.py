@@ -20,7 +20,7 @@ import pytest
 from kit import Log
 
 from bay0.base.errors import RefusedError
-from bay0.cli import client, persona_own, samples, verbs
+from bay0.cli import client, persona_copy, persona_own, samples, verbs
 from bay0.cli import kit as clikit
 from bay0.cli import main as cli
 from bay0.cli import persona_text as personareport
@@ -32,9 +32,9 @@ from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
 MOVES = ("start", "stop", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "create", "list", "show", "shell", "logs", "history", "graph")
+PERSONA_VERBS = (*MOVES, "create", "clone", "list", "show", "shell", "logs", "history", "graph")
 METHODS = (
-    *(f"persona.{verb}" for verb in (*MOVES, "create", "list", "show")),
+    *(f"persona.{verb}" for verb in (*MOVES, "create", "clone", "copying", "list", "show")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
 )  # fmt: skip
 STEP = {
@@ -197,6 +197,32 @@ def test_usage_that_makes_no_sense_is_status_2_and_says_what_would(spine: Spine,
 def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[str], capsys: Captured) -> None:
     assert cli.main(words) == clikit.NO_SPINE == 3
     assert "scripts/quickstart.sh" in capsys.readouterr().err
+
+
+def test_a_clone_says_what_was_copied_for_people_and_for_programs(spine: Spine, capsys: Captured) -> None:
+    copied = {"entries": 7, "bytes": 4096, "frozen_s": 1.25}
+    spine.answers["persona.clone"] = {**WORK, "name": "p://try", "state": "stopped", "copied": copied}
+    assert cli.main(["persona", "clone", "work", "try"]) == 0
+    assert spine.asked == [("persona.clone", {"source": "p://work", "name": "p://try"})]
+    shown = capsys.readouterr().out
+    assert "p://try is made and stopped: 7 entries, 4 KiB; who was copied stood still for 1.2 s" in shown
+    assert "`bay0 persona start try`" in shown
+    assert cli.main(["persona", "copy", "work", "try", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["copied"] == copied
+
+
+def test_a_clone_of_who_is_not_there_is_refused_with_the_nearest_name(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.clone"] = RefusedError("there is no persona p://wrok")
+    spine.answers["persona.list"] = [WORK]
+    assert cli.main(["persona", "clone", "wrok", "try"]) == clikit.REFUSED
+    assert "Did you mean p://work?" in capsys.readouterr().err
+
+
+def test_how_far_a_copy_is_is_said_in_a_line(spine: Spine) -> None:
+    spine.answers["persona.copying"] = {"bytes": 1 << 20, "of_bytes": 3 << 20, "entries": 4, "of_entries": 9}
+    assert persona_copy._far("p://try").startswith("copying: 1 MiB of 3 MiB, 4 of 9 entries; Ctrl-C")
+    spine.answers["persona.copying"] = {}
+    assert "looking how much there is" in persona_copy._far("p://try")
 
 
 def test_who_it_runs_as_and_that_it_may_make_namespaces_is_shown_where_its_manifest_says_so(spine: Spine, capsys: Captured) -> None:

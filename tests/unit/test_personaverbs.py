@@ -42,7 +42,7 @@ class Desk:
         self.timers: Any = bench.timers
         self.state: Any = bench.state
         self.podman: Any = bench.podman
-        self.trash = Trash(bench.engine, self.timers, Bounds(), bench.log, self.state, self.boot)
+        self.trash = Trash(bench.engine, self.timers, Bounds(), bench.log, self.state, self.boot, lambda: False)
         self.outcomes = Outcomes(bench.engine, self.timers, Bounds())
         self.verbs = PersonaVerbs(
             bench.engine, self.timers, Bounds(), self.state, self.boot, bench.port, self.replay, self.outcomes, self.trash.sweep,

@@ -94,11 +94,20 @@ def test_from_every_state_a_boot_reaches_stopped_when_podman_answers() -> None:
     """By the table alone: CONVERGE, then GONE."""
     for state in S:
         verdict = persona.PERSONA.lookup(state, E.CONVERGE)
-        if state is S.ABSENT:
+        if state in (S.ABSENT, *persona.MADE):
             continue
         assert verdict.dest is S.CONVERGING  # type: ignore[union-attr]
         assert verdict.desired == "stopped"  # type: ignore[union-attr]
         assert persona.PERSONA.lookup(S.CONVERGING, E.GONE).dest is S.STOPPED  # type: ignore[union-attr]
+
+
+def test_a_boot_gives_up_what_was_half_copied_and_puts_what_was_whole_in_its_place() -> None:
+    """By the table alone. Neither has ever had a container."""
+    lookup = persona.PERSONA.lookup
+    assert lookup(S.COPYING, E.CONVERGE).dest is S.ABSENT  # type: ignore[union-attr]
+    assert lookup(S.PLACING, E.CONVERGE).dest is S.PLACING  # type: ignore[union-attr]
+    assert lookup(S.PLACING, E.PLACED).dest is S.STOPPED  # type: ignore[union-attr]
+    assert lookup(S.COPYING, E.COPIED).promised, "or a crash could find a home in its place, and nobody whose it is"  # type: ignore[union-attr]
 
 
 def test_every_row_towards_a_container_that_somebody_asked_for_is_promised() -> None:

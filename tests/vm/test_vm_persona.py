@@ -370,6 +370,24 @@ def test_a_reset_keeps_the_home_and_empties_it_only_when_asked(spine: Vm):
     assert spine.sh(f"test -e {letter}").status == 1
 
 
+def test_a_clone_of_who_runs_has_its_home_as_it_is_and_who_was_copied_goes_on(spine: Vm):
+    running(spine, "work")
+    inside = "cd /home/work && echo dear >letter && ln letter again && chmod 4711 letter && mkfifo pipe && ln -s /etc/shadow out"
+    spine.out(f"bay0 persona shell work -- sh -c '{inside}'")
+    made = spine.json("bay0 persona clone work try --json", VERB_S)
+    assert (made["state"], made["copied"]["entries"]) == ("stopped", 4)
+    assert made["copied"]["frozen_s"] > 0
+    assert spine.json("bay0 persona show work --json")["state"] == "running"
+    assert spine.out("cd /persist/homes/p__try && stat -c '%a %u %h' letter && readlink out && test -p pipe && ls /persist/spine/staging") == (
+        "4711 0 2\n/etc/shadow"
+    )
+    running(spine, "try")
+    assert spine.out("bay0 persona shell try -- cat /home/work/again") == "dear"
+    refused = spine.sh("bay0 persona clone work try", VERB_S)
+    assert (refused.status, "exists already" in refused.output) == (1, True)
+    spine.out("bay0 persona stop try && bay0 persona remove try --home --yes && rm /persist/homes/p__work/*", VERB_S)
+
+
 # ---- reality; more of it below, while podman hangs
 
 
