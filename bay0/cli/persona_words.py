@@ -7,8 +7,11 @@ from bay0.cli.grammar import JSON, Option, Place, Verb, whole
 SAMPLES = "/usr/share/spine-personas"
 MANIFEST = "persona.toml"
 NAME_HELP = "its name: `work` is short for p://work"
+WAIT_MAX_S = 3600
+SEVERAL = "Of several each is named with what became of it, one that is refused keeps no other; the status is that of the worst."
 BOUNDED = "The answer comes within a bound: status 4 and 'accepted' if it is still on its way then."
 LOG = "On a terminal only its colours pass; other control characters are shown, not obeyed. --json gives one object a line."
+GOALS = ("running", "paused", "stopped")
 WAIT = Option(
     "--wait",
     "wait until it is done (the default), or only until it is accepted",
@@ -20,7 +23,7 @@ LOG_OPTIONS = (
     Option("-n --lines", "only the last N lines (default: all there is)", "N", default=0, convert=whole),
 )
 HOME = (
-    Option("--home", "also empty its home, after asking for its name"),
+    Option("--home", "also empty the home, after asking for the name"),
     Option("--yes", "do not ask (for scripts)"),
 )
 
@@ -29,11 +32,26 @@ def _name(many: str = "", about: str = NAME_HELP) -> Place:
     return Place("persona", about, "NAME", many=many, of="personas")
 
 
+def _names(about: str = "their names; `test-*` is each that begins so, `?` is one character") -> Place:
+    return Place("personas", about, "NAME", many="*", of="personas")
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds, at most an hour."""
+    try:
+        found = float(text)
+    except ValueError:
+        raise ValueError("seconds, 0 to 3600") from None
+    if not 0 <= found <= WAIT_MAX_S:
+        raise ValueError("seconds, 0 to 3600")
+    return found
+
+
 def _move(word: str, about: str, more: str, *further: Option) -> Verb:
-    other = "--home" if further else "--no-wait"
+    other = "test-* --home" if HOME[0] in further else "--all"
     return Verb(
-        about, "persona:move", JSON, WAIT, *further, _name(), more=more, sets={"move": word},
-        example=f"bay0 persona {word} work\nbay0 persona {word} work {other}",
+        about, "persona_many:move", JSON, WAIT, *further, _names(), more=f"{more} {SEVERAL}", sets={"move": word},
+        example=f"bay0 persona {word} work\nbay0 persona {word} work play --no-wait\nbay0 persona {word} {other}",
     )  # fmt: skip
 
 
@@ -76,20 +94,36 @@ PERSONA = {
             "bay0 persona graph --all --format dot"
         ),
     ),
-    "start": _move("start", "start a persona", f"Status 1 if it ended in failed; the reason is printed. {BOUNDED}"),
-    "pause": _move("pause", "freeze a persona: it keeps its memory and gets no processor", BOUNDED),
-    "resume": _move("resume", "let a paused persona go on", BOUNDED),
-    "stop": Verb(
-        "stop a persona: TERM, its grace, then KILL", "persona:stop", JSON, WAIT,
-        Option("--all", "every persona that is not stopped"), _name("?"),
-        more=BOUNDED, sets={"move": "stop"}, example="bay0 persona stop work\nbay0 persona stop --all",
+    "start": _move(
+        "start", "start personas", f"Status 1 if one ended in failed; the reason is printed. {BOUNDED}",
+        Option("--all", "every persona that is stopped or failed"),
+    ),
+    "stop": _move("stop", "stop personas: TERM, their grace, then KILL", BOUNDED, Option("--all", "every persona that is not stopped")),
+    "restart": _move(
+        "restart", "stop personas that run, then start them", f"One that is stopped is only started. {BOUNDED}",
+        Option("--all", "every persona that is not stopped"),
+    ),
+    "pause": _move(
+        "pause", "freeze personas: they keep their memory and get no processor", BOUNDED, Option("--all", "every persona that runs")
+    ),
+    "resume": _move("resume", "let paused personas go on", BOUNDED, Option("--all", "every persona that is paused")),
+    "wait": Verb(
+        "wait until personas run, are paused or are stopped", "persona_many:wait", JSON,
+        Option("--for", "what to wait for (default running); a failed one counts as stopped", "STATE", default="running", choices=GOALS),
+        Option("--timeout", "wait no longer (default 60)", "SECONDS", default=60.0, convert=seconds),
+        _names(),
+        more=(
+            "Status 0 once each of them is, 4 if the time is over first; 1 at once if one that is waited for to run "
+            "has failed, or was removed."
+        ),
+        example="bay0 persona start work --no-wait && bay0 persona wait work\nbay0 persona wait 'test-*' --for stopped --timeout 10",
     ),
     "reset": _move(
-        "reset", "stop a persona, forget its failures and its container; the next start gets a fresh one",
-        f"Its home is kept unless --home is given. {BOUNDED}", *HOME,
+        "reset", "stop personas, forget their failures and their containers; the next start gets fresh ones",
+        f"Homes are kept unless --home is given. {BOUNDED}", *HOME,
     ),
     "remove": _move(
-        "remove", "forget a stopped persona", "Its home stays on the disk, for another persona of that name, unless --home is given.", *HOME
+        "remove", "forget stopped personas", "A home stays on the disk, for another persona of that name, unless --home is given.", *HOME
     ),
     "shell": Verb(
         "run a shell, or another command, in a running persona", "persona_own:shell", _name(),

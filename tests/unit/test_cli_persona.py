@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import json
 import os
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kit import Log
 
 from bay0.base.errors import RefusedError
-from bay0.cli import client, persona_own, samples, verbs
+from bay0.cli import client, persona_many, persona_own, samples, verbs
 from bay0.cli import kit as clikit
 from bay0.cli import main as cli
 from bay0.cli import persona_text as personareport
@@ -31,10 +34,10 @@ from bay0.personas import manifest
 from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
-MOVES = ("start", "stop", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "create", "list", "show", "shell", "logs", "history", "graph")
+MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
+PERSONA_VERBS = (*MOVES, "wait", "create", "list", "show", "shell", "logs", "history", "graph")
 METHODS = (
-    *(f"persona.{verb}" for verb in (*MOVES, "create", "list", "show")),
+    *(f"persona.{verb}" for verb in (*MOVES, "wait", "create", "list", "show")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
 )  # fmt: skip
 STEP = {
@@ -483,6 +486,136 @@ def test_stop_all_of_nothing_is_done(spine: Spine, capsys: Captured) -> None:
     spine.answers["persona.list"] = []
     assert cli.main(["persona", "stop", "--all"]) == 0
     assert capsys.readouterr().out == "nothing runs\n"
+
+
+# ---- several at once, and by pattern
+
+
+@pytest.fixture
+def crowd(spine: Spine) -> Spine:
+    states = {"play": "paused", "test-a": "running", "test-b": "stopped", "work": "running"}
+    spine.answers["persona.list"] = [{**WORK, "name": f"p://{name}", "state": state} for name, state in states.items()]
+
+    def move(params: Any) -> Any:
+        if params["name"] == "p://test-b":
+            return RefusedError("p://test-b is stopped: start it first")
+        if params["name"] == "p://wrok":
+            return RefusedError("there is no persona p://wrok")
+        return {**WORK, "name": params["name"], "state": "running", "why": "because", "settled": True}
+
+    for verb in (*MOVES, "wait"):
+        spine.answers[f"persona.{verb}"] = move
+    return spine
+
+
+def moved(spine: Spine, verb: str) -> list[str]:
+    return [params["name"].removeprefix("p://") for method, params in spine.asked if method == f"persona.{verb}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["work", "play"], ["work", "play"]),
+        (["work", "p://work", "play"], ["work", "play"]),
+        (["test-?"], ["test-a", "test-b"]),
+        (["p://test-*"], ["test-a", "test-b"]),
+        (["work", "*"], ["work", "play", "test-a", "test-b"]),
+        (["*a*"], ["play", "test-a"]),
+        (["????"], ["play", "work"]),
+        (["--all"], ["test-b"]),
+    ],
+)
+def test_whoever_a_name_or_a_pattern_means_is_moved_once_in_the_order_given(crowd: Spine, words: list[str], names: list[str]) -> None:
+    cli.main(["persona", "start", *words])
+    assert sorted(moved(crowd, "start")) == sorted(names)
+    assert persona_many.chosen([w for w in words if w != "--all"], of_all="start" if words == ["--all"] else "")[0] == [f"p://{n}" for n in names]
+
+
+def test_of_several_each_is_named_with_its_result_and_one_that_fails_keeps_no_other(crowd: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "start", "work", "test-b", "wrok", "play"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "p://work is running: because\np://play is running: because\n"
+    assert shown.err == (
+        "bay0: p://test-b: p://test-b is stopped: start it first\n"
+        "bay0: p://wrok: there is no persona p://wrok. Did you mean p://work?\n"
+    )
+    assert cli.main(["persona", "start", "work", "test-b", "--json"]) == 1
+    assert [each.get("error", each.get("state")) for each in json.loads(capsys.readouterr().out)] == [
+        "running", "p://test-b is stopped: start it first",
+    ]  # fmt: skip
+    assert cli.main(["persona", "start", "work", "play"]) == 0
+
+
+def test_a_pattern_that_is_like_none_changes_nothing(crowd: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "stop", "work", "tset-*"]) == 1
+    assert "no persona is like 'tset-*'" in capsys.readouterr().err
+    assert moved(crowd, "stop") == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [("start", ["test-b"]), ("stop", ["play", "test-a", "work"]), ("restart", ["play", "test-a", "work"]), ("pause", ["test-a", "work"]),
+     ("resume", ["play"])],
+)  # fmt: skip
+def test_all_are_those_for_whom_the_verb_has_something_to_do(crowd: Spine, verb: str, names: list[str], capsys: Captured) -> None:
+    cli.main(["persona", verb, "--all"])
+    assert sorted(moved(crowd, verb)) == names
+    assert cli.main(["persona", verb, "--all", "work"]) == 2
+    crowd.answers["persona.list"] = []
+    capsys.readouterr()
+    assert cli.main(["persona", verb, "--all"]) == 0
+    assert capsys.readouterr().out in ("nothing is stopped\n", "nothing runs\n", "nothing is paused\n")
+    assert cli.main(["persona", verb, "--all", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_each_home_of_several_is_asked_for(crowd: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("work\nno\n"))
+    assert cli.main(["persona", "reset", "--home", "work", "play"]) == 1
+    assert moved(crowd, "reset") == []
+    monkeypatch.setattr(sys, "stdin", Terminal("work\nplay\n"))
+    assert cli.main(["persona", "reset", "--home", "work", "play"]) == 0
+    assert sorted(moved(crowd, "reset")) == ["play", "work"]
+
+
+@given(st.text("ab-", max_size=8), st.text("ab-*?", max_size=8))
+def test_a_pattern_means_what_it_means_to_a_shell(label: str, pattern: str) -> None:
+    assert persona_many.like(pattern, label) is fnmatch.fnmatchcase(label, pattern)
+
+
+# ---- waiting
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ({"reached": True, "ended": False}, 0, "p://work is running\n"),
+        ({"reached": False, "ended": False, "state": "starting"}, 4, "bay0: p://work is still starting after 7 s, not running\n"),
+        ({"reached": False, "ended": True, "state": "failed", "why": "no image"}, 1, "bay0: p://work is failed and not running: no image; "),
+    ],
+)
+def test_a_wait_says_what_came_of_it(spine: Spine, answer: dict[str, Any], status: int, said: str, capsys: Captured) -> None:
+    spine.answers["persona.wait"] = {**WORK, **answer}
+    assert cli.main(["persona", "wait", "work", "--timeout", "7"]) == status
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).startswith(said)
+    assert spine.asked == [("persona.wait", {"name": "p://work", "for": "running", "seconds": 7.0})]
+    assert cli.main(["persona", "wait", "work", "--json"]) == status
+    assert json.loads(capsys.readouterr().out)["reached"] is answer["reached"]
+
+
+def test_a_wait_for_several_is_over_when_the_last_of_them_is_there(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.wait"] = lambda params: (
+        RefusedError("there is no persona") if params["name"] == "p://c" else
+        {**WORK, "name": params["name"], "state": "stopped", "reached": params["name"] == "p://a", "ended": False}
+    )  # fmt: skip
+    assert cli.main(["persona", "wait", "a", "b", "--for", "stopped"]) == 4
+    assert cli.main(["persona", "wait", "a", "b", "c", "--for", "stopped"]) == 1
+    assert cli.main(["persona", "wait", "a", "--for", "stopped"]) == 0
+    assert cli.main(["persona", "wait"]) == 2
+    assert cli.main(["persona", "wait", "a", "--timeout", "-1"]) == 2
+    assert cli.main(["persona", "wait", "a", "--timeout", "nan"]) == 2
+    assert cli.main(["persona", "wait", "a", "--for", "dead"]) == 2
 
 
 def test_many_calls_at_once_are_answered_in_the_order_of_the_asking(spine: Spine) -> None:
