@@ -79,6 +79,11 @@ def _names() -> int:
 def show(options: Options) -> int:
     """Show one persona."""
     persona = ask("show", options)
+    if options.manifest:
+        from bay0.cli import persona_toml
+
+        emit(options, persona.get("manifest"), persona_toml.text_of(persona).rstrip("\n"))
+        return DONE
     emit(options, persona, report.facts(persona))
     return DONE
 

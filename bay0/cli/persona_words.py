@@ -76,7 +76,28 @@ PERSONA = {
         example="bay0 persona list",
     ),
     "show": Verb(
-        "show one persona, why it is in its state, and what can be done next", "persona:show", JSON, _name(), example="bay0 persona show work"
+        "show one persona, why it is in its state, and what can be done next", "persona:show", JSON,
+        Option("--manifest", "only what it is made of, as TOML: `bay0 persona create OTHER --file -` takes it"), _name(),
+        example="bay0 persona show work\nbay0 persona show work --manifest",
+    ),
+    "set": Verb(
+        "change what a persona is made of, key by key", "persona_change:change", JSON,
+        Option("--unset", "give a key its default again, or drop one of the environment; may be repeated", "KEY", append=True),
+        _name(), Place("changes", "what to change: memory=1G cpus=2 environment.LANG=C", "KEY=VALUE", many="*"),
+        more=(
+            "The answer says when each key counts. Of one that runs memory, cpus and pids are changed at once; a smaller memory is refused "
+            "while it uses more. What is looked up when it is needed (restart, retries, stop_s, autostart, description, behind) counts from "
+            "then on, everything else at the next start."
+        ),
+        example=(
+            "bay0 persona set work memory=1G cpus=2\nbay0 persona set work environment.LANG=C --unset user\n"
+            "bay0 persona set work 'command=[\"sleep\", \"60\"]'"
+        ),
+    ),
+    "edit": Verb(
+        "change a manifest in an editor: $VISUAL, $EDITOR or vi", "persona_change:edit", JSON, _name(),
+        more="Mistakes are named with their lines, and it can be edited again. If it was changed by somebody else meanwhile, nothing is.",
+        example="bay0 persona edit work",
     ),
     "history": Verb(
         "print the journal of a persona, from the disk", "persona_own:history", JSON,

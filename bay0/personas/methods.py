@@ -81,7 +81,7 @@ class PersonaVerbs:
         self.replay.need_known()
         found = sorted(self.engine.of_kind("persona"), key=lambda instance: instance.name)
         front = self._front()
-        reply(Listing(self._facts(instance, front) for instance in found if instance.now is not S.ABSENT))
+        reply(Listing(self.facts(instance, front) for instance in found if instance.now is not S.ABSENT))
 
     def show(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with one persona, its manifest and its last steps of this boot; with `wait`, once it rests or its bound is over."""
@@ -94,20 +94,25 @@ class PersonaVerbs:
         states, seconds = waiting.read(params.get("for", "running"), params.get("seconds", 60))
 
         def over(reached: bool, ended: bool) -> None:  # noqa: FBT001 - as it is told
-            reply({**self._facts(instance), "reached": reached, "ended": ended})
+            reply({**self.facts(instance), "reached": reached, "ended": ended})
 
         self.waiting.until(instance, states, seconds, over)
 
     def _shown(self, instance: Instance) -> dict[str, Any]:
         config = personas.read_config(instance.config)
-        wire = config.manifest.to_wire() if config is not None else None
+        wire, digest = None, None
+        if config is not None:
+            from bay0.personas import manifest  # late, as below
+
+            wire, digest = config.manifest.to_wire(), manifest.digest(config.manifest)
         steps = [asdict(step) for step in self.outcomes.recent(instance.name)]
-        return {**self._facts(instance), "manifest": wire, "steps": steps}
+        return {**self.facts(instance), "manifest": wire, "digest": digest, "steps": steps}
 
     def _front(self) -> str | None:
         return focus.active(self.engine.instances[focus.NAME])
 
-    def _facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
+    def facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
+        """Describe one, as `persona.list` does."""
         config = personas.read_config(instance.config)
         wanted = config.manifest if config is not None else None
         return {
@@ -152,7 +157,7 @@ class PersonaVerbs:
         def taken(result: Taken) -> None:
             if isinstance(result, Exception):
                 self.reactor.call_soon(partial(self.personas.forget, made))
-            reply(result if isinstance(result, Exception) else self._facts(made))
+            reply(result if isinstance(result, Exception) else self.facts(made))
 
         engine.send(name.semantic, E.CREATE, "", taken, config=config)
 
@@ -243,7 +248,7 @@ class PersonaVerbs:
             )
 
     def _answer(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - the last argument is what was waited for
-        reply({**self._facts(instance), "settled": settled})
+        reply({**self.facts(instance), "settled": settled})
 
     def _empty(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - as above
         now = self.engine.instances.get(instance.name, instance).now  # one that was removed may be there anew

@@ -138,6 +138,10 @@ class People:
     def verb(self, verb: str, name: str, **params: Any) -> Asked:
         return self.call(f"persona.{verb}", name=name, **{"wait": False, **params})
 
+    def change(self, name: str, **changes: Any) -> Asked:
+        """An operator changes keys of a persona's manifest."""
+        return self.call("persona.configure", name=name, changes=changes)
+
     def ask_ai(self, verb: str, **params: Any) -> Asked:
         return self.call(
             f"tenant.{verb}", name=AI, **({} if verb == "configure" else {"wait": False}), **params

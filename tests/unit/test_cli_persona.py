@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import xml.dom.minidom
@@ -35,9 +36,9 @@ from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
 MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "wait", "create", "list", "show", "shell", "logs", "history", "graph")
+PERSONA_VERBS = (*MOVES, "wait", "set", "edit", "create", "list", "show", "shell", "logs", "history", "graph")
 METHODS = (
-    *(f"persona.{verb}" for verb in (*MOVES, "wait", "create", "list", "show")),
+    *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "list", "show")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
 )  # fmt: skip
 STEP = {
@@ -581,6 +582,117 @@ def test_each_home_of_several_is_asked_for(crowd: Spine, capsys: Captured, monke
 @given(st.text("ab-", max_size=8), st.text("ab-*?", max_size=8))
 def test_a_pattern_means_what_it_means_to_a_shell(label: str, pattern: str) -> None:
     assert persona_many.like(pattern, label) is fnmatch.fnmatchcase(label, pattern)
+
+
+# ---- what it is made of is changed
+
+
+@pytest.fixture
+def changed(spine: Spine) -> Spine:
+    spine.answers["persona.show"] = {**WORK, "manifest": {**WIRE, "environment": {"A": "1", "B": "2"}}, "digest": "d1", "steps": []}
+    spine.answers["persona.configure"] = lambda params: {**WORK, "changed": {"memory": "now", "user": "at its next start"}, "failed": ""}
+    return spine
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        (["memory=1G", "cpus=2", "pids=9"], {"memory": "1G", "cpus": 2, "pids": 9}),
+        (["ai=true", "stop_s=0.5"], {"ai": True, "stop_s": 0.5}),
+        (["restart=always", "description=a = b"], {"restart": "always", "description": "a = b"}),
+        (['command=["sh", "-c", "x=1"]', "capabilities=chown,KILL"], {"command": ["sh", "-c", "x=1"], "capabilities": ["chown", "KILL"]}),
+        (["user=1000", "--unset", "home"], {"user": "1000", "home": None}),
+    ],
+)
+def test_set_sends_what_the_words_stand_for(changed: Spine, words: list[str], sent: dict[str, Any], capsys: Captured) -> None:
+    assert cli.main(["persona", "set", "work", *words]) == 0
+    assert changed.asked == [("persona.configure", {"name": "p://work", "changes": sent})]
+    assert capsys.readouterr().out == "p://work: memory counts now\np://work: user counts at its next start\n"
+
+
+def test_set_of_a_variable_leaves_the_others_and_is_about_the_manifest_that_was_seen(changed: Spine) -> None:
+    assert cli.main(["persona", "set", "work", "environment.C=3=4", "--unset", "environment.A"]) == 0
+    assert changed.asked[-1] == (
+        "persona.configure", {"name": "p://work", "changes": {"environment": {"B": "2", "C": "3=4"}}, "if_digest": "d1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [([], 2, "say what to change"), (["memory"], 2, "is not KEY=VALUE"), (["memroy=1G"], 1, "did you mean `memory`?")],
+)
+def test_set_that_makes_no_sense_asks_for_nothing(changed: Spine, words: list[str], status: int, said: str, capsys: Captured) -> None:
+    assert cli.main(["persona", "set", "work", *words]) == status
+    assert said in capsys.readouterr().err
+    assert changed.asked == []
+
+
+def test_what_the_kernel_did_not_take_is_status_1(changed: Spine, capsys: Captured) -> None:
+    changed.answers["persona.configure"] = {**WORK, "changed": {"cpus": "at its next start"}, "failed": "Device or resource busy"}
+    assert cli.main(["persona", "set", "work", "cpus=2"]) == 1
+    shown = capsys.readouterr()
+    assert "the kernel did not take it (Device or resource busy)" in shown.err
+    assert "cpus counts at its next start" in shown.out
+
+
+def test_show_has_the_manifest_as_toml_that_create_takes(changed: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli.main(["persona", "show", "work", "--manifest"]) == 0
+    text = capsys.readouterr().out
+    assert text == 'image = "localhost/shell:latest"\nhome = "/root"\n\n[environment]\nA = "1"\nB = "2"\n'
+    changed.answers["persona.create"] = {**WORK, "state": "stopped"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert cli.main(["persona", "create", "other", "--file", "-"]) == 0
+    assert changed.asked[-1] == ("persona.create", {"name": "p://other", "manifest": changed.answers["persona.show"]["manifest"]})
+    assert cli.main(["persona", "show", "work", "--manifest", "--json"]) == 0
+
+
+def editor(tmp_path: Path, *scripts: str) -> list[str]:
+    """Return an editor that does one of `scripts` after the other, each time it is called; "$1" is the file."""
+    for number, script in enumerate(scripts):
+        (tmp_path / f"do{number}").write_text(script)
+    path = tmp_path / "editor"
+    path.write_text(f"#!/bin/sh\nn=$(cat {tmp_path}/n 2>/dev/null || echo 0); echo $((n + 1)) >{tmp_path}/n\n. {tmp_path}/do$n\n")
+    path.chmod(0o755)
+    return [str(path)]
+
+
+def test_edit_sends_what_was_made_of_the_text(changed: Spine, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
+    seen = tmp_path / "seen"
+    (command,) = editor(
+        tmp_path, f'cp "$1" {seen}; echo "cpus = lots" >"$1"',
+        f"""stat -c %a "$1" >{seen}.mode; printf 'image = "localhost/x:1"\\ncpus = 2\\n' >"$1\"""",
+    )  # fmt: skip
+    monkeypatch.setenv("EDITOR", command)
+    monkeypatch.delenv("VISUAL", raising=False)
+    assert cli.main(["persona", "edit", "work"]) == 0
+    assert seen.read_text().startswith("# The manifest of p://work.")
+    assert "memory, cpus" in seen.read_text().splitlines()[1], "what has its default is named"
+    method, params = changed.asked[-1]
+    assert (method, params["if_digest"]) == ("persona.configure", "d1")
+    assert (params["manifest"]["image"], params["manifest"]["cpus"]) == ("localhost/x:1", 2.0)
+    assert ":1: syntax: this is not TOML" in capsys.readouterr().err
+    assert Path(f"{seen}.mode").read_text() == "600\n"
+
+
+def test_edit_that_changes_nothing_or_is_given_up_sends_nothing(
+    changed: Spine, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert cli.main(["persona", "edit", "work"]) == 1
+    assert "needs a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    for command, status, said in (("true", 0, "as it was"), ("false", 1, "ended with status 1"), ("/no/editor", 1, "cannot be run")):
+        monkeypatch.setenv("VISUAL", command)
+        assert cli.main(["persona", "edit", "work"]) == status
+        shown = capsys.readouterr()
+        assert said in shown.out + shown.err
+    monkeypatch.setenv("VISUAL", editor(tmp_path, 'echo "cpus = lots" >"$1"')[0])
+    assert cli.main(["persona", "edit", "work"]) == 1
+    (left,) = re.findall(r"the text is in (\S+)", capsys.readouterr().err)
+    assert Path(left).read_text() == "cpus = lots\n"
+    assert {method for method, _ in changed.asked} == {"persona.show"}
 
 
 # ---- waiting
