@@ -1,7 +1,7 @@
 """`bay0 persona` and `focus`: what is sent, and what is made of the answer.
 
 The grammar is in `persona_words`, the texts are in `persona_text`. Each function takes the options and returns the exit status.
-What moves personas is in `persona_many`; what is rarer or needs more in `persona_make` (create) and `persona_own` (shell, logs, history,
+What moves personas is in `persona_many`; what is rarer or needs more in `persona_make` (create) and `persona_own` (shell, exec, logs, history,
 graph, events).
 """
 

@@ -1,4 +1,4 @@
-"""The grammar of `bay0 persona`, `focus`, `image` and `events`: each verb with what it does and an example."""
+"""The grammar of `bay0 persona`, `focus`, `image`, `top` and `events`: each verb with what it does and an example."""
 
 from __future__ import annotations
 
@@ -152,6 +152,31 @@ PERSONA = {
         more="It runs in this command's own process, by `podman exec`; the exit status is the command's.",
         example="bay0 persona shell work\nbay0 persona shell work -- ls -l /",
     ),
+    "exec": Verb(
+        "run one command in a running persona, for scripts", "persona_own:run",
+        Option("--env", "a variable for it; may be repeated", "NAME=VALUE", append=True),
+        Option("--user", "as this user of the persona's, or USER:GROUP (default: the one that it runs as)", "USER"),
+        Option("--workdir", "in this directory of the persona's (default: its home)", "DIR"),
+        Option("--tty", "give it this terminal; its stdout and stderr are one then"),
+        _name(), Place("command", "the command and its arguments, after --", "CMD", many="*"),
+        more=(
+            "Its stdin, stdout and stderr are those of this command, each apart. The exit status is the command's: 126 if it cannot be "
+            "run, 127 if there is none of that name, 128 + N if signal N ended it, 125 if podman failed. In a loop that reads "
+            "stdin give it </dev/null."
+        ),
+        example="bay0 persona exec work -- ls -l /\nbay0 persona exec work --env LANG=C --workdir /tmp -- sh -c 'exit 7'",
+    ),
+    "stats": Verb(
+        "show what personas use: processors, memory, pressure, disk, processes", "stats:personas", JSON,
+        Option("--watch", "go on, every 2 seconds; Ctrl-C ends it"), _names(),
+        more=(
+            "Without a name of all that have a container. Read from the kernel's cgroup files in this command's own process. Shares are of the "
+            "time between two looks, half a second if not watched; 100 % is one processor. MEM is without the cache of files. "
+            "PRESSURE is the share of the last 10 s in which something of it waited for a processor, for memory, for a disk. --json gives bytes and "
+            "microseconds, with --watch one object a line."
+        ),
+        example="bay0 persona stats\nbay0 persona stats work 'test-*' --watch",
+    ),
     "logs": Verb(
         "print what a persona wrote, also when it is stopped", "persona_own:logs", JSON, *LOG_OPTIONS, _name(),
         more=LOG, example="bay0 persona logs work -n 20 -f",
@@ -173,7 +198,7 @@ IMAGE = {
 VERBS = {
     "persona": Verb(
         "make, run, watch and remove personas", below=PERSONA, example="bay0 persona create work\nbay0 persona start work",
-        aliases={"ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "exec": "shell", "log": "logs", "halt": "stop"},
+        aliases={"ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "top": "stats", "log": "logs", "halt": "stop"},
     ),
     "focus": Verb(
         "make a persona the active one: it goes on, the others are paused; without a name tell which it is", "persona:focus", JSON, WAIT,
@@ -181,6 +206,12 @@ VERBS = {
     ),
     "image": Verb(
         "list, load and remove the images personas are made of", below=IMAGE, example="bay0 image list", aliases={"ls": "list", "rm": "remove"}
+    ),
+    "top": Verb(
+        "show what everything on the machine uses, who uses most first", "stats:top", JSON,
+        Option("--once", "look once, as with --json and where stdout is no terminal"),
+        more="Personas, then the spine's own parts: PID 1, services, commands, the AI. `bay0 persona stats --help` explains the columns.",
+        example="bay0 top\nbay0 top --json",
     ),
     "events": Verb(
         "print the steps of all machines, from the log of this boot", "persona_own:events", JSON,

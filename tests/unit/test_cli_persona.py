@@ -36,7 +36,7 @@ from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
 MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "wait", "set", "edit", "create", "list", "show", "shell", "logs", "history", "graph")
+PERSONA_VERBS = (*MOVES, "wait", "set", "edit", "create", "list", "show", "shell", "exec", "stats", "logs", "history", "graph")
 METHODS = (
     *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "list", "show")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
@@ -823,6 +823,57 @@ def test_a_shell_without_podman_says_so(spine: Spine, monkeypatch: pytest.Monkey
     monkeypatch.setattr(persona_own, "PATH", "/nowhere")
     assert cli.main(["persona", "shell", "work"]) == 1
     assert "no podman here" in capsys.readouterr().err
+
+
+# ---- exec
+
+
+@pytest.mark.parametrize(
+    ("words", "argv"),
+    [
+        (["--", "ls", "-l"], ["-i", "p__work", "ls", "-l"]),
+        (["ls"], ["-i", "p__work", "ls"]),
+        (["--env", "A=1=2", "--env", "B=", "--", "env"], ["-i", "--env=A=1=2", "--env=B=", "p__work", "env"]),
+        (["--user", "me:staff", "--workdir", "/tmp", "--", "pwd"], ["-i", "--user=me:staff", "--workdir=/tmp", "p__work", "pwd"]),
+        (["--user=--privileged", "--", "id"], ["-i", "--user=--privileged", "p__work", "id"]),
+    ],
+)
+def test_exec_is_one_command_with_its_own_streams(spine: Spine, words: list[str], argv: list[str], executed: list[Any]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["persona", "exec", "work", *words])
+    assert executed[0][1] == ["podman", "exec", *argv]
+
+
+def test_exec_has_a_terminal_only_when_it_is_asked_for_and_there_is_one(
+    spine: Spine, executed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert cli.main(["persona", "exec", "work", "--tty", "--", "sh"]) == 2
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    for words, flag in ((["--tty"], "-it"), ([], "-i")):
+        with pytest.raises(SystemExit):
+            cli.main(["persona", "exec", "work", *words, "--", "sh"])
+        assert executed[-1][1][2] == flag
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [([], "say what to run"), (["--env", "A", "--", "env"], "NAME=VALUE"), (["--env", "1=2", "--", "env"], "NAME=VALUE"),
+     (["--env", "=2", "--", "env"], "NAME=VALUE"), (["--workdir", "tmp", "--", "ls"], "absolute path")],
+)  # fmt: skip
+def test_exec_that_makes_no_sense_is_status_2_and_asks_for_nothing(
+    spine: Spine, words: list[str], said: str, executed: list[Any], capsys: Captured
+) -> None:
+    assert cli.main(["persona", "exec", "work", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert (spine.asked, executed) == ([], [])
+
+
+def test_exec_in_what_does_not_run_is_refused_with_the_way_on(spine: Spine, executed: list[Any], capsys: Captured) -> None:
+    spine.is_("paused")
+    assert cli.main(["persona", "exec", "work", "--", "ls"]) == 1
+    assert "only a running one runs a command: `bay0 persona resume work`" in capsys.readouterr().err
+    assert executed == []
 
 
 # ---- logs
