@@ -74,10 +74,10 @@ def sample(group: str, at_us: int) -> dict[str, Any]:
 
 def between(earlier: Sample, later: Sample) -> dict[str, Any]:
     """Return `later` with what was used a second since `earlier`: percent of one processor, bytes."""
-    seconds = max(1, later["at_us"] - earlier["at_us"]) / 1e6
+    seconds: float = max(1, later["at_us"] - earlier["at_us"]) / 1e6
 
     def rate(key: str) -> float:
-        spent: int = later[key] - earlier[key]
+        spent: float = later[key] - earlier[key]
         return max(0, spent) / seconds
 
     return {
