@@ -57,7 +57,7 @@ def _become(options: Options, verb: str, words: list[str], command: list[str]) -
     try:
         os.execvpe(argv[0], argv, _environment())  # noqa: S606 - there is no shell, on purpose
     except FileNotFoundError as error:
-        raise RefusedError(f"there is no podman here; `bay0 persona {verb}` works in the spine only") from error
+        raise RefusedError("there is no podman here; a persona is entered in the spine only") from error
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +185,12 @@ def test_near_words_begin_or_look_alike() -> None:
 )  # fmt: skip
 def test_a_size_is_written_as_people_write_it(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_every_verb_that_the_comparison_with_other_tools_names_is_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compared.md").read_text(encoding="utf-8")
+    named = {tuple(found.split()) for found in re.findall(r"`bay0 ([a-z -]+)`", page)}
+    assert len(named) > 20
+    for words in sorted(named):
+        with pytest.raises(verbs.HelpWanted):
+            verbs.parse([*words, "--help"])
