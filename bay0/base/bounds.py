@@ -46,6 +46,7 @@ class Bounds:
     umbilical_warm: float = 1800.0  # for all of that, however it gets on
     umbilical_drain: float = 30.0  # what is in flight may take so long to end
     compositor: float = 2.0  # any answer of one that is ready; who misses it hangs, and is begun anew
+    limits: float = 20.0  # writing a container's limits: a smaller one of memory waits until that is given back
     turn: float = 600.0  # in a queue of ours, before podman is called at all
     podman_first: float = 60.0  # the first call of a boot refreshes podman's database
     podman_list: float = 10.0

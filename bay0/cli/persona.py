@@ -1,21 +1,19 @@
 """`bay0 persona` and `focus`: what is sent, and what is made of the answer.
 
 The grammar is in `persona_words`, the texts are in `persona_text`. Each function takes the options and returns the exit status.
-What is rarer or needs more is in `persona_make` (create) and `persona_own` (shell, logs, history, graph, events).
+What moves personas is in `persona_many`; what is rarer or needs more in `persona_make` (create) and `persona_own` (shell, exec, logs, history,
+graph, events).
 """
 
 from __future__ import annotations
 
-import sys
-
-from bay0.base.errors import Bay0Error, NoSpineError, RefusedError, UsageError
+from bay0.base.errors import Bay0Error, NoSpineError, RefusedError
 from bay0.cli import client
 from bay0.cli import persona_text as report
 from bay0.cli.kit import DONE, NO_SPINE, REFUSED, UNSETTLED, emit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from bay0.base.names import Name
@@ -25,14 +23,6 @@ if TYPE_CHECKING:
 LABEL_SHORT = 32  # characters of a label, as bay0/base/names.py has it
 WAIT_S = 900.0  # seconds; bay0 answers within its own bound, which a great patience makes long
 NAMES_S = 2.0  # seconds; whoever pressed Tab does not wait longer
-AMISS = {  # verb -> the states in which it has not done what was asked, though nothing is under way any more
-    "start": ("failed", "stuck"),
-    "stop": ("stuck",),
-    "pause": ("stopped", "running", "failed", "stuck", "waiting"),
-    "resume": ("stopped", "paused", "failed", "stuck", "waiting"),
-    "reset": ("failed", "stuck"),
-    "remove": ("failed", "stuck"),
-}
 
 
 def name_of(text: str) -> Name:
@@ -89,76 +79,13 @@ def _names() -> int:
 def show(options: Options) -> int:
     """Show one persona."""
     persona = ask("show", options)
+    if options.manifest:
+        from bay0.cli import persona_toml
+
+        emit(options, persona.get("manifest"), persona_toml.text_of(persona).rstrip("\n"))
+        return DONE
     emit(options, persona, report.facts(persona))
     return DONE
-
-
-# ---- persona: verbs that move one
-
-
-def move(options: Options) -> int:
-    """Start, stop, pause, resume, reset or remove one persona (`options.move` says which)."""
-    params: dict[str, Any] = {"wait": options.wait}
-    if options.move in ("reset", "remove"):
-        if options.home:
-            _confirm(options)
-        params["home"] = options.home
-    result = ask(options.move, options, timeout_s=WAIT_S, **params)
-    return _ended(options, result)
-
-
-def _confirm(options: Options) -> None:
-    """Ask before a home is emptied. `RefusedError` unless the persona's name is typed, or --yes was given."""
-    name = name_of(options.persona)
-    if options.yes:
-        return
-    if not sys.stdin.isatty():
-        raise RefusedError(f"--home empties the home of {name.semantic} for good: say --yes too where nobody can be asked. Nothing was changed")
-    print(f"Everything in the home of {name.semantic} will be gone.", file=sys.stderr)
-    print("type the persona's name to empty its home: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() not in (name.label, name.semantic):
-        raise RefusedError("that is not its name; nothing was changed")
-
-
-def _status(options: Options, result: Mapping[str, Any]) -> int:
-    if not result["settled"]:
-        return UNSETTLED if options.wait else DONE
-    return REFUSED if result["state"] in AMISS[options.move] else DONE
-
-
-def _ended(options: Options, result: Mapping[str, Any]) -> int:
-    status = _status(options, result)
-    text = report.settled(options.move, result, waited=options.wait, amiss=status == REFUSED)
-    if options.json or status != REFUSED:
-        emit(options, result, text)
-    else:
-        print(f"bay0: {text}", file=sys.stderr)
-    return status
-
-
-def stop(options: Options) -> int:
-    """Stop one persona, or all at once over one connection."""
-    if options.all == (options.persona is not None):
-        raise UsageError("say which one to stop, or --all")
-    if not options.all:
-        return move(options)
-    names = [p["name"] for p in client.call("persona.list") if p["state"] not in ("absent", "stopped", "failed")]
-    answers = client.call_all("persona.stop", [{"name": name, "wait": options.wait} for name in names], timeout_s=WAIT_S)
-    if options.json:
-        emit(options, [{"name": n, "error": str(a)} if isinstance(a, Bay0Error) else a for n, a in zip(names, answers, strict=True)], "")
-    elif not names:
-        print("nothing runs")
-    worst = DONE
-    for name, answer in zip(names, answers, strict=True):
-        if isinstance(answer, Bay0Error):
-            print(f"bay0: {name}: {answer}", file=sys.stderr)
-            status = REFUSED
-        else:
-            status = _status(options, answer)
-            if not options.json:
-                print(report.settled("stop", answer, waited=options.wait, amiss=status == REFUSED))
-        worst = REFUSED if REFUSED in (worst, status) else max(worst, status)
-    return worst
 
 
 # ---- focus

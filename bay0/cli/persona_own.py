@@ -1,4 +1,4 @@
-"""Verbs of personas that work in the command's own process: `shell`, `logs`, `history`, `graph`, and `events` of all machines."""
+"""Verbs of personas that work in the command's own process: `shell`, `exec`, `logs`, `history`, `graph`, and `events` of all machines."""
 
 from __future__ import annotations
 
@@ -27,16 +27,37 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def shell(options: Options) -> int:
     """Become `podman exec`: the shell runs in this very process, PID 1 has no part in it."""
+    return _become(options, "shell", ["-it" if sys.stdin.isatty() else "-i"], options.command or ["/bin/sh"])
+
+
+def run(options: Options) -> int:
+    """Become `podman exec` of one command; its exit status is ours, and its streams are apart unless it has a terminal."""
+    if not options.command:
+        raise UsageError("say what to run, behind --: `bay0 persona exec work -- ls -l`")
+    if options.tty and not sys.stdin.isatty():
+        raise UsageError("--tty needs a terminal on stdin")
+    for word in options.env or ():
+        name, equals, _ = word.partition("=")
+        if not equals or not name.isidentifier() or not name.isascii():  # podman would take a name alone from our own environment
+            raise UsageError(f"--env takes NAME=VALUE, not {word!r}")
+    if options.workdir is not None and not options.workdir.startswith("/"):
+        raise UsageError(f"--workdir takes an absolute path inside it, not {options.workdir!r}")
+    words = ["-it" if options.tty else "-i", *(f"--env={word}" for word in options.env or ())]
+    words += [f"--{key}={value}" for key, value in (("user", options.user), ("workdir", options.workdir)) if value is not None]
+    return _become(options, "exec", words, options.command)
+
+
+def _become(options: Options, verb: str, words: list[str], command: list[str]) -> int:
     persona = ask("show", options)
     if persona["state"] != "running":
-        raise RefusedError(f"{persona['name']} is {persona['state']}, and only a running one has a shell: {report.what_next(persona)}")
-    name = name_of(options.persona)
-    argv = ["podman", "exec", "-it" if sys.stdin.isatty() else "-i", name.podman, *(options.command or ["/bin/sh"])]
+        what = "has a shell" if verb == "shell" else "runs a command"
+        raise RefusedError(f"{persona['name']} is {persona['state']}, and only a running one {what}: {report.what_next(persona)}")
+    argv = ["podman", "exec", *words, name_of(options.persona).podman, *command]
     sys.stdout.flush()
     try:
         os.execvpe(argv[0], argv, _environment())  # noqa: S606 - there is no shell, on purpose
     except FileNotFoundError as error:
-        raise RefusedError("there is no podman here; `bay0 persona shell` works in the spine only") from error
+        raise RefusedError("there is no podman here; a persona is entered in the spine only") from error
 
 
 def _environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The grammar of `bay0 persona`, `focus`, `image` and `events`: each verb with what it does and an example."""
+"""The grammar of `bay0 persona`, `focus`, `image`, `top` and `events`: each verb with what it does and an example."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from bay0.cli.grammar import JSON, Option, Place, Verb, whole
 SAMPLES = "/usr/share/spine-personas"
 MANIFEST = "persona.toml"
 NAME_HELP = "its name: `work` is short for p://work"
+WAIT_MAX_S = 3600
+SEVERAL = "Of several each is named with what became of it, one that is refused keeps no other; the status is that of the worst."
 BOUNDED = "The answer comes within a bound: status 4 and 'accepted' if it is still on its way then."
 LOG = "On a terminal only its colours pass; other control characters are shown, not obeyed. --json gives one object a line."
+GOALS = ("running", "paused", "stopped")
 WAIT = Option(
     "--wait",
     "wait until it is done (the default), or only until it is accepted",
@@ -20,7 +23,7 @@ LOG_OPTIONS = (
     Option("-n --lines", "only the last N lines (default: all there is)", "N", default=0, convert=whole),
 )
 HOME = (
-    Option("--home", "also empty its home, after asking for its name"),
+    Option("--home", "also empty the home, after asking for the name"),
     Option("--yes", "do not ask (for scripts)"),
 )
 
@@ -29,11 +32,26 @@ def _name(many: str = "", about: str = NAME_HELP) -> Place:
     return Place("persona", about, "NAME", many=many, of="personas")
 
 
+def _names(about: str = "their names; `test-*` is each that begins so, `?` is one character") -> Place:
+    return Place("personas", about, "NAME", many="*", of="personas")
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds, at most an hour."""
+    try:
+        found = float(text)
+    except ValueError:
+        raise ValueError("seconds, 0 to 3600") from None
+    if not 0 <= found <= WAIT_MAX_S:
+        raise ValueError("seconds, 0 to 3600")
+    return found
+
+
 def _move(word: str, about: str, more: str, *further: Option) -> Verb:
-    other = "--home" if further else "--no-wait"
+    other = "test-* --home" if HOME[0] in further else "--all"
     return Verb(
-        about, "persona:move", JSON, WAIT, *further, _name(), more=more, sets={"move": word},
-        example=f"bay0 persona {word} work\nbay0 persona {word} work {other}",
+        about, "persona_many:move", JSON, WAIT, *further, _names(), more=f"{more} {SEVERAL}", sets={"move": word},
+        example=f"bay0 persona {word} work\nbay0 persona {word} work play --no-wait\nbay0 persona {word} {other}",
     )  # fmt: skip
 
 
@@ -69,7 +87,28 @@ PERSONA = {
         example="bay0 persona list",
     ),
     "show": Verb(
-        "show one persona, why it is in its state, and what can be done next", "persona:show", JSON, _name(), example="bay0 persona show work"
+        "show one persona, why it is in its state, and what can be done next", "persona:show", JSON,
+        Option("--manifest", "only what it is made of, as TOML: `bay0 persona create OTHER --file -` takes it"), _name(),
+        example="bay0 persona show work\nbay0 persona show work --manifest",
+    ),
+    "set": Verb(
+        "change what a persona is made of, key by key", "persona_change:change", JSON,
+        Option("--unset", "give a key its default again, or drop one of the environment; may be repeated", "KEY", append=True),
+        _name(), Place("changes", "what to change: memory=1G cpus=2 environment.LANG=C", "KEY=VALUE", many="*"),
+        more=(
+            "The answer says when each key counts. Of one that runs memory, cpus and pids are changed at once; a smaller memory is refused "
+            "while it uses more. What is looked up when it is needed (restart, retries, stop_s, autostart, description, behind) counts from "
+            "then on, everything else at the next start."
+        ),
+        example=(
+            "bay0 persona set work memory=1G cpus=2\nbay0 persona set work environment.LANG=C --unset user\n"
+            "bay0 persona set work 'command=[\"sleep\", \"60\"]'"
+        ),
+    ),
+    "edit": Verb(
+        "change a manifest in an editor: $VISUAL, $EDITOR or vi", "persona_change:edit", JSON, _name(),
+        more="Mistakes are named with their lines, and it can be edited again. If it was changed by somebody else meanwhile, nothing is.",
+        example="bay0 persona edit work",
     ),
     "history": Verb(
         "print the journal of a persona, from the disk", "persona_own:history", JSON,
@@ -87,26 +126,67 @@ PERSONA = {
             "bay0 persona graph --all --format dot"
         ),
     ),
-    "start": _move("start", "start a persona", f"Status 1 if it ended in failed; the reason is printed. {BOUNDED}"),
-    "pause": _move("pause", "freeze a persona: it keeps its memory and gets no processor", BOUNDED),
-    "resume": _move("resume", "let a paused persona go on", BOUNDED),
-    "stop": Verb(
-        "stop a persona: TERM, its grace, then KILL", "persona:stop", JSON, WAIT,
-        Option("--all", "every persona that is not stopped"), _name("?"),
-        more=BOUNDED, sets={"move": "stop"}, example="bay0 persona stop work\nbay0 persona stop --all",
+    "start": _move(
+        "start", "start personas", f"Status 1 if one ended in failed; the reason is printed. {BOUNDED}",
+        Option("--all", "every persona that is stopped or failed"),
+    ),
+    "stop": _move("stop", "stop personas: TERM, their grace, then KILL", BOUNDED, Option("--all", "every persona that is not stopped")),
+    "restart": _move(
+        "restart", "stop personas that run, then start them", f"One that is stopped is only started. {BOUNDED}",
+        Option("--all", "every persona that is not stopped"),
+    ),
+    "pause": _move(
+        "pause", "freeze personas: they keep their memory and get no processor", BOUNDED, Option("--all", "every persona that runs")
+    ),
+    "resume": _move("resume", "let paused personas go on", BOUNDED, Option("--all", "every persona that is paused")),
+    "wait": Verb(
+        "wait until personas run, are paused or are stopped", "persona_many:wait", JSON,
+        Option("--for", "what to wait for (default running); a failed one counts as stopped", "STATE", default="running", choices=GOALS),
+        Option("--timeout", "wait no longer (default 60)", "SECONDS", default=60.0, convert=seconds),
+        _names(),
+        more=(
+            "Status 0 once each of them is, 4 if the time is over first; 1 at once if one that is waited for to run "
+            "has failed, or was removed."
+        ),
+        example="bay0 persona start work --no-wait && bay0 persona wait work\nbay0 persona wait 'test-*' --for stopped --timeout 10",
     ),
     "reset": _move(
-        "reset", "stop a persona, forget its failures and its container; the next start gets a fresh one",
-        f"Its home is kept unless --home is given. {BOUNDED}", *HOME,
+        "reset", "stop personas, forget their failures and their containers; the next start gets fresh ones",
+        f"Homes are kept unless --home is given. {BOUNDED}", *HOME,
     ),
     "remove": _move(
-        "remove", "forget a stopped persona", "Its home stays on the disk, for another persona of that name, unless --home is given.", *HOME
+        "remove", "forget stopped personas", "A home stays on the disk, for another persona of that name, unless --home is given.", *HOME
     ),
     "shell": Verb(
         "run a shell, or another command, in a running persona", "persona_own:shell", _name(),
         Place("command", "the command and its arguments, after -- (default /bin/sh)", "CMD", many="*"),
         more="It runs in this command's own process, by `podman exec`; the exit status is the command's.",
         example="bay0 persona shell work\nbay0 persona shell work -- ls -l /",
+    ),
+    "exec": Verb(
+        "run one command in a running persona, for scripts", "persona_own:run",
+        Option("--env", "a variable for it; may be repeated", "NAME=VALUE", append=True),
+        Option("--user", "as this user of the persona's, or USER:GROUP (default: the one that it runs as)", "USER"),
+        Option("--workdir", "in this directory of the persona's (default: its home)", "DIR"),
+        Option("--tty", "give it this terminal; its stdout and stderr are one then"),
+        _name(), Place("command", "the command and its arguments, after --", "CMD", many="*"),
+        more=(
+            "Its stdin, stdout and stderr are those of this command, each apart. The exit status is the command's: 126 if it cannot be "
+            "run, 127 if there is none of that name, 128 + N if signal N ended it, 125 if podman failed. In a loop that reads "
+            "stdin give it </dev/null."
+        ),
+        example="bay0 persona exec work -- ls -l /\nbay0 persona exec work --env LANG=C --workdir /tmp -- sh -c 'exit 7'",
+    ),
+    "stats": Verb(
+        "show what personas use: processors, memory, pressure, disk, processes", "stats:personas", JSON,
+        Option("--watch", "go on, every 2 seconds; Ctrl-C ends it"), _names(),
+        more=(
+            "Without a name of all that have a container. Read from the kernel's cgroup files in this command's own process. Shares are of the "
+            "time between two looks, half a second if not watched; 100 % is one processor. MEM is without the cache of files. "
+            "PRESSURE is the share of the last 10 s in which something of it waited for a processor, for memory, for a disk. --json gives bytes and "
+            "microseconds, with --watch one object a line."
+        ),
+        example="bay0 persona stats\nbay0 persona stats work 'test-*' --watch",
     ),
     "logs": Verb(
         "print what a persona wrote, also when it is stopped", "persona_own:logs", JSON, *LOG_OPTIONS, _name(),
@@ -129,7 +209,9 @@ IMAGE = {
 VERBS = {
     "persona": Verb(
         "make, run, watch and remove personas", below=PERSONA, example="bay0 persona create work\nbay0 persona start work",
-        aliases={"ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "exec": "shell", "log": "logs", "halt": "stop", "copy": "clone"},
+        aliases={
+            "ls": "list", "ps": "list", "rm": "remove", "enter": "shell", "top": "stats", "log": "logs", "halt": "stop", "copy": "clone",
+        },
     ),
     "focus": Verb(
         "make a persona the active one: it goes on, the others are paused; without a name tell which it is", "persona:focus", JSON, WAIT,
@@ -137,6 +219,12 @@ VERBS = {
     ),
     "image": Verb(
         "list, load and remove the images personas are made of", below=IMAGE, example="bay0 image list", aliases={"ls": "list", "rm": "remove"}
+    ),
+    "top": Verb(
+        "show what everything on the machine uses, who uses most first", "stats:top", JSON,
+        Option("--once", "look once, as with --json and where stdout is no terminal"),
+        more="Personas, then the spine's own parts: PID 1, services, commands, the AI. `bay0 persona stats --help` explains the columns.",
+        example="bay0 top\nbay0 top --json",
     ),
     "events": Verb(
         "print the steps of all machines, from the log of this boot", "persona_own:events", JSON,

@@ -13,7 +13,7 @@ GROUPS = {
     "how is it": {
         "status": "spine_words", "validate": "care_words", "doctor": "care_words", "boot": "spine_words", "log": "spine_words",
         "events": "persona_words", "machines": "spine_words", "history": "spine_words", "governor": "care_words",
-        "turns": "care_words", "support": "care_words", "version": "spine_words",
+        "top": "persona_words", "turns": "care_words", "support": "care_words", "version": "spine_words",
     },
     "personas and their images": {"persona": "persona_words", "focus": "persona_words", "image": "persona_words"},
     "the AI": {"ask": "tenant_words", "tenant": "tenant_words"},

@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
-CAPTURE_LIMIT = 64 << 10  # bytes kept of each stream; the rest is read, counted and thrown away
-READ_CHUNK = 64 << 10
+CAPTURE_LIMIT = READ_CHUNK = 64 << 10  # bytes kept of each stream; the rest is read, counted and thrown away
 KEPT_FD = 3
-RUNNING_MAX = 256  # each holds two descriptors of ours
-ABANDONED_MAX = 16
+RUNNING_MAX, ABANDONED_MAX = 256, 16  # each that runs holds two descriptors of ours
 Files = Sequence[tuple[Any, ...]]  # file actions of os.posix_spawn
 REFUSED = 126  # as the shell has it for what it will not run
 READS_A_TURN = 8  # so that an endless writer cannot hold the reactor
@@ -207,10 +205,9 @@ class Spawner:
         capture: int = CAPTURE_LIMIT,
         files: Files = (),
     ) -> Callable[[], None]:
-        """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, and only once.
+        """Run a command: TERM at `deadline_s`, KILL of all of it a grace later; `done(Result)` always comes, once.
 
-        `capture` bytes of each stream are kept; `files` are posix_spawn file actions that come after those for its
-        streams. What is returned ends it early.
+        `capture` bytes of each stream are kept; `files`: more file actions. What is returned ends it early.
         """
         refusal = self._refusal()
         if refusal:

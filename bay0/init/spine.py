@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from bay0.base.cmdline import Words
     from bay0.boot.sleep import Inhibit
     from bay0.effects.shield import Watchdog
+    from bay0.personas.changing import Changing
     from bay0.personas.copies import Copies
     from bay0.screen.doors import Doors
     from bay0.screen.methods import ScreenMethods
@@ -286,12 +287,18 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         {f"persona.{verb}": copies.method(method) for verb, method in (("clone", "clone"), ("copying", "progress"))},
         (*manifests.modules, *copies.modules),
     )
+    changing: Late[Changing] = Late(
+        "personas.changing:Changing",
+        lambda new: new(engine, bounds, logger, spawner.run, personas, replay, persona_verbs.facts, keeper.ask("limited")),
+        (manifests,),
+    )
     control.offer(FocusMethods(engine, focus, replay, outcomes).methods(), manifests.modules)
     control.offer(ImageMethods(bounds, state, podman, mending, host.built_in).methods())
     control.offer(governing.methods())
     control.offer({"screen": screen_watch.show})
     for part, methods in (
         (tenant_verbs, {f"tenant.{verb}": verb for verb in ("list", "show", "start", "stop", "restart", "configure")}),
+        (changing, {"persona.configure": "configure"}),
         (validation, {"validate": "ask", "validate.last": "found_last", "validate.progress": "progress"}),
         (inhibit, {"suspend": "suspend", "inhibit": "show"}),
     ):

@@ -12,6 +12,7 @@ So whatever happens it is there whole, or not at all: from COPYING every doubt l
 
 Attempts are counted before the attempt. An operator's START is the first; those that nobody asked for, after a death or by `autostart` at boot, are
 counted on, over boots too, so a persona that takes the machine down with it is seen. `desired` is set by the rows that somebody asked for.
+CONFIGURE changes what it is made of; it stays where it is, at rest.
 """
 
 import json
@@ -67,6 +68,7 @@ class E(Enum):
     GAVE_UP = "gave_up"
     RESET = "reset"
     REMOVE = "remove"
+    CONFIGURE = "configure"
     FAULT = "fault"
     TIMED_OUT = "timed_out"
     CONVERGE = "converge"
@@ -139,6 +141,7 @@ ROWS = (
         Row(s, E.RESET, S.CONVERGING, "asked to reset: nothing is kept but its home", promised=True, desired="stopped", tries=Tries.FORGET)
         for s in (S.STOPPED, S.FAILED, *OWES)
     ),
+    *(Row(s, E.CONFIGURE, s, "asked to change what it is made of", promised=True) for s in (S.STOPPED, S.FAILED, S.RUNNING, S.PAUSED)),
     Row(S.STOPPED, E.REMOVE, S.ABSENT, "asked to remove it", promised=True, desired="stopped", tries=Tries.FORGET),
     Row(S.FAILED, E.REMOVE, S.ABSENT, "asked to remove it", promised=True, desired="stopped", tries=Tries.FORGET),
     *container.converges(WORDS, OWES),
@@ -146,6 +149,7 @@ ROWS = (
     Row(S.PLACING, E.CONVERGE, S.PLACING, "it was found whole, beside its place: put it there"),
 )
 
+_MOVING = [s for s in OWES if s not in (S.RUNNING, S.PAUSED)]
 _STILL = (S.ABSENT, S.STOPPED, S.FAILED)
 _NONE = "there is no such persona"
 IGNORED = {
@@ -164,9 +168,10 @@ REFUSED = {
     **container.refused(WORDS),
     **cells([s for s in S if s is not S.ABSENT], (E.CREATE,), "it exists already; remove it first, its home is kept"),
     **cells([s for s in S if s is not S.ABSENT], (E.CLONE,), "it exists already; take another name"),
-    **cells(MADE, (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE), "it is still being made"),
+    **cells(MADE, (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE), "it is still being made"),
     **cells((S.PLACING,), (E.STOP,), "its copy is whole and about to be in its place; remove it then"),
-    **cells((S.ABSENT,), (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE), _NONE),
+    **cells((S.ABSENT,), (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE), _NONE),
+    **cells(_MOVING, (E.CONFIGURE,), "it is on its way; ask again when it runs or is stopped"),
     **cells((S.PAUSING, S.PAUSED, S.RESUMING), (E.START,), "resume it instead"),
     **cells((S.STARTING, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.PAUSE, E.RESUME), "it is on its way; ask again when it runs"),
     **cells(OWES, (E.REMOVE,), "stop it first"),

@@ -10,17 +10,20 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define
+from attrs import asdict, define, field
 
 from bay0.base import names
 from bay0.base.errors import RefusedError
 from bay0.base.uids import slot_of
 from bay0.containers import lookup
 from bay0.control.answers import Listing
+from bay0.control.outcomes import rests
 from bay0.machines import MACHINES, focus
 from bay0.machines.instance import Instance, Step
 from bay0.machines.persona import E, S
 from bay0.personas import port as personas
+from bay0.personas import waiting
+from bay0.personas.again import Restarts
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
@@ -53,6 +56,12 @@ class PersonaVerbs:
     replay: Replay
     outcomes: Outcomes
     sweep: Callable[[], None]  # deletes what was taken away
+    waiting: waiting.Waiting = field(init=False)
+    restarts: Restarts = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = waiting.Waiting(self.engine, self.reactor)
+        self.restarts = Restarts(self.engine, self.reactor, self.boot)
 
     def methods(self) -> dict[str, Method]:
         """Return method name -> function."""
@@ -60,6 +69,8 @@ class PersonaVerbs:
             "persona.create": self.create,
             "persona.list": self.list_all,
             "persona.show": self.show,
+            "persona.wait": self.wait,
+            "persona.restart": self.restart,
         }
         for verb, event in EVENTS.items():
             table[f"persona.{verb}"] = partial(self.act, event)
@@ -72,27 +83,38 @@ class PersonaVerbs:
         self.replay.need_known()
         found = sorted(self.engine.of_kind("persona"), key=lambda instance: instance.name)
         front = self._front()
-        reply(Listing(self._facts(instance, front) for instance in found if instance.now is not S.ABSENT))
+        reply(Listing(self.facts(instance, front) for instance in found if instance.now is not S.ABSENT))
 
     def show(self, params: Mapping[str, Any], reply: Reply) -> None:
         """Answer with one persona, its manifest and its last steps of this boot; with `wait`, once it rests or its bound is over."""
         instance = self._instance(params)
         self.outcomes.when_rested(instance, wait=bool(params.get("wait")), then=lambda _settled: reply(self._shown(instance)))
 
+    def wait(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Answer once it is as asked `for`, or `seconds` (60) are over: `reached`; `ended`: it cannot come there by itself."""
+        instance = self._instance(params)
+        states, seconds = waiting.read(params.get("for", "running"), params.get("seconds", 60))
+
+        def over(reached: bool, ended: bool) -> None:  # noqa: FBT001 - as it is told
+            reply({**self.facts(instance), "reached": reached, "ended": ended})
+
+        self.waiting.until(instance, states, seconds, over)
+
     def _shown(self, instance: Instance) -> dict[str, Any]:
         config = personas.read_config(instance.config)
-        wire = config.manifest.to_wire() if config is not None else None
+        wire, digest = None, None
+        if config is not None:
+            from bay0.personas import manifest  # late, as below
+
+            wire, digest = config.manifest.to_wire(), manifest.digest(config.manifest)
         steps = [asdict(step) for step in self.outcomes.recent(instance.name)]
-        return {**self._facts(instance), "manifest": wire, "steps": steps}
+        return {**self.facts(instance), "manifest": wire, "digest": digest, "steps": steps}
 
     def _front(self) -> str | None:
         return focus.active(self.engine.instances[focus.NAME])
 
-    def facts(self, instance: Instance) -> dict[str, Any]:
-        """Return what every answer about a persona says of it."""
-        return self._facts(instance)
-
-    def _facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
+    def facts(self, instance: Instance, front: str | None = None) -> dict[str, Any]:
+        """Describe one, as `persona.list` does."""
         config = personas.read_config(instance.config)
         wanted = config.manifest if config is not None else None
         return {
@@ -182,7 +204,39 @@ class PersonaVerbs:
             self._may_start(instance)
         if event is E.STOP:
             self.personas.not_wanted(instance.name)
+            self.restarts.not_wanted(instance.name)
         self.engine.send(instance.name, event, "", taken)
+
+    def restart(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Stop it if it runs or is about to, then start it; answered like a start. A stop that comes meanwhile is the last word."""
+        instance, wait = self._instance(params), bool(params.get("wait", True))
+        if instance.now in (S.STOPPED, S.FAILED, S.WAITING):
+            self.act(E.START, params, reply)
+            return
+        lookup.need_up(self.boot)
+        obstacle = self.personas.obstacle(instance)
+        if obstacle:
+            raise RefusedError(f"{instance.name} is not restarted: {obstacle}")
+
+        def taken(result: Taken) -> None:
+            if isinstance(result, Exception):
+                reply(result)
+                return
+            self.restarts.begin(instance, result)
+            self._restarted(instance, wait=wait, reply=reply)
+
+        self.engine.send(instance.name, E.STOP, "asked to restart it", taken)
+
+    def _restarted(self, instance: Instance, *, wait: bool, reply: Reply) -> None:
+        """Answer once it rests, and not because it is stopped on its way."""
+
+        def then(settled: bool) -> None:  # noqa: FBT001 - what was waited for
+            if settled and wait and (instance.name in self.restarts or not rests(instance)):
+                self.reactor.call_soon(partial(self._restarted, instance, wait=wait, reply=reply))
+            else:
+                self._answer(instance, reply, settled and instance.name not in self.restarts)
+
+        self.outcomes.when_rested(instance, wait=wait, then=then)
 
     def _may_start(self, instance: Instance) -> None:
         """Refuse a start that cannot go well, before anything changes."""
@@ -203,7 +257,7 @@ class PersonaVerbs:
             )
 
     def _answer(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - the last argument is what was waited for
-        reply({**self._facts(instance), "settled": settled})
+        reply({**self.facts(instance), "settled": settled})
 
     def _empty(self, instance: Instance, reply: Reply, settled: bool) -> None:  # noqa: FBT001 - as above
         now = self.engine.instances.get(instance.name, instance).now  # one that was removed may be there anew

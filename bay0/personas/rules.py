@@ -263,6 +263,7 @@ def _description(key: str, value: Any) -> Faults:
         yield key, f"{len(value)} characters, and {DESCRIPTION_MAX} are the most"
 
 
+TEXTS = ("image", "home", "memory", "network", "user", "behind", "restart", "description")  # keys whose value may be any text
 RULES: dict[str, Rule] = {
     "image": _image,
     "command": _command,

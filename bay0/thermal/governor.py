@@ -14,7 +14,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import asdict, define, field
+from attrs import asdict, define, evolve, field
 
 from bay0.containers.life import PERSONAS, TENANTS
 from bay0.effects import cgroup, gauges
@@ -185,24 +185,36 @@ class Keeper:
         instance = self.engine.instances.get(action.tenant)
         if instance is None:
             return
-        failures = self._limit(action, instance) if action.before is not Rung.STOPPED else []  # of one that was stopped nothing is left
+        stopped = action.before is Rung.STOPPED  # nothing of it is left
+        failures = [] if stopped else self._limit(instance, action.life, action.rung)
         if failures:
             self.log.warning("limits not written", persona=action.tenant, why="; ".join(failures))
         event = _event(action, instance)
         if event is not None:
             self.engine.send(action.tenant, event, f"the governor: {action.cause}: {action.why}", partial(self._answered, action.tenant))
 
-    def _limit(self, action: Action, instance: Instance) -> list[str]:
+    def limited(self, name: str, life: str, processors: float) -> None:
+        """Hear that container `life` of persona `name` has got another limit of its own; one that is restrained is so by that one."""
+        known, held, instance = self._own.get(name), self.brain.held.get(name), self.engine.instances.get(name)
+        if known is None or known[0] != life or instance is None:
+            return
+        self._own[name] = (life, evolve(known[1], quota=int(processors * known[1].period)))
+        if held is not None and held.life == life:
+            failures = self._limit(instance, life, held.rung)
+            if failures:
+                self.log.warning("limits not written", persona=name, why="; ".join(failures))
+
+    def _limit(self, instance: Instance, life: str, rung: Rung) -> list[str]:
         """Write what the rung means; who is to be frozen gets the floor first, which is there at once."""
-        directory = _directory(instance, action.life)
-        known = self._own.get(action.tenant)
-        if known is None or known[0] != action.life:
+        directory = _directory(instance, life)
+        known = self._own.get(instance.name)
+        if known is None or known[0] != life:
             own = gauges.limits(directory)
             if own is None:
                 return ["it has none to read"]
-            known = self._own[action.tenant] = (action.life, own)
-        cap = CAPS.get(action.rung, gauges.FLOOR)
-        share = WEIGHTS.get(action.rung, 0.5)
+            known = self._own[instance.name] = (life, own)
+        cap = CAPS.get(rung, gauges.FLOOR)
+        share = WEIGHTS.get(rung, 0.5)
         failures = gauges.restrain(directory, known[1], share, cap)
         if instance.definition.kind == "server":  # what it takes from personas is settled among their parents
             try:

@@ -24,7 +24,7 @@ FILES = (
     "usr/share/spine-images/alpine-3.23.tar", "usr/share/spine-images/index.json", "usr/share/spine-personas/work/persona.toml",
     "usr/share/spine-seccomp/persona.json", "usr/share/spine-seccomp/tenant.json",
 )  # fmt: skip
-PROGRAMS = ("sbin/init", "usr/lib/bay0/bay0", "usr/bin/env", "usr/sbin/hwclock", "bin/sh", "bin/bash", "usr/bin/podman",
+PROGRAMS = ("sbin/init", "usr/lib/bay0/bay0", "usr/bin/env", "usr/bin/vi", "usr/sbin/hwclock", "bin/sh", "bin/bash", "usr/bin/podman",
             "usr/bin/crun", "usr/bin/conmon", "usr/bin/fuse-overlayfs", "usr/bin/slirp4netns", "usr/sbin/modprobe", "usr/bin/choom")  # fmt: skip
 SCRIPTS = ("usr/bin/bay0", "usr/bin/resize")
 # What the first exec needs outside of the frozen program, by the image's variant (etc/os-release).

@@ -9,6 +9,7 @@ finish_rootfs() {
     add_skeleton
     add_modules
     add_hwclock
+    add_vi
     add_images
     add_personas
     add_filter
@@ -114,6 +115,12 @@ add_modules() {
 # add_hwclock: from Alpine's busybox, because no package here brings it; Alpine's own root has it already.
 add_hwclock() {
     local path="$ROOTFS/usr/sbin/hwclock"
+    [ -e "$path" ] || [ -L "$path" ] || ln -s ../lib/stage0/busybox "$path"
+}
+
+# add_vi: an editor for `bay0 persona edit`, from Alpine's busybox likewise.
+add_vi() {
+    local path="$ROOTFS/usr/bin/vi"
     [ -e "$path" ] || [ -L "$path" ] || ln -s ../lib/stage0/busybox "$path"
 }
 

@@ -203,6 +203,8 @@ class Checks:
             self.manifests[name].append(asked.params["manifest"])
         if asked.method == "persona.clone":
             self.manifests[name].extend(self.manifests[asked.params["source"]])
+        if asked.method == "persona.configure":  # a change to any of those that were asked for before
+            self.manifests[name] += [{**known, **asked.params["changes"]} for known in self.manifests[name]]
         if asked.params.get("home"):
             self.world.homes.asked_to_empty(names.parse(name).podman)
 

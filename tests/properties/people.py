@@ -142,6 +142,10 @@ class People:
     def clone(self, source: str, name: str = COPY) -> Asked:
         return self.call("persona.clone", source=source, name=name)
 
+    def change(self, name: str, **changes: Any) -> Asked:
+        """An operator changes keys of a persona's manifest."""
+        return self.call("persona.configure", name=name, changes=changes)
+
     def ask_ai(self, verb: str, **params: Any) -> Asked:
         return self.call(
             f"tenant.{verb}", name=AI, **({} if verb == "configure" else {"wait": False}), **params

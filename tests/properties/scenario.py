@@ -46,6 +46,7 @@ LIFE: Sequence[Act] = (
     lambda w: w.nack(2),
     lambda w: w.nack(1, nacked=False),
     wait(3),
+    lambda w: w.change(WORK, memory=512 << 20),
     lambda w: w.call("focus", name=PLAY, wait=True),
     wait(4),
     lambda w: w.verb("resume", WORK),

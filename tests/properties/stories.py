@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -708,6 +709,44 @@ def storage_is_damaged_while_it_runs(world: World, moment: float) -> None:
     hold(world.state_of(IDLE) is persona.S.RUNNING, f"mended, and a persona is {world.state_of(IDLE)}")
 
 
+def it_is_changed_and_the_power_goes(world: World, moment: float) -> None:
+    world.boot()
+    world.run(3)
+    world.start(WORK)
+    world.run(3)
+    world.disk.latency_s = 0.15
+    asked = [world.change(WORK, memory=1 << 30)]
+    world.run(moment)
+    asked.append(world.change(WORK, retries=7))
+    world.run(moment)
+    told = [each for each in asked if each.answers and not isinstance(each.answers[0], Exception)]
+    if world.on and told:
+        world.cut(0.0)
+        world.disk.latency_s = 0.0
+        world.boot()
+        world.run(10)
+        kept = json.loads(world.spine.engine.instances[WORK].config)["manifest"]
+        for each in told:
+            lost = {key: value for key, value in each.params["changes"].items() if kept[key] != value}
+            hold(not lost, f"a change was told to be kept, and after a power cut it is not: {lost}")
+
+
+def a_restart_meets_a_stop(world: World, moment: float) -> None:
+    world.boot()
+    world.run(3)
+    world.start(WORK)
+    world.run(3)
+    restarted = world.verb("restart", WORK)
+    world.run(moment)
+    stopped = world.verb("stop", WORK)
+    world.run(90)
+    if not isinstance(stopped.answers[0], Exception):
+        hold(world.state_of(WORK) is persona.S.STOPPED, f"a stop was the last word, and the persona is {world.state_of(WORK)}")
+    world.verb("restart", WORK)
+    world.run(30)
+    hold(world.state_of(WORK) is persona.S.RUNNING, f"it was restarted, and is {world.state_of(WORK)}: {restarted.answers}")
+
+
 def _about_to_be_copied(world: World, *, running: bool = False) -> None:
     _lived_in(world, WORK, IDLE)
     world.copies.plant(WORK)
@@ -789,6 +828,7 @@ COPY_STORIES: tuple[Story, ...] = (
     a_copy_is_given_up_and_made_again, a_copy_of_who_runs_leaves_it_running,
 )  # fmt: skip
 PERSONA_STORIES: tuple[Story, ...] = (
+    it_is_changed_and_the_power_goes, a_restart_meets_a_stop,
     verbs_follow_each_other, a_container_ends_as_something_is_asked_of_it, a_container_ends_while_it_is_started,
     a_monitor_is_killed, a_container_of_a_later_boot_ends, a_long_life_ends_badly,
     a_freeze_is_slow, a_focus_moves_on, a_crash_loop, storage_is_damaged_before_a_boot, a_full_disk_meets_a_stop, a_rollback,

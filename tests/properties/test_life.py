@@ -260,13 +260,23 @@ class Life(RuleBasedStateMachine):
         wire = {"image": IMAGE, "restart": restart, "retries": retries, "autostart": autostart, "home": home, "ai": ai}
         self.world.call("persona.create", name=name, manifest=wire)
 
+    @on
+    @rule(name=PERSONA, key=st.sampled_from(("memory", "retries", "description")), number=st.integers(1, 3))
+    def change(self, name: str, key: str, number: int) -> None:
+        """An operator changes a key of the manifest, of one that runs or not."""
+        values = {"memory": number << 28, "retries": number, "description": "x" * number}
+        self.world.change(name, **{key: values[key]})
+
     @complete
     @rule(name=PERSONA)
     def start(self, name: str) -> None:
         self.world.start(name)
 
     @on
-    @rule(name=PERSONA, verb=st.sampled_from(("start", "start", "stop", "stop", "pause", "pause", "resume", "resume", "remove")), wait=st.booleans())
+    @rule(
+        name=PERSONA, wait=st.booleans(),
+        verb=st.sampled_from(("start", "start", "stop", "stop", "restart", "pause", "pause", "resume", "resume", "remove")),
+    )  # fmt: skip
     def ask(self, name: str, verb: str, wait: bool) -> None:
         self.world.verb(verb, name, wait=wait)
 

@@ -44,9 +44,10 @@ def of_people(life: Life, dice: Random) -> Acts:
     home, ai = dice.choice(("", "/home/x")), dice.random() < 0.5
     return [
         (4, lambda: life.world.start(name)),
-        (3, lambda: life.ask(name, dice.choice(("start", "stop", "pause", "resume", "remove")), some)),
+        (3, lambda: life.ask(name, dice.choice(("start", "stop", "restart", "pause", "resume", "remove")), some)),
         (5, lambda: life.ask_in_trouble(name, dice.choice(tuple(CALLED)), vice(dice), dice.choice((0.1, 2.0, 30.0)))),
         (2, lambda: life.begin_anew(name, dice.choice(("reset", "remove")), some)),
+        (2, lambda: life.change(name, dice.choice(("memory", "retries", "description")), dice.randint(1, 3))),
         (3, lambda: life.focus(name, some)),
         (1, lambda: life.converge(name)),
         (1, lambda: life.remove_image(dice.choice((IMAGE, AI_IMAGE)))),

@@ -41,6 +41,9 @@ from bay0.machines.server import SERVER
 from bay0.machines.server import E as ServerE
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import Row, Tries
+from bay0.personas import port as personas
+from bay0.personas.again import Restarts
+from bay0.personas.changing import Changing
 from bay0.personas.line import Line
 from bay0.personas.methods import PersonaVerbs
 from bay0.personas.port import Personas
@@ -687,6 +690,44 @@ def a_boot_goes_on_with_what_was_wanted_before(patch: Patch) -> None:
 def _cells(patch: Patch, *cells: tuple[ServerS, ServerE], **changes: Any) -> None:
     for cell in cells:
         patch.setitem(SERVER._by_cell, cell, evolve(SERVER._by_cell[cell], **changes))
+
+
+@likely(stories.it_is_changed_and_the_power_goes)
+def a_persona_is_changed_without_a_promise(patch: Patch) -> None:
+    for state in (S.STOPPED, S.FAILED, S.RUNNING, S.PAUSED):
+        cell = (state, E.CONFIGURE)
+        patch.setitem(PERSONA._by_cell, cell, evolve(PERSONA._by_cell[cell], promised=False))
+
+
+@likely(stories.it_is_changed_and_the_power_goes)
+def a_change_of_a_persona_is_told_before_it_is_durable(patch: Patch) -> None:
+    configure = Changing.configure
+
+    def hasty(self: Changing, params: Any, reply: Any) -> None:
+        configure(self, params, lambda _answer: None)
+        reply({"changed": {}, "failed": ""})
+
+    patch.setattr(Changing, "configure", hasty)
+
+
+@likely(stories.it_is_changed_and_the_power_goes)
+def a_change_of_a_persona_takes_its_uid_range(patch: Patch) -> None:
+    text = personas.Config.text
+    patch.setattr(personas.Config, "text", lambda self: text(evolve(self, slot=self.slot + ("1073741824" in text(self)))))
+
+
+@likely(stories.a_restart_meets_a_stop)
+def a_stop_of_a_persona_does_not_end_its_restart(patch: Patch) -> None:
+    patch.setattr(Restarts, "not_wanted", lambda _self, _name: None)
+    stepped = Restarts._stepped
+
+    def stubborn(self: Restarts, instance: Any, step: Any) -> None:
+        wanted = self._under_way.get(instance.name)
+        stepped(self, instance, step)
+        if wanted is not None and step.event == E.STOP.value:
+            self._under_way[instance.name] = step.n
+
+    patch.setattr(Restarts, "_stepped", stubborn)
 
 
 @likely(aistories.its_start_is_cut_short)

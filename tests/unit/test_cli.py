@@ -26,7 +26,7 @@ from bay0.machines import MACHINES
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "graph", "rpc", "debug", "version", "persona",
-    "focus", "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask",
+    "focus", "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask", "top",
     "help",
 )  # fmt: skip
 STEP = {

@@ -64,9 +64,9 @@ def completed(script: str, words: list[str]) -> list[str]:
     ("words", "offered"),
     [
         (["per"], ["persona"]),
-        (["persona", "re"], ["resume", "reset", "remove"]),
+        (["persona", "re"], ["restart", "resume", "reset", "remove"]),
         (["persona", "start", "w"], ["work"]),
-        (["persona", "start", ""], ["--help", "--json", "--wait", "--no-wait", "work", "play"]),
+        (["persona", "start", ""], ["--help", "--json", "--wait", "--no-wait", "--all", "work", "play"]),
         (["persona", "start", "--no-wait", "p"], ["play"]),
         (["focus", "p"], ["play"]),
         (["persona", "graph", "--format", ""], ["mermaid", "dot", "svg"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,14 +69,14 @@ def test_a_topic_fits_a_screen_and_its_commands_are_there(topic: str, capsys: Ca
             "usage: bay0 VERB ...",
         ),
         (["--verion"], "did you mean `bay0 --version`", "usage: bay0 VERB ..."),
-        (["persona", "strat", "work"], "did you mean start?", "usage: bay0 persona VERB ..."),
-        (["persona", "lst"], "did you mean list or ls?", "usage: bay0 persona VERB ..."),
+        (["persona", "strat", "work"], "did you mean stats or start or restart?", "usage: bay0 persona VERB ..."),
+        (["persona", "lst"], "did you mean list or ls or set?", "usage: bay0 persona VERB ..."),
         (
             ["persona", "start", "work", "--no-wiat"],
             "did you mean --no-wait",
             "usage: bay0 persona start [--json]",
         ),
-        (["persona", "start"], "NAME is missing", "usage: bay0 persona start [--json]"),
+        (["persona", "show"], "NAME is missing", "usage: bay0 persona show [--json]"),
         (["storage", "gorw"], "did you mean grow?", "usage: bay0 storage [--json] [show|retry|grow]"),
         (["completion", "bsh"], "did you mean bash", "usage: bay0 completion bash|zsh|fish"),
         (["graph", "persna"], "did you mean persona?", "usage: bay0 graph"),
@@ -184,3 +185,12 @@ def test_near_words_begin_or_look_alike() -> None:
 )  # fmt: skip
 def test_a_size_is_written_as_people_write_it(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_every_verb_that_the_comparison_with_other_tools_names_is_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compared.md").read_text(encoding="utf-8")
+    named = {tuple(found.split()) for found in re.findall(r"`bay0 ([a-z -]+)`", page)}
+    assert len(named) > 20
+    for words in sorted(named):
+        with pytest.raises(verbs.HelpWanted):
+            verbs.parse([*words, "--help"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import xml.dom.minidom
@@ -17,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kit import Log
 
 from bay0.base.errors import RefusedError
-from bay0.cli import client, persona_copy, persona_own, samples, verbs
+from bay0.cli import client, persona_copy, persona_many, persona_own, samples, verbs
 from bay0.cli import kit as clikit
 from bay0.cli import main as cli
 from bay0.cli import persona_text as personareport
@@ -31,10 +35,10 @@ from bay0.personas import manifest
 from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
-MOVES = ("start", "stop", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "create", "clone", "list", "show", "shell", "logs", "history", "graph")
+MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
+PERSONA_VERBS = (*MOVES, "wait", "set", "edit", "create", "clone", "list", "show", "shell", "exec", "stats", "logs", "history", "graph")
 METHODS = (
-    *(f"persona.{verb}" for verb in (*MOVES, "create", "clone", "copying", "list", "show")),
+    *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "list", "show")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
 )  # fmt: skip
 STEP = {
@@ -511,6 +515,247 @@ def test_stop_all_of_nothing_is_done(spine: Spine, capsys: Captured) -> None:
     assert capsys.readouterr().out == "nothing runs\n"
 
 
+# ---- several at once, and by pattern
+
+
+@pytest.fixture
+def crowd(spine: Spine) -> Spine:
+    states = {"play": "paused", "test-a": "running", "test-b": "stopped", "work": "running"}
+    spine.answers["persona.list"] = [{**WORK, "name": f"p://{name}", "state": state} for name, state in states.items()]
+
+    def move(params: Any) -> Any:
+        if params["name"] == "p://test-b":
+            return RefusedError("p://test-b is stopped: start it first")
+        if params["name"] == "p://wrok":
+            return RefusedError("there is no persona p://wrok")
+        return {**WORK, "name": params["name"], "state": "running", "why": "because", "settled": True}
+
+    for verb in (*MOVES, "wait"):
+        spine.answers[f"persona.{verb}"] = move
+    return spine
+
+
+def moved(spine: Spine, verb: str) -> list[str]:
+    return [params["name"].removeprefix("p://") for method, params in spine.asked if method == f"persona.{verb}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["work", "play"], ["work", "play"]),
+        (["work", "p://work", "play"], ["work", "play"]),
+        (["test-?"], ["test-a", "test-b"]),
+        (["p://test-*"], ["test-a", "test-b"]),
+        (["work", "*"], ["work", "play", "test-a", "test-b"]),
+        (["*a*"], ["play", "test-a"]),
+        (["????"], ["play", "work"]),
+        (["--all"], ["test-b"]),
+    ],
+)
+def test_whoever_a_name_or_a_pattern_means_is_moved_once_in_the_order_given(crowd: Spine, words: list[str], names: list[str]) -> None:
+    cli.main(["persona", "start", *words])
+    assert sorted(moved(crowd, "start")) == sorted(names)
+    assert persona_many.chosen([w for w in words if w != "--all"], of_all="start" if words == ["--all"] else "")[0] == [f"p://{n}" for n in names]
+
+
+def test_of_several_each_is_named_with_its_result_and_one_that_fails_keeps_no_other(crowd: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "start", "work", "test-b", "wrok", "play"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "p://work is running: because\np://play is running: because\n"
+    assert shown.err == (
+        "bay0: p://test-b: p://test-b is stopped: start it first\n"
+        "bay0: p://wrok: there is no persona p://wrok. Did you mean p://work?\n"
+    )
+    assert cli.main(["persona", "start", "work", "test-b", "--json"]) == 1
+    assert [each.get("error", each.get("state")) for each in json.loads(capsys.readouterr().out)] == [
+        "running", "p://test-b is stopped: start it first",
+    ]  # fmt: skip
+    assert cli.main(["persona", "start", "work", "play"]) == 0
+
+
+def test_a_pattern_that_is_like_none_changes_nothing(crowd: Spine, capsys: Captured) -> None:
+    assert cli.main(["persona", "stop", "work", "tset-*"]) == 1
+    assert "no persona is like 'tset-*'" in capsys.readouterr().err
+    assert moved(crowd, "stop") == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [("start", ["test-b"]), ("stop", ["play", "test-a", "work"]), ("restart", ["play", "test-a", "work"]), ("pause", ["test-a", "work"]),
+     ("resume", ["play"])],
+)  # fmt: skip
+def test_all_are_those_for_whom_the_verb_has_something_to_do(crowd: Spine, verb: str, names: list[str], capsys: Captured) -> None:
+    cli.main(["persona", verb, "--all"])
+    assert sorted(moved(crowd, verb)) == names
+    assert cli.main(["persona", verb, "--all", "work"]) == 2
+    crowd.answers["persona.list"] = []
+    capsys.readouterr()
+    assert cli.main(["persona", verb, "--all"]) == 0
+    assert capsys.readouterr().out in ("nothing is stopped\n", "nothing runs\n", "nothing is paused\n")
+    assert cli.main(["persona", verb, "--all", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_each_home_of_several_is_asked_for(crowd: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("work\nno\n"))
+    assert cli.main(["persona", "reset", "--home", "work", "play"]) == 1
+    assert moved(crowd, "reset") == []
+    monkeypatch.setattr(sys, "stdin", Terminal("work\nplay\n"))
+    assert cli.main(["persona", "reset", "--home", "work", "play"]) == 0
+    assert sorted(moved(crowd, "reset")) == ["play", "work"]
+
+
+@given(st.text("ab-", max_size=8), st.text("ab-*?", max_size=8))
+def test_a_pattern_means_what_it_means_to_a_shell(label: str, pattern: str) -> None:
+    assert persona_many.like(pattern, label) is fnmatch.fnmatchcase(label, pattern)
+
+
+# ---- what it is made of is changed
+
+
+@pytest.fixture
+def changed(spine: Spine) -> Spine:
+    spine.answers["persona.show"] = {**WORK, "manifest": {**WIRE, "environment": {"A": "1", "B": "2"}}, "digest": "d1", "steps": []}
+    spine.answers["persona.configure"] = lambda params: {**WORK, "changed": {"memory": "now", "user": "at its next start"}, "failed": ""}
+    return spine
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        (["memory=1G", "cpus=2", "pids=9"], {"memory": "1G", "cpus": 2, "pids": 9}),
+        (["ai=true", "stop_s=0.5"], {"ai": True, "stop_s": 0.5}),
+        (["restart=always", "description=a = b"], {"restart": "always", "description": "a = b"}),
+        (['command=["sh", "-c", "x=1"]', "capabilities=chown,KILL"], {"command": ["sh", "-c", "x=1"], "capabilities": ["chown", "KILL"]}),
+        (["user=1000", "--unset", "home"], {"user": "1000", "home": None}),
+    ],
+)
+def test_set_sends_what_the_words_stand_for(changed: Spine, words: list[str], sent: dict[str, Any], capsys: Captured) -> None:
+    assert cli.main(["persona", "set", "work", *words]) == 0
+    assert changed.asked == [("persona.configure", {"name": "p://work", "changes": sent})]
+    assert capsys.readouterr().out == "p://work: memory counts now\np://work: user counts at its next start\n"
+
+
+def test_set_of_a_variable_leaves_the_others_and_is_about_the_manifest_that_was_seen(changed: Spine) -> None:
+    assert cli.main(["persona", "set", "work", "environment.C=3=4", "--unset", "environment.A"]) == 0
+    assert changed.asked[-1] == (
+        "persona.configure", {"name": "p://work", "changes": {"environment": {"B": "2", "C": "3=4"}}, "if_digest": "d1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [([], 2, "say what to change"), (["memory"], 2, "is not KEY=VALUE"), (["memroy=1G"], 1, "did you mean `memory`?")],
+)
+def test_set_that_makes_no_sense_asks_for_nothing(changed: Spine, words: list[str], status: int, said: str, capsys: Captured) -> None:
+    assert cli.main(["persona", "set", "work", *words]) == status
+    assert said in capsys.readouterr().err
+    assert changed.asked == []
+
+
+def test_what_the_kernel_did_not_take_is_status_1(changed: Spine, capsys: Captured) -> None:
+    changed.answers["persona.configure"] = {**WORK, "changed": {"cpus": "at its next start"}, "failed": "Device or resource busy"}
+    assert cli.main(["persona", "set", "work", "cpus=2"]) == 1
+    shown = capsys.readouterr()
+    assert "the kernel did not take it (Device or resource busy)" in shown.err
+    assert "cpus counts at its next start" in shown.out
+
+
+def test_show_has_the_manifest_as_toml_that_create_takes(changed: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli.main(["persona", "show", "work", "--manifest"]) == 0
+    text = capsys.readouterr().out
+    assert text == 'image = "localhost/shell:latest"\nhome = "/root"\n\n[environment]\nA = "1"\nB = "2"\n'
+    changed.answers["persona.create"] = {**WORK, "state": "stopped"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert cli.main(["persona", "create", "other", "--file", "-"]) == 0
+    assert changed.asked[-1] == ("persona.create", {"name": "p://other", "manifest": changed.answers["persona.show"]["manifest"]})
+    assert cli.main(["persona", "show", "work", "--manifest", "--json"]) == 0
+
+
+def editor(tmp_path: Path, *scripts: str) -> list[str]:
+    """Return an editor that does one of `scripts` after the other, each time it is called; "$1" is the file."""
+    for number, script in enumerate(scripts):
+        (tmp_path / f"do{number}").write_text(script)
+    path = tmp_path / "editor"
+    path.write_text(f"#!/bin/sh\nn=$(cat {tmp_path}/n 2>/dev/null || echo 0); echo $((n + 1)) >{tmp_path}/n\n. {tmp_path}/do$n\n")
+    path.chmod(0o755)
+    return [str(path)]
+
+
+def test_edit_sends_what_was_made_of_the_text(changed: Spine, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
+    seen = tmp_path / "seen"
+    (command,) = editor(
+        tmp_path, f'cp "$1" {seen}; echo "cpus = lots" >"$1"',
+        f"""stat -c %a "$1" >{seen}.mode; printf 'image = "localhost/x:1"\\ncpus = 2\\n' >"$1\"""",
+    )  # fmt: skip
+    monkeypatch.setenv("EDITOR", command)
+    monkeypatch.delenv("VISUAL", raising=False)
+    assert cli.main(["persona", "edit", "work"]) == 0
+    assert seen.read_text().startswith("# The manifest of p://work.")
+    assert "memory, cpus" in seen.read_text().splitlines()[1], "what has its default is named"
+    method, params = changed.asked[-1]
+    assert (method, params["if_digest"]) == ("persona.configure", "d1")
+    assert (params["manifest"]["image"], params["manifest"]["cpus"]) == ("localhost/x:1", 2.0)
+    assert ":1: syntax: this is not TOML" in capsys.readouterr().err
+    assert Path(f"{seen}.mode").read_text() == "600\n"
+
+
+def test_edit_that_changes_nothing_or_is_given_up_sends_nothing(
+    changed: Spine, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert cli.main(["persona", "edit", "work"]) == 1
+    assert "needs a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    for command, status, said in (("true", 0, "as it was"), ("false", 1, "ended with status 1"), ("/no/editor", 1, "cannot be run")):
+        monkeypatch.setenv("VISUAL", command)
+        assert cli.main(["persona", "edit", "work"]) == status
+        shown = capsys.readouterr()
+        assert said in shown.out + shown.err
+    monkeypatch.setenv("VISUAL", editor(tmp_path, 'echo "cpus = lots" >"$1"')[0])
+    assert cli.main(["persona", "edit", "work"]) == 1
+    (left,) = re.findall(r"the text is in (\S+)", capsys.readouterr().err)
+    assert Path(left).read_text() == "cpus = lots\n"
+    assert {method for method, _ in changed.asked} == {"persona.show"}
+
+
+# ---- waiting
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ({"reached": True, "ended": False}, 0, "p://work is running\n"),
+        ({"reached": False, "ended": False, "state": "starting"}, 4, "bay0: p://work is still starting after 7 s, not running\n"),
+        ({"reached": False, "ended": True, "state": "failed", "why": "no image"}, 1, "bay0: p://work is failed and not running: no image; "),
+    ],
+)
+def test_a_wait_says_what_came_of_it(spine: Spine, answer: dict[str, Any], status: int, said: str, capsys: Captured) -> None:
+    spine.answers["persona.wait"] = {**WORK, **answer}
+    assert cli.main(["persona", "wait", "work", "--timeout", "7"]) == status
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).startswith(said)
+    assert spine.asked == [("persona.wait", {"name": "p://work", "for": "running", "seconds": 7.0})]
+    assert cli.main(["persona", "wait", "work", "--json"]) == status
+    assert json.loads(capsys.readouterr().out)["reached"] is answer["reached"]
+
+
+def test_a_wait_for_several_is_over_when_the_last_of_them_is_there(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.wait"] = lambda params: (
+        RefusedError("there is no persona") if params["name"] == "p://c" else
+        {**WORK, "name": params["name"], "state": "stopped", "reached": params["name"] == "p://a", "ended": False}
+    )  # fmt: skip
+    assert cli.main(["persona", "wait", "a", "b", "--for", "stopped"]) == 4
+    assert cli.main(["persona", "wait", "a", "b", "c", "--for", "stopped"]) == 1
+    assert cli.main(["persona", "wait", "a", "--for", "stopped"]) == 0
+    assert cli.main(["persona", "wait"]) == 2
+    assert cli.main(["persona", "wait", "a", "--timeout", "-1"]) == 2
+    assert cli.main(["persona", "wait", "a", "--timeout", "nan"]) == 2
+    assert cli.main(["persona", "wait", "a", "--for", "dead"]) == 2
+
+
 def test_many_calls_at_once_are_answered_in_the_order_of_the_asking(spine: Spine) -> None:
     spine.answers["persona.stop"] = lambda params: {**params, "why": "w" * 2000}
     many = [{"name": f"p://n{number}"} for number in range(2000)]
@@ -604,6 +849,57 @@ def test_a_shell_without_podman_says_so(spine: Spine, monkeypatch: pytest.Monkey
     monkeypatch.setattr(persona_own, "PATH", "/nowhere")
     assert cli.main(["persona", "shell", "work"]) == 1
     assert "no podman here" in capsys.readouterr().err
+
+
+# ---- exec
+
+
+@pytest.mark.parametrize(
+    ("words", "argv"),
+    [
+        (["--", "ls", "-l"], ["-i", "p__work", "ls", "-l"]),
+        (["ls"], ["-i", "p__work", "ls"]),
+        (["--env", "A=1=2", "--env", "B=", "--", "env"], ["-i", "--env=A=1=2", "--env=B=", "p__work", "env"]),
+        (["--user", "me:staff", "--workdir", "/tmp", "--", "pwd"], ["-i", "--user=me:staff", "--workdir=/tmp", "p__work", "pwd"]),
+        (["--user=--privileged", "--", "id"], ["-i", "--user=--privileged", "p__work", "id"]),
+    ],
+)
+def test_exec_is_one_command_with_its_own_streams(spine: Spine, words: list[str], argv: list[str], executed: list[Any]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["persona", "exec", "work", *words])
+    assert executed[0][1] == ["podman", "exec", *argv]
+
+
+def test_exec_has_a_terminal_only_when_it_is_asked_for_and_there_is_one(
+    spine: Spine, executed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert cli.main(["persona", "exec", "work", "--tty", "--", "sh"]) == 2
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    for words, flag in ((["--tty"], "-it"), ([], "-i")):
+        with pytest.raises(SystemExit):
+            cli.main(["persona", "exec", "work", *words, "--", "sh"])
+        assert executed[-1][1][2] == flag
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [([], "say what to run"), (["--env", "A", "--", "env"], "NAME=VALUE"), (["--env", "1=2", "--", "env"], "NAME=VALUE"),
+     (["--env", "=2", "--", "env"], "NAME=VALUE"), (["--workdir", "tmp", "--", "ls"], "absolute path")],
+)  # fmt: skip
+def test_exec_that_makes_no_sense_is_status_2_and_asks_for_nothing(
+    spine: Spine, words: list[str], said: str, executed: list[Any], capsys: Captured
+) -> None:
+    assert cli.main(["persona", "exec", "work", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert (spine.asked, executed) == ([], [])
+
+
+def test_exec_in_what_does_not_run_is_refused_with_the_way_on(spine: Spine, executed: list[Any], capsys: Captured) -> None:
+    spine.is_("paused")
+    assert cli.main(["persona", "exec", "work", "--", "ls"]) == 1
+    assert "only a running one runs a command: `bay0 persona resume work`" in capsys.readouterr().err
+    assert executed == []
 
 
 # ---- logs

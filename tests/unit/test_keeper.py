@@ -159,6 +159,21 @@ def test_when_it_is_calm_again_weight_and_time_come_back_one_rung_a_minute(gover
     assert [line["dest"] for line in govern.log.of("released")] == ["half weight", "free"]
 
 
+def test_one_whose_limit_is_changed_while_it_is_restrained_is_restrained_by_the_new_one_and_gets_that_back(govern: Govern) -> None:
+    govern.pressed("cpu", 34)
+    assert govern.of(PLAY, "cpu.max") == "50000 100000"
+    container = str(govern.bench.port.container(PLAY))
+    govern.kernel.write(f"cgroup/{govern.groups[PLAY]}/cpu.max", "300000 100000\n")  # as the command did that changed it
+    govern.keeper.limited(PLAY, "another", 3.0)
+    assert govern.of(PLAY, "cpu.max") == "300000 100000", "news of an older container is none"
+    govern.keeper.limited(PLAY, container, 3.0)
+    assert govern.of(PLAY, "cpu.max") == "150000 100000"
+    govern.pressed("cpu", 140, percent=0, uses=0)
+    assert (govern.of(PLAY, "cpu.weight"), govern.of(PLAY, "cpu.max")) == ("100", "300000 100000")
+    govern.keeper.limited(WORK, str(govern.bench.port.container(WORK)), 3.0)
+    assert govern.of(WORK, "cpu.max") == "100000 100000", "one that is not restrained is left as it is"
+
+
 def test_for_want_of_memory_the_one_behind_is_frozen_by_its_machine_and_capped_meanwhile(govern: Govern) -> None:
     govern.pressed("memory", 14)
     assert govern.state(PLAY) == "paused"

@@ -19,6 +19,7 @@ from bay0.control.wire import FRAME_MAX
 from bay0.personas import manifest
 from bay0.personas import rules as manifestrules
 from bay0.personas.manifest import Manifest, digest, from_wire, load
+from bay0.personas.tomltext import written
 
 TOP = Path(__file__).parents[2]
 IMAGE = "localhost/alpine:3.23"
@@ -111,6 +112,35 @@ def test_a_good_value_is_taken(line: str, key: str, value: object) -> None:
     taken = getattr(load(toml(line), "x"), key)
     assert taken == value
     assert type(taken) is type(value)
+
+
+# ---- and written again
+
+
+def manifests() -> st.SearchStrategy[Manifest]:
+    text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
+    return st.builds(
+        Manifest, image=st.just(IMAGE), command=st.lists(text.filter(bool), max_size=3).map(tuple),
+        environment=st.dictionaries(st.from_regex("[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True), text, max_size=3),
+        home=st.sampled_from(("", "/home/x")), memory=st.integers(16 * MIB, 1 << 40), cpus=st.floats(0.01, 256),
+        pids=st.integers(1, 100_000), capabilities=st.sets(st.sampled_from(sorted(manifestrules.GRANTED)), max_size=3).map(tuple),
+        userns=st.booleans(), ai=st.booleans(), screen=st.booleans(), behind=st.sampled_from(("freeze", "run")), autostart=st.booleans(),
+        restart=st.sampled_from(("no", "always")), retries=st.integers(0, 100), stop_s=st.floats(0, 60),
+        description=text.filter(str.isprintable), user=st.sampled_from(("", "me", "1000:1000")),
+    )  # fmt: skip
+
+
+@given(manifests())
+def test_what_is_written_as_toml_is_read_as_the_same_manifest(made: Manifest) -> None:
+    assert load(written(made), "x") == made
+
+
+def test_a_manifest_is_written_as_a_person_would() -> None:
+    made = load(toml('memory = "1G"\ncommand = ["sh", "-c", "x"]\nai = true\ncpus = 2\n[environment]\nA = "é"'), "x")
+    assert written(made) == (
+        'image = "localhost/alpine:3.23"\ncommand = ["sh", "-c", "x"]\nmemory = "1G"\ncpus = 2.0\nai = true\n\n[environment]\nA = "é"\n'
+    )
+    assert written(load(toml(), "x")) == toml().rstrip("\n") + "\n"
 
 
 @pytest.mark.parametrize("image", ["localhost/a:1", "localhost/a/b/c:latest", "localhost/a.b_c__d--e:1.2-rc_3", "localhost/" + "a" * 100 + ":1"])

@@ -24,6 +24,7 @@ from bay0.machines.engine import Acceptance
 from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.persona import E, S
 from bay0.personas import methods as personaverbs
+from bay0.personas import waiting
 from bay0.personas.methods import PersonaVerbs
 from bay0.podman.calls import Outcome, Verdict
 from bay0.reconcile.mending import Mending
@@ -338,6 +339,129 @@ def test_a_verb_is_answered_when_its_outcome_is_seen(desk: Desk) -> None:
     assert (answers[0]["state"], answers[0]["settled"]) == ("running", True)
 
 
+def test_a_restart_is_answered_once_it_runs_again_in_a_new_container(desk: Desk) -> None:
+    desk.create()
+    first = desk.ask("persona.start", name=WORK)["container"]
+    answer = desk.ask("persona.restart", name=WORK)
+    assert (answer["state"], answer["settled"], answer["attempts"]) == ("running", True, 1)
+    assert answer["container"] != first
+    events = [step.event for step in desk.bench.journal.steps if step.machine == WORK]
+    assert events == ["create", "start", "started", "stop", "gone", "start", "started"]
+
+
+@pytest.mark.parametrize("verb", ["pause", "stop"])
+def test_a_restart_starts_what_is_paused_or_stopped(desk: Desk, verb: str) -> None:
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    desk.bench.timers.advance(1)
+    desk.ask(f"persona.{verb}", name=WORK)
+    assert desk.ask("persona.restart", name=WORK)["state"] == "running"
+
+
+@pytest.mark.parametrize("verb", ["stop", "reset"])
+def test_a_stop_that_comes_while_it_is_restarted_is_the_last_word(desk: Desk, verb: str) -> None:
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    desk.bench.podman.held.add("remove")
+    answers = desk.call("persona.restart", name=WORK)
+    desk.bench.timers.advance(1)
+    assert desk.bench.engine.instances[WORK].now is S.STOPPING
+    desk.call(f"persona.{verb}", name=WORK)
+    desk.bench.podman.held.clear()
+    desk.bench.timers.advance(1)
+    while desk.bench.podman.waiting_calls:
+        desk.bench.podman.waiting_calls.pop(0)()
+    desk.bench.timers.advance(2)
+    assert states(desk) == {WORK: "stopped"}
+    assert [(a["state"], a["settled"]) for a in answers] == [("stopped", True)]
+
+
+def test_a_restart_that_the_stop_overtook_starts_it_all_the_same(desk: Desk) -> None:
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    desk.bench.timers.advance(1)
+    first, answers = desk.call("persona.stop", name=WORK), desk.call("persona.restart", name=WORK)
+    desk.bench.timers.advance(20)
+    assert (first[0]["settled"], answers[0]["state"], answers[0]["settled"]) == (True, "running", True)
+
+
+def test_nothing_is_started_again_once_the_spine_goes_down(desk: Desk) -> None:
+    desk.create()
+    desk.ask("persona.start", name=WORK)
+    desk.bench.podman.held.add("remove")
+    desk.call("persona.restart", name=WORK)
+    desk.bench.timers.advance(1)
+    desk.verbs.restarts._leaves(desk.boot, desk.bench.journal.steps[-1])
+    desk.bench.podman.held.clear()
+    while desk.bench.podman.waiting_calls:
+        desk.bench.podman.waiting_calls.pop(0)()
+    desk.bench.timers.advance(10)
+    assert states(desk) == {WORK: "stopped"}
+    desk.boot.now = Boot.STOPPING
+    desk.bench.engine.instances[WORK].state = S.RUNNING
+    with pytest.raises(RefusedError, match="going down"):
+        desk.ask("persona.restart", name=WORK)
+
+
+# ---- waiting for a state
+
+
+def test_who_waits_is_told_once_it_runs_and_not_before(desk: Desk) -> None:
+    desk.create()
+    answers = desk.call("persona.wait", name=WORK, seconds=30)
+    desk.bench.timers.advance(10)
+    assert answers == []
+    desk.call("persona.start", name=WORK)
+    desk.bench.timers.advance(5)
+    assert [(a["reached"], a["ended"], a["state"]) for a in answers] == [(True, False, "running")]
+    assert desk.ask("persona.wait", name=WORK)["reached"]
+    assert desk.verbs.waiting._waiters == {}
+
+
+def test_who_waits_in_vain_is_told_when_his_time_is_over_and_only_then(desk: Desk) -> None:
+    desk.create()
+    answers = desk.call("persona.wait", name=WORK, seconds=30)
+    desk.bench.timers.advance(29.9)
+    assert answers == []
+    desk.bench.timers.advance(0.2)
+    assert [(a["reached"], a["ended"]) for a in answers] == [(False, False)]
+    assert [a["reached"] for a in desk.call("persona.wait", name=WORK, seconds=0)] == [False], "a wait of no time is a look"
+
+
+def test_who_waits_for_one_that_fails_or_is_removed_does_not_wait_any_longer(desk: Desk) -> None:
+    desk.create()
+    answers = desk.call("persona.wait", name=WORK, seconds=600)
+    desk.bench.podman.answers["run"] = [verdict("fault")]
+    desk.call("persona.start", name=WORK)
+    desk.bench.timers.advance(20)
+    assert [(a["reached"], a["ended"], a["state"]) for a in answers] == [(False, True, "failed")]
+    assert desk.ask("persona.wait", name=WORK, **{"for": "stopped"})["reached"]
+    desk.create(PLAY)
+    answers = desk.call("persona.wait", name=PLAY, seconds=600)
+    desk.ask("persona.remove", name=PLAY)
+    assert [(a["reached"], a["ended"], a["state"]) for a in answers] == [(False, True, "absent")]
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [({"for": "dead"}, ValueError), ({"for": 1}, ValueError), ({"seconds": True}, TypeError), ({"seconds": "9"}, TypeError),
+     ({"seconds": -1}, ValueError), ({"seconds": 3601}, ValueError), ({"seconds": float("nan")}, ValueError)],
+)  # fmt: skip
+def test_a_wait_that_makes_no_sense_is_refused(desk: Desk, params: dict[str, Any], error: type[Exception]) -> None:
+    desk.create()
+    with pytest.raises(error):
+        desk.call("persona.wait", name=WORK, **params)
+
+
+def test_a_crowd_that_waits_has_a_bound(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "WAITERS_MAX", 2)
+    desk.create()
+    for _ in range(2):
+        desk.call("persona.wait", name=WORK)
+    with pytest.raises(RefusedError, match="2 requests wait"):
+        desk.ask("persona.wait", name=WORK)
+
+
 def test_without_waiting_it_is_answered_when_its_step_is_kept(desk: Desk) -> None:
     desk.create()
     (answer,) = desk.call("persona.start", name=WORK, wait=False)
@@ -378,7 +502,7 @@ def test_a_running_persona_is_not_removed(desk: Desk) -> None:
 
 
 def test_one_that_nobody_knows_is_said_to_be_unknown(desk: Desk) -> None:
-    for verb in ("show", "start", "stop", "pause", "resume", "reset", "remove"):
+    for verb in ("show", "start", "stop", "restart", "wait", "pause", "resume", "reset", "remove"):
         with pytest.raises(RefusedError, match="there is no persona p://nobody"):
             desk.ask(f"persona.{verb}", name="p://nobody")
 

@@ -219,6 +219,68 @@ def test_a_shell_in_it_is_root_of_its_own_and_its_home_is_on_the_disk(spine: Vm)
     assert spine.out("stat -c '%u %s' /persist/homes/p__work/letter") == "0 6"
 
 
+def test_a_command_in_it_has_its_own_streams_and_its_exact_status(spine: Vm):
+    running(spine, "work")
+    script = 'echo "$A in $(pwd) as $(id -u)"; echo amiss >&2; exit 7'
+    ran = spine.sh(f"bay0 persona exec work --env A=1 --workdir /tmp --user 65534 -- sh -c '{script}'", VERB_S)
+    assert (ran.stdout, ran.stderr, ran.status) == ("1 in /tmp as 65534\n", "amiss\n", 7)
+    assert spine.out("echo over | bay0 persona exec work -- cat", VERB_S) == "over"
+    for command, status in (("sh -c 'kill -9 $$'", 137), ("no-such-program", 127), ("/etc", 126)):
+        assert spine.sh(f"bay0 persona exec work -- {command}", VERB_S).status == status, command
+
+
+def test_what_is_changed_of_one_that_runs_is_in_the_kernel_at_once_and_no_limit_ends_its_processes(spine: Vm):
+    found = running(spine, "work")
+    directory = group(found)
+    said = spine.json("bay0 persona set work memory=64M cpus=0.5 pids=50 description=changed user=0 --json", VERB_S)
+    assert said["changed"] == {"memory": "now", "cpus": "now", "pids": "now", "description": "now", "user": "at its next start"}
+    assert said["failed"] == ""
+    read = f"cd {directory}; cat memory.max cpu.max pids.max"
+    assert spine.out(read).splitlines() == [str(64 << 20), "50000 100000", "50"]
+    spine.out("bay0 persona exec work -- dd if=/dev/zero of=/dev/shm/taken bs=1M count=40", VERB_S)
+    refused = spine.sh("bay0 persona set work memory=32M", VERB_S)
+    assert refused.status == 1
+    assert re.search(r"uses 4\d MiB now, without the cache of files, and 32 MiB are asked for", refused.stderr), refused.stderr
+    spine.out("bay0 persona exec work -- rm /dev/shm/taken", VERB_S)
+    spine.out("bay0 persona exec work -- dd if=/dev/zero of=/home/work/cached bs=1M count=40", VERB_S)
+    assert spine.json("bay0 persona set work memory=32M --json", VERB_S)["failed"] == "", "its cache of files is given back"
+    assert int(spine.out(f"cat {directory}/memory.current")) <= 32 << 20
+    assert spine.show("work")["container"] == found["container"]
+    assert "oom_kill 0" in spine.out(f"cat {directory}/memory.events")
+    spine.out("rm /persist/homes/p__work/cached; bay0 persona set work memory=128M cpus=1 pids=128 --unset user", VERB_S)
+    assert spine.out(read).splitlines() == [str(128 << 20), "100000 100000", "128"]
+    assert 'description = "changed"' in spine.out("bay0 persona show work --manifest")
+    assert spine.out("readlink /usr/bin/vi") == "../lib/stage0/busybox", "an editor is there"
+    assert [row["event"] for row in spine.json("bay0 persona history work -n 3 --json")] == ["configure"] * 3
+
+
+def test_what_one_uses_is_what_the_kernel_counts(spine: Vm):
+    directory = group(running(spine, "burn"))
+    before = cpu_used(spine, directory)
+    (burn,) = spine.json("bay0 persona stats burn --json")
+    assert before <= burn["cpu_us"] <= cpu_used(spine, directory)
+    assert 0 < burn["cpu_percent"] <= 30, "its limit is a tenth, and a look is not exact"
+    assert (burn["pids"], burn["pids_max"]) == (1, 256)
+    rows = {row["name"]: row for row in spine.json("bay0 top --json")}
+    assert {"PID 1", "services", "all personas", "p://burn"} <= set(rows)
+    assert rows["PID 1"]["cpu_us"] > 0
+    assert "burn" in spine.out("bay0 persona stats 'bu*'")
+
+
+def test_several_are_moved_at_once_and_each_is_named(spine: Vm):
+    for name in ("work", "nap"):
+        running(spine, name)
+    before = {name: spine.show(name)["container"] for name in ("work", "nap")}
+    moved = spine.sh("bay0 persona pause work 'na?' nobody", VERB_S)
+    assert moved.status == 1
+    assert [line.split(":")[0:2] for line in moved.stdout.splitlines()] == [["p", "//work is paused"], ["p", "//nap is paused"]]
+    assert moved.stderr.startswith("bay0: p://nobody: there is no persona p://nobody")
+    spine.sh("bay0 persona restart work nap --no-wait", VERB_S)
+    assert spine.out("bay0 persona wait work nap --timeout 600", SETTLE_S) == "p://work is running\np://nap is running"
+    assert {name: spine.show(name)["container"] for name in before} != before
+    assert spine.sh("bay0 persona wait work --for stopped --timeout 1").status == 4
+
+
 @pytest.mark.full
 def test_a_setuid_file_in_an_image_or_a_home_gives_nobody_anything(spine: Vm):
     running(spine, "work")
