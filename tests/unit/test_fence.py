@@ -49,6 +49,9 @@ MAY_OPEN_IN_STATE = {
     "state/homes.py": "what lies in the trash",
     "state/incoming.py": "a file without a name",
     "state/resize.py": "the mount point itself",
+    "state/slots.py": "the slots, which no filesystem of the kernel's shows",
+    "state/slotwork.py": "an image that is to be staged, the firmware's variables, /run",
+    "state/slotcalls.py": "/run",
 }
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")
