@@ -86,12 +86,12 @@ def _efivars() -> Iterator[None]:
                 umount(place)
 
 
-def build_id(path: str = OS_RELEASE) -> str:
-    """Return which build runs; "" if it does not say."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+def stated(word: str, path: str | None = None) -> str:
+    """Return what the system that runs says of itself (os-release(5)); "" if it does not say that."""
+    with contextlib.suppress(OSError), open(path or OS_RELEASE, encoding="utf-8") as file:
         for line in file:
             key, _, value = line.strip().partition("=")
-            if key == "BUILD_ID":
+            if key == word:
                 return value.strip("\"'")
     return ""
 
@@ -103,7 +103,9 @@ def look() -> dict[str, Any]:
         "disk": device.mounted_device(),
         "slots": {name: {**slots.describe(slot), "room": _room(slot)} for name, slot in found.items()},
         "next": slots.next_up(slots.environments(found)),
-        "build_id": build_id(),
+        "build_id": stated("BUILD_ID"),
+        "version": stated("VERSION_ID"),
+        "schema": int(stated("BAY0_SCHEMA") or 0),
     }
 
 
