@@ -72,6 +72,7 @@ class Computer:
 
         spine = self.machine.boot(words, boot_id=f"{self.count:08d}-aaaa", spawner=Played)
         spine.validation.made = self  # type: ignore[assignment]
+        self.spine = spine
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.folder / "powered")
         return self.machine.complete(spine)
@@ -355,9 +356,9 @@ def test_a_power_cut_at_any_call_leaves_a_good_slot_that_boots_and_an_upgrade_th
     setattr(pc, f"cut_{when}", op)
     cuts = 0
     for _ in range(12):
-        spine = pc.boot()
-        live = spine.engine.instances[upgrade.NAME]
         try:
+            spine = pc.boot()
+            live = spine.engine.instances[upgrade.NAME]
             if live.now in (S.TRIED, S.TORN, S.JUDGING, S.WIPING):
                 pc.machine.turn_until(spine, lambda live=live: live.now not in (S.TRIED, S.TORN, S.JUDGING, S.WIPING), "a look")
             if live.now is S.IDLE and pc.runs == "SLOTA":
@@ -376,7 +377,7 @@ def test_a_power_cut_at_any_call_leaves_a_good_slot_that_boots_and_an_upgrade_th
         except PowerCut:
             cuts += 1
             setattr(pc, f"cut_{when}", None)
-            pc.cut(spine)
+            pc.cut(pc.spine)
     assert cuts == 1
     assert live.now is S.GOOD, pc.asked
     assert slots.digest(pc.disk.slots["SLOTB"], lambda *_: None)[0] == digest(NEW)
