@@ -266,7 +266,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
             engine, reactor, bounds, state, spawner, boot, replay, outcomes, watchdog, host.entered_ms / 1000, words.patience
         ),
     )
-    upgrade_watch = UpgradeWatch(engine, reactor, logger, boot, state, replay)
+    upgrade_watch = UpgradeWatch(engine, reactor, bounds, logger, boot, state, replay, spawner, words.prove)
 
     # which part does the effects of which kind
     engine.keep_with(state)

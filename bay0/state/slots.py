@@ -38,25 +38,35 @@ class Slot:
 
 
 def on_disk() -> dict[str, Slot]:
-    """Return the slots by name: those on the disk of /persist. Nothing if it has none.
+    """Return the slots by name: those on the disk of /persist; without it, those of the one disk that has any. Nothing if that cannot be said.
 
     The loader takes those of the disk that it was started from alone, and genesis-flash.sh puts /persist on the same. A disk
     with /persist and no slots beside another one with both is a machine of which nothing is known here.
     """
     source = device.mounted_device()
     if source is None:
-        return {}
+        found = [slots for slots in map(_of, _disks()) if slots]
+        return found[0] if len(found) == 1 else {}
     entry = os.path.realpath(f"{device.SYS_BLOCK}/{os.path.basename(os.path.realpath(source))}")
-    if not os.path.exists(f"{entry}/partition"):
-        return {}
-    whole, found = os.path.dirname(entry), {}
+    return _of(os.path.dirname(entry)) if os.path.exists(f"{entry}/partition") else {}
+
+
+def _disks() -> list[str]:
+    """Return the kernel's directories of all disks that have partitions."""
+    entries = (os.path.realpath(f"{device.SYS_BLOCK}/{name}") for name in sorted(os.listdir(device.SYS_BLOCK)))
+    return list(dict.fromkeys(os.path.dirname(entry) for entry in entries if os.path.exists(f"{entry}/partition")))
+
+
+def _of(whole: str) -> dict[str, Slot]:
+    """Return the slots of a disk; both, or none."""
+    found: dict[str, Slot] = {}
     for name in sorted(os.listdir(whole)):
         if os.path.exists(f"{whole}/{name}/partition"):
             label = _partition_name(f"{whole}/{name}")
             if label in bootenv.SLOTS and label not in found:
                 start, size = (int(read_text(f"{whole}/{name}/{key}")) for key in ("start", "size"))
                 found[label] = Slot(label, f"/dev/{name}", size * device.SECTOR, start)
-    return found
+    return found if len(found) == len(bootenv.SLOTS) else {}
 
 
 def _partition_name(entry: str) -> str:

@@ -18,11 +18,12 @@ from diskkit import quick_digest
 from kit import in_child
 from slotkit import Disk, digest, image
 
+from bay0.base.errors import StorageError
 from bay0.effects.spawn import Ending, Result, Spawner
 from bay0.init.spine import Spine
 from bay0.machines import upgrade
 from bay0.machines.upgrade import S
-from bay0.state import bootenv, slots, slotwork
+from bay0.state import bootenv, device, slots, slotwork
 from bay0.state.bootenv import UState
 
 NEW = image("2.0")
@@ -332,6 +333,46 @@ def test_what_may_not_be_staged_is_refused_and_nothing_is_changed(tmp_path: Path
     slots.on_disk = dict  # type: ignore[assignment]
     assert "--one-slot" in refused(given)
     slots.on_disk = lambda: pc.disk.slots  # type: ignore[assignment]
+    pc.machine.leave(spine)
+
+
+@in_child
+def test_a_candidate_that_cannot_read_what_it_is_to_prove_goes_back(tmp_path: Path) -> None:
+    pc = Computer(tmp_path)
+    spine = pc.boot()
+    pc.staged(spine)
+    pc.tried(spine)
+    find = device.find
+
+    def none(_wanted: object) -> list[str]:
+        raise StorageError("no_device", "no disk")
+
+    device.find = none
+    spine = pc.boot()
+    assert pc.runs == "SLOTB"
+    assert not spine.replay.known
+    pc.ends(spine)
+    device.find = find
+    spine = pc.boot()
+    assert pc.runs == "SLOTA"
+    pc.until(spine, S.TRYING)
+    assert spine.engine.instances[upgrade.NAME].attempts == 2, "no verdict"
+    pc.machine.leave(spine)
+
+
+@in_child
+def test_a_good_spine_that_cannot_read_its_disk_stays(tmp_path: Path) -> None:
+    pc = Computer(tmp_path)
+
+    def none(_wanted: object) -> list[str]:
+        raise StorageError("no_device", "no disk")
+
+    device.find = none
+    spine = pc.boot()
+    pc.machine.turn_until(spine, lambda: "look" in pc.asked, "a look at the slots")
+    for _ in range(20):
+        spine.reactor.turn(0.05)
+    assert spine.boot.now.value == "complete"
     pc.machine.leave(spine)
 
 
