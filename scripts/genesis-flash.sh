@@ -223,14 +223,12 @@ make_esp() {
     mcopy -i "$work/esp" "$1" ::/EFI/BOOT/BOOTX64.EFI
 }
 
-# make_slot NAME AT OPTION...: the slot's label, environment (slots.py's OPTIONs) and UKI, in this order from its first cluster on.
+# make_slot NAME AT OPTION...: the slot with its label, environment (slots.py's OPTIONs) and UKI, in the layout that an upgrade gives it.
 make_slot() {
     local name="$1" at="$2"
     shift 2
-    python3 -B "$LIB/slots.py" env "$@" "$name" "$work"
-    new_fat "$work/$name" "$slot_bytes" "$at" "$name" "$name $uki_sum"
-    mcopy -i "$work/$name" "$work/EFILABEL" "$work/BGENV.DAT" ::/
-    mcopy -i "$work/$name" "$uki" ::/spine.efi
+    python3 -B "$LIB/slots.py" fat "$@" --uki "$uki" --bytes "$slot_bytes" --at "$at" "$name" "$work/$name" ||
+        die "the slot $name could not be made, see above."
 }
 
 # make_fats: all of them, before anything is destroyed.

@@ -19,6 +19,9 @@ class Bounds:
     close: float = 6.0
     grow: float = 300.0  # the filesystem to the size of its disk; what was added by then stays
     copy: float = 7200.0  # of a home, however large: a deadline of its process, which says how far it is
+    slots_copy: float = 850.0  # an image of some hundred MB to a slow stick and back; each of these is less than its state's deadline
+    slots_read: float = 160.0  # the same, back only
+    slots: float = 15.0  # what is small in them
     modprobe: float = 4.0
     term_grace: float = 2.0
     kill_grace: float = 1.0

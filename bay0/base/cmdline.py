@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 PANIC_POLICIES = ("reboot", "halt", "shell")
 PATIENCE_MAX = 100.0
+PROVE_MIN, PROVE_MAX = 5.0, 900.0  # seconds; the upgrade machine's proof has a deadline of 1200
 
 
 @frozen(repr=False)
@@ -23,6 +24,7 @@ class Words:
     suspend: bool = False
     screen: str = "auto"  # on, off, or: unless the console's shell is on it
     terminal: bool = True  # somebody's terminal is at the other end of a serial console
+    prove: float = 300.0  # seconds that a newer spine is watched before it is the good one
     complaints: tuple[str, ...] = field(default=())
 
 
@@ -49,6 +51,14 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
         if not 1.0 <= number <= PATIENCE_MAX:
             return f"must be between 1 and {PATIENCE_MAX:g}"
         found["patience"] = number
+    elif key == "prove":
+        try:
+            seconds = float(value)
+        except ValueError:
+            return "not a number"
+        if not PROVE_MIN <= seconds <= PROVE_MAX:
+            return f"must be between {PROVE_MIN:g} and {PROVE_MAX:g}"
+        found["prove"] = seconds
     elif key == "persist":
         if value != "none" and not value.startswith("/dev/"):
             return "must be a device under /dev, or none"
@@ -76,6 +86,6 @@ def _take(found: dict[str, object], key: str, value: str) -> str | None:
             return "must be on or off"
         found[key] = value == "on"
     else:
-        known = "patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, screen, terminal"
+        known = "patience, persist, panic, debug, exec, trust_seed, console, governor, suspend, screen, terminal, prove"
         return f"no such word; known are {known}"
     return None

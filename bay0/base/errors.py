@@ -51,6 +51,10 @@ class UsageError(Bay0Error):
     """The command line was understood by argparse but makes no sense; exit status 2."""
 
 
+class SlotError(Bay0Error):
+    """A slot of the disk is not what it should be, or was to hold what it cannot; says what."""
+
+
 class NoSpineError(Bay0Error):
     """No bay0 answers on the control socket; exit status 3."""
 

@@ -16,7 +16,7 @@ from attrs import define, field
 from bay0.base.errors import RefusedError, SpawnError
 from bay0.containers import life as containers
 from bay0.effects import power
-from bay0.machines import persona, server, storage, tenant
+from bay0.machines import persona, server, storage, tenant, upgrade
 from bay0.machines.boot import E, Effect, S
 from bay0.machines.bus import ANY
 from bay0.reconcile import plan as reconcile
@@ -90,7 +90,8 @@ class Leaving:
         """Say on the console what a stop waits for, and the way out."""
         if boot.now not in (S.STOPPING, S.LEAVING):
             return
-        busy = [i.name for kind in ("persona", "server", "tenant") for i in self.engine.of_kind(kind) if i.definition.spec(i.now).busy is not None]
+        kinds = ("persona", "server", "upgrade", "tenant")
+        busy = [i.name for kind in kinds for i in self.engine.of_kind(kind) if i.definition.spec(i.now).busy is not None]
         waits = f"{', '.join(busy[:NAMED_MAX])}{' ...' if len(busy) > NAMED_MAX else ''}" or "the disk"
         self.log.warning("the stop takes longer than usual", waits_for=waits, way_out=f"`bay0 {self._how(boot)} --force`, or Ctrl-Alt-Del twice")
         self.reactor.call_later(self.bounds.slow_stop, partial(self._say_slow, boot))
@@ -129,7 +130,7 @@ class Leaving:
                 self.engine.send(live.name, tenant.E.STOP, GOING)
 
     def _containers_at_rest(self) -> bool:
-        return self._all_rest(("persona", "server"))
+        return self._all_rest(("persona", "server", "upgrade"))
 
     def _all_rest(self, kinds: tuple[str, ...]) -> bool:
         """Tell whether all machines of these kinds rest.
@@ -231,6 +232,8 @@ def _rests(live: Instance) -> bool:
     """Tell whether the stop has nothing to wait for in a machine."""
     if live.definition.kind in reconcile.CONTAINED:  # one that failed has no container either
         return live.now.value in AT_REST
+    if live.definition.kind == upgrade.UPGRADE.kind:  # what else it does is begun again by the next boot
+        return live.now not in upgrade.HOLDS_A_STOP
     return bool(live.definition.spec(live.now).converged)
 
 

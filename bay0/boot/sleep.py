@@ -17,7 +17,7 @@ from attrs import define
 
 from bay0.base.errors import RefusedError
 from bay0.effects import sleep
-from bay0.machines import boot, storage
+from bay0.machines import boot, storage, upgrade
 from bay0.machines.inhibit import NAME, E, Effect, S
 from bay0.pid1 import flow
 
@@ -91,7 +91,7 @@ class Inhibit:
         reply(
             {
                 "state": state.value,
-                "held_by": [{"op": op, "for_ms": round(s * 1000)} for op, s in link.under_way().items()],
+                "held_by": [*({"op": op, "for_ms": round(s * 1000)} for op, s in link.under_way().items()), *self._slot_written()],
                 "held_back": link.held_back,
                 "waiting": None if state is S.FREE else self.reason,
                 "last": self.last,
@@ -110,6 +110,13 @@ class Inhibit:
 
         flow.run(self._flush() if effect is Effect.FLUSH else self._sleep(), ended)
 
+    def _slot_written(self) -> list[dict[str, Any]]:
+        """Return what an upgrade does to a slot now, as a holder of the lock; nothing if it does nothing."""
+        live = self.engine.instances.get(upgrade.NAME)
+        if live is None or live.now not in upgrade.WRITES:
+            return []
+        return [{"op": f"upgrade {live.now.value}", "for_ms": max(0, self.engine.clock_ms() - live.entered_ms)}]
+
     def _health(self) -> Enum:
         return self.state.storage.now
 
@@ -118,6 +125,8 @@ class Inhibit:
         end = self.reactor.clock() + self.bounds.settle
         while self._health() in ON_THE_WAY and self.reactor.clock() < end:
             yield partial(self._later, LOOK_S)
+        if self._slot_written():
+            return E.FAULT, "a slot of the disk is being written: `bay0 upgrade status` shows how far"
         if self._health() in NO_ANSWER:
             return E.FAULT, self._unwell()
         if not self.state.healthy:

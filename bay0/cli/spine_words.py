@@ -50,6 +50,10 @@ def _nack(about: str, call: str, *more: Option) -> Verb:
     return Verb(about, call, JSON, *more, Place("digest", "sha256: and 64 hex digits"))
 
 
+def _upgrade(about: str, how: str, *wanted: str) -> Verb:
+    return Verb(about, "upgrade:act", JSON, sets={"how": how, "wanted": wanted})
+
+
 VERBS = {
     "status": Verb("show what the spine is and how it feels", "spine:status", JSON),
     "boot": Verb(
@@ -111,6 +115,28 @@ VERBS = {
             "check": _nack("exit with 0 if this digest may be installed, 1 if it is refused or nobody knows", "nack:check"),
         },
         aliases={"ls": "list", "rm": "remove"},
+    ),
+    "upgrade": Verb(
+        "bring a newer spine: status, stage FILE, try; then accept, rollback or cancel, or let it prove itself",
+        below={
+            "status": Verb("show what both slots hold, what is staged, and what became of the last one", "upgrade:status", JSON),
+            "stage": Verb(
+                "write an image into the slot that does not run, and read it back; nothing else changes", "upgrade:stage", JSON,
+                Option("--digest", "refuse it if it is another one: sha256: and 64 hex digits", "DIGEST"),
+                Place("file", "an image made by scripts/package-efi.sh; - for stdin, with --digest", of="files"),
+                example="bay0 upgrade stage /persist/spine.efi\nssh host cat spine.efi | bay0 upgrade stage - --digest sha256:...",
+            ),
+            "try": Verb(
+                "restart into what is staged, once: it becomes the good one by itself if it stays well, or the machine goes back",
+                "upgrade:attempt", JSON,
+                Option("--no-watchdog", "even where no watchdog ends a hang before bay0 runs"),
+                more="It is watched for 300 seconds (bay0.prove=S on its command line). RED, or a proof that does not end, and its digest "
+                "is refused for good; a hang or a power cut, and it is tried again at the next boot, three times in all.",
+            ),
+            "cancel": _upgrade("forget what is staged or armed; its slot is wiped", "cancel", "idle"),
+            "accept": _upgrade("end the proof: it is good", "accept", "good"),
+            "rollback": _upgrade("go back to the spine before this one, and refuse this one's digest from then on", "rollback", "condemned"),
+        },
     ),
     "run": Verb(
         "run one command in the spine, under a deadline; its exit status is ours, 124 if time ran out", "spine:run", JSON,

@@ -69,6 +69,7 @@ from bay0.state.launch import Launcher
 from bay0.state.port import StatePort
 from bay0.tenants.port import Services, ServiceSpec, console_tty
 from bay0.thermal.governing import Governing
+from bay0.upgrade.watch import UpgradeWatch
 
 if TYPE_CHECKING:
     from bay0.ai.methods import TenantVerbs
@@ -85,6 +86,8 @@ if TYPE_CHECKING:
     from bay0.thermal.reserve import Reserve
     from bay0.thermal.sensors import Thermometer
     from bay0.umbilical.doors import Umbilical
+    from bay0.upgrade.methods import UpgradeMethods
+    from bay0.upgrade.port import Upgrade
     from bay0.validate.freezer import Freezer
     from bay0.validate.look import Parts
     from bay0.validate.run import Validation
@@ -157,6 +160,8 @@ class Spine:
     power_signals: PowerSignals
     screen: Late[Screen]
     screen_watch: ScreenWatch
+    upgrade: Late[Upgrade]
+    upgrade_watch: UpgradeWatch
 
 
 def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host: Host) -> Spine:  # noqa: PLR0915 - one list, which is read from top to bottom
@@ -255,13 +260,23 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         lambda new: new(engine, reactor, bounds, state, boot, servers, umbilical, replay, outcomes),
         (servers,),
     )
+    upgrade: Late[Upgrade] = Late(
+        "upgrade.port:Upgrade", lambda new: new(engine, reactor, bounds, logger, state, spawner, validation, words.prove)
+    )
+    upgrade_methods: Late[UpgradeMethods] = Late(
+        "upgrade.methods:UpgradeMethods",
+        lambda new: new(
+            engine, reactor, bounds, state, spawner, boot, replay, outcomes, watchdog, host.entered_ms / 1000, words.patience
+        ),
+    )
+    upgrade_watch = UpgradeWatch(engine, reactor, bounds, logger, boot, state, replay, spawner, words.prove)
 
     # which part does the effects of which kind
     engine.keep_with(state)
     ports: dict[str, EffectPort] = {
         "boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": focus,
         "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger),
-        "screen": LatePort(screen, reactor, logger), **host.ports(engine, reactor, logger),
+        "screen": LatePort(screen, reactor, logger), "upgrade": LatePort(upgrade, reactor, logger), **host.ports(engine, reactor, logger),
     }  # fmt: skip
     for kind, port in ports.items():
         engine.serve(kind, port)
@@ -301,6 +316,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         (changing, {"persona.configure": "configure"}),
         (validation, {"validate": "ask", "validate.last": "found_last", "validate.progress": "progress"}),
         (inhibit, {"suspend": "suspend", "inhibit": "show"}),
+        (upgrade_methods, {f"upgrade.{verb.rstrip('_')}": verb for verb in ("status", "stage", "try_", "cancel", "rollback", "accept")}),
     ):
         control.offer({name: part.method(method) for name, method in methods.items()}, part.modules)
     run_files = RunFiles(reactor, logger)
@@ -313,5 +329,5 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
         engine, boot, reactor, reaper, Signals(reactor), spawner, sinks, state, continuity, services, podman, clearing, audit,
         mending, personas, focus,
         servers, umbilical, replay, leaving, stages, trash, outcomes, chronicle, governing, inhibit, control, persona_verbs, tenant_verbs,
-        validation, watchdog, speed, disk_watch, run_files, power_signals, screen, screen_watch,
+        validation, watchdog, speed, disk_watch, run_files, power_signals, screen, screen_watch, upgrade, upgrade_watch,
     )  # fmt: skip

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The slots of a disk that boots by itself, for genesis-flash.sh and boot-qemu.sh.
 
-    slots.py env [--revision N] [--state ok|failed] [--watchdog S] SLOT DIR
-                          write BGENV.DAT and EFILABEL of SLOT into DIR
+    slots.py fat [--revision N] [--state ok|failed] [--watchdog S] --uki F --bytes N --at N SLOT FILE
+                          make FILE the whole of SLOT: a FAT32 of N bytes that is to lie AT so many bytes from
+                          the disk's start, with the UKI, the label and the environment (slotfat.py: as an
+                          upgrade makes it)
     slots.py booted DISK  print "OFFSET PATH": the FAT (bytes from the disk's start) and the file in it that
                           is started next: by the loader, or by the firmware where there is none
 
@@ -13,7 +15,9 @@ with one, the ESP's own.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,21 +25,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import target
 
-from bay0.base.errors import BootEnvError
-from bay0.state import bootenv
+from bay0.base.errors import BootEnvError, SlotError
+from bay0.state import bootenv, slotfat
 
 ESP_NAME, ONE_SLOT = "SPINE-ESP", "/EFI/BOOT/BOOTX64.EFI"
 STATES = {"ok": bootenv.UState.OK, "failed": bootenv.UState.FAILED}
 
 
 def write(options: argparse.Namespace) -> None:
-    """Write what a slot's FAT holds beside the UKI."""
-    state, slot = STATES[options.state], options.slot
+    """Make a slot. The same UKI in the same place gives the same bytes. `SlotError` if it does not fit, `OSError`."""
+    state, slot, plan = STATES[options.state], options.slot, slotfat.layout(options.bytes)
     env = bootenv.BootEnv(
         bootenv.kernel_of(slot), ustate=state, watchdog_s=options.watchdog, revision=options.revision
     )
-    Path(options.folder, bootenv.FILE).write_bytes(bootenv.encode(env))
-    Path(options.folder, bootenv.LABEL_FILE).write_bytes(bootenv.label(slot))
+    with open(options.uki, "rb") as uki, open(options.file, "wb") as out:
+        sums = hashlib.file_digest(uki, "sha256").digest()
+        size = uki.seek(0, os.SEEK_END)
+        uki.seek(0)
+        serial = int.from_bytes(sums[:4], "big") ^ bootenv.SLOTS.index(slot)
+        out.write(slotfat.front(slot, plan, env, size, hidden=options.at // slotfat.SECTOR, serial=serial))
+        shutil.copyfileobj(uki, out)
+        out.truncate(options.bytes)
 
 
 def read(disk: str, offset: int, path: str) -> bytes:
@@ -74,16 +84,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    env = commands.add_parser("env")
-    env.add_argument("--revision", type=int, default=0)
-    env.add_argument("--state", choices=STATES, default="failed")
-    env.add_argument("--watchdog", type=int, default=0)
-    env.add_argument("slot", choices=bootenv.SLOTS)
-    env.add_argument("folder")
+    fat = commands.add_parser("fat")
+    fat.add_argument("--revision", type=int, default=0)
+    fat.add_argument("--state", choices=STATES, default="failed")
+    fat.add_argument("--watchdog", type=int, default=0)
+    fat.add_argument("--uki", required=True)
+    fat.add_argument("--bytes", type=int, required=True)
+    fat.add_argument("--at", type=int, required=True)
+    fat.add_argument("slot", choices=bootenv.SLOTS)
+    fat.add_argument("file")
     commands.add_parser("booted").add_argument("disk")
     options = parser.parse_args()
-    if options.command == "env":
-        write(options)
+    if options.command == "fat":
+        try:
+            write(options)
+        except SlotError as error:
+            print(f"slots: {error}.", file=sys.stderr)
+            return 1
         return 0
     found = booted(options.disk)
     if found is None:

@@ -16,6 +16,7 @@ from bay0.base.errors import SpawnError
 from bay0.effects import power
 from bay0.effects.spawn import Ending, Result
 from bay0.state import worker
+from bay0.state.slotcalls import ENTRY
 
 if TYPE_CHECKING:
     from clock import SimReactor
@@ -115,6 +116,9 @@ class SimSpawner:
         if argv[0] == "podman":
             self.world.checks.podman_called(list(argv))
             self.world.podman.run(argv, deadline_s, done)
+            return lambda: None
+        if ENTRY in argv:
+            self.world.slots.run(argv, done)
             return lambda: None
         hangs = self.world.modprobe_hangs
         result = Result(Ending.TIMED_OUT if hangs else Ending.EXITED, -15 if hangs else 0, "", "", 0, 0.0)

@@ -86,6 +86,7 @@ class World(People, Trouble):
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.wiring = Wiring(self)
+        self.slots: Any = None  # slotdisk.py; only a machine that is upgraded has any
         self.patch = pytest.MonkeyPatch()
 
     # ---- life of the model

@@ -26,8 +26,8 @@ from bay0.machines import MACHINES
 
 VERBS = (
     "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "graph", "rpc", "debug", "version", "persona",
-    "focus", "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask", "top",
-    "help",
+    "focus", "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask",
+    "help", "top", "upgrade",
 )  # fmt: skip
 STEP = {
     "boot_id": "0123456789abcdef", "n": 1, "machine": "boot:01234567", "kind": "boot", "seq": 1, "source": "new", "event": "begin",

@@ -32,6 +32,7 @@ MAY_START_PROCESSES = {
     "effects/power.py": "the last resort, when the spawner is not to be trusted",
     "cli/kit.py": "Graphviz's dot, in the caller's own process",
     "cli/persona_own.py": "becomes podman exec, in the caller's own process",
+    "cli/persona_change.py": "the caller's editor, in the caller's own process",
 }
 MAY_IMPORT_TRANSITIONS = ("machines/engine.py",)
 MAY_SLEEP = {
@@ -39,6 +40,8 @@ MAY_SLEEP = {
     "state/device.py": "in the state worker",
     "cli/client.py": "in the caller's own process",
     "cli/logview.py": "in the caller's own process",
+    "cli/stats.py": "in the caller's own process",
+    "cli/upgrade.py": "in the caller's own process",
     "state/personalog.py": "as above",
 }
 MAY_OPEN_IN_STATE = {
@@ -51,6 +54,9 @@ MAY_OPEN_IN_STATE = {
     "state/resize.py": "the mount point itself",
     "state/tree.py": "what lies in a home, each by its directory's descriptor and O_NOFOLLOW",
     "state/copier.py": "how far it is, on /run",
+    "state/slots.py": "the slots, which no filesystem of the kernel's shows",
+    "state/slotwork.py": "an image that is to be staged, the firmware's variables, /run",
+    "state/slotcalls.py": "/run",
 }
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")

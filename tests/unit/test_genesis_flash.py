@@ -22,7 +22,7 @@ import pytest
 from diskkit import SCRIPTS, run
 from diskkit import quick_digest as digest
 
-from bay0.state import bootenv
+from bay0.state import bootenv, slotfat
 
 sys.path.insert(0, str(SCRIPTS / "lib"))
 import mkuki
@@ -197,7 +197,8 @@ def test_a_slots_files_lie_one_behind_the_other_from_its_first_cluster_on(uki: P
         parts = (bootenv.label(name) + bytes(64), bootenv.kernel_of(name).encode("utf-16-le"), uki.read_bytes())
         label, env, kernel = (data.index(part, at) for part in parts)
         assert label < env < kernel < at + SLOT, "the UKI in one piece"
-        assert kernel - env == -(-bootenv.SIZE // 512) * 512, "clusters of one sector, in so small a FAT"
+        assert (kernel - at) == slotfat.spine_at(slotfat.layout(SLOT)), "where an upgrade puts it, too"
+        assert (env - at) % 4096 == (label - at) % 4096 == (kernel - at) % 4096 == 0
 
 
 def test_the_same_again_gives_the_same_boot_partitions_and_a_new_persist_whatever_was_there(uki: Path, tmp_path: Path):

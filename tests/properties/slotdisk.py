@@ -1,0 +1,157 @@
+"""The slots of the simulated machine, and its loader. Real: the layout, the environments, every write of `state/slots.py`, on files. Modelled:
+the process that does it, which may end at each write with all the rest; the loader; what an image says of itself, a line of JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from broken import Broken
+
+from bay0.effects.spawn import Ending, Result
+from bay0.state import bootenv, device, slotfat, slots, slotwork, uki
+from bay0.state.bootenv import BootEnv, UState
+
+if TYPE_CHECKING:
+    from world import World
+
+SIZE = 34 << 20  # bytes of a slot: little more than the least that is a FAT32
+IMAGE = 150_000  # bytes
+
+
+def image(version: str) -> bytes:
+    said = {"version": version, "build_id": f"build-{version}", "schema": 3}
+    return json.dumps(said).encode().ljust(IMAGE, b"\n")
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Slots:
+    """Two slots; the first is good and holds version 1. `NEW` is what is staged."""
+
+    NEW = image("2")
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.folder = os.path.join(world.folder, "slots")
+        os.makedirs(self.folder)
+        self.runs = ""
+        self.well = True  # what validation says of version 2
+        self.hangs = False  # version 2 says nothing at all
+        self.takes_s = 0.05  # each call of the process
+        self.nacked = False  # its NACK is on the platter
+        self.boots: list[str] = []
+        self.slots = {name: slots.Slot(name, f"{self.folder}/{name}", SIZE) for name in bootenv.SLOTS}
+        self.source = f"{self.folder}/new.efi"
+        with open(self.source, "wb") as file:
+            file.write(self.NEW)
+        first = image("1")
+        for name, (state, revision) in zip(bootenv.SLOTS, ((UState.OK, 1), (UState.FAILED, 0)), strict=True):
+            env = BootEnv(bootenv.kernel_of(name), ustate=state, revision=revision)
+            with open(self.slots[name].path, "wb") as file:
+                file.write(slotfat.front(name, slotfat.layout(SIZE), env, len(first), hidden=0, serial=1))
+                file.write(first)
+                file.truncate(SIZE)
+        world.slots = self
+        self._install()
+
+    def _install(self) -> None:
+        patch = self.world.patch.setattr
+        write = slots._write
+
+        def cut(fd: int, at: int, data: bytes) -> None:
+            self.world.seam("slot write")
+            write(fd, at, data)
+
+        patch(slots, "_write", cut)
+        patch(slots, "on_disk", lambda: self.slots)
+        patch(uki, "examine", self._read)
+        patch(uki, "of_fd", lambda fd: self._read(lambda at, count: os.pread(fd, count, at), os.fstat(fd).st_size))
+        patch(slots, "facts", lambda found: dict(found.__dict__))
+        patch(slotwork, "stated", self._stated)
+        patch(slotwork, "secure_boot", lambda: False)
+        patch(slotwork, "Progress", lambda: lambda *_: None)
+        patch(device, "mounted_device", lambda: "/dev/sim4")
+        patch(slotwork, "answer", self._answer)
+
+    @staticmethod
+    def _read(read: Callable[[int, int], bytes], size: int) -> Any:
+        said = json.loads(read(0, size))
+        return SimpleNamespace(**said, size=size, built="2026-11-30T00:00:00Z", kernel="6", architecture="x86-64", signed=False)
+
+    def _stated(self, word: str) -> str:
+        version = "2" if self.runs == "SLOTB" else "1"
+        return {"BUILD_ID": f"build-{version}", "VERSION_ID": version, "BAY0_SCHEMA": "3"}[word]
+
+    @staticmethod
+    def _answer(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"ok": slotwork.OPS[op](**arguments)}
+        except slots.SlotError as error:
+            return {"error": str(error), "damaged": isinstance(error, slotwork.DamagedError)}
+
+    # ---- the process
+
+    def run(self, argv: Any, done: Callable[[Result], None]) -> None:
+        """Do what the command asks for, a moment later."""
+
+        def work() -> None:
+            if self.world.spine.spawner.closed:  # which ends all commands
+                done(Result(Ending.SIGNALLED, -9, "", "", 0, 0.1))
+                return
+            self.world.seam(f"before {argv[-2]}")
+            answer = json.dumps(slotwork.answer(argv[-2], json.loads(argv[-1])))
+            self.world.seam(f"after {argv[-2]}")
+            done(Result(Ending.EXITED, 0, answer, "", 0, 0.1))
+
+        self.world.later(self.takes_s, work)
+
+    # ---- the loader
+
+    def load(self) -> str:
+        """Boot by the loader's rules (EFI Boot Guard 0.19), and look whether that may be. Return the slot."""
+        for _ in range(3):
+            envs = {name: self._env(name) for name in self.slots}
+            best = slots.next_up(envs)
+            env = envs.get(best or "")
+            if best is None or env is None:
+                raise Broken("no slot is valid: the firmware's prompt")
+            if env.ustate is UState.TESTING:
+                self._write(best, env._replace(ustate=UState.FAILED, revision=0))
+                continue
+            if env.ustate is UState.INSTALLED:
+                self._write(best, env._replace(ustate=UState.TESTING))
+            self._may_boot(best)
+            self.runs = best
+            self.boots.append(best)
+            return best
+        raise Broken("the loader finds nothing that it may start")
+
+    def _may_boot(self, name: str) -> None:
+        wanted = digest(self.NEW) if name == "SLOTB" else digest(image("1"))
+        if slots.digest(self.slots[name], lambda *_: None)[0] != wanted:
+            raise Broken(f"{name} boots, and is not what was staged")
+        if name == "SLOTB" and self.nacked:
+            raise Broken("a digest boots that is NACKed")
+
+    def _env(self, name: str) -> BootEnv | None:
+        return slots._or_none(self.slots[name])
+
+    def _write(self, name: str, env: BootEnv) -> None:
+        crash, self.world.crash_at = self.world.crash_at, None  # the loader's own writes are not what is tried here
+        slots.set_environment(self.slots[name], env)
+        self.world.crash_at = crash if crash is None else max(crash, self.world.seams + 1)
+
+    # ---- validation
+
+    def ask(self, _params: Any, reply: Callable[[Any], None]) -> None:
+        bad = self.runs == "SLOTB" and not self.well
+        checks = [{"name": "persist", "level": "red", "why": "as the story says"}] if bad else []
+        reply({"verdict": "red" if bad else "green", "checks": checks})
