@@ -51,6 +51,7 @@ MAY_OPEN_IN_STATE = {
     "state/resize.py": "the mount point itself",
     "state/tree.py": "what lies in a home, each by its directory's descriptor and O_NOFOLLOW",
     "state/copier.py": "how far it is, on /run",
+    "state/partition.py": "the disk that a partition is on",
 }
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")
