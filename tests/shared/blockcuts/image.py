@@ -54,13 +54,16 @@ class Image:
     def read(self, offset: int, length: int) -> bytes:
         length = max(0, min(length, self.size - offset))
         first, end = offset // SECTOR, -(-(offset + length) // SECTOR)
-        if not any(number in self.sectors for number in (range(first, end) if end - first < len(self.sectors) else self.sectors)):
+        if end - first <= len(self.sectors):
+            here = [number for number in range(first, end) if number in self.sectors]
+        else:
+            here = [number for number in self.sectors if first <= number < end]
+        if not here:
             return self.base.read(offset, length)
         data = bytearray(self.base.read(first * SECTOR, (end - first) * SECTOR))
-        for number in range(first, end):
-            found = self.sectors.get(number)
-            if found is not None:
-                data[(number - first) * SECTOR : (number - first + 1) * SECTOR] = found[0][found[1] : found[1] + SECTOR]
+        for number in here:
+            buffer, at = self.sectors[number]
+            data[(number - first) * SECTOR : (number - first + 1) * SECTOR] = buffer[at : at + SECTOR]
         return bytes(data[offset - first * SECTOR :][:length])
 
     def write(self, offset: int, data: memoryview | bytes) -> None:
@@ -88,6 +91,11 @@ class Image:
                 buffer, at = self.sectors[number]
                 file.seek(number * SECTOR)
                 file.write(buffer[at : at + SECTOR])
+
+
+def merged(image: Image, more: Image) -> Image:
+    """Return the same as `more`, an image over `image`, as one over the base of `image`: so that layers do not pile up."""
+    return Image(image.base, image.sectors | more.sectors)
 
 
 def over(below: Image) -> Image:

@@ -1,4 +1,4 @@
-"""A log of what a program of ours writes to a file: pwrite(2) and fsync(2) through `os`, no VM."""
+"""A log of what a program of ours writes to a file, or to files that stand for the partitions of one disk: through `os`, no VM."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ from blockcuts.ops import Flush, Op, Write
 
 
 @contextmanager
-def recorded(path: str) -> Iterator[list[Op]]:
-    """Collect what is written to the file at `path` within, in this process: `os.pwrite`, `os.write`, `os.fsync`, `os.fdatasync`.
+def recorded(*files: str, at: tuple[int, ...] = (0,)) -> Iterator[list[Op]]:
+    """Collect what is written to `files` within, in this process: `os.pwrite`, `os.pwritev`, `os.write`, `os.fsync`, `os.fdatasync`.
 
-    Each is done as well. Whatever else writes to it (a mapping, another process) is not seen: compare the file with the log's end.
+    Each is done as well. `at`: where on the disk each file begins. Whatever else writes to them (a mapping, another process)
+    is not seen: compare the files with the log's end.
     """
     log: list[Op] = []
-    identity = (os.stat(path).st_dev, os.stat(path).st_ino)
+    places = {(os.stat(path).st_dev, os.stat(path).st_ino): start for path, start in zip(files, at, strict=True)}
     real = {name: getattr(os, name) for name in ("pwrite", "pwritev", "write", "fsync", "fdatasync")}
 
-    def ours(fd: int) -> bool:
+    def start_of(fd: int) -> int | None:
         status = os.fstat(fd)
-        return (status.st_dev, status.st_ino) == identity
+        return places.get((status.st_dev, status.st_ino))
+
+    def note(fd: int, offset: int, data: Any) -> None:
+        start = start_of(fd)
+        if start is not None and len(data):
+            log.append(Write(start + offset, memoryview(bytes(data))))
 
     def pwrite(fd: int, data: Any, offset: int) -> int:
         done: int = real["pwrite"](fd, data, offset)
-        if ours(fd):
-            log.append(Write(offset, memoryview(bytes(memoryview(data)[:done]))))
+        note(fd, offset, memoryview(data)[:done])
         return done
 
     def pwritev(fd: int, buffers: Any, offset: int, *flags: int) -> int:
         done: int = real["pwritev"](fd, buffers, offset, *flags)
-        if ours(fd):
-            log.append(Write(offset, memoryview(b"".join(bytes(each) for each in buffers)[:done])))
+        note(fd, offset, b"".join(bytes(each) for each in buffers)[:done])
         return done
 
     def write(fd: int, data: Any) -> int:
-        if not ours(fd):
-            return int(real["write"](fd, data))
-        at = os.lseek(fd, 0, os.SEEK_CUR)
+        offset = os.lseek(fd, 0, os.SEEK_CUR) if start_of(fd) is not None else 0
         done = int(real["write"](fd, data))
-        log.append(Write(at, memoryview(bytes(memoryview(data)[:done]))))
+        note(fd, offset, memoryview(data)[:done])
         return done
 
     def settled(name: str, fd: int) -> None:
         real[name](fd)
-        if ours(fd):
+        if start_of(fd) is not None:
             log.append(Flush())
 
     with (
