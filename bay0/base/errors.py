@@ -47,6 +47,10 @@ class UkiError(Bay0Error):
     """A file is no unified kernel image of a spine; says why, in words that follow "FILE cannot be used: ". Nothing was changed."""
 
 
+class GptError(Bay0Error):
+    """A disk's partition table is none, is damaged, or cannot be changed as was asked; says why. Nothing was written."""
+
+
 class UsageError(Bay0Error):
     """The command line was understood by argparse but makes no sense; exit status 2."""
 

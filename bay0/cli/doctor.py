@@ -207,7 +207,7 @@ def _storage(status: Facts) -> Iterator[Finding]:
 def _room(found: Facts | None) -> Iterator[Finding]:
     for line in beyond(found or {}):
         what, _, help_ = line.partition(": ")
-        yield Finding("storage", what, help_ or "nothing is lost by leaving it as it is")
+        yield Finding("storage", what, help_)
     if found and found["bytes_for_others"] < SCARCE * found["bytes"]:
         yield Finding("storage", f"nearly full: {room(found)}; the spine itself has {size(found['bytes_free'])}", ROOM)
     if found and found["files_free"] < SCARCE * found["files"]:

@@ -97,7 +97,7 @@ def beyond(found: Mapping[str, int]) -> list[str]:
     if found.get("unused"):
         lines.append(f"the disk is {size(found['unused'])} larger than its filesystem: `bay0 storage grow`")
     if found.get("behind"):
-        lines.append(f"{size(found['behind'])} of the disk lie behind its last partition, which bay0 cannot enlarge yet")
+        lines.append(f"{size(found['behind'])} of the disk lie behind its last partition: `bay0 storage grow`")
     return lines
 
 

@@ -93,7 +93,7 @@ VERBS = {
         "show the health of /persist, try again after it was mended, or grow it to the size of its disk", "spine:storage", JSON,
         Place(
             "action",
-            "show (default); retry: open it again; grow: a disk that was made larger is used to its end, while all goes on",
+            "show (default); retry: open it again; grow: a disk that was made larger is used to its end (its last partition too), while all goes on",
             "ACTION", many="?", choices=("show", "retry", "grow"), default="show",
         ),
     ),

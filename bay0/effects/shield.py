@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
 from typing import Any
 
@@ -14,6 +15,7 @@ from attrs import define
 from bay0.base.syscalls import RB_DISABLE_CAD, ioprio_set, reboot
 
 WATCHDOG = "/dev/watchdog"
+HANDED_ON = "BAY0_WATCHDOG_FD"  # stage 0 has armed it, and this is its descriptor
 WDIOC_SETTIMEOUT = 0xC0045706  # linux/watchdog.h
 WATCHDOG_S = 30
 FEED_EVERY_S = 5.0
@@ -70,10 +72,24 @@ class Watchdog:
         """Tell whether there is one that counts and takes what it is fed."""
         return self._fd is not None and not self.failing
 
+    def take_over(self, fd: str | None) -> None:
+        """Feed the one that stage 0 has armed, if this (a number, as text) is its descriptor; it can be opened but once.
+
+        Its timeout, a long one, stays until `open`: by then the reactor turns.
+        """
+        try:
+            handed_on, status = int(fd or ""), os.fstat(int(fd or ""))
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(self.path).st_rdev:
+                os.set_inheritable(handed_on, False)
+                self._fd, self.wanted, self.failing = handed_on, True, ""
+        except (ValueError, OverflowError, OSError):  # there is none, or not any more: `open` says what can be had
+            return
+
     def open(self) -> bool:
         """Arm it; False where there is none, or where it cannot be had (`failing`)."""
         try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            if self._fd is None:
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self.failing = f"{self.path} is gone" if self.wanted else ""
             return False

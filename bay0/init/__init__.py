@@ -21,7 +21,7 @@ from bay0.base.bounds import Bounds
 from bay0.base.kernelfile import read_text
 from bay0.base.logline import LEVELS
 from bay0.effects import power
-from bay0.effects.shield import Watchdog
+from bay0.effects.shield import HANDED_ON, Watchdog
 from bay0.init.spine import Host, Spine, build
 from bay0.machines import boot
 from bay0.pid1.reaper import ignore_python_sigint
@@ -68,6 +68,7 @@ def init(entered: float) -> None:
     watchdog = Watchdog()
     try:
         _ensure_descriptors()
+        watchdog.take_over(os.environ.pop(HANDED_ON, None))
         ignore_python_sigint()
         words = cmdline.parse(read_text(CMDLINE))
         sinks.console_level = LEVELS[words.console]

@@ -192,6 +192,26 @@ def extent() -> dict[str, Any]:
     return {"device": source, "bytes": total, "filesystem_bytes": filesystem, **spare}
 
 
+@frozen
+class Place:
+    """Where a partition is: its disk's device, its number on it, the disk's sectors and its own start, both in bytes."""
+
+    disk: str
+    number: int
+    sector: int
+    start: int
+
+
+def partition(device: str) -> Place | None:
+    """Return where a partition is, as the kernel has it; None of a whole disk."""
+    entry = _entry(device)
+    if not os.path.exists(f"{entry}/partition"):
+        return None
+    whole = os.path.dirname(entry)
+    sector = _sectors(f"{whole}/queue", "logical_block_size")
+    return Place(f"/dev/{os.path.basename(whole)}", _sectors(entry, "partition"), sector, _sectors(entry, "start") * SECTOR)
+
+
 def _behind(entry: str) -> int:
     """Return how much of a disk is left behind the partition at `entry`; 0 if another one comes after it."""
     whole = os.path.dirname(entry)

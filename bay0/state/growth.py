@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from bay0.state.port import StatePort
 
 PROCESS = "--grow-persist"  # the hidden entry of the program
-MIB = 20  # bits
 Run = Callable[[str, tuple[str, ...], float, Callable[[Any], None]], object]  # the spawner's
 Done = Callable[[Mapping[str, Any] | RefusedError], None]
 
 
 def grow(port: StatePort, run: Run, done: Done) -> None:
-    """Grow the filesystem if its disk is larger; `done` gets {"device", "from_bytes", "to_bytes"}, or the refusal.
+    """Grow the filesystem, and the partition that it is in, if the disk is larger; `done` gets {"device", "from_bytes", "to_bytes"}, or the refusal.
 
     `RefusedError` at once while nothing can be kept, or while it is growing.
     """
@@ -49,13 +48,9 @@ def grow(port: StatePort, run: Run, done: Done) -> None:
 
 def why_not(extent: Mapping[str, Any]) -> str:
     """Return why a filesystem cannot be grown, "" if it can."""
-    device = extent["device"]
-    if extent["unused"]:
+    if extent["unused"] or extent["behind"]:
         return ""
-    if extent["behind"]:
-        room = f"{extent['behind'] >> MIB} MiB of the disk lie behind it"
-        return f"{device} is a partition, and bay0 cannot enlarge partitions yet: {room}"
-    return f"{device} is used to its end: make the disk larger first"
+    return f"{extent['device']} is used to its end: make the disk larger first"
 
 
 def _outcome(port: StatePort, result: Any) -> Mapping[str, Any] | RefusedError:

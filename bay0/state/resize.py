@@ -1,5 +1,7 @@
 """Grow the filesystem of /persist to the size of its disk, while it is used: a process of its own, `bay0 --grow-persist`.
 
+A partition is enlarged first, into the room behind it (partition.py).
+
 A command under the spawner's rules, since it may take minutes and the state worker answers in seconds. The kernel does the
 work (ext4's EXT4_IOC_RESIZE_FS): each call is a few transactions of ext4's journal, so a power cut leaves a sound filesystem
 of one size between the old and the new. It is grown in steps because ext4 holds its journal up during each, and the worker's
@@ -15,8 +17,8 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from bay0.base.errors import StorageError
-from bay0.state import device
+from bay0.base.errors import GptError, StorageError
+from bay0.state import device, partition
 from bay0.state.paths import ROOT
 
 RESIZE_FS = 0x40086610  # linux/ext4.h: _IOW('f', 16, __u64), the new number of blocks
@@ -49,8 +51,9 @@ def main() -> int:
     try:
         if source is None:
             raise StorageError("no_device", f"nothing is mounted on {ROOT}")
+        partition.enlarge(source)
         before, after = grow(source)
-    except (OSError, StorageError) as error:
+    except (OSError, StorageError, GptError) as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps({"device": source, "from_bytes": before, "to_bytes": after}))

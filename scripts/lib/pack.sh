@@ -29,7 +29,7 @@ module_chain() {
 }
 
 pack_stage0() {
-    local entries=() file number=10
+    local entries=() watchdogs=() file number=10
     entries+=(dir:dev dir:modules dir:newroot dir:proc dir:bin dir:lib)
     # The kernel opens /dev/console before /init can mount anything.
     entries+=(node:dev/console:600:5:1 node:dev/null:666:1:3)
@@ -38,6 +38,15 @@ pack_stage0() {
     entries+=("file:lib/ld-musl-x86_64.so.1:755:$WORK/kernel/ld-musl-x86_64.so.1")
     for file in $(module_chain loop erofs); do
         entries+=("file:modules/$number-$(basename "$file"):644:$ROOTFS/usr/lib/modules/$KERNEL_RELEASE/$file")
+        number=$((number + 1))
+    done
+    # of these what the kernel package has: the PC's of QEMU, Intel's with the bridge it is found through, AMD's
+    entries+=(dir:modules/watchdog)
+    for file in i6300esb lpc_ich iTCO_wdt sp5100_tco; do
+        grep -qE "/$file\.ko:" "$ROOTFS/usr/lib/modules/$KERNEL_RELEASE/modules.dep" && watchdogs+=("$file")
+    done
+    for file in $(module_chain "${watchdogs[@]}"); do
+        entries+=("file:modules/watchdog/$number-$(basename "$file"):644:$ROOTFS/usr/lib/modules/$KERNEL_RELEASE/$file")
         number=$((number + 1))
     done
     entries+=("file:root.erofs:644:$WORK/root.erofs")

@@ -257,6 +257,34 @@ def test_only_the_magic_close_disarms_it(tmp_path: Path) -> None:
     assert device.read_bytes() == b"V"
 
 
+def test_one_that_stage_0_has_armed_is_taken_over_and_not_opened_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog, handed_on = Watchdog("/dev/full"), os.open("/dev/full", os.O_WRONLY)
+    os.set_inheritable(handed_on, True)
+    watchdog.take_over(str(handed_on))
+    assert watchdog.armed
+    assert not os.get_inheritable(handed_on)
+    monkeypatch.setattr(shield.os, "open", lambda *_words: pytest.fail("a watchdog can be opened but once"))
+    assert watchdog.open()
+    watchdog.feed(1.0)
+    assert watchdog.failing == "No space left on device", "it was this descriptor that was fed"
+    watchdog.disarm()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handed_on)
+
+
+def test_what_is_no_watchdog_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    other, file = os.open("/dev/null", os.O_WRONLY), os.open(tmp_path / "file", os.O_WRONLY)
+    for word in (None, "", "5x", "-1", "9" * 30, "999999", str(other), str(file)):
+        watchdog = Watchdog("/dev/full")
+        watchdog.take_over(word)
+        assert not watchdog.armed, word
+        assert not watchdog.wanted, word
+    for fd in (other, file):
+        os.close(fd)
+    Watchdog(str(tmp_path / "none")).take_over("1")
+
+
 def test_a_watchdog_that_takes_no_food_does_not_end_pid_1() -> None:
     watchdog = Watchdog("/dev/full")
     assert watchdog.open()

@@ -57,6 +57,7 @@ MAY_OPEN_IN_STATE = {
     "state/slots.py": "the slots, which no filesystem of the kernel's shows",
     "state/slotwork.py": "an image that is to be staged, the firmware's variables, /run",
     "state/slotcalls.py": "/run",
+    "state/partition.py": "the disk that a partition is on",
 }
 PERSIST = re.compile(r"/[/.]*persist(/|$)")  # a path; "/persist is mounted" is prose
 STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "exec", "spawn")

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.vm
 SCRIPTS = Path(harness.TOP, "scripts")
 SIZES = ("--size", "768M", "--slot", "256M")  # smaller than a user's, and enough
 ONE_SLOT = ("--size", "512M", "--esp", "256M", "--one-slot")
+BEHIND = 256 << 20  # bytes of the disk behind its last partition, as of an image that was written to a larger stick
 WATCHDOG_S = 300  # without KVM a boot by firmware takes a minute, beside other work two
 # i6300esb's lock register, 0x68: it is read as one byte, or it is not read at all
 ESB_LOCK = """
@@ -111,7 +112,9 @@ def signed(folder: str, keys: Keys) -> str:
 
 @pytest.fixture(scope="module")
 def disk(folder: str, signed: str, keys: Keys) -> str:
-    return flash(f"{folder}/disk.img", signed, "--watchdog", str(WATCHDOG_S), key=keys.trusted)
+    path = flash(f"{folder}/disk.img", signed, "--watchdog", str(WATCHDOG_S), key=keys.trusted)
+    os.truncate(path, os.path.getsize(path) + BEHIND)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,8 @@ def test_a_flashed_disk_boots_by_itself_from_slot_a_and_persist_is_its_last_part
 
 def test_the_loader_arms_the_watchdog_and_bay0_takes_it_over(machine: Vm):
     assert int(machine.out(ESB_LOCK)) == RUNNING | LOCKED
-    assert "watchdog armed" in machine.console
+    assert re.search(r"stage0: watchdog armed, 150 s\n(.*\n)*.*bay0: watchdog armed", machine.console), "handed on by stage 0, and taken"
+    assert "did not stop" not in machine.console
 
 
 def test_persist_is_mounted_with_all_its_features_and_the_kernel_counts_what_each_owner_has(machine: Vm):
@@ -164,6 +168,18 @@ def test_such_a_spine_validates_but_for_the_umbilical(machine: Vm):
     assert answer["verdict"] in ("green", "yellow"), answer
     weak = {check["name"] for check in answer["checks"] if check["level"] != "green"}
     assert weak <= {"umbilical"}, answer
+
+
+def test_the_last_partition_grows_into_the_room_behind_it_while_it_is_used(machine: Vm, disk: str):
+    before = machine.wait_durable()["storage"]["room"]
+    assert abs(before["behind"] - BEHIND) <= 2 << 20
+    assert "`bay0 storage grow`" in machine.out("bay0 storage")
+    grown = machine.json("bay0 storage grow --json", 120)
+    assert grown["device"] == "/dev/vda4"
+    assert abs(grown["to_bytes"] - grown["from_bytes"] - BEHIND) <= 2 << 20
+    status = harness.until(lambda: (found := machine.status())["storage"]["room"]["bytes"] > before["bytes"] and found, 60, "there is room")
+    assert (status["storage"]["state"], status["storage"]["room"]["behind"], status["dirty"]) == ("durable", 0, None)
+    assert "No problems found" in harness.tool("sgdisk", "--verify", disk).stdout
 
 
 def test_loader_and_spine_leave_the_efi_partition_and_the_slots_alone_and_persist_clean(machine: Vm, flashed: str, disk: str, folder: str):
