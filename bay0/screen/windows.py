@@ -5,7 +5,7 @@ its connection); whose it is says that process's cgroup, as it was when the wind
 long as that process lives. After each news, of sway or of a persona, the tree is read and put right (tree.py)
 until nothing is to be done. One question is under way at a time, and one message makes the whole switch, so
 sway shows it in one frame. A freeze waits here (`hide`) until the tree and then a frame say that nothing of
-the persona is seen any more; it does not wait longer than `HIDE_S` and `FENCE_S`, whatever sway does. Without
+the persona is seen any more; it does not wait longer than `HIDE_S`, `SETTLES_S` and `FENCE_S`, whatever sway does. Without
 a compositor that is ready it does not wait at all.
 """
 
@@ -39,6 +39,9 @@ HIDE_S, FENCE_S = (
     1.0,
     0.25,
 )  # that a freeze waits for the tree, and then for a frame; before patience, as all of these
+# until sway draws what it was told, or a client asked for: it waits so long for one that gets a new size and does not
+# take it, and the old picture stays meanwhile, though the tree says otherwise (sway 1.10.1, desktop/transaction.c)
+SETTLES_S = 0.2
 GRACE_S = 0.25  # that the old one stays on the screen until the one that comes to the front is thawed
 ANSWER_S = 5.0  # of sway's own answers; behind it the screen is lost (port.py's beat notices before)
 PACE_S = 0.05  # between two readings of the tree that events asked for: a client may make any number of them
@@ -86,6 +89,7 @@ class Windows:
     _grace: float = field(init=False, default=0.0)  # until then
     _next: float = field(init=False, default=0.0)  # when events may have the tree read again
     _paced: bool = field(init=False, default=False)
+    _settles: float = field(init=False, default=0.0)  # by then sway draws what the tree says
     _hiding: list[tuple[str, Callable[[], None]]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -150,7 +154,10 @@ class Windows:
             self._crowd.opened(con, int(value["container"]["pid"]))
         elif value["change"] == "close":
             self._crowd.closed(con)
-        if value["change"] not in CHANGES or self._paced:
+        if value["change"] not in CHANGES:
+            return
+        self._settles = self.reactor.clock() + SETTLES_S
+        if self._paced:
             return
         wait_s = self._next - self.reactor.clock()
         self._paced = wait_s > 0
@@ -270,6 +277,8 @@ class Windows:
                 )
             found = yield partial(self._ask, Ask.GET_TREE)
             self.found, current = tree.windows(found), tree.current(found)
+            if commands:
+                self._settles = self.reactor.clock() + SETTLES_S
             if commands or switches:
                 self._shown(wanted, current)
             elsewhere = bool(current) and (self.front or tree.NOBODY) not in current.values()
@@ -319,7 +328,7 @@ class Windows:
             return
         began, clock = self.reactor.clock(), self.reactor.clock
         hidden = yield partial(self._await_hidden, name)
-        fence = "" if self._proof is None else (yield self._await_frame) if hidden else "not asked for"
+        fence = "" if self._proof is None else (yield self._await_settled_frame) if hidden else "not asked for"
         took_ms = round(1000 * (clock() - began))
         if hidden and not fence:
             self.log.info("gpu detach", persona=name, took_ms=took_ms)
@@ -348,11 +357,21 @@ class Windows:
             else:
                 self.reactor.call_soon(resume)
 
-    def _await_frame(self, resume: flow.Resume) -> None:
+    def _await_settled_frame(self, resume: flow.Resume) -> None:
+        """Wait for a frame that shows what the tree says."""
+        wait_s, ask = self._settles - self.reactor.clock(), partial(self.await_frame, FENCE_S * self.patience, resume)
+        if wait_s > 0:
+            self.reactor.call_later(wait_s, ask)
+        else:
+            ask()
+
+    def await_frame(self, bound_s: float, resume: flow.Resume) -> None:
+        """Resume with "" once a frame has come, or with why none has in `bound_s` seconds."""
+
         def soon(why: str) -> None:
             self.reactor.call_soon(partial(resume, why))
 
-        go = flow.once(soon, self.reactor, FENCE_S * self.patience, late="no frame came in time")
+        go = flow.once(soon, self.reactor, bound_s, late="no frame came in time")
         if self._fence is not None:
             try:
                 self._fence.ask(go)

@@ -22,6 +22,7 @@ from ai import Ai
 from checks import Checks
 from clock import SimLog
 from copies import Copies
+from compositor import Screen
 from disk import Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
 from houses import Homes
@@ -83,6 +84,7 @@ class World(People, Trouble):
         self.ai = Ai(self)
         self.grants = Grants(self)
         self.copies = Copies(self)
+        self.screen = Screen(self)
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.wiring = Wiring(self)
@@ -151,7 +153,7 @@ class World(People, Trouble):
         watchdog = SimpleNamespace(
             path="none", open=lambda: False, feed=lambda _now: False, armed=False, failing=""
         )
-        words = cmdline.Words(exec=exec_)
+        words = cmdline.Words(exec=exec_, screen="on")
         self.spine = build(words, sinks, self.log, watchdog, self.wiring.host())
         self.checks.booted()
         self._guard(lambda: init.run(self.spine))
@@ -236,6 +238,7 @@ class World(People, Trouble):
             if end is not None:
                 end.peer.close()
         self.grants.power_cut()
+        self.screen.power_cut()
         if self.spine is not None:
             self.spine.reactor._selector.real.close()
         self.spine = None
@@ -248,6 +251,7 @@ class World(People, Trouble):
             if each.alive:
                 each.pump()
         self.grants.pump()
+        self.screen.pump()
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call in `seconds` of this boot."""

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import screencopy
 from kit import Log
 from parts import Steps
 from test_screen_proof import BOUND_S, RealSway, proved, sway_itself, until
@@ -190,6 +191,20 @@ def test_a_persona_is_offered_nothing_that_looks_types_draws_over_or_carries(des
     assert not offered & registry.NEEDED - {"wl_compositor", "wl_seat", "wl_shm", "xdg_wm_base"}
 
 
+@pytest.mark.parametrize(
+    "interface",
+    [
+        "zwlr_screencopy_manager_v1", "zwlr_export_dmabuf_manager_v1", "zwp_virtual_keyboard_manager_v1", "zwlr_virtual_pointer_manager_v1",
+        "zwlr_layer_shell_v1", "zwlr_data_control_manager_v1", "wp_security_context_manager_v1", "ext_session_lock_manager_v1",
+    ],
+)  # fmt: skip
+def test_who_knows_the_number_of_what_is_not_offered_is_refused_it(desk: Desk, interface: str) -> None:
+    """Screen capture, injected keys and motions, a layer above all, another's clipboard, a context of one's own, a lock."""
+    offered = desk.told_proof.proof.wayland.offered
+    number = next(number for number, name in offered.items() if name == interface)
+    desk.client(WORK, f"grab={number}:{interface}", said=f"refused {interface}")
+
+
 def test_a_window_is_seen_only_once_its_persona_is_in_front(desk: Desk) -> None:
     one = desk.client(WORK, "map", "go")
     desk.until_shown(of={one.pid: (tree.SCRATCH, False)})
@@ -241,6 +256,27 @@ def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other
     (said,) = desk.log.of("gpu detach")
     assert said["persona"] == WORK
     assert desk.windows.front == PLAY
+
+
+def test_a_freeze_waits_until_sway_waits_no_more_for_a_window_that_never_takes_its_size(desk: Desk) -> None:
+    """Until then the old picture stays: sway waits 200 ms for each client that gets a new size (its transactions)."""
+    red = (0xC0, 0x40, 0x20)
+    one, two = desk.client(WORK, "map", "draw", "go"), desk.client(PLAY, "map", "deaf", "go", colour="2040c0")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    until(desk.reactor, lambda: red in colours(desk))
+    desk.bring(PLAY)
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert red not in colours(desk)
+    assert desk.log.of("gpu detach")
+
+
+def colours(desk: Desk) -> set[tuple[int, ...]]:
+    """Return the colours of the next picture."""
+    _width, _height, body = screencopy.picture(desk.told_proof.proof.wayland_path)
+    return set(zip(body[::3], body[1::3], body[2::3], strict=True))
 
 
 def test_one_that_is_paused_in_front_leaves_the_screen_to_nobody_and_is_shown_again_once_it_runs(
@@ -603,3 +639,16 @@ def test_a_freeze_waits_for_nothing_without_a_compositor_and_no_longer_than_its_
     os.kill(sway_itself.process.pid, 18)
     desk.windows.detach()
     assert desk.hide(WORK) == [True]
+
+
+def test_a_frame_comes_for_who_asks_whether_one_does_and_none_from_a_compositor_that_hangs(
+    desk: Desk, sway_itself: RealSway
+) -> None:
+    found: list[str] = []
+    desk.windows.await_frame(BOUND_S, found.append)
+    until(desk.reactor, lambda: found)
+    os.kill(sway_itself.process.pid, 19)
+    desk.windows.await_frame(0.2, found.append)
+    until(desk.reactor, lambda: len(found) > 1)
+    os.kill(sway_itself.process.pid, 18)
+    assert found == ["", "no frame came in time"]
