@@ -21,8 +21,8 @@ import pytest
 from ai import Ai
 from checks import Checks
 from clock import SimLog
-from copies import Copies
 from compositor import Screen
+from copies import Copies
 from disk import Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
 from houses import Homes

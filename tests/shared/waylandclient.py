@@ -11,7 +11,7 @@ As a program: `python waylandclient.py SOCKET RRGGBB WORD...`; the words are don
     pass-on        be a child of the process that connected, which ends
     flood          ask without end, and read no answer; over once the connection is
     huge=N         draw N buffers of 16384 x 16384 pixels, one after the other
-    windows=N      open N windows, without waiting for anything
+    windows=N      open N windows of a pixel each
     numbers        print NAME:NUMBER of each global, and `numbered`
     grab=N:NAME    bind the global NAME by its number N, offered or not; prints `grabbed NAME` or `refused NAME`
     clip=TEXT      offer this text as the clipboard (needs a key or button of the person: serial 0 is refused
@@ -199,6 +199,8 @@ class Client:
             self.heard[xdg, 0] = lambda body, xdg=xdg, surface=surface: self._small(xdg, surface, body)  # type: ignore[misc]
             self.send(xdg, 1, top)
             self.send(surface, 6)
+            while self.turn(0):  # or sway hangs up on one who does not read
+                pass
         while self.turn():
             pass
 

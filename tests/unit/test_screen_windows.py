@@ -577,6 +577,13 @@ def test_a_program_that_opens_windows_without_end_is_ended(
     assert [each.poll() for each in few] == [None, None]
 
 
+def test_so_is_one_that_opens_ten_thousand_over_one_connection(desk: Desk) -> None:
+    client = desk.client(WORK, "windows=10000", said="globals")
+    until(desk.reactor, lambda: client.poll() is not None)
+    assert desk.log.of("a program is ended: too many windows")
+    until(desk.reactor, lambda: not desk.shown())
+
+
 def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_next(
     desk: Desk, sway_itself: RealSway
 ) -> None:
