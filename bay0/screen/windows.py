@@ -5,8 +5,8 @@ its connection); whose it is says that process's cgroup, as it was when the wind
 long as that process lives. After each news, of sway or of a persona, the tree is read and put right (tree.py)
 until nothing is to be done. One question is under way at a time, and one message makes the whole switch, so
 sway shows it in one frame. A freeze waits here (`hide`) until the tree and then a frame say that nothing of
-the persona is seen any more; it does not wait longer than `HIDE_S`, `SETTLES_S` and `FENCE_S`, whatever sway does. Without
-a compositor that is ready it does not wait at all.
+the persona is seen any more; it does not wait longer than `HIDE_S`, `SETTLES_S` and `FENCE_S`, whatever sway
+does. Without a compositor that is ready it does not wait at all.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ HIDE_S, FENCE_S = (
     1.0,
     0.25,
 )  # that a freeze waits for the tree, and then for a frame; before patience, as all of these
-# until sway draws what it was told, or a client asked for: it waits so long for one that gets a new size and does not
-# take it, and the old picture stays meanwhile, though the tree says otherwise (sway 1.10.1, desktop/transaction.c)
+# until sway draws what it was told, or a client asked for: so long it waits for one that gets a new size and does
+# not take it; the old picture stays meanwhile, though the tree says otherwise (sway 1.10.1, desktop/transaction.c)
 SETTLES_S = 0.2
 GRACE_S = 0.25  # that the old one stays on the screen until the one that comes to the front is thawed
 ANSWER_S = 5.0  # of sway's own answers; behind it the screen is lost (port.py's beat notices before)
@@ -328,7 +328,9 @@ class Windows:
             return
         began, clock = self.reactor.clock(), self.reactor.clock
         hidden = yield partial(self._await_hidden, name)
-        fence = "" if self._proof is None else (yield self._await_settled_frame) if hidden else "not asked for"
+        fence = "" if hidden or self._proof is None else "not asked for"
+        if hidden and self._proof is not None:
+            fence = yield self._await_settled_frame
         took_ms = round(1000 * (clock() - began))
         if hidden and not fence:
             self.log.info("gpu detach", persona=name, took_ms=took_ms)
@@ -359,7 +361,8 @@ class Windows:
 
     def _await_settled_frame(self, resume: flow.Resume) -> None:
         """Wait for a frame that shows what the tree says."""
-        wait_s, ask = self._settles - self.reactor.clock(), partial(self.await_frame, FENCE_S * self.patience, resume)
+        ask = partial(self.await_frame, FENCE_S * self.patience, resume)
+        wait_s = self._settles - self.reactor.clock()
         if wait_s > 0:
             self.reactor.call_later(wait_s, ask)
         else:

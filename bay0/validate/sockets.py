@@ -108,9 +108,9 @@ def _shown(found: Answerer) -> str:
 
 
 def compositor(look: Look) -> Finding | flow.Flow[Finding]:
-    """See who answers on the compositor's sockets, if they are there, what is offered, and that a frame comes when one is waited for.
+    """See who answers on the compositor's sockets, if they are there, what is offered, and that a frame comes.
 
-    A file of that name proves nothing. Without frames a persona could be frozen while its last picture is on the screen.
+    A file of that name proves nothing. Without frames a persona could be frozen while it is on the screen.
 
     Green where there is no screen: nothing of one is used then.
     """

@@ -102,7 +102,16 @@ class Screen:
     @property
     def sick(self) -> bool:
         """Something is wrong with the compositor, and what it shows or says may be anything."""
-        return bool(self.silent or self.late_s or self.cuts or self.lies or self.offers or self.never or self.impostor or self.dark)
+        return bool(
+            self.silent
+            or self.late_s
+            or self.cuts
+            or self.lies
+            or self.offers
+            or self.never
+            or self.impostor
+            or self.dark
+        )
 
     def mend(self) -> None:
         self.silent = self.never = self.dark = False
@@ -219,7 +228,9 @@ class Screen:
             self._hear_impostor()
 
     def _hear_impostor(self) -> None:
-        path = {"wayland": self.places.wayland, "ipc": self.places.ipc, "seat": self.places.seatd}[self.impostor]
+        path = {"wayland": self.places.wayland, "ipc": self.places.ipc, "seat": self.places.seatd}[
+            self.impostor
+        ]
         found = self.listeners.get(path)
         while found is not None:
             try:

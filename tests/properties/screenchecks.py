@@ -36,12 +36,17 @@ class ScreenChecks:
     froze: dict[str, float] = field(factory=dict)  # group -> when bay0 froze it
     wrong_since: float | None = None
     false_since: float | None = None  # since then it is called ready, and does not answer
-    stray_since: float | None = None  # one that is about to be frozen has come into sight once more by asking for full screen
+    stray_since: float | None = (
+        None  # one that is about to be frozen has come into sight once more by asking for full screen
+    )
     frames: int = 0
 
     def booted(self) -> None:
         screen = self.world.screen
-        hold(not screen.listeners and screen.sway is None and not os.path.exists(screen.doors), "a way to the screen outlives a boot")
+        hold(
+            not screen.listeners and screen.sway is None and not os.path.exists(screen.doors),
+            "a way to the screen outlives a boot",
+        )
         self.said.clear()
         self.froze.clear()
         self.wrong_since = self.false_since = self.stray_since = None
@@ -64,11 +69,16 @@ class ScreenChecks:
         sway, screen = self.world.screen.sway, self.world.screen
         self.froze[group.directory] = self.world.now
         if self._said(group):
-            hold(self._sickness(), "nothing is wrong with the compositor, and a freeze has waited for it in vain")
+            hold(
+                self._sickness(),
+                "nothing is wrong with the compositor, and a freeze has waited for it in vain",
+            )
             self.said.add(group.directory)
         shown = self._shown(sway) if sway is not None and not sway.gone else {}
         name = next((each for each, its in shown.items() if its == group.directory), "")
-        told = group.directory in self.said or not self._ready() or screen.lies or self.stray_since is not None
+        told = (
+            group.directory in self.said or not self._ready() or screen.lies or self.stray_since is not None
+        )
         hold(not name or told, f"{name} is frozen while it is on the screen, and nobody was told")
 
     def _thaws(self, group: Group) -> None:
@@ -122,14 +132,19 @@ class ScreenChecks:
             since = self.froze.get(directory)
             late = since is not None and self.world.now - since > TRANSACTION_S + 2 * FRAME_S
             quiet = directory in self.said or not self._ready() or screen.lies
-            hold(not late or quiet, f"{name} is on the screen, was frozen {self.world.now - (since or 0):.2f} s ago, and nobody was told")
+            hold(
+                not late or quiet,
+                f"{name} is on the screen, was frozen {self.world.now - (since or 0):.2f} s ago, and nobody was told",
+            )
         self._in_front(set(shown))
 
     def _in_front(self, shown: set[str]) -> None:
         """Who is on the screen is who was asked for, but for the moment of a switch."""
         front = focus.front(self.world.spine.engine.instances)
         wrong = bool(shown - {front}) and not self._sickness()
-        self.wrong_since = None if not wrong else self.wrong_since if self.wrong_since is not None else self.world.now
+        self.wrong_since = (
+            None if not wrong else self.wrong_since if self.wrong_since is not None else self.world.now
+        )
         late = self.wrong_since is not None and self.world.now - self.wrong_since > SWITCH_S
         hold(not late, f"{sorted(shown)} have been on the screen for {SWITCH_S:g} s, and {front} is in front")
 
@@ -142,7 +157,10 @@ class ScreenChecks:
         recent = (line for line in self.world.log.lines if line[0] >= self.world.now - SAID_S)
         told = any(event == empty for _at, event, _keys in recent)
         leaks = sway.selection not in ("", sway.current) and sway.current.startswith("p:")
-        hold(not leaks or told or self._sickness(), f"{sway.current} comes to the front, and may paste what {sway.selection} has copied")
+        hold(
+            not leaks or told or self._sickness(),
+            f"{sway.current} comes to the front, and may paste what {sway.selection} has copied",
+        )
 
     # ---- after each turn
 
@@ -150,14 +168,21 @@ class ScreenChecks:
         world, screen = self.world, self.world.screen
         if not screen.there:
             return
-        strays = self.stray_since is not None and world.now - self.stray_since > STRAY_S and not self._sickness()
+        strays = (
+            self.stray_since is not None and world.now - self.stray_since > STRAY_S and not self._sickness()
+        )
         hold(not strays, "a window that came into sight as its persona was frozen is still there")
         hold(not screen.told_impostor, f"an impostor was told {screen.told_impostor[:40]!r}")
         gone = screen.sway is None or screen.sway.gone
         false = self._ready() and (gone or screen.silent or screen.never)
-        self.false_since = None if not false else self.false_since if self.false_since is not None else world.now
+        self.false_since = (
+            None if not false else self.false_since if self.false_since is not None else world.now
+        )
         late = self.false_since is not None and world.now - self.false_since > HUNG_S
-        hold(not late, f"the compositor {'has ended' if gone else 'is silent'}, and {HUNG_S:g} s later it is still called ready")
+        hold(
+            not late,
+            f"the compositor {'has ended' if gone else 'is silent'}, and {HUNG_S:g} s later it is still called ready",
+        )
 
     # ---- when all is well
 
@@ -166,7 +191,11 @@ class ScreenChecks:
         screen = self.world.screen
         if not screen.there or self.world.state_of_boot is not boot.S.COMPLETE:
             return True
-        waits = [each for each in screen.programs if each.lives and not each.stands and each.persona and each.served is not screen.sway]
+        waits = [
+            each
+            for each in screen.programs
+            if each.lives and not each.stands and each.persona and each.served is not screen.sway
+        ]
         return self._ready() and not waits and not self._sickness()
 
     def settled(self) -> None:
@@ -175,14 +204,23 @@ class ScreenChecks:
         if not screen.there:
             return
         live = world.spine.engine.instances.get(NAME)
-        hold(live is not None and live.now is S.READY, f"all is well, and the screen is {live and live.now.value}")
+        hold(
+            live is not None and live.now is S.READY,
+            f"all is well, and the screen is {live and live.now.value}",
+        )
         sway = screen.sway
         contexts = sorted(each.persona for each in sway.wayland.contexts if not each.over)
         screened = [each for each in world.spine.engine.of_kind("persona") if _screened(each)]
         wanted = sorted(each.name for each in screened)
-        hold(contexts == wanted, f"the compositor serves the sockets of {contexts}, personas with windows are {wanted}")
+        hold(
+            contexts == wanted,
+            f"the compositor serves the sockets of {contexts}, personas with windows are {wanted}",
+        )
         told = self._asked()
-        hold(told["state"] == "ready" and told["compositor"]["pid"] == sway.process.pid, f"`bay0 screen` says {told}")
+        hold(
+            told["state"] == "ready" and told["compositor"]["pid"] == sway.process.pid,
+            f"`bay0 screen` says {told}",
+        )
         rows = {each["name"]: each for each in told["personas"]}
         for each in screened:
             self._served(sway, each, rows.get(each.name))
@@ -200,10 +238,16 @@ class ScreenChecks:
 
     def _served(self, sway: Sway, instance: Any, row: dict[str, Any] | None) -> None:
         program = self.world.screen.of(instance.name)
-        hold(row is not None and row["socket"], f"{instance.name} may have windows, and `bay0 screen` says {row}")
+        hold(
+            row is not None and row["socket"],
+            f"{instance.name} may have windows, and `bay0 screen` says {row}",
+        )
         if program is None or program.stands:
             return
-        hold(program.served is sway, f"the program of {instance.name} waits at its socket, and nobody serves it")
+        hold(
+            program.served is sway,
+            f"the program of {instance.name} waits at its socket, and nobody serves it",
+        )
         has = sum(each.program is program for each in sway.windows.values())
         hold(row["windows"] == has, f"{instance.name} has {has} windows, and `bay0 screen` says {row}")
         hold(has >= min(program.wants, 1), f"{instance.name} has no window though nothing is wrong")
@@ -214,13 +258,17 @@ class ScreenChecks:
         front = front if instance is not None and instance.now is persona.S.RUNNING else None
         has = {each.program.persona for each in sway.windows.values()}
         shown = set(self._shown(sway))
-        hold(shown == ({front} & has if front else set()), f"{front} is in front, has windows: {front in has}, and on the screen is {shown}")
+        hold(
+            shown == ({front} & has if front else set()),
+            f"{front} is in front, has windows: {front in has}, and on the screen is {shown}",
+        )
         hold(told["front"] == front, f"{front} is in front, and `bay0 screen` says {told['front']}")
-        hold((front or "no persona is in front") in sway.bar, f"{front} is in front, and the bar says {sway.bar}")
+        hold(
+            (front or "no persona is in front") in sway.bar,
+            f"{front} is in front, and the bar says {sway.bar}",
+        )
 
 
 def _screened(instance: Any) -> bool:
     config = personas.read_config(instance.config)
     return config is not None and config.manifest.screen and instance.now in persona.HAS_CONTAINER
-
-

@@ -38,8 +38,14 @@ def _switch(world: World, to: str, bound_s: float = FROZEN_S) -> None:
     behind = WORK if to == PLAY else PLAY
     world.call("focus", name=to)
     world.run(bound_s)
-    hold(world.state_of(to) is S.RUNNING, f"{to} was asked to the front {bound_s:g} s ago, and is {world.state_of(to)}")
-    hold(world.state_of(behind) is S.PAUSED, f"{to} was asked to the front {bound_s:g} s ago, and {behind} is {world.state_of(behind)}")
+    hold(
+        world.state_of(to) is S.RUNNING,
+        f"{to} was asked to the front {bound_s:g} s ago, and is {world.state_of(to)}",
+    )
+    hold(
+        world.state_of(behind) is S.PAUSED,
+        f"{to} was asked to the front {bound_s:g} s ago, and {behind} is {world.state_of(behind)}",
+    )
 
 
 def the_compositor_dies_in_a_switch(world: World, moment: float) -> None:
@@ -126,7 +132,9 @@ def one_that_says_all_is_seen_is_named(world: World, moment: float) -> None:
     world.screen.lies, before = "visible", world.now
     _switch(world, PLAY)
     said = [event for at, event, _keys in world.log.lines if at >= before]
-    hold("gpu detach: it goes on without" in said, "a persona was frozen that may be seen, and nobody was told")
+    hold(
+        "gpu detach: it goes on without" in said, "a persona was frozen that may be seen, and nobody was told"
+    )
     world.settle()
 
 
@@ -315,14 +323,23 @@ def one_is_paused_in_front_and_one_ends_there(world: World, moment: float) -> No
 
 def keys_switch(world: World, moment: float) -> None:
     screened(world)
-    for command in (f"{config.PERSONA} 1", config.NEXT, f"{config.PERSONA} 7", config.NEXT, "nop something else"):
+    for command in (
+        f"{config.PERSONA} 1",
+        config.NEXT,
+        f"{config.PERSONA} 7",
+        config.NEXT,
+        "nop something else",
+    ):
         world.screen.sway.ipc.press(command)
         world.run(moment / 10)
     world.run(2)
     before = focus.front(world.spine.engine.instances)
     world.screen.sway.ipc.press(config.NEXT)
     world.run(2)
-    hold(focus.front(world.spine.engine.instances) != before, "a key was pressed, and the same persona is in front")
+    hold(
+        focus.front(world.spine.engine.instances) != before,
+        "a key was pressed, and the same persona is in front",
+    )
     world.settle()
 
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 LISTENS_S, SERVES_S = 1.0, 2.0  # from its start
 FRAME_S = 1 / 60
-TRANSACTION_S = 0.2  # that sway waits for a client to take a new size (sway, desktop/transaction.c: txn_timeout_ms)
+TRANSACTION_S = (
+    0.2  # that sway waits for a client to take a new size (sway, desktop/transaction.c: txn_timeout_ms)
+)
 ANSWER_S = 0.002
 
 
@@ -153,7 +155,9 @@ class Sway:
         """A client opens a window; the configuration says where it goes before its first frame."""
         self._cons += 1
         hidden = 'for_window [shell=".*"] move scratchpad' in self._config
-        made = self.windows[self._cons] = Window(self._cons, program, "" if hidden else self.current, floats=hidden)
+        made = self.windows[self._cons] = Window(
+            self._cons, program, "" if hidden else self.current, floats=hidden
+        )
         if 'no_focus [shell=".*"]' not in self._config and made.workspace:
             self.current = made.workspace
         self.ipc.tell("new", made)

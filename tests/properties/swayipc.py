@@ -119,7 +119,9 @@ class Ipc:
         return {"success": True}
 
     def tell(self, change: str, window: Window) -> None:
-        self._tell(Event.WINDOW, {"change": change, "container": {"id": window.con, "pid": window.program.pid}})
+        self._tell(
+            Event.WINDOW, {"change": change, "container": {"id": window.con, "pid": window.program.pid}}
+        )
 
     def press(self, command: str) -> None:
         """A key that is bound to this."""
@@ -141,13 +143,29 @@ class Ipc:
     def _tree(self) -> dict[str, Any]:
         sway = self.sway
         scratch = [self._window(each) for each in sway.windows.values() if not each.workspace]
-        hidden = {"type": "output", "name": "__i3", "nodes": [_workspace(SCRATCH, [], scratch)], "floating_nodes": []}
+        hidden = {
+            "type": "output",
+            "name": "__i3",
+            "nodes": [_workspace(SCRATCH, [], scratch)],
+            "floating_nodes": [],
+        }
         outputs = [hidden]
         if not sway.screen.dark:
             shown = "somewhere" if sway.screen.lies == "deaf" else sway.current
             names = sorted({each.workspace for each in sway.windows.values() if each.workspace} | {shown})
-            spaces = [_workspace(name, [self._window(w) for w in sway.windows.values() if w.workspace == name], []) for name in names]
-            outputs.append({"type": "output", "name": OUTPUT, "current_workspace": shown, "nodes": spaces, "floating_nodes": []})
+            spaces = [
+                _workspace(name, [self._window(w) for w in sway.windows.values() if w.workspace == name], [])
+                for name in names
+            ]
+            outputs.append(
+                {
+                    "type": "output",
+                    "name": OUTPUT,
+                    "current_workspace": shown,
+                    "nodes": spaces,
+                    "floating_nodes": [],
+                }
+            )
         return {"type": "root", "name": "root", "nodes": outputs, "floating_nodes": []}
 
     def _window(self, window: Window) -> dict[str, Any]:
@@ -191,7 +209,10 @@ class Ipc:
         sway = self.sway
         to = re.fullmatch(r'move container to workspace "([^"]+)"', what)
         if to is not None:
-            hold(not window.full or window.workspace, "sway 1.10.1 dies of this: a window of the scratchpad that asks for full screen is moved")
+            hold(
+                not window.full or window.workspace,
+                "sway 1.10.1 dies of this: a window of the scratchpad that asks for full screen is moved",
+            )
             window.workspace = to[1]
             moved.append(window)
         elif what == "move scratchpad":

@@ -91,7 +91,9 @@ class Wayland:
     def offered(self) -> dict[int, str]:
         more = [self.sway.screen.offers] if self.sway.screen.offers else []
         there = dict(enumerate([*sorted(registry.ALLOWED), *more], start=1))
-        return {number: name for number, name in there.items() if name != "wl_output" or not self.sway.screen.dark}
+        return {
+            number: name for number, name in there.items() if name != "wl_output" or not self.sway.screen.dark
+        }
 
     def pump(self) -> None:
         with contextlib.suppress(OSError):
@@ -114,7 +116,9 @@ class Wayland:
                 if self._dark:
                     self._event(client, each, 1, wire.words(number))
                 else:
-                    self._event(client, each, 0, wire.words(number) + wire.string("wl_output") + wire.words(4))
+                    self._event(
+                        client, each, 0, wire.words(number) + wire.string("wl_output") + wire.words(4)
+                    )
         self.sway.changed()
 
     def _serve(self, context: Context) -> None:
@@ -158,7 +162,11 @@ class Wayland:
             if len(client.held) < size:
                 return
             body, client.held = client.held[wire.HEAD.size : size], client.held[size:]
-            self.sway.later(lambda target=target, opcode=both & 0xFFFF, body=body: self._request(client, target, opcode, body))
+            self.sway.later(
+                lambda target=target, opcode=both & 0xFFFF, body=body: self._request(
+                    client, target, opcode, body
+                )
+            )
 
     def _event(self, client: Client, sender: int, opcode: int, body: bytes = b"") -> None:
         client.send(self.sway, wire.request(sender, opcode, body))
@@ -193,7 +201,9 @@ class Wayland:
 
     # ---- personas' sockets
 
-    def _wp_security_context_manager_v1(self, client: Client, _target: int, opcode: int, arguments: wire.Arguments) -> None:
+    def _wp_security_context_manager_v1(
+        self, client: Client, _target: int, opcode: int, arguments: wire.Arguments
+    ) -> None:
         if opcode == 1:
             number = arguments.uint()
             hold(len(client.fds) >= 2, "a context without its two descriptors")
@@ -213,7 +223,9 @@ class Wayland:
 
     # ---- frames
 
-    def _zwlr_screencopy_manager_v1(self, client: Client, _target: int, opcode: int, arguments: wire.Arguments) -> None:
+    def _zwlr_screencopy_manager_v1(
+        self, client: Client, _target: int, opcode: int, arguments: wire.Arguments
+    ) -> None:
         if opcode == 1:
             number = arguments.uint()
             client.objects[number] = "frame"
@@ -241,7 +253,9 @@ class Wayland:
 
     # ---- clipboards
 
-    def _zwlr_data_control_manager_v1(self, client: Client, _target: int, opcode: int, arguments: wire.Arguments) -> None:
+    def _zwlr_data_control_manager_v1(
+        self, client: Client, _target: int, opcode: int, arguments: wire.Arguments
+    ) -> None:
         number = arguments.uint()
         client.objects[number] = {0: "source", 1: "device"}[opcode]
         if opcode == 1 and self.sway.selection:

@@ -24,7 +24,9 @@ def test_a_life_with_a_screen_is_sound() -> None:
         print(f"{world.seams} seams, {world.checks.screen.frames} frames")
 
 
-def test_a_crash_at_any_seam_of_a_life_with_a_screen_leaves_nothing_that_the_next_boot_does_not_put_right(size: Size) -> None:
+def test_a_crash_at_any_seam_of_a_life_with_a_screen_leaves_nothing_that_the_next_boot_does_not_put_right(
+    size: Size,
+) -> None:
     with World() as world:
         live(world, SCREEN_LIFE)
         seams = world.seams
@@ -42,7 +44,9 @@ def test_a_crash_at_any_seam_of_a_life_with_a_screen_leaves_nothing_that_the_nex
 def test_at_whatever_moment_it_happens_to_the_screen_all_is_well_in_the_end(story: Story, size: Size) -> None:
     for count, moment in enumerate(sample(MOMENTS, size.stride)):
         with World() as world:
-            world.turn_s = 0.0 if count % 2 else TURN_S  # the host may be so slow that a turn has time for one call
+            world.turn_s = (
+                0.0 if count % 2 else TURN_S
+            )  # the host may be so slow that a turn has time for one call
             story(world, moment)
             world.cut(KEPT[count % 3])
             assert not recover(world)

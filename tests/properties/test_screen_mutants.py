@@ -156,13 +156,17 @@ def what_it_offers_is_not_looked_at(patch: Patch) -> None:
 @likely(screenstories.a_window_appears_in_a_switch)
 def a_new_window_is_shown_before_it_is_known_whose_it_is(patch: Patch) -> None:
     text = config.text
-    patch.setattr(config, "text", lambda places: text(places).replace('for_window [shell=".*"] move scratchpad\n', ""))
+    patch.setattr(
+        config, "text", lambda places: text(places).replace('for_window [shell=".*"] move scratchpad\n', "")
+    )
 
 
 @likely(screenstories.one_that_runs_behind_wants_to_be_seen)
 def a_window_activates_itself(patch: Patch) -> None:
     text = config.text
-    patch.setattr(config, "text", lambda places: text(places).replace("focus_on_window_activation none\n", ""))
+    patch.setattr(
+        config, "text", lambda places: text(places).replace("focus_on_window_activation none\n", "")
+    )
     patch.setattr(tree, "_hide", lambda window: f"[con_id={window.con}] fullscreen disable")
 
 
@@ -194,7 +198,11 @@ def windows_are_not_counted(patch: Patch) -> None:
 
 @likely(screenstories.what_is_copied_is_not_pasted_elsewhere)
 def the_clipboards_are_not_emptied(patch: Patch) -> None:
-    patch.setattr(clipboards.Clipboards, "clear", lambda self, _persona, resume: self.reactor.call_soon(lambda: resume(None)))
+    patch.setattr(
+        clipboards.Clipboards,
+        "clear",
+        lambda self, _persona, resume: self.reactor.call_soon(lambda: resume(None)),
+    )
 
 
 @likely(screenstories.one_is_paused_in_front_and_one_ends_there)
@@ -219,7 +227,9 @@ def a_compositor_whose_seat_is_gone_goes_on(patch: Patch) -> None:
 
 
 @pytest.mark.parametrize(("fault", "first"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_the_stories_of_the_screen_see_that(fault: Mutant, first: Sequence[Story], monkeypatch: Patch) -> None:
+def test_the_stories_of_the_screen_see_that(
+    fault: Mutant, first: Sequence[Story], monkeypatch: Patch
+) -> None:
     fault(monkeypatch)
     found = hunt(first)
     assert found is not None, "nothing noticed it"

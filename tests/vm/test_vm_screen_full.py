@@ -50,7 +50,10 @@ def desks(folder: str) -> Iterator[Vm]:
         ready(spine)
         spine.out("bay0 image load /persist/images/persona-counter.tar", VERB_S)
         for name, colour in COLOURS.items():
-            words = ", ".join(f'"{word}"' for word in ("counter", "--every", "50", "--colour", "{:02x}{:02x}{:02x}".format(*colour)))
+            words = ", ".join(
+                f'"{word}"'
+                for word in ("counter", "--every", "50", "--colour", "{:02x}{:02x}{:02x}".format(*colour))
+            )
             spine.create(
                 name, f'image = "localhost/counter:1"\ncommand = [{words}]\nscreen = true\nmemory = "192M"\ncpus = 0.5\npids = 16\n'
             )  # fmt: skip
@@ -76,7 +79,9 @@ def _group(spine: Vm, name: str) -> str:
 
 def _first(spine: Vm, name: str) -> str:
     """Return pid and start of a persona's first process."""
-    return spine.out(f"pid=$(head -n 1 {_group(spine, name)}/cgroup.procs); echo $pid $(cut -d ' ' -f 22 /proc/$pid/stat)")
+    return spine.out(
+        f"pid=$(head -n 1 {_group(spine, name)}/cgroup.procs); echo $pid $(cut -d ' ' -f 22 /proc/$pid/stat)"
+    )
 
 
 def _hostile(spine: Vm, name: str, *words: str, said: str = "mapped") -> str:
@@ -93,7 +98,9 @@ def _hostile(spine: Vm, name: str, *words: str, said: str = "mapped") -> str:
 
 def _end(spine: Vm, pid: str) -> None:
     spine.sh(f"kill -9 {pid}")
-    harness.until(lambda: spine.sh(f"test -d /proc/{pid}").status != 0, READY_S, "the hostile program has ended")
+    harness.until(
+        lambda: spine.sh(f"test -d /proc/{pid}").status != 0, READY_S, "the hostile program has ended"
+    )
 
 
 class Well:
@@ -112,7 +119,9 @@ class Well:
         """See that all is well, with either in front; and that PID 1 has done nothing for long."""
         spine = self.spine
         ready(spine)
-        assert {name: _first(spine, name) for name in COLOURS} == self.processes, "the personas' own processes live on"
+        assert {name: _first(spine, name) for name in COLOURS} == self.processes, (
+            "the personas' own processes live on"
+        )
         for name in (self.front, self.behind, self.front):
             spine.call("focus", VERB_S, name=f"p://{name}")
             in_front(spine, self.folder, name)
@@ -125,7 +134,9 @@ class Well:
 
 
 @pytest.mark.parametrize("front", ["play", "work"])
-def test_after_the_compositor_is_killed_personas_have_their_windows_again(desks: Vm, folder: str, front: str) -> None:
+def test_after_the_compositor_is_killed_personas_have_their_windows_again(
+    desks: Vm, folder: str, front: str
+) -> None:
     well = Well(desks, folder, front)
     pid = ready(desks)["compositor"]["pid"]
     desks.out(f"kill -9 {pid}")
@@ -134,12 +145,16 @@ def test_after_the_compositor_is_killed_personas_have_their_windows_again(desks:
     well.again()
 
 
-def test_after_the_compositor_hangs_personas_have_their_windows_again_and_it_is_said(desks: Vm, folder: str) -> None:
+def test_after_the_compositor_hangs_personas_have_their_windows_again_and_it_is_said(
+    desks: Vm, folder: str
+) -> None:
     well = Well(desks, folder, "play")
     pid = ready(desks)["compositor"]["pid"]
     desks.out(f"kill -STOP {pid}")
     desks.call("focus", VERB_S, name="p://work")  # meanwhile: it is not waited for
-    harness.until(lambda: desks.show("play")["state"] == "paused", READY_S, "a switch goes on without the compositor")
+    harness.until(
+        lambda: desks.show("play")["state"] == "paused", READY_S, "a switch goes on without the compositor"
+    )
     ready(desks, pid)
     desks.wait_console("screen: ready -> ending: it does not answer", after=well.told)
     assert "the compositor does not answer" in desks.out("bay0 log")
@@ -186,9 +201,15 @@ def test_surfaces_of_16384_by_16384_pixels_end_nobody_but_whose_they_are(desks: 
     well = Well(desks, folder, "play")
     before = ready(desks)["compositor"]["pid"]
     pid = _hostile(desks, "play", "map", "huge=12", "go", said="")
-    harness.until(lambda: "done huge" in desks.out("cat /tmp/said") or desks.sh(f"test -d /proc/{pid}").status, READY_S, "huge surfaces")
+    harness.until(
+        lambda: "done huge" in desks.out("cat /tmp/said") or desks.sh(f"test -d /proc/{pid}").status,
+        READY_S,
+        "huge surfaces",
+    )
     _end(desks, pid)
-    print(f"the compositor was begun anew: {ready(desks)['compositor']['pid'] != before}; {desks.out('cat /tmp/said')}")
+    print(
+        f"the compositor was begun anew: {ready(desks)['compositor']['pid'] != before}; {desks.out('cat /tmp/said')}"
+    )
     well.again()
 
 
@@ -207,13 +228,17 @@ def test_one_that_is_frozen_and_seen_holds_up_nothing(desks: Vm, folder: str) ->
     desks.out("echo 1 >/sys/fs/cgroup/personas/cgroup.freeze")
     try:
         for step in range(STANDS_S):
-            events = [{"type": "abs", "data": {"axis": axis, "value": 2000 + 900 * step}} for axis in ("x", "y")]
+            events = [
+                {"type": "abs", "data": {"axis": axis, "value": 2000 + 900 * step}} for axis in ("x", "y")
+            ]
             desks.qmp("input-send-event", events=events)
             desks.qmp("send-key", keys=[{"type": "qcode", "data": "a"}])
             desks.out("sleep 0.7")
         shown = picture(desks, folder)
         assert pixel(shown, 12, shown[1] - 12) == COLOURS["play"], "its last picture stays"
-        assert desks.call("validate", 60, only=["compositor"])["verdict"] == "green", "the compositor makes frames all along"
+        assert desks.call("validate", 60, only=["compositor"])["verdict"] == "green", (
+            "the compositor makes frames all along"
+        )
     finally:
         desks.out("echo 0 >/sys/fs/cgroup/personas/cgroup.freeze")
     assert ready(desks)["compositor"]["pid"] == before
@@ -231,7 +256,11 @@ def test_while_the_output_is_gone_nothing_waits_for_a_frame_and_it_comes_back(de
     well = Well(desks, folder, "play")
     desks.out(f"{SWAY} swaymsg output Virtual-1 disable")
     try:
-        harness.until(lambda: not any(each["on"] for each in screen(desks)["outputs"]), READY_S, "`bay0 screen` says that it is gone")
+        harness.until(
+            lambda: not any(each["on"] for each in screen(desks)["outputs"]),
+            READY_S,
+            "`bay0 screen` says that it is gone",
+        )
         for name, behind in (("work", "play"), ("play", "work")):
             desks.call("focus", VERB_S, name=f"p://{name}")
             stands(desks, behind)
@@ -242,9 +271,17 @@ def test_while_the_output_is_gone_nothing_waits_for_a_frame_and_it_comes_back(de
 
 
 @pytest.mark.parametrize(
-    "interface", ["zwlr_screencopy_manager_v1", "zwp_virtual_keyboard_manager_v1", "zwlr_layer_shell_v1", "zwlr_data_control_manager_v1"]
+    "interface",
+    [
+        "zwlr_screencopy_manager_v1",
+        "zwp_virtual_keyboard_manager_v1",
+        "zwlr_layer_shell_v1",
+        "zwlr_data_control_manager_v1",
+    ],
 )
-def test_what_a_persona_may_not_do_is_not_offered_and_refused_to_who_asks_all_the_same(desks: Vm, interface: str) -> None:
+def test_what_a_persona_may_not_do_is_not_offered_and_refused_to_who_asks_all_the_same(
+    desks: Vm, interface: str
+) -> None:
     """Screen capture, injected keys, a layer above all, another's clipboard. The numbers are those that the spine's own user is told."""
     ready(desks)
     front = next(name for name in COLOURS if desks.show(name)["state"] == "running")
