@@ -55,7 +55,7 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Cleared, Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
-from bay0.state import copier, db, homes, nack, staging, worker
+from bay0.state import copier, copying, db, homes, nack, staging, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
@@ -671,9 +671,14 @@ def what_is_left_of_a_copy_that_was_given_up_is_kept(patch: Patch) -> None:
 
 
 @likely(stories.a_copy_is_cut_short)
-def what_was_found_half_copied_is_put_in_its_place(patch: Patch) -> None:
-    cell = (S.COPYING, E.CONVERGE)
-    patch.setitem(PERSONA._by_cell, cell, evolve(PERSONA._by_cell[cell], dest=S.PLACING))
+def a_copy_is_taken_for_whole_while_it_is_made(patch: Patch) -> None:
+    process = Copies._process
+
+    def early(self: Copies, work: Any, source: str, name: str, resume: Callable[[Any], None]) -> None:
+        process(self, work, source, name, lambda _copied: None)
+        resume(copying.Copied("", 1, 1))
+
+    patch.setattr(Copies, "_process", early)
 
 
 @likely(stories.a_copy_is_cut_short, stories.a_copy_is_cut_short_and_the_next_boot_too)
