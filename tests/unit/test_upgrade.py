@@ -19,6 +19,7 @@ from kit import in_child
 from slotkit import Disk, digest, image
 
 from bay0.base.errors import StorageError
+from bay0.cli import doctor
 from bay0.effects.spawn import Ending, Result, Spawner
 from bay0.init.spine import Spine
 from bay0.machines import upgrade
@@ -71,7 +72,7 @@ class Computer:
                     return
                 self.reactor.call_soon(lambda: done(computer.work(*argv[-2:])))
 
-        spine = self.machine.boot(words, boot_id=f"{self.count:08d}-aaaa", spawner=Played)
+        spine = self.machine.boot(words, boot_id=f"{self.count:04d}0000-aaaa", spawner=Played)
         spine.validation.made = self  # type: ignore[assignment]
         self.spine = spine
         with contextlib.suppress(FileNotFoundError):
@@ -173,7 +174,16 @@ def test_a_newer_spine_that_is_red_is_taken_back_and_refused_from_then_on(tmp_pa
     assert "no filesystem" in slots.describe(pc.disk.slots["SLOTB"])["why"]
     refused = pc.call(spine, "upgrade.stage", path=str(tmp_path / "new.efi"))
     assert "is refused" in str(refused)
-    assert any(line["event"] == "an upgrade was taken back" for line in pc.machine.logged(f"{pc.count:08d}-aaaa"))
+    log = pc.machine.logged(f"{pc.count:04d}0000-aaaa")
+    assert any(line["event"] == "an upgrade was taken back" for line in log)
+    assert "an upgrade was taken back" in (tmp_path / "console").read_text()
+    told = pc.call(spine, "boots", previous=1).whole()
+    assert "nacked" in [step["dest"] for step in told["this"]["steps"] if step["kind"] == "upgrade"]
+    assert "condemned" in [step["dest"] for step in told["previous"][0]["steps"] if step["kind"] == "upgrade"]
+    found = doctor.findings(pc.call(spine, "status").whole(), log=log)
+    assert [each.what for each in found if each.component == "upgrade"] == [
+        "version 2.0 was found bad, and is refused from now on: persist: as the test says"
+    ]
     pc.machine.leave(spine)
 
 
