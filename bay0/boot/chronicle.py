@@ -1,4 +1,4 @@
-"""What this boot has to tell of itself: its steps and those of its disk, and when it was complete."""
+"""What this boot has to tell of itself: its steps, those of its disk and of an upgrade, and when it was complete."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Chronicle:
     def __attrs_post_init__(self) -> None:
         self.engine.on("boot", call=self._keep, of=self.boot)
         self.engine.on("storage", call=self._keep, of=self.state.storage)
+        self.engine.on("upgrade", call=self._keep)
         self.engine.on("storage", storage.S.DURABLE, call=self._durable, of=self.state.storage)
         self.engine.on("boot", boot.S.COMPLETE, call=self._completed, of=self.boot)
 

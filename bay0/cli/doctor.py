@@ -103,6 +103,16 @@ EVENTS = {
     "the kernel's console keeps the screen or the keys": (
         "screen", "what is typed also reaches the kernel's console: {why}", "type no passphrase on it; `bay0 log`"
     ),
+    "an upgrade was taken back": (
+        "upgrade", "version {version} was found bad, and is refused from now on: {why}", "`bay0 upgrade status`; `bay0 nack list`"
+    ),
+    "the try of an upgrade came back": (
+        "upgrade", "version {version} is not the good one: {why}",
+        "`bay0 upgrade status`: the next boot tries it again, `bay0 upgrade cancel` forgets it",
+    ),
+    "the upgrade is not well: the machine goes back": (
+        "upgrade", "version {version} is not well: {why}", "it restarts into the one before"
+    ),
     "method failed": ("bay0", "{method} failed inside PID 1: {why}", "a defect: `bay0 support FILE` collects what is needed to mend it"),
 }  # fmt: skip
 EACH_PATH = ("set aside on /persist", "left alone on /persist")  # a finding for each, not the last with a count

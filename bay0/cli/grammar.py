@@ -156,6 +156,21 @@ def whole(text: str) -> int:
         raise ValueError("a whole number") from None
 
 
+def moment(text: str) -> float:
+    """Return a time of a log, in seconds since the epoch (`when.moment`)."""
+    from bay0.cli import when  # only for one that is given
+
+    return when.moment(text)
+
+
+LOG_TIMES = (  # of what has lines with times
+    Option("--since", "not before: 10m ago, 573.2 on the kernel's clock, 14:30, 2026-11-30T14:30", "TIME", convert=moment),
+    Option("--until", "not after", "TIME", convert=moment),
+    Option("--grep", "only lines in which this regular expression is found", "REGEX"),
+    Option("--wall", "with the time of day beside the kernel's clock"),
+)
+
+
 def read(path: Path, verb: Verb, words: Sequence[str]) -> tuple[Path, Verb, Options]:
     """Read `words` as what follows `path`, whose grammar is `verb`.
 

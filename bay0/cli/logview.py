@@ -53,32 +53,39 @@ def follow(path: str) -> Iterator[str]:
             file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 - as above
 
 
-def form(line: str, *, as_json: bool) -> str:
-    """Return a stored line as JSON or as the console shows it."""
+def form(line: str, *, as_json: bool, stamp: Callable[[float], str] | None = None) -> str:
+    """Return a stored line as JSON or as the console shows it; before it what `stamp` makes of its milliseconds of the kernel's clock."""
     if as_json:
         return line
     try:
-        return render(json.loads(line)) + "\n"
-    except (ValueError, KeyError):
+        record = json.loads(line)
+        before = f"{stamp(record['t_ms'])} " if stamp is not None else ""
+        return f"{before}{render(record)}\n"
+    except (ValueError, KeyError, TypeError):
         return line  # a torn line is shown as it is
 
 
-def show(last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG) -> int:
-    """Print the log; `last` 0 means all of it."""
-    return select(lambda _line: True, last, follow=follow, as_json=as_json, path=path)
+def show(
+    last: int, *, follow: bool, as_json: bool, kept: Callable[[str], bool] = lambda _line: True, path: str = RUN_LOG,
+    stamp: Callable[[float], str] | None = None,
+) -> int:  # fmt: skip
+    """Print the log, as `select` does; `last` 0 means all of it."""
+    return select(kept, last, follow=follow, as_json=as_json, path=path, stamp=stamp)
 
 
-def select(kept: Callable[[str], bool], last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG) -> int:
-    """Print the lines of the log that are `kept`, the `last` of them or, with 0, all."""
+def select(
+    kept: Callable[[str], bool], last: int, *, follow: bool, as_json: bool, path: str = RUN_LOG, stamp: Callable[[float], str] | None = None
+) -> int:
+    """Print the lines of the log that are `kept`, the `last` of them or, with 0, all; `stamp` as in `form`."""
     if not os.path.exists(path):
         raise NoSpineError(f"there is no log at {path}. {what_helps()}")
     lines = [line for line in stored(path) if kept(line)]
     for line in lines[-last:] if last else lines:
-        sys.stdout.write(form(line, as_json=as_json))
+        sys.stdout.write(form(line, as_json=as_json, stamp=stamp))
     sys.stdout.flush()
     if follow:
         for line in filter(kept, _following(path)):
-            sys.stdout.write(form(line, as_json=as_json))
+            sys.stdout.write(form(line, as_json=as_json, stamp=stamp))
             sys.stdout.flush()
     return 0
 

@@ -73,8 +73,10 @@ def logs(options: Options) -> int:
 
 def print_log(name: Name, options: Options, what_next: Callable[[], str]) -> int:
     """Print what the container of `name` wrote. If there is nothing, `what_next` refuses a name that nobody has, or says what can be done."""
+    from bay0.cli import when
     from bay0.state import personalog
 
+    in_time, matches = when.within(options), when.matcher(options.grep)
     if options.lines < 0:
         raise UsageError("-n takes 0 or more lines")
     path = personalog.path(name.podman)
@@ -89,9 +91,18 @@ def print_log(name: Name, options: Options, what_next: Callable[[], str]) -> int
             print(f"bay0: {missing}", file=sys.stderr)
             return DONE
     terminal = sys.stdout.isatty()
-    for entry in personalog.follow(path, options.lines) if options.follow else personalog.stored(path, options.lines):
-        as_json = {"at": entry.at, "stream": entry.stream, "text": entry.text}
-        print(json.dumps(as_json) if options.json else report.entry(entry, terminal=terminal), flush=options.follow)
+    timed = options.since is not None or options.until is not None
+
+    def kept(entry: personalog.Entry) -> bool:
+        return matches(entry.text) and (not timed or in_time(when.of_conmon(entry.at)))
+
+    for entry in personalog.follow(path, options.lines, kept) if options.follow else personalog.stored(path, options.lines, kept):
+        if options.json:
+            print(json.dumps({"at": entry.at, "stream": entry.stream, "text": entry.text}), flush=options.follow)
+            continue
+        at = when.of_conmon(entry.at) if options.wall else None
+        before = "" if at is None else f"{when.stamped(at)} [{at - when.started():12.3f}] "
+        print(f"{before}{report.entry(entry, terminal=terminal)}", flush=options.follow)
     return DONE
 
 
@@ -145,7 +156,7 @@ def events(options: Options) -> int:
 
 def _need_known(machine: str) -> None:
     known = client.listed("machines")
-    if known is None or any(_is_of(machine, name) for name in known):
+    if known is None or any(is_of(machine, name) for name in known):
         return  # the log is there to be read without bay0, too
     from bay0.cli import near
 
@@ -154,7 +165,7 @@ def _need_known(machine: str) -> None:
     raise RefusedError(f"no machine is called {machine}, nor was one in this boot. {hint}")
 
 
-def _is_of(machine: str, name: str) -> bool:
+def is_of(machine: str, name: str) -> bool:
     """Tell whether `machine` means the one of that name: in full, a persona's short one, or `boot` and `storage`."""
     return name in (machine, report.SCHEME + machine) or (name.startswith(f"{machine}:") and "://" not in name)
 
@@ -169,6 +180,6 @@ def _is_step(machine: str | None) -> Callable[[str], bool]:
             return False
         if not isinstance(record, dict) or record.get("event") != "step":
             return False
-        return machine is None or _is_of(machine, str(record.get("machine")))
+        return machine is None or is_of(machine, str(record.get("machine")))
 
     return kept

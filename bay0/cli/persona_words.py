@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bay0.cli.grammar import JSON, Option, Place, Verb, whole
+from bay0.cli.grammar import JSON, LOG_TIMES, Option, Place, Verb, whole
 
 SAMPLES = "/usr/share/spine-personas"
 MANIFEST = "persona.toml"
@@ -21,6 +21,7 @@ WAIT = Option(
 LOG_OPTIONS = (
     Option("-f --follow", "go on as lines come; Ctrl-C ends it"),
     Option("-n --lines", "only the last N lines (default: all there is)", "N", default=0, convert=whole),
+    *LOG_TIMES,
 )
 HOME = (
     Option("--home", "also empty the home, after asking for the name"),

@@ -11,7 +11,7 @@ Steps = Iterable[Mapping[str, Any]]
 ROW, LEFT, WIDTH, TOP = 26, 200, 640, 56
 TICKS_MAX = 20
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
-COLOURS = {"boot": "#3b6ea5", "storage": "#b58900"}
+COLOURS = {"boot": "#3b6ea5", "storage": "#b58900", "upgrade": "#6a51a3"}
 
 
 def spans(steps: Steps) -> list[dict[str, Any]]:

@@ -40,12 +40,16 @@ def boot(options: Options) -> int:
 
 
 def log(options: Options) -> int:
-    """Print the log."""
-    from bay0.cli import logview
+    """Print the log, or the lines of it that are wanted."""
+    from bay0.cli import logview, when
+    from bay0.cli.persona_own import is_of
 
     if options.lines < 0:
         raise UsageError("-n takes 0 or more lines")
-    return logview.show(options.lines, follow=options.follow, as_json=options.json)
+    kept = when.of_spine(options, is_of, lambda line: logview.form(line, as_json=False))
+    start = when.started()
+    stamp = (lambda t_ms: when.stamped(start + t_ms / 1000)) if options.wall else None
+    return logview.show(options.lines, follow=options.follow, as_json=options.json, kept=kept, stamp=stamp)
 
 
 def machines(options: Options) -> int:

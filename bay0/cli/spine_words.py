@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bay0.cli.grammar import JSON, Option, Place, Verb, whole
+from bay0.cli.grammar import JSON, LOG_TIMES, Option, Place, Verb, whole
 
 DEADLINE_MAX_S = 3600.0
 WAIT_MAX_S = 600  # for a screen that is ready
@@ -65,6 +65,11 @@ VERBS = {
         "print the log of this boot", "spine:log", JSON,
         Option("-f --follow", "go on as lines come; Ctrl-C ends it"),
         Option("-n --lines", "only the last N lines (default: all there is)", "N", default=0, convert=whole),
+        *LOG_TIMES,
+        Option("--level", "only this level and above", "LEVEL", choices=("debug", "info", "warning", "error")),
+        Option("--machine", "only of this one: work, p://work, sys://console, boot, storage", "NAME"),
+        more="All of it is done in this command's own process. -n counts the lines that are left.",
+        example="bay0 log --since 10m --level warning\nbay0 log --machine work --grep 'pod(man)?' --wall -f",
     ),
     "machines": Verb("list every live state machine", "spine:machines", JSON),
     "history": Verb(

@@ -15,7 +15,8 @@ from attrs import frozen
 from bay0.base.kernelfile import read_text
 
 # quota_v2: of a filesystem with quotas, which would else have the kernel run modprobe in the middle of the mount
-ALWAYS = ("ext4", "quota_v2", "overlay", "fuse", "tun", "loop")
+# efivarfs: an upgrade asks the firmware whether it wants signatures
+ALWAYS = ("ext4", "quota_v2", "overlay", "fuse", "tun", "loop", "efivarfs")
 MODALIASES = "/sys/bus/*/devices/*/modalias"
 UEVENTS = "/sys/kernel/uevent_seqnum"  # linux/kernel/ksysfs.c
 # PCI class 01 and USB class 08 are mass storage; virtio 2 and 8 are block and SCSI (linux/virtio_ids.h)

@@ -13,12 +13,13 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
 from bay0.base.errors import SpawnError
 from bay0.effects import cgroup
+from bay0.effects.forked import KEPT_FD, RESET_SIGNALS, become
 from bay0.pid1.reactor import READ
 
 if TYPE_CHECKING:
@@ -29,12 +30,10 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 CAPTURE_LIMIT = READ_CHUNK = 64 << 10  # bytes kept of each stream; the rest is read, counted and thrown away
-KEPT_FD = 3
 RUNNING_MAX, ABANDONED_MAX = 256, 16  # each that runs holds two descriptors of ours
 Files = Sequence[tuple[Any, ...]]  # file actions of os.posix_spawn
 REFUSED = 126  # as the shell has it for what it will not run
 READS_A_TURN = 8  # so that an endless writer cannot hold the reactor
-RESET_SIGNALS = tuple(s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP))
 
 # $0 is the cgroup directory or "-"; a failure to join is said and ends the child, because then nothing could end it later
 _ENTER = 'echo 0 2>/dev/null >/proc/self/oom_score_adj; [ "$0" = - ] || echo 0 >"$0/cgroup.procs" || exit 125; exec "$@"'
@@ -184,7 +183,7 @@ class Spawner:
         except OSError as error:
             raise SpawnError(f"{name}: could not be forked: {error}") from error
         if pid == 0:
-            _become(main, directory, keep)
+            become(main, directory, keep)
         child = Child(pid, name, directory)
 
         def ended(status: int) -> None:
@@ -232,30 +231,6 @@ class Spawner:
         self.closed = True
         if cgroup.available():
             cgroup.kill(f"{cgroup.ROOT}/commands")
-
-
-def _become(main: Callable[[], int], directory: str | None, keep: int) -> NoReturn:
-    """Run `main` as a process of its own; never returns into the parent's program."""
-    status = 70  # sysexits.h, EX_SOFTWARE
-    try:
-        signal.set_wakeup_fd(-1)
-        if directory is not None:
-            cgroup.enter(directory)  # early, because in PID 1's own group it has as large a share of the processors as PID 1
-        for number in RESET_SIGNALS:
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-        os.setsid()
-        os.dup2(keep, KEPT_FD)
-        os.closerange(KEPT_FD + 1, os.sysconf("SC_OPEN_MAX"))
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        os.close(null)
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-            score.write("0")
-        status = main()
-    finally:
-        os._exit(status)
 
 
 def _pipe() -> tuple[int, int]:

@@ -184,8 +184,11 @@ class Copies:
 
     def _stepped(self, instance: Instance, step: Step) -> None:
         for work in self._work.values():
-            if work.source == instance.name and work.seq >= 0 and instance.seq != work.seq:
-                self._changed(work, f"{instance.name} did not stand still: it is {instance.now.value}")
+            if work.source == instance.name and 0 <= work.seq < step.seq:
+                if step.source == step.dest:  # what it is made of was changed, and nothing in its home
+                    work.seq = step.seq
+                else:
+                    self._changed(work, f"{instance.name} did not stand still: it is {instance.now.value}")
         if step.source in (S.COPYING.value, S.PLACING.value) and step.dest != S.PLACING.value:
             self._ended(instance, step)
 

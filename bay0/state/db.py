@@ -1,4 +1,4 @@
-"""SQLite on /persist: open with asserted pragmas, migrate, commit steps, read them back. Runs in the state worker only.
+"""SQLite on /persist: open with asserted pragmas, migrate, commit steps (pages.py reads them back). Runs in the state worker only.
 
 WAL with `locking_mode=exclusive` set first: no -shm file, and one writer by construction. `synchronous=NORMAL` as the handoff says;
 a promised commit is made durable by FULL for that one transaction (the pragma cannot change inside one, so it is set before BEGIN).
@@ -8,18 +8,17 @@ After a power loss NORMAL may lose the last commits, never consistency.
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from peewee import DatabaseError, OperationalError, fn
+from peewee import DatabaseError, fn
 
 from bay0.base.errors import StorageError
 from bay0.state import files
+from bay0.state.faults import meaning, translated
 from bay0.state.schema import (
     JOURNAL_BOUNDED_KINDS,
     JOURNAL_KEEP_BOOTS,
@@ -52,8 +51,6 @@ WHERE boot_id != excluded.boot_id OR seq < excluded.seq"""  # noqa: S608 - our s
 WAS_REMOVED = """SELECT 1 FROM journal WHERE machine = ? AND kind = ? AND dest = ?
     AND NOT EXISTS (SELECT 1 FROM machine WHERE name = ?) LIMIT 1"""
 LATER_STEP = "SELECT 1 FROM journal WHERE boot_id = ? AND n > ? AND +machine = ? LIMIT 1"
-PAGE_ROOM = 100_000  # bytes of JSON in one answer; a packet takes more
-TEXT_MAX = 1000  # characters of a text in a row that alone is more than that: this program writes no such row
 OLD = f"boot_id NOT IN (SELECT boot_id FROM boot ORDER BY ordinal DESC LIMIT {JOURNAL_KEEP_BOOTS})"  # noqa: S608 - our schema's names
 PROGRESS_STEPS = 1000  # of SQLite's virtual machine, between two looks at the time
 NOT_TAKEN = ("full", "unwritable")  # whatever it was that a commit could not write, its end was not
@@ -66,42 +63,6 @@ WAL_HEADER, WAL_FRAME = 32, 24  # bytes, the latter before each page
 
 def no_seam(_name: str) -> None:
     """Stand at a seam and do nothing; the property tests cut here."""
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn SQLite's errors into `StorageError` with a code the storage machine knows."""
-    try:
-        yield
-    except DatabaseError as error:
-        raise StorageError(*_meaning(_cause(error))) from error
-    except OSError as error:
-        raise translate(error) from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return what went wrong first: SQLite rolls back by itself when the disk is full, and peewee then fails to roll back again."""
-    while "cannot rollback" in str(error) and error.__context__ is not None:
-        error = error.__context__
-    return error
-
-
-def _meaning(error: BaseException) -> tuple[str, str]:
-    text = str(error)
-    if not isinstance(error, OperationalError) or "malformed" in text:
-        return "damaged", f"state.db is damaged ({text})"
-    if "locked" in text:
-        return "fault", "the database is locked by another process"
-    code = "full" if "full" in text else "unwritable" if "readonly" in text or "unable to open" in text else "fault"
-    return code, text
-
-
-def translate(error: OSError) -> StorageError:
-    """Return what an operating system error means for storage."""
-    if isinstance(error, files.MisplacedError):
-        return StorageError("misplaced", str(error))
-    codes = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EROFS: "unwritable", errno.EIO: "unwritable"}
-    return StorageError(codes.get(error.errno or 0, "fault"), str(error))
 
 
 def _refuse_newer(version: int) -> None:
@@ -193,7 +154,7 @@ def _forget_cached(path: str) -> None:
             os.close(fd)
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
     """Read a text column; bytes that are no text are another's, and no reason to read nothing at all."""
     return data.decode(errors="replace")
 
@@ -216,7 +177,7 @@ def open_database(path: str) -> int:
         _unsynced.clear()
         database.init(path, pragmas=(), timeout=0)  # a lock is said at once; to wait for it would miss the bound
         database.connect()
-        database.connection().text_factory = _text
+        database.connection().text_factory = text_of
         database.execute_sql("PRAGMA locking_mode=exclusive").fetchall()  # before the first read, or SQLite makes a -shm file
         version = int(database.pragma("user_version"))
         for name, value in PRAGMAS:
@@ -317,7 +278,7 @@ def transaction() -> Iterator[None]:
             yield
             written = True
     except DatabaseError as error:
-        code, why = _meaning(_cause(error))
+        code, why = meaning(error)
         if written and code not in NOT_TAKEN:
             _unsynced.append(why)
             raise StorageError("unsure", why) from error
@@ -365,77 +326,6 @@ def require_open() -> None:
     """Raise `StorageError("no_device")` unless a database is open."""
     if database.is_closed():
         raise StorageError("no_device", "no database is open")
-
-
-def page(rows: Iterable[Row], room: int = PAGE_ROOM) -> tuple[list[Row], bool]:
-    """Return the first of `rows`, as many as `room` bytes of JSON hold and at least one, and whether there are more."""
-    found: list[Row] = []
-    for row in rows:
-        size = len(json.dumps(row))
-        room -= size
-        if found and room < 0:
-            return found, True
-        found.append(row if size < PAGE_ROOM else _short(row))
-    return found, False
-
-
-def _short(row: Row) -> Row:
-    """Cut the texts of a row that no packet takes; half a configuration would be another one, so it is left out."""
-    kept = {key: value[:TEXT_MAX] if isinstance(value, str) else value for key, value in row.items()}
-    return {**kept, "config": ""} if "config" in row else kept
-
-
-def machines(after: str = "", room: int = PAGE_ROOM) -> tuple[list[Row], bool]:
-    """Return a page of the stored machines behind the name `after`. A row whose values are not what they should be is of the kind "unreadable"."""
-    require_open()
-    with translated():
-        fields = ", ".join(MACHINE_FIELDS)
-        found = database.execute_sql(
-            f"SELECT {fields} FROM machine WHERE name > ? AND typeof(name) = 'text' AND length(name) <= {TEXT_MAX} ORDER BY name",  # noqa: S608 - ours
-            [after],
-        )
-        return page(map(_machine, found), room)
-
-
-def _machine(values: Sequence[Any]) -> Row:
-    row = dict(zip(MACHINE_FIELDS, values, strict=True))
-    if all(isinstance(row[name], int if name in ("seq", "attempts") else str) for name in MACHINE_FIELDS):
-        return row
-    config = _text(row["config"]) if isinstance(row["config"], bytes) else str(row["config"])
-    return {"name": row["name"], "kind": "unreadable", "state": "", "seq": 0, "attempts": 0, "desired": "stopped", "boot_id": "", "config": config}
-
-
-def boots(limit: int, before: int | None = None) -> list[Row]:
-    """Return the last `limit` boots, newest first; `before`: only those with a lower ordinal."""
-    require_open()
-    with translated():
-        query = BootRow.select()
-        if before is not None:
-            query = query.where(BootRow.ordinal < before)
-        rows: Iterable[Any] = query.order_by(BootRow.ordinal.desc()).limit(limit).dicts()
-        return list(rows)
-
-
-def journal(
-    *, machine: str | None = None, boot_id: str | None = None, kinds: Sequence[str] = (), limit: int = 200, before: Sequence[Any] | None = None
-) -> list[Row]:
-    """Return the last `limit` journal rows of a machine, a boot or some kinds, oldest first; `before`: only those before (boot_id, n)."""
-    require_open()
-    with translated():
-        query = JournalRow.select()
-        if machine is not None:
-            query = query.where(JournalRow.machine == machine)
-        if kinds:
-            query = query.where(JournalRow.kind.in_(kinds))
-        if boot_id is not None:
-            query = query.where(JournalRow.boot_id == boot_id)
-        if before is not None:
-            ordinal = BootRow.select(BootRow.ordinal).where(BootRow.boot_id == before[0]).scalar() or 0
-            query = query.where((BootRow.ordinal < ordinal) | ((BootRow.ordinal == ordinal) & (JournalRow.n < before[1])))
-        rows: Iterable[Any] = query.join(BootRow, on=(BootRow.boot_id == JournalRow.boot_id)).order_by(
-            BootRow.ordinal.desc(), JournalRow.n.desc()
-        ).limit(limit).dicts()
-        return list(rows)[::-1]
 
 
 def trim() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bay0.base.digests import parse
-from bay0.state import db
+from bay0.state import db, faults, pages
 from bay0.state.schema import NackRow
 
 PAGE = 60  # rows in one answer, fewer if their reasons are long
@@ -28,7 +28,7 @@ def put(digest: str, why: str, at: int, boot_id: str) -> bool:
     parse(digest)
     db.require_open()
     db.trim()
-    with db.translated(), db.forced(), db.transaction():
+    with faults.translated(), db.forced(), db.transaction():
         row = {"digest": digest, "why": why, "at": at, "boot_id": boot_id}
         return bool(NackRow.insert(**row).on_conflict_ignore().as_rowcount().execute())
 
@@ -38,7 +38,7 @@ def drop(digest: str) -> bool:
     parse(digest)
     db.require_open()
     db.trim()
-    with db.translated(), db.forced(), db.transaction():
+    with faults.translated(), db.forced(), db.transaction():
         return bool(NackRow.delete().where(NackRow.digest == digest).execute())
 
 
@@ -46,7 +46,7 @@ def find(digest: str) -> dict[str, Any] | None:
     """Return the row of a digest, None if it is not NACKed."""
     parse(digest)
     db.require_open()
-    with db.translated():
+    with faults.translated():
         rows: Iterable[Any] = NackRow.select().where(NackRow.digest == digest).dicts()
         return next(iter(rows), None)
 
@@ -54,6 +54,6 @@ def find(digest: str) -> dict[str, Any] | None:
 def page(after: str = "") -> list[dict[str, Any]]:
     """Return up to `PAGE` rows behind the digest `after`, as many as a packet takes; none mean that there are no more."""
     db.require_open()
-    with db.translated():
+    with faults.translated():
         rows: Iterable[Any] = NackRow.select().where(NackRow.digest > after).order_by(NackRow.digest).limit(PAGE).dicts()
-        return db.page(rows)[0]
+        return pages.page(rows)[0]

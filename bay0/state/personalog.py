@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from attrs import define, field, frozen
@@ -111,28 +111,33 @@ class Reader:
                 self._begun = b""
 
 
-def stored(file: str, last: int = 0) -> Iterator[Entry]:
-    """Yield the last `last` lines there are (0: all). `FileNotFoundError` if the persona has never written."""
+def _all(_entry: Entry) -> bool:
+    return True
+
+
+def stored(file: str, last: int = 0, wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
+    """Yield the last `last` lines there are of those `wanted` (0: all). `FileNotFoundError` if the persona has never written."""
     reader, joiner = Reader(file), Joiner()
-    kept = deque((e for r in reader.records() for e in joiner.feed(r)), maxlen=last or None)
+    kept = deque((e for r in reader.records() for e in joiner.feed(r) if wanted(e)), maxlen=last or None)
     for record in reader.end():
-        kept.extend(joiner.feed(record))
-    kept.extend(joiner.rest())
+        kept.extend(filter(wanted, joiner.feed(record)))
+    kept.extend(filter(wanted, joiner.rest()))
     yield from kept
 
 
-def follow(file: str, last: int = 0) -> Iterator[Entry]:
-    """Yield the last `last` lines (0: all), then those that come, for ever; waits for a file that is not there yet."""
+def follow(file: str, last: int = 0, wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
+    """Yield the last `last` lines of those `wanted` (0: all), then those that come, for ever; waits for a file that is not there yet."""
     reader, joiner = Reader(file), Joiner()
     first, quiet = True, 0
     while True:
         try:
-            entries = deque((e for r in reader.records() for e in joiner.feed(r)), maxlen=(last or None) if first else None)
+            found = (e for r in reader.records() for e in joiner.feed(r) if wanted(e))
+            entries = deque(found, maxlen=(last or None) if first else None)
             first = False
         except FileNotFoundError:
             entries = deque()
         quiet = 0 if entries else quiet + 1
         if quiet == PROMPT_POLLS:
-            entries.extend(joiner.rest())
+            entries.extend(filter(wanted, joiner.rest()))
         yield from entries
         time.sleep(POLL_S)

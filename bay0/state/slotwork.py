@@ -59,6 +59,8 @@ def secure_boot() -> bool | None:
     """Tell whether the firmware starts only what is signed; None if it does not say. Without a UEFI firmware nothing does."""
     if not os.path.isdir(EFI):
         return False
+    if not os.path.isdir(os.path.dirname(SECURE_BOOT)):
+        return None
     with _efivars():
         try:
             with open(SECURE_BOOT, "rb") as file:

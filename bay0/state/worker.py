@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bay0.base.errors import StorageError
-from bay0.state import aifiles, checks, db, device, entropy, files, genesis, homes, nack, staging, time
+from bay0.state import aifiles, checks, db, device, entropy, faults, files, genesis, homes, nack, pages, staging, time
 from bay0.state.paths import DATABASE, GENESIS, MARKER, SEED, SPINE, TIME
 from bay0.state.schema import VERSION
 
@@ -24,7 +24,7 @@ PACKET_MAX = 160 << 10  # bytes; below the kernel's default socket buffer of 208
 ALIVE = f"{SPINE}/alive"
 PROBE_WIDTH = 79
 CHECK_S = 1.0  # a database may be of any size, and opening it has a bound
-HISTORY_KINDS = ("boot", "storage")
+HISTORY_KINDS = ("boot", "storage", "upgrade")
 PRUNE_EVERY = 500  # commits
 NEWS_MAX = 20  # in one answer; the next has the rest
 HISTORY_STEPS = 60  # of each boot, fewer if their reasons are long: they fit into a packet
@@ -77,7 +77,7 @@ def _flush() -> int:
 
 def _probe(text: str) -> dict[str, int]:
     """Write and sync a few bytes, the only way to know that a disk still answers; return how much room there is."""
-    with db.translated():
+    with faults.translated():
         fd = files.side_file(ALIVE, os.O_WRONLY | os.O_CREAT)
         try:
             os.write(fd, f"{text:<{PROBE_WIDTH}}\n".encode())  # of one length: it overwrites what an earlier boot wrote
@@ -97,28 +97,28 @@ def _beyond() -> dict[str, int]:
 
 
 def _genesis(lines: list[str]) -> bool:
-    with db.translated():
+    with faults.translated():
         genesis.append(GENESIS, lines)
     return True
 
 
 def _history(limit: int, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
     """Return a page of the last boots, newest first, each with its last steps."""
-    return db.page({**boot, "steps": _last_steps(boot["boot_id"])} for boot in db.boots(limit, before))
+    return pages.page({**boot, "steps": _last_steps(boot["boot_id"])} for boot in pages.boots(limit, before))
 
 
 def _last_steps(boot_id: str) -> list[dict[str, Any]]:
-    newest_first = db.journal(boot_id=boot_id, kinds=HISTORY_KINDS, limit=HISTORY_STEPS)[::-1]
-    return db.page(newest_first, STEPS_ROOM)[0][::-1]
+    newest_first = pages.journal(boot_id=boot_id, kinds=HISTORY_KINDS, limit=HISTORY_STEPS)[::-1]
+    return pages.page(newest_first, STEPS_ROOM)[0][::-1]
 
 
 def _time_save(seconds: int) -> int:
-    with db.translated():
+    with faults.translated():
         return time.save(TIME, seconds)
 
 
 def _seed_renew() -> dict[str, Any]:
-    with db.translated():
+    with faults.translated():
         return entropy.renew(SEED)
 
 
@@ -170,11 +170,11 @@ OPS: dict[str, Callable[..., Any]] = {
     "nack_page": lambda after="": nack.page(after),
     "open": _open,
     "migrate": _migrate,
-    "machines": lambda after="": db.machines(after),
+    "machines": lambda after="": pages.machines(after),
     "stage": _stage,
     "flush": _flush,
     "commit": _commit,
-    "journal": lambda machine, limit, before=None: db.page(db.journal(machine=machine, limit=limit, before=before)[::-1]),
+    "journal": lambda machine, limit, before=None: pages.page(pages.journal(machine=machine, limit=limit, before=before)[::-1]),
     "history": _history,
     "probe": _probe,
     "room": lambda: device.room(),
@@ -221,7 +221,7 @@ def _done(request: dict[str, Any]) -> dict[str, Any]:
     except StorageError as error:
         return {"id": number, "error": {"code": error.code, "message": str(error)}}
     except OSError as error:
-        failure = db.translate(error)
+        failure = faults.translate(error)
         return {"id": number, "error": {"code": failure.code, "message": str(failure)}}
     except Exception as error:  # a bug here must become a dirty boot, not a silent worker
         return {"id": number, "error": {"code": "fault", "message": f"{type(error).__name__}: {error}"}}

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from bay0.base.errors import SpawnError
+from bay0.effects.forked import KEPT_FD
 from bay0.effects.gauges import read
 from bay0.effects.readings import Sensor
-from bay0.effects.spawn import KEPT_FD
 from bay0.pid1.reactor import READ
 
 if TYPE_CHECKING:

@@ -134,8 +134,8 @@ class Upgrade:
                 return E.FAULT, str(refused)
             if refused:
                 event, why = E.REJECT, f"it is refused since: {refused}"
-        if event in (E.AGAIN, E.REJECT, E.BYPASSED):
-            self.log.warning("the try of an upgrade", version=kept.get("version"), came_to=event.value, why=why)
+        if event in (E.AGAIN, E.BYPASSED):
+            self.log.warning("the try of an upgrade came back", version=kept.get("version"), why=why)
         return event, why
 
     def _refused(self, digest: str) -> flow.Flow[str | RefusedError]:

@@ -79,6 +79,7 @@ LIFE: Sequence[Act] = (
     wait(3),
     lambda w: w.verb("stop", WORK),
     wait(3),
+    lambda w: w.copies.plant(WORK),
     lambda w: w.clone(WORK),
     wait(2),
     lambda w: w.verb("remove", COPY, home=True, wait=True),

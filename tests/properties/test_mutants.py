@@ -18,7 +18,7 @@ from broken import Broken
 from conftest import Size
 from kernel import SimWatch
 from scenario import LIFE, live, recover
-from stories import PERSONA_STORIES, STORIES, Story
+from stories import COPY_STORIES, PERSONA_STORIES, STORIES, Story
 from test_enumeration import ONCE, SMALL, UNKNOWN, is_over, prepare
 from test_enumeration import recover as recovered
 from world import World
@@ -44,6 +44,7 @@ from bay0.machines.table import Row, Tries
 from bay0.personas import port as personas
 from bay0.personas.again import Restarts
 from bay0.personas.changing import Changing
+from bay0.personas.copies import Copies
 from bay0.personas.line import Line
 from bay0.personas.methods import PersonaVerbs
 from bay0.personas.port import Personas
@@ -54,7 +55,7 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Cleared, Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
-from bay0.state import db, homes, nack, worker
+from bay0.state import copier, copying, db, homes, nack, staging, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
@@ -100,6 +101,7 @@ def hunts(first: list[Hunt]) -> Iterator[Hunt]:
     yield lambda world: (live(world), recover(world))
     yield from at_moments(*STORIES)
     yield from at_moments(*PERSONA_STORIES)
+    yield from at_moments(*COPY_STORIES)
     yield from at_moments(*aistories.AI_STORIES)
     yield from at_moments(*grantstories.GRANT_STORIES)
     yield from RECONCILES
@@ -651,6 +653,44 @@ def podmans_storage_is_mended_at_a_boot_only(patch: Patch) -> None:
 @likely(stories.storage_is_damaged_while_it_runs)
 def podmans_storage_is_set_aside_under_those_who_run(patch: Patch) -> None:
     patch.setattr(Life, "lives", lambda _self: False)
+
+
+@likely(stories.who_is_copied_does_not_stand_still)
+def who_is_copied_may_change(patch: Patch) -> None:
+    patch.setattr(Copies, "_changed", lambda *_: None)
+
+
+@likely(stories.a_copy_of_who_runs_leaves_it_running)
+def who_was_frozen_to_be_copied_stays_frozen(patch: Patch) -> None:
+    patch.setattr(Copies, "_thaw", lambda *_: None)
+
+
+@likely(stories.a_copy_is_cut_short)
+def what_is_left_of_a_copy_that_was_given_up_is_kept(patch: Patch) -> None:
+    patch.setattr(staging, "clear", lambda _wanted: [])
+
+
+@likely(stories.a_copy_is_cut_short)
+def a_copy_is_taken_for_whole_while_it_is_made(patch: Patch) -> None:
+    process = Copies._process
+
+    def early(self: Copies, work: Any, source: str, name: str, resume: Callable[[Any], None]) -> None:
+        process(self, work, source, name, lambda _copied: None)
+        resume(copying.Copied("", 1, 1))
+
+    patch.setattr(Copies, "_process", early)
+
+
+@likely(stories.a_copy_is_cut_short, stories.a_copy_is_cut_short_and_the_next_boot_too)
+def a_copy_is_put_in_its_place_before_it_is_kept_that_it_is_whole(patch: Patch) -> None:
+    make = copier.copy
+
+    def early(job: copier.Job) -> object:
+        made = make(job)
+        staging.place(job.name)
+        return made
+
+    patch.setattr(copier, "copy", early)
 
 
 @likely(stories.a_home_is_to_be_emptied)

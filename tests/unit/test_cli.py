@@ -128,7 +128,7 @@ def test_without_a_spine_the_status_is_3_and_the_way_out_is_named(words: list[st
 
 
 def test_without_a_spine_there_is_no_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(logview.show, "__kwdefaults__", {"path": str(tmp_path / "none")})
+    monkeypatch.setitem(logview.show.__kwdefaults__, "path", str(tmp_path / "none"))
     assert cli.main(["log"]) == 3
     assert "scripts/quickstart.sh boots one" in capsys.readouterr().err
 
@@ -516,6 +516,6 @@ def test_ctrl_c_ends_following_with_status_130(tmp_path: Path, monkeypatch: pyte
     path = tmp_path / "log.jsonl"
     path.write_text(record(1))
     Scene(path, monkeypatch, lambda: append(path, record(2)))
-    monkeypatch.setattr(logview.show, "__kwdefaults__", {"path": str(path)})
+    monkeypatch.setitem(logview.show.__kwdefaults__, "path", str(path))
     assert cli.main(["log", "-f"]) == 130
     assert len(capsys.readouterr().out.splitlines()) == 2

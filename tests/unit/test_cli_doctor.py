@@ -216,7 +216,7 @@ def test_what_the_governor_sees_and_does_is_a_finding(differs: dict[str, Any], c
 @pytest.mark.parametrize("event", sorted(doctor.EVENTS))
 def test_what_only_the_log_remembers_is_a_finding_once_with_its_count(event: str) -> None:
     keys: tuple[str, ...] = ("what", "lines", "group", "limit", "limit_mib", "file", "found", "kept", "path", "now")
-    keys += ("why", "containers", "machine", "state", "container", "persona", "method", "socket", "answers", "most", "pid", "so_far")
+    keys += ("why", "containers", "machine", "state", "container", "persona", "method", "socket", "answers", "most", "pid", "so_far", "version")
     record = {"event": event, "level": "error", **dict.fromkeys(keys, "the \x1b[2J cause")}
     found = only(findings(STATUS, log=[record, record]))
     assert "(2 times" in found.what

@@ -225,6 +225,16 @@ def test_a_copy_that_is_given_up_while_it_is_being_frozen_lets_it_go_on(desk: De
     assert desk.jobs == []
 
 
+def test_a_change_of_what_it_is_made_of_is_no_end_of_its_copy_and_it_goes_on_after_it(desk: Desk) -> None:
+    desk.bench.send(E.START, seconds=5)
+    answers = desk.clone(seconds=3)
+    desk.bench.send(E.CONFIGURE, seconds=1)
+    assert desk.ended == []
+    desk.ends()
+    desk.bench.timers.advance(1)
+    assert (desk.now(WORK), answers[0]["state"]) == (S.RUNNING, "stopped")
+
+
 def test_one_that_another_one_came_before_meanwhile_stays_frozen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.bench.send(E.START, seconds=5)
     front = [WORK]

@@ -201,7 +201,7 @@ def test_the_modules_of_a_package_fit_a_sitting() -> None:
 
 
 LONGEST = 400
-KNOWN_LONG = {"bay0/state/db.py", "bay0/state/port.py"}
+KNOWN_LONG = {"bay0/state/port.py"}
 
 
 def test_each_term_of_the_glossary_is_linked_from_a_document_and_each_link_leads_to_one() -> None:

@@ -216,7 +216,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(
         event("boot:01234567", "x1") + other + event("p://work", "x2") + '{"torn\n' + event("p://workshop", "x3") + event("sys://console", "x4")
     )
-    monkeypatch.setattr(logview.select, "__kwdefaults__", {"path": str(path)})
+    monkeypatch.setitem(logview.select.__kwdefaults__, "path", str(path))
     return path
 
 
@@ -274,6 +274,6 @@ def test_events_f_goes_on_with_the_steps_that_come(log: Path, capsys: Captured, 
 
 
 def test_without_a_spine_there_are_no_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured) -> None:
-    monkeypatch.setattr(logview.select, "__kwdefaults__", {"path": str(tmp_path / "none")})
+    monkeypatch.setitem(logview.select.__kwdefaults__, "path", str(tmp_path / "none"))
     assert cli.main(["events"]) == 3
     assert "scripts/quickstart.sh boots one" in capsys.readouterr().err

@@ -385,6 +385,16 @@ def test_a_restart_that_the_stop_overtook_starts_it_all_the_same(desk: Desk) -> 
     assert (first[0]["settled"], answers[0]["state"], answers[0]["settled"]) == (True, "running", True)
 
 
+@pytest.mark.parametrize("state", [S.COPYING, S.PLACING])
+def test_one_that_is_still_being_made_is_not_restarted_which_would_give_the_copy_up(desk: Desk, state: S) -> None:
+    desk.create()
+    desk.bench.engine.instances[WORK].state = state
+    steps = len(desk.bench.journal.steps)
+    with pytest.raises(RefusedError, match="still being made"):
+        desk.ask("persona.restart", name=WORK)
+    assert len(desk.bench.journal.steps) == steps
+
+
 def test_nothing_is_started_again_once_the_spine_goes_down(desk: Desk) -> None:
     desk.create()
     desk.ask("persona.start", name=WORK)

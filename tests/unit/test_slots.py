@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diskkit
 import pytest
 from slotkit import MIB, SIZE, Disk, digest, image, refused
 
@@ -273,9 +274,89 @@ def test_the_firmware_says_whether_it_wants_signatures(tmp_path: Path, monkeypat
     variable = tmp_path / "efi/efivars/SecureBoot"
     monkeypatch.setattr(slotwork, "SECURE_BOOT", str(variable))
     assert slotwork.secure_boot() is False, "no UEFI, no Secure Boot"
+    (tmp_path / "efi").mkdir()
+    assert slotwork.secure_boot() is None, "its variables cannot be had"
     variable.parent.mkdir(parents=True)
     (variable.parent / "Boot0001").write_bytes(b"x")
     assert slotwork.secure_boot() is False
     for value, wanted in ((b"\6\0\0\0\1", True), (b"\6\0\0\0\0", False)):
         variable.write_bytes(value)
         assert slotwork.secure_boot() is wanted
+
+
+# ---- which disk
+
+
+def plugged(top: Path, disk: str, *names: str) -> None:
+    """Make what sysfs says of a disk and its partitions, by the names that its GPT gives them; of 64 MiB each, from the first one on."""
+    (top / "class").mkdir(exist_ok=True)
+    whole = top / "devices" / disk
+    whole.mkdir(parents=True)
+    (top / "class" / disk).symlink_to(whole)
+    for number, name in enumerate(names, 1):
+        part = whole / f"{disk}{number}"
+        part.mkdir()
+        (top / "class" / part.name).symlink_to(part)
+        uevent = f"MAJOR=254\nDEVNAME={part.name}\nPARTN={number}\n" + (f"PARTNAME={name}\n" if name else "")
+        for key, value in (("partition", number), ("start", number * 131072), ("size", 131072), ("uevent", uevent)):
+            (part / key).write_text(f"{value}\n")
+
+
+TWO_SLOTS = ("SPINE-ESP", "SLOTA", "SLOTB", "SPINE-PERSIST")
+
+
+@pytest.mark.parametrize(
+    ("disks", "mounted", "found"),
+    [
+        ({"vda": TWO_SLOTS}, "/dev/vda4", ["/dev/vda2", "/dev/vda3"]),
+        ({"vda": TWO_SLOTS, "vdb": TWO_SLOTS}, "/dev/vdb4", ["/dev/vdb2", "/dev/vdb3"]),
+        ({"vda": ("SPINE-ESP", "SPINE-PERSIST")}, "/dev/vda2", []),
+        ({"vda": ("SPINE-ESP", "SLOTA", "", "SPINE-PERSIST")}, "/dev/vda4", []),
+        ({"vda": TWO_SLOTS, "vdb": ()}, "/dev/vdb", []),
+        ({"vda": TWO_SLOTS, "vdb": ("other",)}, "/dev/vdb1", []),
+        ({"vda": TWO_SLOTS}, None, ["/dev/vda2", "/dev/vda3"]),
+        ({"vda": TWO_SLOTS, "vdb": TWO_SLOTS}, None, []),
+        ({}, None, []),
+    ],
+)
+def test_the_slots_are_those_of_the_disk_of_persist_and_without_it_of_the_only_one(
+    disks: dict[str, tuple[str, ...]], mounted: str | None, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "class").mkdir()
+    for disk, names in disks.items():
+        plugged(tmp_path, disk, *names)
+    monkeypatch.setattr(slots.device, "SYS_BLOCK", str(tmp_path / "class"))
+    monkeypatch.setattr(slots.device, "mounted_device", lambda: mounted)
+    got = slots.on_disk()
+    assert [slot.path for slot in got.values()] == found
+    if found:
+        assert (got["SLOTB"].size, got["SLOTB"].hidden) == (64 * MIB, 3 * 131072)
+
+
+@pytest.mark.skipif(not diskkit.have("mformat", "mcopy", "mdel"), reason="mtools is not installed")
+@pytest.mark.parametrize("scattered", [False, True])
+def test_a_slot_that_another_program_made_is_read_and_staged_anew(disk: Disk, source: Path, tmp_path: Path, scattered: bool) -> None:
+    """As mformat and mcopy make it, which earlier disks have; or with its environment in two pieces."""
+    path = disk.slots["SLOTB"].path
+    os.truncate(path, 0)
+    os.truncate(path, SIZE)
+    environment = os.environ | {"MTOOLSRC": "/dev/null", "PATH": diskkit.SBIN}
+
+    def tool(*words: object) -> None:
+        done = diskkit.run(*(str(word) for word in words), env=environment)
+        assert done.returncode == 0, done.stderr
+
+    tool("mformat", "-i", path, "-F", "-v", "SLOTB", "-T", SIZE // 512, "-h", 255, "-s", 63, "::")
+    env = BootEnv("C:SLOTB:spine.efi", ustate=UState.FAILED)
+    for name, data in (("hole", bytes(4096)), ("wall", bytes(4096)), ("BGENV.DAT", bootenv.encode(env)), ("spine.efi", image("1.0"))):
+        (tmp_path / name).write_bytes(data)
+        if name in ("BGENV.DAT", "spine.efi") or scattered:
+            tool("mcopy", "-i", path, tmp_path / name, "::/")
+        if name == "wall" and scattered:
+            tool("mdel", "-i", path, "::/hole")
+    found = slots.describe(disk.slots["SLOTB"])
+    assert (found["env"]["state"], found["uki"]["version"]) == ("failed", "1.0")
+    assert slots.digest(disk.slots["SLOTB"], QUIET)[0] == digest(image("1.0"))
+    stage(disk, source)
+    slots.arm(disk.slots, "SLOTB", 0)
+    assert disk.load() == "SLOTB"

@@ -56,7 +56,7 @@ def test_a_tenant_that_ignores_term_is_killed_before_its_stop_times_out() -> Non
 
 def test_every_error_has_one_root_and_a_meaning() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) == 15
+    assert len(kinds) == 16
     for kind in kinds:
         assert issubclass(kind, Bay0Error)
         assert kind is Bay0Error or kind.__name__.endswith("Error")

@@ -20,7 +20,7 @@ import pytest
 from bay0.base.bounds import Bounds
 from bay0.base.errors import StorageError
 from bay0.machines import MACHINES
-from bay0.state import db, nack, schema, worker
+from bay0.state import db, faults, nack, pages, schema, worker
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_pragma_that_is_not_taken_is_an_error(path: str, monkeypatch: pytest.M
 def test_opening_again_closes_what_was_open(opened: str) -> None:
     db.commit([step(1)])
     assert db.open_database(opened) == schema.VERSION
-    assert [row["name"] for row in db.machines()[0]] == ["m"]
+    assert [row["name"] for row in pages.machines()[0]] == ["m"]
 
 
 def test_a_locked_database_says_so_at_once(opened: str) -> None:
@@ -157,7 +157,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_that_is_
     monkeypatch.setattr(db, "VERSION", schema.VERSION)
     assert db.open_database(path) == 1
     assert db.migrate() == schema.VERSION - 1
-    (row,), more = db.machines()
+    (row,), more = pages.machines()
     assert (row["state"], row["attempts"], row["config"], more) == ("running", 1, "", False)
     assert schema.JournalRow.get().desired == "stopped"
     db.record_boot(boot("b1"))
@@ -167,21 +167,21 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_that_is_
 def test_machines_are_read_a_page_at_a_time_and_none_is_missed(opened: str) -> None:
     db.commit([step(n, machine=f"m{n:03}", config="x" * 3000) for n in range(1, 101)])
     seen: list[str] = []
-    pages = 0
+    count = 0
     more = True
     while more:
-        page, more = db.machines(seen[-1] if seen else "")
-        assert len(json.dumps(page)) <= db.PAGE_ROOM + 4000
+        page, more = pages.machines(seen[-1] if seen else "")
+        assert len(json.dumps(page)) <= pages.PAGE_ROOM + 4000
         seen += [row["name"] for row in page]
-        pages += 1
+        count += 1
     assert seen == [f"m{n:03}" for n in range(1, 101)]
-    assert pages > 2
+    assert count > 2
 
 
 def test_a_machine_larger_than_a_page_is_a_page_of_its_own(opened: str) -> None:
     db.commit([step(1, machine="a", config="x" * 500), step(2, machine="b", config="x" * 500)])
-    assert [row["name"] for row in db.machines(room=10)[0]] == ["a"]
-    assert [row["name"] for row in db.machines("a", room=10)[0]] == ["b"]
+    assert [row["name"] for row in pages.machines(room=10)[0]] == ["a"]
+    assert [row["name"] for row in pages.machines("a", room=10)[0]] == ["b"]
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,34 +266,34 @@ def test_a_commit_is_a_journal_row_and_the_machines_new_state(opened: str) -> No
     assert db.commit([step(1, dest="running", attempts=2)]) == 1
     kept = step(1, dest="running", attempts=2)
     del kept["config"]
-    assert db.journal(machine="m") == [kept]
+    assert pages.journal(machine="m") == [kept]
     row = {"name": "m", "kind": "tenant", "state": "running", "seq": 1, "desired": "stopped", "attempts": 2, "boot_id": "b1", "config": ""}
-    assert db.machines()[0] == [row]
+    assert pages.machines()[0] == [row]
 
 
 def test_what_a_machine_is_made_of_is_kept_by_the_steps_that_say_nothing_of_it(opened: str) -> None:
     db.commit([step(1, config='{"a": 1}'), step(2), step(3, desired="running")])
-    (row,), _ = db.machines()
+    (row,), _ = pages.machines()
     assert (row["config"], row["desired"], row["seq"]) == ('{"a": 1}', "running", 3)
 
 
 def test_a_commit_may_be_sent_again(opened: str) -> None:
     assert db.commit([step(1), step(2)]) == 2
     assert db.commit([step(1), step(2), step(3)]) == 1
-    assert [row["n"] for row in db.journal()] == [1, 2, 3]
+    assert [row["n"] for row in pages.journal()] == [1, 2, 3]
 
 
 def test_steps_are_taken_in_the_order_of_their_numbers(opened: str) -> None:
     db.commit([step(3, dest="stopped"), step(1, dest="starting"), step(2, dest="running")])
-    assert db.machines()[0][0]["state"] == "stopped"
+    assert pages.machines()[0][0]["state"] == "stopped"
 
 
 def test_a_step_that_comes_after_a_newer_one_is_journaled_and_does_not_turn_the_machine_back(opened: str) -> None:
     """A commit may fail and a later one succeed; the flush then brings the earlier one."""
     db.commit([step(7, dest="stopped")])
     db.commit([step(5, dest="running")])
-    assert [row["n"] for row in db.journal()] == [5, 7]
-    assert (db.machines()[0][0]["state"], db.machines()[0][0]["seq"]) == ("stopped", 7)
+    assert [row["n"] for row in pages.journal()] == [5, 7]
+    assert (pages.machines()[0][0]["state"], pages.machines()[0][0]["seq"]) == ("stopped", 7)
 
 
 def persona(n: int, **more: Any) -> dict[str, Any]:
@@ -305,13 +305,13 @@ REMOVED = {"source": "stopped", "event": "remove", "dest": "absent"}
 
 def test_a_removed_persona_has_its_history_and_no_row(opened: str) -> None:
     db.commit([persona(1, dest="stopped", config="{}"), persona(2, **REMOVED)])
-    assert (db.machines()[0], [row["event"] for row in db.journal(machine="p://a")]) == ([], ["start", "remove"])
+    assert (pages.machines()[0], [row["event"] for row in pages.journal(machine="p://a")]) == ([], ["start", "remove"])
 
 
 def test_one_that_is_made_anew_under_a_removed_name_has_a_row_of_its_own(opened: str) -> None:
     db.commit([persona(8, dest="stopped", seq=8, config="old"), persona(9, seq=9, **REMOVED)])
     db.commit([persona(10, dest="stopped", seq=1, config="new")])
-    (row,), _ = db.machines()
+    (row,), _ = pages.machines()
     assert (row["state"], row["seq"], row["config"]) == ("stopped", 1, "new")
 
 
@@ -319,7 +319,7 @@ def test_one_that_is_made_anew_under_a_removed_name_has_a_row_of_its_own(opened:
 def test_a_step_that_comes_after_the_removal_brings_nothing_back(opened: str, *, anew: bool) -> None:
     db.commit([persona(9, seq=9, **REMOVED), *([persona(10, dest="stopped", seq=1, config="new")] if anew else [])])
     db.commit([persona(8, dest="running", seq=8)])
-    assert [(row["state"], row["config"]) for row in db.machines()[0]] == ([("stopped", "new")] if anew else [])
+    assert [(row["state"], row["config"]) for row in pages.machines()[0]] == ([("stopped", "new")] if anew else [])
 
 
 @pytest.mark.parametrize("seam", ["between rows", "before begin"])
@@ -332,14 +332,14 @@ def test_a_removal_that_is_cut_leaves_the_persona_as_it_was(opened: str, tmp_pat
 
     db.commit([persona(2, **REMOVED)], seam=cut)
     db.open_database(str(tmp_path / "after"))
-    assert [row["config"] for row in db.machines()[0]] == ["{}"]
+    assert [row["config"] for row in pages.machines()[0]] == ["{}"]
 
 
 def test_rows_of_personas_that_an_older_program_has_removed_are_deleted_by_the_next_boot(opened: str) -> None:
     db.commit([persona(1, dest="stopped"), step(2, "sys://ai", kind="server", dest="absent")])
     db.database.execute_sql("UPDATE machine SET state = 'absent'")
     db.record_boot(boot("b2"))
-    assert [row["name"] for row in db.machines()[0]] == ["sys://ai"]
+    assert [row["name"] for row in pages.machines()[0]] == ["sys://ai"]
 
 
 def test_the_state_without_a_row_is_the_first_of_a_personas_table() -> None:
@@ -352,7 +352,7 @@ def test_a_new_boot_may_count_its_machines_from_the_start(opened: str) -> None:
     db.commit([step(50, dest="running")])
     db.record_boot(boot("b2"))
     db.commit([step(1, boot_id="b2", dest="stopped")])
-    assert (db.machines()[0][0]["state"], db.machines()[0][0]["boot_id"]) == ("stopped", "b2")
+    assert (pages.machines()[0][0]["state"], pages.machines()[0][0]["boot_id"]) == ("stopped", "b2")
 
 
 @pytest.mark.parametrize("seam", ["before begin", "between rows"])
@@ -364,15 +364,15 @@ def test_a_commit_that_is_cut_leaves_nothing(opened: str, tmp_path: Path, seam: 
 
     with pytest.raises(KeyboardInterrupt):
         db.commit([step(1), step(2)], seam=cut)
-    assert db.machines()[0] == []
+    assert pages.machines()[0] == []
     db.open_database(str(tmp_path / "copy.db"))
-    assert db.journal() == []
+    assert pages.journal() == []
 
 
 def test_a_commit_that_went_through_survives_a_crash(opened: str, tmp_path: Path) -> None:
     db.commit([step(1)], seam=lambda name: crash(opened, str(tmp_path / "copy.db")) if name == "after commit" else None)
     db.open_database(str(tmp_path / "copy.db"))
-    assert [row["n"] for row in db.journal()] == [1]
+    assert [row["n"] for row in pages.journal()] == [1]
 
 
 def test_a_commit_after_a_write_that_failed_does_not_stand_behind_a_hole(
@@ -396,12 +396,12 @@ def test_a_commit_after_a_write_that_failed_does_not_stand_behind_a_hole(
     db.commit([step(3)], full=True)
     cut = str(tmp_path / "cut.db")
     crash(seen, cut)
-    if db.journal(machine="m")[-2]["n"] == 2:  # it still believes what was never written: there is a hole in the log
+    if pages.journal(machine="m")[-2]["n"] == 2:  # it still believes what was never written: there is a hole in the log
         log = bytearray(Path(f"{cut}-wal").read_bytes())
         log[hole] = bytes(len(log[hole]))
         Path(f"{cut}-wal").write_bytes(log)
     db.open_database(cut)
-    assert [row["n"] for row in db.journal(machine="m")] == [1, 3]
+    assert [row["n"] for row in pages.journal(machine="m")] == [1, 3]
 
 
 @pytest.mark.parametrize(("text", "code"), [("disk I/O error", "unsure"), ("database or disk is full", "full")])
@@ -456,7 +456,7 @@ def test_if_a_long_log_cannot_be_moved_nothing_is_committed_and_that_is_said(ope
     with pytest.raises(StorageError, match="disk I/O error") as error:
         db.commit([step(2)], full=True)
     assert error.value.code == "fault", "it is certain that it was not kept"
-    assert [row["n"] for row in db.journal()] == [1]
+    assert [row["n"] for row in pages.journal()] == [1]
 
 
 def test_a_worker_that_cannot_look_at_its_log_commits_nothing_more(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +470,7 @@ def test_a_worker_that_cannot_look_at_its_log_commits_nothing_more(opened: str, 
         patch.setattr(os.path, "getsize", failing)
         assert worker.answer({"id": 1, "op": "commit", "steps": [step(1)], "full": True})["error"]["code"] == "unwritable"
     assert "an earlier commit failed" in worker.answer({"id": 2, "op": "commit", "steps": [step(2)], "full": True})["error"]["message"]
-    assert db.journal() == []
+    assert pages.journal() == []
 
 
 def test_a_promised_commit_is_synchronous_and_the_next_one_is_not(opened: str) -> None:
@@ -495,15 +495,15 @@ def test_a_promised_commit_that_fails_leaves_the_level_as_it_was(opened: str) ->
 def test_the_journal_is_read_by_machine_and_by_boot_newest_at_the_end(opened: str) -> None:
     db.record_boot(boot("b0-later"))
     db.commit([step(1), step(2, "other"), step(3), step(1, boot_id="b0-later", event="converge")])
-    assert [(row["boot_id"], row["n"]) for row in db.journal(machine="m")] == [("b1", 1), ("b1", 3), ("b0-later", 1)]
-    assert [row["n"] for row in db.journal(boot_id="b1")] == [1, 2, 3]
-    assert [row["n"] for row in db.journal(boot_id="b1", limit=2)] == [2, 3]
+    assert [(row["boot_id"], row["n"]) for row in pages.journal(machine="m")] == [("b1", 1), ("b1", 3), ("b0-later", 1)]
+    assert [row["n"] for row in pages.journal(boot_id="b1")] == [1, 2, 3]
+    assert [row["n"] for row in pages.journal(boot_id="b1", limit=2)] == [2, 3]
 
 
 def test_boots_are_ordered_as_they_were_seen_because_clocks_lie(opened: str) -> None:
     db.record_boot({**boot("b2"), "started_wall": -5})
     db.record_boot({**boot("b2"), "started_wall": 9})
-    assert [(row["boot_id"], row["ordinal"], row["started_wall"]) for row in db.boots(10)] == [("b2", 2, -5), ("b1", 1, 1)]
+    assert [(row["boot_id"], row["ordinal"], row["started_wall"]) for row in pages.boots(10)] == [("b2", 2, -5), ("b1", 1, 1)]
 
 
 def test_the_journal_keeps_fifty_boots_and_the_machines_that_live_longer(opened: str) -> None:
@@ -512,11 +512,11 @@ def test_the_journal_keeps_fifty_boots_and_the_machines_that_live_longer(opened:
         name = f"b{number}"
         db.record_boot(boot(name))
         db.commit([step(1, f"boot:{name}", name, kind="boot")])
-    boots = [row["boot_id"] for row in db.boots(1000)]
+    boots = [row["boot_id"] for row in pages.boots(1000)]
     assert len(boots) == schema.JOURNAL_KEEP_BOOTS == 50
     assert boots[0] == "b59"
-    assert {row["boot_id"] for row in db.journal(limit=10000)} <= set(boots)
-    names = {row["name"] for row in db.machines()[0]}
+    assert {row["boot_id"] for row in pages.journal(limit=10000)} <= set(boots)
+    names = {row["name"] for row in pages.machines()[0]}
     assert "sys://console" in names
     assert "boot:b1" not in names
     assert "storage:b1" not in names
@@ -528,12 +528,12 @@ def test_the_journal_keeps_fifty_boots_and_the_machines_that_live_longer(opened:
 
 def test_a_full_disk_is_full_and_nothing_is_changed(opened: str) -> None:
     db.commit([step(1)])
-    pages = int(db.database.pragma("page_count"))
-    db.database.pragma("max_page_count", pages)
+    most = int(db.database.pragma("page_count"))
+    db.database.pragma("max_page_count", most)
     with pytest.raises(StorageError) as error:
         db.commit([step(n, why="x" * 2000) for n in range(2, 100)])
     assert error.value.code == "full"
-    assert [row["n"] for row in db.journal()] == [1]
+    assert [row["n"] for row in pages.journal()] == [1]
 
 
 def test_a_readonly_database_is_unwritable(opened: str) -> None:
@@ -554,13 +554,13 @@ def test_a_directory_that_is_not_there_is_unwritable(tmp_path: Path) -> None:
     [(errno.ENOSPC, "full"), (errno.EDQUOT, "full"), (errno.EROFS, "unwritable"), (errno.EIO, "unwritable"), (errno.EPERM, "fault")],
 )
 def test_errors_of_the_system_become_codes_the_storage_machine_knows(number: int, code: str) -> None:
-    with pytest.raises(StorageError) as error, db.translated():
+    with pytest.raises(StorageError) as error, faults.translated():
         raise OSError(number, os.strerror(number))
     assert error.value.code == code
 
 
 def test_a_row_that_contradicts_the_schema_is_damage(opened: str) -> None:
-    with pytest.raises(StorageError) as error, db.translated():
+    with pytest.raises(StorageError) as error, faults.translated():
         db.database.execute_sql("INSERT INTO machine (name) VALUES ('x')")
     assert error.value.code == "damaged"
 
@@ -597,7 +597,7 @@ def test_after_a_checkpoint_that_failed_sqlite_makes_none_of_its_own_as_it_close
     assert db.database.is_closed()
     assert bytes_of(opened) == before, "the log stays, and the database is as it was"
     db.open_database(opened)
-    assert len(db.journal(machine="m")) == 49
+    assert len(pages.journal(machine="m")) == 49
 
 
 def test_after_a_sync_that_failed_nothing_is_copied_out_of_the_log(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -686,5 +686,5 @@ def test_rows_of_tenants_are_bounded_and_those_of_boots_are_kept(opened: str, mo
     rows = [step(n, f"m{n % 2}", kind=("boot", "tenant")[n % 2]) for n in range(1, 61)]
     db.commit(rows)
     db.prune()
-    kinds = [row["kind"] for row in db.journal(limit=300)]
+    kinds = [row["kind"] for row in pages.journal(limit=300)]
     assert (kinds.count("tenant"), kinds.count("boot")) == (10, 30)

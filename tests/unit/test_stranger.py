@@ -41,7 +41,7 @@ def test_a_verb_in_a_strangers_hands_says_one_clear_thing(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BAY0_SOCKET", str(tmp_path / "none"))
-    monkeypatch.setattr(logview.select, "__kwdefaults__", {"path": str(tmp_path / "none")})
+    monkeypatch.setitem(logview.select.__kwdefaults__, "path", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
     for attempt in attempts(words, LEAVES[words]):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))

@@ -19,6 +19,7 @@ from kit import in_child
 from slotkit import Disk, digest, image
 
 from bay0.base.errors import StorageError
+from bay0.cli import doctor
 from bay0.effects.spawn import Ending, Result, Spawner
 from bay0.init.spine import Spine
 from bay0.machines import upgrade
@@ -46,6 +47,8 @@ class Computer:
         self.verdict = "green"
         self.cut_before: str | None = None  # an op at whose begin the power goes
         self.cut_after: str | None = None
+        self.hold: str | None = None  # an op that takes its time, until somebody calls what is `held`
+        self.held: list[Callable[[], None]] = []
         self.asked: list[str] = []
         self.runs: str | None = None
         slots.on_disk = lambda: self.disk.slots  # type: ignore[assignment]  # this process ends with the test
@@ -69,9 +72,12 @@ class Computer:
                 if not name.startswith("slots-"):
                     super().run(name, argv, deadline_s, done, env, capture=capture or 65536)
                     return
-                self.reactor.call_soon(lambda: done(computer.work(*argv[-2:])))
+                if argv[-2] == computer.hold:
+                    computer.held.append(lambda: done(computer.work(*argv[-2:])))
+                else:
+                    self.reactor.call_soon(lambda: done(computer.work(*argv[-2:])))
 
-        spine = self.machine.boot(words, boot_id=f"{self.count:08d}-aaaa", spawner=Played)
+        spine = self.machine.boot(words, boot_id=f"{self.count:04d}0000-aaaa", spawner=Played)
         spine.validation.made = self  # type: ignore[assignment]
         self.spine = spine
         with contextlib.suppress(FileNotFoundError):
@@ -173,7 +179,16 @@ def test_a_newer_spine_that_is_red_is_taken_back_and_refused_from_then_on(tmp_pa
     assert "no filesystem" in slots.describe(pc.disk.slots["SLOTB"])["why"]
     refused = pc.call(spine, "upgrade.stage", path=str(tmp_path / "new.efi"))
     assert "is refused" in str(refused)
-    assert any(line["event"] == "an upgrade was taken back" for line in pc.machine.logged(f"{pc.count:08d}-aaaa"))
+    log = pc.machine.logged(f"{pc.count:04d}0000-aaaa")
+    assert any(line["event"] == "an upgrade was taken back" for line in log)
+    assert "an upgrade was taken back" in (tmp_path / "console").read_text()
+    told = pc.call(spine, "boots", previous=1).whole()
+    assert "nacked" in [step["dest"] for step in told["this"]["steps"] if step["kind"] == "upgrade"]
+    assert "condemned" in [step["dest"] for step in told["previous"][0]["steps"] if step["kind"] == "upgrade"]
+    found = doctor.findings(pc.call(spine, "status").whole(), log=log)
+    assert [each.what for each in found if each.component == "upgrade"] == [
+        "version 2.0 was found bad, and is refused from now on: persist: as the test says"
+    ]
     pc.machine.leave(spine)
 
 
@@ -373,6 +388,46 @@ def test_a_good_spine_that_cannot_read_its_disk_stays(tmp_path: Path) -> None:
     for _ in range(20):
         spine.reactor.turn(0.05)
     assert spine.boot.now.value == "complete"
+    pc.machine.leave(spine)
+
+
+@in_child
+def test_the_machine_does_not_sleep_while_a_slot_is_written(tmp_path: Path) -> None:
+    pc = Computer(tmp_path)
+    spine = pc.boot()
+    pc.hold = "stage"
+    assert pc.call(spine, "upgrade.stage", path=str(tmp_path / "new.efi"))["state"] == "staging"
+    pc.machine.turn_until(spine, lambda: pc.held, "the copy to begin")
+    assert "upgrade staging" in [each["op"] for each in pc.call(spine, "inhibit")["held_by"]]
+    answer = pc.call(spine, "suspend", reason="lid")
+    assert not answer["suspended"]
+    assert "a slot of the disk is being written" in answer["why"]
+    assert pc.call(spine, "upgrade.status")["slots"] is None, "nobody looks at what is being written"
+    pc.held[0]()
+    pc.until(spine, S.STAGED)
+    assert not [each for each in pc.call(spine, "inhibit")["held_by"] if each["op"].startswith("upgrade")]
+    assert "a slot" not in pc.call(spine, "suspend", reason="lid")["why"]
+    pc.machine.leave(spine)
+
+
+@in_child
+def test_going_back_after_more_boots_is_a_verdict_of_somebody(tmp_path: Path) -> None:
+    pc = Computer(tmp_path)
+    spine = pc.boot()
+    assert "nothing to go back to" in str(pc.call(spine, "upgrade.rollback"))
+    pc.staged(spine)
+    pc.tried(spine)
+    spine = pc.boot()
+    pc.until(spine, S.GOOD)
+    pc.machine.leave(spine, "reboot")
+    spine = pc.boot()
+    pc.until(spine, S.IDLE)
+    assert pc.call(spine, "upgrade.rollback")["state"] == "condemned"
+    pc.ends(spine)
+    spine = pc.boot()
+    assert pc.runs == "SLOTA"
+    pc.until(spine, S.NACKED)
+    assert pc.call(spine, "nack.check", digest=digest(NEW))["nacked"]
     pc.machine.leave(spine)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import harness
 import pytest
 from attrs import frozen
+from blockcuts import loader
+from blockcuts.image import File, Image, over
 from harness import Vm
 
 from bay0.state import bootenv
@@ -136,6 +138,14 @@ def test_a_flashed_disk_boots_by_itself_from_slot_a_and_persist_is_its_last_part
     assert "persist mounted (device=/dev/vda4)" in machine.console
     assert machine.out("awk '$2 == \"/persist\" {print $1}' /proc/mounts") == "/dev/vda4"
     assert machine.wait_durable()["storage"]["state"] == "durable"
+
+
+def test_the_model_of_the_loader_says_the_same_of_that_disk(machine: Vm, disk: str, signed: str):
+    model = loader.Loader([over(Image(File(disk)))])
+    digest = f"sha256:{hashlib.sha256(Path(signed).read_bytes()).hexdigest()}"
+    assert model.boot() == loader.Started("SLOTA", digest, WATCHDOG_S)
+    assert model.wrote == []
+    assert f"Starting C:SLOTA:spine.efi with watchdog set to {WATCHDOG_S} seconds" in machine.console
 
 
 def test_the_loader_arms_the_watchdog_and_bay0_takes_it_over(machine: Vm):

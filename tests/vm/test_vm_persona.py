@@ -446,7 +446,7 @@ def test_a_clone_of_who_runs_has_its_home_as_it_is_and_who_was_copied_goes_on(sp
     running(spine, "try")
     assert spine.out("bay0 persona shell try -- cat /home/work/again") == "dear"
     refused = spine.sh("bay0 persona clone work try", VERB_S)
-    assert (refused.status, "exists already" in refused.output) == (1, True)
+    assert (refused.status, "exists already" in refused.stdout + refused.stderr) == (1, True)
     spine.out("bay0 persona stop try && bay0 persona remove try --home --yes && rm /persist/homes/p__work/*", VERB_S)
 
 
