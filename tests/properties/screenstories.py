@@ -10,7 +10,7 @@ from scenario import Act, wait
 from stories import Story
 from world import World
 
-from bay0.machines import focus
+from bay0.machines import focus, screen
 from bay0.machines.persona import S
 from bay0.screen import config, registry
 from bay0.screen.places import COMPOSITOR, SEAT
@@ -68,6 +68,20 @@ def the_compositor_dies_as_one_is_started(world: World, moment: float) -> None:
     world.screen.dies()
     world.verb("pause", WORK)
     world.run(moment)
+    world.verb("resume", WORK)
+    world.settle()
+
+
+def one_is_thawed_as_the_next_compositor_becomes_ready(world: World, moment: float) -> None:
+    """Before it can draw, its socket must be served by that one."""
+    screened(world)
+    world.verb("pause", WORK)
+    world.screen.dies()
+    world.run(0.5)
+    until = world.now + 10
+    while world.state_of("screen") is not screen.S.READY and world.now < until:
+        world.run(0.01)
+    world.run(moment / 10)
     world.verb("resume", WORK)
     world.settle()
 
@@ -365,7 +379,8 @@ def the_disk_hangs_in_a_switch(world: World, moment: float) -> None:
 
 
 SCREEN_STORIES: tuple[Story, ...] = (
-    the_compositor_dies_in_a_switch, the_compositor_dies_as_one_is_started, the_compositor_is_silent,
+    the_compositor_dies_in_a_switch, the_compositor_dies_as_one_is_started,
+    one_is_thawed_as_the_next_compositor_becomes_ready, the_compositor_is_silent,
     the_compositor_serves_nobody_from_its_start, a_thaw_takes_long, the_compositor_answers_late, the_compositor_lies_about_what_is_seen,
     one_that_says_all_is_seen_is_named, the_compositor_hangs_up_in_the_middle_of_a_message, a_window_appears_in_a_switch,
     one_that_runs_behind_wants_to_be_seen, a_window_never_takes_its_size_and_does_not_close,

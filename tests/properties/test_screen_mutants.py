@@ -18,7 +18,7 @@ from world import World
 
 from bay0.effects import whose
 from bay0.machines import focus
-from bay0.screen import clipboards, config, context, doors, port, proof, registry, tree, windows
+from bay0.screen import clipboards, config, context, doors, owners, port, proof, registry, tree, windows
 from bay0.tenants.port import Services
 
 Fault = tuple[Mutant, Sequence[Story]]
@@ -120,7 +120,7 @@ def the_next_compositor_is_not_given_the_sockets(patch: Patch) -> None:
     patch.setattr(doors.Doors, "attach", once)
 
 
-@likely(screenstories.the_compositor_dies_as_one_is_started)
+@likely(screenstories.one_is_thawed_as_the_next_compositor_becomes_ready)
 def the_next_compositor_is_given_the_sockets_late(patch: Patch) -> None:
     attach = windows.Windows.attach
 
@@ -138,7 +138,7 @@ def one_that_starts_is_not_served(patch: Patch) -> None:
     patch.setattr(doors.Doors, "grant", grant)
 
 
-@likely(screenstories.the_compositor_dies_as_one_is_started)
+@likely(screenstories.a_program_ends_and_its_connection_lives_on)
 def a_socket_is_served_after_its_personas_end(patch: Patch) -> None:
     _without(patch, doors, "_end")
 
@@ -185,10 +185,10 @@ def a_window_outlives_the_process_that_opened_its_connection(patch: Patch) -> No
     def owner(self: Any, window: Any) -> Any:
         if window.con not in self._owners:
             now = whose.process(window.pid)
-            self._owners[window.con] = windows._Owner(self.doors.owner(now[0]) if now else None, "")
+            self._owners[window.con] = owners._Owner(self.doors.owner(now[0]) if now else None, "")
         return self._owners[window.con].persona
 
-    patch.setattr(windows.Windows, "_owner", owner)
+    patch.setattr(owners.Owners, "of", owner)
 
 
 @likely(screenstories.windows_without_end)

@@ -336,8 +336,10 @@ def main(path: str, colour: str, *words: str) -> None:
             while client.turn():
                 pass
         print("done", word, flush=True)
-    print("ended", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    finally:
+        print("ended", flush=True)

@@ -152,7 +152,11 @@ class Desk:
         return {each.pid: (each.workspace, each.visible) for each in tree.windows(self.tree())}
 
     def until_shown(self, **expected: Any) -> None:
-        until(self.reactor, lambda: self.shown() == expected["of"])
+        try:
+            until(self.reactor, lambda: self.shown() == expected["of"])
+        except AssertionError as error:
+            told = f"{self.shown()} is shown, expected {expected['of']}; the log ends {self.log.lines[-6:]}"
+            raise AssertionError(told) from error
 
     def hide(self, name: str) -> list[Any]:
         done: list[Any] = []
@@ -396,7 +400,7 @@ def test_a_window_of_a_process_that_is_no_personas_or_of_another_one_without_a_d
     stranger = desk.client(WORK, "map", "go", of="p://nobody")
     desk.hear(stranger, "closed")
     assert desk.shown() == {stranger.pid: (tree.SCRATCH, False)}
-    assert desk.windows.nobodys == 1
+    assert desk.windows.owners.nobodys == 1
 
 
 def test_a_window_is_closed_once_the_process_that_opened_its_connection_has_ended(desk: Desk) -> None:
