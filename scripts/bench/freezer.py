@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure a switch of the focus beside a raw pair of freeze and thaw by hand, and beside podman's, in a real spine.
 
-Usage: scripts/bench/freezer.py [--counts 2,10,50] [--screen] [--write] [--json FILE] [-- QEMU ARGS]
+Usage: scripts/bench/freezer.py [--counts 2,10,50] [--screen] [--resume FILE] [--write] [--json FILE] [-- QEMU ARGS]
 
 For each count one boot with that many personas that run. Two of them burn all the processor they get; the
 focus goes from one to the other and back. In the same boot two containers of nobody's, which burn as well,
@@ -188,6 +188,21 @@ def measure(count: int, more: list[str], *, screen: bool) -> dict[str, Any]:
         return figures(count, boot(disk, script, count, ["--screen"] if screen else [], more))
 
 
+def kept(path: str | None) -> dict[int, dict[str, Any]]:
+    """Return the figures of boots that were measured before, by their number of personas."""
+    if path is None or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return {row["personas"]: row for row in json.load(file)}
+
+
+def keep(path: str | None, rows: list[dict[str, Any]]) -> None:
+    """Write them where the next run finds them."""
+    if path is not None:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+
+
 def hand(row: dict[str, Any]) -> float:
     """Return what a switch takes by hand, in ms."""
     return float(row["raw_ms"] + row["ipc_ms"])
@@ -227,18 +242,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="2,10,50", help="numbers of personas (default 2,10,50)")
     parser.add_argument("--screen", action="store_true", help="with a screen, on which the two are seen in turn")
+    parser.add_argument("--resume", metavar="FILE", help="keep the figures of each boot there, and go on with what is missing")
     parser.add_argument("--write", action="store_true", help="rewrite the section of docs/BENCHMARKS.md")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args(words)
-    rows = []
+    rows, known = [], kept(chosen.resume)
     for count in map(int, chosen.counts.split(",")):
         print(f"freezer.py: {count} personas ...", file=sys.stderr)
-        rows.append(measure(count, more, screen=chosen.screen))
+        if count not in known:
+            known[count] = measure(count, more, screen=chosen.screen)
+            keep(chosen.resume, [known[each] for each in sorted(known)])
+        rows.append(known[count])
         print(table(rows, more), file=sys.stderr)
     print(table(rows, more))
-    if chosen.json:
-        with open(chosen.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+    keep(chosen.json, rows)
     if chosen.write:
         write("freezer-screen" if chosen.screen else "freezer", table(rows, more))
     return 0
