@@ -54,6 +54,10 @@ class Owners:
             self.cut(window.pid)
         return known.persona if now is not None and now[1] == known.started else None
 
+    def stray(self, con: int, front: str | None) -> bool:
+        """Tell whether a window was seen before, and is not of the one whose windows may be seen."""
+        return con in self._owners and (front is None or self._owners[con].persona != front)
+
     def known(self, windows: Iterable[Window], persona: str) -> Iterator[Window]:
         """Yield those that were the persona's when they were first seen."""
         return (window for window in windows if self._owners.get(window.con, NOBODY).persona == persona)

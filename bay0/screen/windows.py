@@ -45,6 +45,7 @@ PACE_S = 0.05  # between two readings of the tree that events asked for: a clien
 ROUNDS = 8  # in a row, until news: what cannot be put right is not tried for ever
 STANDS = (persona.S.PAUSING, persona.S.PAUSED, persona.S.RESUMING)
 CHANGES = ("new", "close", "move", "floating", "fullscreen_mode", "mark")
+FOCUS = "focus"  # all that is said of a floating window which sway itself has moved (sway 1.10.1)
 
 
 @define(eq=False, repr=False)
@@ -141,7 +142,8 @@ class Windows:
             self._crowd.opened(con, int(value["container"]["pid"]))
         elif value["change"] == "close":
             self._crowd.closed(con)
-        if value["change"] not in CHANGES:
+        stray = value["change"] == FOCUS and self.owners.stray(con, self._wanted())
+        if value["change"] not in CHANGES and not stray:
             return
         self._settles = self.reactor.clock() + SETTLES_S
         if self._paced:

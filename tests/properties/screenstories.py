@@ -201,6 +201,16 @@ def _shows_itself(world: World, name: str) -> None:
         sway.activates(window)
 
 
+def somebody_at_sways_own_socket_moves_a_window_of_one_that_stands(world: World, moment: float) -> None:
+    screened(world)
+    world.run(moment / 10)
+    program, sway = world.screen.of(PLAY), world.screen.sway
+    for window in [each for each in sway.windows.values() if each.program is program]:
+        sway.puts(window, sway.current)
+    world.run(1)
+    world.settle()
+
+
 def a_window_never_takes_its_size_and_does_not_close(world: World, moment: float) -> None:
     screened(world, None)
     program = world.screen.of(WORK)
@@ -383,7 +393,8 @@ SCREEN_STORIES: tuple[Story, ...] = (
     one_is_thawed_as_the_next_compositor_becomes_ready, the_compositor_is_silent,
     the_compositor_serves_nobody_from_its_start, a_thaw_takes_long, the_compositor_answers_late, the_compositor_lies_about_what_is_seen,
     one_that_says_all_is_seen_is_named, the_compositor_hangs_up_in_the_middle_of_a_message, a_window_appears_in_a_switch,
-    one_that_runs_behind_wants_to_be_seen, a_window_never_takes_its_size_and_does_not_close,
+    one_that_runs_behind_wants_to_be_seen, somebody_at_sways_own_socket_moves_a_window_of_one_that_stands,
+    a_window_never_takes_its_size_and_does_not_close,
     a_program_ends_and_its_connection_lives_on, one_who_is_no_persona_uses_a_socket, windows_without_end,
     what_is_copied_is_not_pasted_elsewhere, the_seat_dies, both_will_not_end, an_impostor_answers, it_offers_more_than_it_may,
     the_output_goes_and_comes, one_is_paused_in_front_and_one_ends_there, keys_switch, the_spine_goes_down_with_a_screen,

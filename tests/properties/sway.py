@@ -186,6 +186,12 @@ class Sway:
             self.current = window.workspace
             self.changed()
 
+    def puts(self, window: Window, workspace: str) -> None:
+        """Somebody at its own socket moves a floating one: all that it says of it is that it had the focus."""
+        window.workspace = workspace
+        self.ipc.tell("focus", window)
+        self.changed()
+
     def copies(self, program: Program) -> None:
         """A client whose window has the keyboard fills both clipboards."""
         if any(self.windows[con].program is program for con in self.picture if con in self.windows):

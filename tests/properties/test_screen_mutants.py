@@ -175,6 +175,11 @@ def windows_of_one_that_runs_behind_stay_where_they_can_come_from(patch: Patch) 
     patch.setattr(tree, "_hide", lambda window: f"[con_id={window.con}] fullscreen disable")
 
 
+@likely(screenstories.somebody_at_sways_own_socket_moves_a_window_of_one_that_stands)
+def a_focus_behind_is_no_news(patch: Patch) -> None:
+    patch.setattr(owners.Owners, "stray", lambda *_: False)
+
+
 @likely(screenstories.one_who_is_no_persona_uses_a_socket)
 def windows_of_anybody_are_shown_at_a_personas_socket(patch: Patch) -> None:
     patch.setattr(doors.Doors, "owner", lambda self, _group: next(iter(self.doors)))

@@ -151,6 +151,10 @@ class Desk:
         """Return pid -> (workspace, visible), as sway itself says."""
         return {each.pid: (each.workspace, each.visible) for each in tree.windows(self.tree())}
 
+    def rests(self) -> bool:
+        """No tree is read, nor is to be."""
+        return not self.windows._busy and not self.windows._paced
+
     def until_shown(self, **expected: Any) -> None:
         try:
             until(self.reactor, lambda: self.shown() == expected["of"])
@@ -338,6 +342,7 @@ def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
     desk.step(PLAY, S.PAUSED)
     con = next(each.con for each in tree.windows(desk.tree()) if each.pid == two.pid)
+    until(desk.reactor, desk.rests)  # nothing but sway's own word on this has the tree read
     desk.run(f'[con_id={con}] move container to workspace "{WORK}"')
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
