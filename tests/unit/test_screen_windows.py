@@ -22,7 +22,7 @@ import pytest
 import screencopy
 from kit import Log
 from parts import Steps
-from test_screen_proof import BOUND_S, RealSway, proved, sway_itself, until
+from test_screen_proof import BOUND_S, RealSway, proved, sway_itself, turns, until
 
 from bay0.effects import whose
 from bay0.machines import focus, persona
@@ -281,6 +281,23 @@ def test_a_freeze_waits_until_sway_waits_no_more_for_a_window_that_never_takes_i
     until(desk.reactor, lambda: done)
     assert red not in colours(desk)
     assert desk.log.of("gpu detach")
+
+
+def test_a_freeze_waits_for_no_frame_of_a_compositor_that_has_ended_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows_module, "SETTLES_S", 2.0)
+    desk.client(WORK, "map", "go")
+    desk.client(PLAY, "map", "go")
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    desk.bring(PLAY)
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: desk.windows.front == PLAY and not desk.windows._hiding)
+    turns(desk.reactor, 3)
+    assert not done
+    desk.windows.detach()
+    until(desk.reactor, lambda: done)
+    assert not desk.log.of("gpu detach: it goes on without")
 
 
 def colours(desk: Desk) -> set[tuple[int, ...]]:
