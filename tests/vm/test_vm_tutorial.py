@@ -46,7 +46,7 @@ def test_each_command_of_the_tutorial_does_what_the_tutorial_says(folder: str) -
         machine.pull_the_plug()
     with harness.vm(disk) as machine:
         said = follow(machine, words[at + 1 :])
-        assert "died" in said["bay0 boot"] or "lost power" in said["bay0 boot"]
+        assert "its end: lost power or crashed" in said["bay0 boot"]
         assert said[DIARY] == "dear diary", "its copy's was removed, and not this one"
         assert 'description = "my diary"' in said["bay0 persona show --manifest work"]
         assert "power" in said["bay0 doctor"], said["bay0 doctor"]
