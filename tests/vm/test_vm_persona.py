@@ -758,7 +758,8 @@ def test_power_off_does_not_wait_for_a_podman_that_hangs_and_the_next_boot_finds
             machine.out(hang)
             left = machine.quit()
         assert left.status == 0
-        assert "containers killed" in left.console
+        ended = all(re.search(rf"p://{name}: stopping -> stopped", left.console) for name in ("nap", "deaf"))
+        assert ended or "containers killed" in left.console, "a persona's own stop needs no podman, if it has the time"
         harness.check_clean(disk)
         harness.check_checkpointed(disk)
         assert harness.stored(disk).integrity == "ok"
