@@ -37,7 +37,7 @@ def told(made: Mapping[str, Any]) -> str:
     """Return what was made, and how long the one that was copied stood still for it."""
     copied = made["copied"]
     frozen = "" if copied["frozen_s"] is None else f"; who was copied stood still for {copied['frozen_s']:.1f} s"
-    what = f"{copied['entries']} entries, {size(copied['bytes'])}" if copied["entries"] else "there was no home to copy yet"
+    what = f"{copied['entries']} entries, {size(copied['bytes'])}" if copied["entries"] else "its home is empty"
     return f"{made['name']} is made and {made['state']}: {what}{frozen}; {what_next(made)}"
 
 

@@ -119,7 +119,7 @@ class Wiring:
             doors=self.world.screen.doors,
             screen=self.world.screen.places,
             ports=self.world.more_ports,
-            calls=power.Calls(self.world._reboot, lambda: 0, SimSysrq(self.world._reboot)),
+            calls=power.Calls(self.world._reboot, lambda: 0, SimSysrq(self.world._reboot), lambda: True),
         )
 
     def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:
