@@ -91,7 +91,11 @@ class Copies:
             else:
                 self._begin(name, config, source, reply)
 
-        self.life.ask("home_is_free", looked, name=name.podman)
+        there = self.means.engine.instances.get(name.semantic)
+        if there is not None and there.now is not S.ABSENT:
+            self._begin(name, config, source, reply)  # which the table refuses
+        else:
+            self.life.ask("home_is_free", looked, name=name.podman)
 
     def _begin(self, name: names.Name, config: personas.Config, source: Instance, reply: Reply) -> None:
         def taken(result: Step | Exception | None) -> None:

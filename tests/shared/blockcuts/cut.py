@@ -66,15 +66,10 @@ def torn(ops: Sequence[Op], rng: random.Random, count: int) -> Iterator[Cut]:
         length = _length(op)
         total = -(-length // SECTOR)
         if total > 1 and rng.random() < 0.6:
-<<<<<<< HEAD
             edges = sorted(rng.sample(range(total + 1), 2 * rng.randint(1, min(8, (total + 1) // 2))))  # a few runs of sectors
             if edges == [0, total]:
                 edges = [0, total - 1]  # all of it would not be torn
             pieces = tuple((a * SECTOR, min(b * SECTOR, length)) for a, b in zip(edges[::2], edges[1::2], strict=True))
-=======
-            there = sorted(rng.sample(range(total), rng.randint(1, total - 1))) if total < 64 else [*range(rng.randint(1, total - 1))]
-            pieces = tuple((n * SECTOR, min((n + 1) * SECTOR, length)) for n in there)
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
         else:
             whole = rng.randrange(total) * SECTOR
             pieces = ((0, min(length, whole + rng.randint(1, SECTOR - 1))),)

@@ -54,7 +54,6 @@ class Image:
     def read(self, offset: int, length: int) -> bytes:
         length = max(0, min(length, self.size - offset))
         first, end = offset // SECTOR, -(-(offset + length) // SECTOR)
-<<<<<<< HEAD
         if end - first <= len(self.sectors):
             here = [number for number in range(first, end) if number in self.sectors]
         else:
@@ -65,15 +64,6 @@ class Image:
         for number in here:
             buffer, at = self.sectors[number]
             data[(number - first) * SECTOR : (number - first + 1) * SECTOR] = buffer[at : at + SECTOR]
-=======
-        if not any(number in self.sectors for number in (range(first, end) if end - first < len(self.sectors) else self.sectors)):
-            return self.base.read(offset, length)
-        data = bytearray(self.base.read(first * SECTOR, (end - first) * SECTOR))
-        for number in range(first, end):
-            found = self.sectors.get(number)
-            if found is not None:
-                data[(number - first) * SECTOR : (number - first + 1) * SECTOR] = found[0][found[1] : found[1] + SECTOR]
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
         return bytes(data[offset - first * SECTOR :][:length])
 
     def write(self, offset: int, data: memoryview | bytes) -> None:
@@ -103,14 +93,11 @@ class Image:
                 file.write(buffer[at : at + SECTOR])
 
 
-<<<<<<< HEAD
 def merged(image: Image, more: Image) -> Image:
     """Return the same as `more`, an image over `image`, as one over the base of `image`: so that layers do not pile up."""
     return Image(image.base, image.sectors | more.sectors)
 
 
-=======
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
 def over(below: Image) -> Image:
     """Return an image over another one, which must not change meanwhile."""
     return Image(below)

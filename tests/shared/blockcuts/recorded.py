@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """A log of what a program of ours writes to a file, or to files that stand for the partitions of one disk: through `os`, no VM."""
-=======
-"""A log of what a program of ours writes to a file: pwrite(2) and fsync(2) through `os`, no VM."""
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from blockcuts.ops import Flush, Op, Write
 
 
 @contextmanager
-<<<<<<< HEAD
 def recorded(*files: str, at: tuple[int, ...] = (0,)) -> Iterator[list[Op]]:
     """Collect what is written to `files` within, in this process: `os.pwrite`, `os.pwritev`, `os.write`, `os.fsync`, `os.fdatasync`.
 
@@ -39,30 +34,10 @@ def recorded(*files: str, at: tuple[int, ...] = (0,)) -> Iterator[list[Op]]:
     def pwrite(fd: int, data: Any, offset: int) -> int:
         done: int = real["pwrite"](fd, data, offset)
         note(fd, offset, memoryview(data)[:done])
-=======
-def recorded(path: str) -> Iterator[list[Op]]:
-    """Collect what is written to the file at `path` within, in this process: `os.pwrite`, `os.write`, `os.fsync`, `os.fdatasync`.
-
-    Each is done as well. Whatever else writes to it (a mapping, another process) is not seen: compare the file with the log's end.
-    """
-    log: list[Op] = []
-    identity = (os.stat(path).st_dev, os.stat(path).st_ino)
-    real = {name: getattr(os, name) for name in ("pwrite", "pwritev", "write", "fsync", "fdatasync")}
-
-    def ours(fd: int) -> bool:
-        status = os.fstat(fd)
-        return (status.st_dev, status.st_ino) == identity
-
-    def pwrite(fd: int, data: Any, offset: int) -> int:
-        done: int = real["pwrite"](fd, data, offset)
-        if ours(fd):
-            log.append(Write(offset, memoryview(bytes(memoryview(data)[:done]))))
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
         return done
 
     def pwritev(fd: int, buffers: Any, offset: int, *flags: int) -> int:
         done: int = real["pwritev"](fd, buffers, offset, *flags)
-<<<<<<< HEAD
         note(fd, offset, b"".join(bytes(each) for each in buffers)[:done])
         return done
 
@@ -70,27 +45,11 @@ def recorded(path: str) -> Iterator[list[Op]]:
         offset = os.lseek(fd, 0, os.SEEK_CUR) if start_of(fd) is not None else 0
         done = int(real["write"](fd, data))
         note(fd, offset, memoryview(data)[:done])
-=======
-        if ours(fd):
-            log.append(Write(offset, memoryview(b"".join(bytes(each) for each in buffers)[:done])))
-        return done
-
-    def write(fd: int, data: Any) -> int:
-        if not ours(fd):
-            return int(real["write"](fd, data))
-        at = os.lseek(fd, 0, os.SEEK_CUR)
-        done = int(real["write"](fd, data))
-        log.append(Write(at, memoryview(bytes(memoryview(data)[:done]))))
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
         return done
 
     def settled(name: str, fd: int) -> None:
         real[name](fd)
-<<<<<<< HEAD
         if start_of(fd) is not None:
-=======
-        if ours(fd):
->>>>>>> 322c72b (storage grow enlarges the last partition; stage 0 arms a watchdog and hands it to bay0; a package that cuts logs of block writes)
             log.append(Flush())
 
     with (
