@@ -1,5 +1,7 @@
-"""The slots of the simulated machine, and its loader. Real: the layout, the environments, every write of `state/slots.py`, on files. Modelled:
-the process that does it, which may end at each write with all the rest; the loader (`blockcuts.loader`, which is held against the real one under
+"""The slots of the simulated machine, and its loader.
+
+Real: the layout, the environments, every write of `state/slots.py`, on files. Modelled: the process that does it,
+which may end at each write with all the rest; the loader (`blockcuts.loader`, which is held against the real one under
 firmware), whose own writes may be torn; what an image says of itself, a line of JSON.
 """
 
@@ -123,7 +125,11 @@ class Slots:
         patch(slotwork, "Progress", lambda: lambda *_: None)
         patch(device, "mounted_device", lambda: "/dev/sim4")
         patch(slotwork, "answer", self._answer)
-        patch(loader, "_volumes", lambda disk: [fat for at in range(0, Both.size, SIZE) if (fat := mount(disk, at, SIZE)) is not None])
+        patch(loader, "_volumes", self._volumes)
+
+    @staticmethod
+    def _volumes(disk: Image) -> list[Any]:
+        return [fat for at in range(0, Both.size, SIZE) if (fat := mount(disk, at, SIZE)) is not None]
 
     @staticmethod
     def _read(read: Callable[[int, int], bytes], size: int) -> Any:
@@ -160,7 +166,7 @@ class Slots:
     # ---- the loader
 
     def load(self) -> str:
-        """Boot by the loader's rules, and look whether that may be. The power may go while it writes. Return the slot."""
+        """Boot by the loader's rules, and look whether that may be; the power may go meanwhile. Return the slot."""
         while True:
             model = loader.Loader([over(Image(self.both))])
             found = model.boot()

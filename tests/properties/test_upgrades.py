@@ -255,7 +255,7 @@ def test_an_upgrade_comes_to_the_end_that_it_should(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in STORIES if name != "flips"])
 def test_a_power_cut_at_any_seam_leaves_a_spine_that_boots_and_the_end_is_the_same(name: str, size: Size) -> None:
-    """`ci` takes a sample of the seams, of a longer story a sparser one, `nightly` all. Among them are the loader's own writes."""
+    """`ci` takes a sample of the seams, `nightly` all. Among them are the loader's own writes, torn."""
     seams = told(STORIES[name])
     stride = 1 if size.whole else max(size.seams * 5, seams // CUTS)
     cuts = [at for at in range(1, seams) if size.whole or has(at, stride)]
@@ -362,7 +362,8 @@ FAULTS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     never_rejects: ("hangs",), a_cut_is_a_verdict: ("a cut",), commits_what_it_did_not_read: ("flips",), forgets_the_nack: ("red",),
     asks_no_nack: ("red",), does_not_rearm: ("ordered",), a_stop_does_not_wait: ("ordered",), never_commits: ("good",),
     offers_what_it_writes: ("good", "red"), red_does_not_go_back: ("red",),
-    is_not_newer_for_the_loader: ("good",), writes_over_what_runs: ("good",), forgets_without_disarming: ("cancelled",),
+    is_not_newer_for_the_loader: ("good",), writes_over_what_runs: ("good",),
+    forgets_without_disarming: ("cancelled",),
     believes_that_it_runs: ("good",), goes_back_to_nothing: ("back",), accepts_unseen: ("red",),
 }  # fmt: skip
 

@@ -45,9 +45,15 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "all but the last byte": (lambda: GOOD[:-1], "is it cut short?"),
     "no PE": (lambda: at(COFF - 4, b"ELF\0"), "has no PE signature"),
     "a program for a processor nobody knows": (lambda: at(COFF, b"\x34\x12"), "an unknown machine, 0x1234"),
-    "another system": (lambda: changed("ID=alpine-spline\n", "ID=alpine-splino\n"), "and not of alpine-spline"),
+    "another system": (
+        lambda: changed("ID=alpine-spline\n", "ID=alpine-splino\n"),
+        "and not of alpine-spline",
+    ),
     "no build id": (lambda: changed("BUILD_ID=", "BOILD_ID="), "says no BUILD_ID"),
-    "a word to the shell": (lambda: changed("ID=alpine-spline\n", "ID=$(reboot)####\n"), "a line that makes no sense"),
+    "a word to the shell": (
+        lambda: changed("ID=alpine-spline\n", "ID=$(reboot)####\n"),
+        "a line that makes no sense",
+    ),
     "another architecture, as it says": (lambda: changed("x86-64", "arm64 "), "for"),
     "an older schema": (lambda: changed("SCHEMA=3", "SCHEMA=1"), "reads databases up to version 1"),
     "larger than the slot": (lambda: image("3.0", SIZE), "and the slot room for"),
@@ -71,7 +77,14 @@ class Refusal:
         self.pc.machine.turn_until(self.spine, lambda: not self.spine.state.memory, "an empty memory journal")
         kept = [quick_digest(self.pc.folder / f"persist/spine/state.db{suffix}") for suffix in ("", "-wal")]
         live = self.spine.engine.instances[upgrade.NAME]
-        return [*(self.pc.disk.bytes_of(name) for name in bootenv.SLOTS), *kept, live.seq, live.now, live.config, live.attempts]
+        return [
+            *(self.pc.disk.bytes_of(name) for name in bootenv.SLOTS),
+            *kept,
+            live.seq,
+            live.now,
+            live.config,
+            live.attempts,
+        ]
 
     def __call__(self, path: Path | str, **params: Any) -> str:
         before = self.everything()
@@ -101,7 +114,8 @@ def test_what_may_not_be_staged_is_refused_and_nothing_is_changed(tmp_path: Path
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "dangling").symlink_to("nowhere")
     for path, why in (
-        (tmp_path / "none", "No such file"), (tmp_path / "dangling", "No such file"), (tmp_path, "is no file"), (tmp_path / "fifo", "is no file"),
+        (tmp_path / "none", "No such file"), (tmp_path / "dangling", "No such file"),
+        (tmp_path, "is no file"), (tmp_path / "fifo", "is no file"),
         ("given.efi", "absolute path"), ("/given\0.efi", "absolute path"),
     ):  # fmt: skip
         assert why in refused(path), path
@@ -109,7 +123,9 @@ def test_what_may_not_be_staged_is_refused_and_nothing_is_changed(tmp_path: Path
 
 
 @in_child
-def test_where_it_may_not_be_staged_it_is_refused_and_nothing_is_changed(tmp_path: Path, new: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_may_not_be_staged_it_is_refused_and_nothing_is_changed(
+    tmp_path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A good file, and a machine, a disk or a firmware that is not as it must be."""
     pc = Computer(tmp_path)
     spine = pc.boot()
@@ -123,7 +139,11 @@ def test_where_it_may_not_be_staged_it_is_refused_and_nothing_is_changed(tmp_pat
         "Secure Boot is on": (slotwork, "secure_boot", lambda: True),
         "cannot be read": (slotwork, "secure_boot", lambda: None),
         "--one-slot": (slots, "on_disk", dict),
-        "was booted from elsewhere": (slotwork, "stated", lambda word: {"BUILD_ID": "of-a-stick", "VERSION_ID": "1.0"}.get(word, "3")),
+        "was booted from elsewhere": (
+            slotwork,
+            "stated",
+            lambda word: {"BUILD_ID": "of-a-stick", "VERSION_ID": "1.0"}.get(word, "3"),
+        ),
         "the NACK registry cannot be read": (methods, "read_nack_registry", unreadable),
     }
     for why, (holder, name, instead) in cases.items():
@@ -136,7 +156,9 @@ def test_where_it_may_not_be_staged_it_is_refused_and_nothing_is_changed(tmp_pat
         said = str(pc.call(spine, "upgrade.stage", path=str(new)))
     assert "nothing was changed" in said, said
     assert refused.everything() == before
-    assert pc.call(spine, "upgrade.stage", path=str(new))["state"] == "staging", "and without all that it is staged"
+    assert pc.call(spine, "upgrade.stage", path=str(new))["state"] == "staging", (
+        "and without all that it is staged"
+    )
     pc.until(spine, S.STAGED)
     assert refused.everything() != before
     pc.machine.leave(spine)

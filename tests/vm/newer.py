@@ -24,15 +24,17 @@ NO_PODMAN = '$bb mount --bind /os-release /newroot/usr/bin/podman || fail "break
 HANGS = 'say "hangs now"; while :; do $bb sleep 1000; done\n'
 RESETS = "$bb reboot -f\n"
 PANICS = "exit 1\n"
-NOTHING_TO_START = "panic=0 rdinit=/nothing init=/nothing root=/dev/nothing"  # words: a kernel that stays in its panic
-# bay0 is frozen a moment after it has a group of its own, as if it hung: by a program in the root of all groups
+NOTHING_TO_START = "panic=0 rdinit=/nothing init=/nothing root=/dev/nothing"  # words: it stays in its panic
+# by a program in the root of all groups bay0 is frozen as soon as it has a group of its own: as if it hung
 FREEZES = """$bb chroot /newroot /bin/sh -c '
     until [ -e /sys/fs/cgroup/init/cgroup.freeze ]; do sleep 0.2; done
     echo 1 >/sys/fs/cgroup/init/cgroup.freeze' &
 """
 
 
-def newer(old: str, to: str, version: str, *, stage0: str = "", words: str = "", key: tuple[str, str] | None = None) -> str:
+def newer(
+    old: str, to: str, version: str, *, stage0: str = "", words: str = "", key: tuple[str, str] | None = None
+) -> str:
     """Write a UKI of another version to `to`, and return its digest.
 
     `stage0`: lines of it behind the mount; `words`: at the end of its own; `key`: sign it (key, certificate).
@@ -46,7 +48,8 @@ def newer(old: str, to: str, version: str, *, stage0: str = "", words: str = "",
     parts[".initrd"] += bytes(-len(parts[".initrd"]) % 4) + _archive(Path(f"{to}.parts"), parts[".osrel"], stage0)
     Path(to).write_bytes(mkuki.join(Path(STUB).read_bytes(), parts))
     if key:
-        subprocess.run(["sbsign", "--key", key[0], "--cert", key[1], "--output", to, to], check=True, stderr=subprocess.DEVNULL)
+        sign = ["sbsign", "--key", key[0], "--cert", key[1], "--output", to, to]
+        subprocess.run(sign, check=True, stderr=subprocess.DEVNULL)
     return f"sha256:{hashlib.sha256(Path(to).read_bytes()).hexdigest()}"
 
 
@@ -57,6 +60,7 @@ def _archive(folder: Path, osrel: bytes, stage0: str) -> bytes:
     (folder / "init").write_text("".join([*lines[:at], BESIDE, stage0, *lines[at:]]))
     (folder / "os-release").write_bytes(osrel)
     (folder / "unused").write_bytes(UNUSED)
-    entries = [f"file:{name}:{mode}:{folder}/{name}" for name, mode in (("init", "0755"), ("os-release", "0644"), ("unused", "0644"))]
+    modes = {"init": "0755", "os-release": "0644", "unused": "0644"}
+    entries = [f"file:{name}:{mode}:{folder}/{name}" for name, mode in modes.items()]
     subprocess.run([sys.executable, str(TOP / "scripts/lib/mkcpio.py"), str(folder / "cpio"), *entries], check=True)
     return (folder / "cpio").read_bytes()

@@ -1,6 +1,7 @@
-"""The model of the loader (`blockcuts.loader`) against EFI Boot Guard itself under firmware, on images that cuts of an upgrade left.
+"""The model of the loader (`blockcuts.loader`) against EFI Boot Guard itself, on what cuts of an upgrade left.
 
-Programs of a slot are a kernel with nothing to start, so that one image takes seconds: which of them it was stands on its command line.
+The program of a slot is a kernel with nothing to start, so that one image takes seconds: which of them it is
+stands on its command line.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ IMAGES = 30
 SIZES = ("--size", "256M", "--slot", "48M")
 WORDS = "console=ttyS0,115200 panic=-1 spine.mark={}"
 MARK = r"Command line: .*spine\.mark=(\d)"
-GAVE_UP = r"Cannot load specified kernel image|Environment not set|Too many config partitions|Cannot probe watchdog"
+GAVE_UP = (
+    r"Cannot load specified kernel image|Environment not set|Too many config partitions|Cannot probe watchdog"
+)
 
 
 @frozen(eq=False)
@@ -53,8 +56,19 @@ class Bench:
 def program(folder: str, version: int) -> str:
     path = f"{folder}/{version}.efi"
     Path(folder, "empty").write_text("")
-    harness.tool("python3", str(SCRIPTS / "lib/mkcpio.py"), f"{folder}/tiny.img", f"file:nothing:644:{folder}/empty")
-    parts = ("--kernel", harness.IMAGES[0], "--image", f"{folder}/tiny.img", "--manifest", "none", "--cmdline", WORDS.format(version))
+    harness.tool(
+        "python3", str(SCRIPTS / "lib/mkcpio.py"), f"{folder}/tiny.img", f"file:nothing:644:{folder}/empty"
+    )
+    parts = (
+        "--kernel",
+        harness.IMAGES[0],
+        "--image",
+        f"{folder}/tiny.img",
+        "--manifest",
+        "none",
+        "--cmdline",
+        WORDS.format(version),
+    )
     harness.tool("bash", str(SCRIPTS / "package-efi.sh"), *parts, "--output", path)
     return path
 
@@ -82,19 +96,26 @@ def life(folder: str, disk: str, programs: dict[int, str]) -> Iterator[tuple[str
         model = loader.Loader([disk_now])
         model.boot()
         for write in model.wrote:
-            name = max((name for name in files if parts[name].first * 512 <= write.offset), key=lambda name: parts[name].first)
+            name = max(
+                (name for name in files if parts[name].first * 512 <= write.offset),
+                key=lambda name: parts[name].first,
+            )
             fd = os.open(files[name].path, os.O_RDWR)
             os.pwrite(fd, write.data, write.offset - parts[name].first * 512)
             os.fsync(fd)
             os.close(fd)
 
     for what, do in (
-        ("stage 2", lambda: stage("SLOTB", 2)), ("arm 2", lambda: slots.arm(files, "SLOTB", 150)), ("the loader's try of 2", start),
+        ("stage 2", lambda: stage("SLOTB", 2)), ("arm 2", lambda: slots.arm(files, "SLOTB", 150)),
+        ("the loader's try of 2", start),
         ("commit 2", lambda: slots.commit(files, "SLOTB")), ("stage 3", lambda: stage("SLOTA", 3)),
-        ("arm 3", lambda: slots.arm(files, "SLOTA", 0)), ("the loader's try of 3", start), ("the loader's end of 3", start),
+        ("arm 3", lambda: slots.arm(files, "SLOTA", 0)), ("the loader's try of 3", start),
+        ("the loader's end of 3", start),
         ("wipe 3", lambda: slots.wipe(files, "SLOTA")),
     ):  # fmt: skip
-        with recorded(*(files[name].path for name in parts), at=tuple(part.first * 512 for part in parts.values())) as log:
+        with recorded(
+            *(files[name].path for name in parts), at=tuple(part.first * 512 for part in parts.values())
+        ) as log:
             do()
         yield what, platter, log
         done = over(platter)
@@ -107,7 +128,16 @@ def life(folder: str, disk: str, programs: dict[int, str]) -> Iterator[tuple[str
 def bench(folder: str) -> Bench:
     programs = {version: digest(program(folder, version)) for version in (1, 2, 3)}
     disk = f"{folder}/disk.img"
-    harness.tool("bash", str(SCRIPTS / "genesis-flash.sh"), *SIZES, "--uki", f"{folder}/1.efi", "--yes-destroy", disk, disk)
+    harness.tool(
+        "bash",
+        str(SCRIPTS / "genesis-flash.sh"),
+        *SIZES,
+        "--uki",
+        f"{folder}/1.efi",
+        "--yes-destroy",
+        disk,
+        disk,
+    )
     rng = random.Random(int(os.environ.get("SPINE_SEED", "1")))
     steps = []
     for what, before, log in life(folder, disk, programs):
@@ -115,11 +145,15 @@ def bench(folder: str) -> Bench:
         rng.shuffle(some)
         whole = cut.Cut("prefix", len(log))
         steps.append([(what, before, log, one) for one in (whole, *some)])
-    chosen = [step[number] for number in range(max(map(len, steps))) for step in steps if number < len(step)][:IMAGES]
+    chosen = [step[number] for number in range(max(map(len, steps))) for step in steps if number < len(step)][
+        :IMAGES
+    ]
     cases = []
     for what, before, log, one in chosen:
         assert not all(isinstance(op, Flush) for op in log), what
-        cases.append(Case(f"{what}, {one.kind} after {one.done}", merged(before, cut.image_of(before, log, one))))
+        cases.append(
+            Case(f"{what}, {one.kind} after {one.done}", merged(before, cut.image_of(before, log, one)))
+        )
     return Bench(disk, programs, cases)
 
 

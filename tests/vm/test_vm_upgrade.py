@@ -1,7 +1,8 @@
-"""Upgrades by firmware (OVMF), the real loader and a watchdog: the newer spine is good, or the one before is up again by itself.
+"""Upgrades by firmware (OVMF), the real loader and a watchdog: a newer spine is good, or the old one is back.
 
-One machine lives through all cases: whatever a newer spine does, the one before must come up again, and is then told of the next. SPINE_RECORD=FILE
-keeps how long each way back took, for docs/BENCHMARKS.md (`scripts/bench/wayback.py`).
+One machine lives through all cases: whatever a newer spine does, the old one must come up again by itself, and
+is then given the next. SPINE_RECORD=FILE keeps how long each way back took, for docs/BENCHMARKS.md
+(`scripts/bench/wayback.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import harness
 import newer
@@ -80,12 +82,16 @@ class Computer:
             return self.vm.sh("true", 3).status == 0
         return False
 
-    def status(self) -> dict[str, object]:
-        found: dict[str, object] = self.vm.call("upgrade.status")
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.vm.call("upgrade.status")
         return found
 
-    def until(self, *states: str, bound_s: float = 240) -> dict[str, object]:
-        return harness.until(lambda: (found := self.status())["state"] in states and found, bound_s, f"the upgrade is {' or '.join(states)}")  # type: ignore[no-any-return]
+    def until(self, *states: str, bound_s: float = 240) -> dict[str, Any]:
+        return harness.until(
+            lambda: (found := self.status())["state"] in states and found,
+            bound_s,
+            f"the upgrade is {' or '.join(states)}",
+        )  # type: ignore[no-any-return]
 
     def made(self, *, key: tuple[str, str] | None = None, **how: str) -> str:
         """Put a newer spine on the second disk; return the words that stage it."""
@@ -110,7 +116,7 @@ class Computer:
 
     @contextlib.contextmanager
     def off(self) -> Iterator[int]:
-        """Hold the machine for a moment once it is armed, before the loader reads anything; yield where slot B begins on the disk."""
+        """Hold the machine once it is armed, before the loader reads anything; yield where slot B begins."""
         self.see("the machine restarts")
         self.vm.qmp("stop")
         yield starts(self.disk)[2]
@@ -140,7 +146,9 @@ def record(what: str, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def computer(folder: str, first: str, key: tuple[str, str] | None = None, efi: tuple[str, ...] = ()) -> Iterator[Computer]:
+def computer(
+    folder: str, first: str, key: tuple[str, str] | None = None, efi: tuple[str, ...] = ()
+) -> Iterator[Computer]:
     """A machine whose first spine is up, with something on /persist."""
     disk, second = f"{folder}/upgrade.img", f"{folder}/second.img"
     flash(disk, first, *SIZES, key=key)
@@ -196,7 +204,7 @@ def pc(machines: Machines) -> Iterator[Computer]:
 def test_a_newer_spine_is_staged_tried_and_is_the_good_one_until_somebody_goes_back(pc: Computer) -> None:
     digest = pc.staged(pc.made())
     shown = pc.status()
-    assert (shown["runs"], shown["next"], shown["image"]["version"]) == ("SLOTA", "SLOTA", "9.0.0")  # type: ignore[index]
+    assert (shown["runs"], shown["next"], shown["image"]["version"]) == ("SLOTA", "SLOTA", "9.0.0")
     pc.tries()
     pc.up("SLOTB")
     begin = time.monotonic()
@@ -259,7 +267,7 @@ def is_refused(pc: Computer, words: str, why: str) -> None:
     pc.whole("precious")
     again = pc.vm.sh(words, STAGE_S)
     assert (again.status, "is refused" in again.stderr) == (1, True), again
-    assert pc.status()["slots"]["SLOTB"]["uki"] is None  # type: ignore[index]
+    assert pc.status()["slots"]["SLOTB"]["uki"] is None
 
 
 def is_armed_again(pc: Computer, digest: str, attempts: int) -> None:
@@ -285,7 +293,9 @@ def test_after_three_tries_without_a_verdict_it_is_refused(pc: Computer) -> None
     is_refused(pc, words, f"{TRIES} tries")
 
 
-def test_a_newer_spine_that_hangs_after_it_was_green_and_before_the_commit_is_not_committed(pc: Computer) -> None:
+def test_a_newer_spine_that_hangs_after_it_was_green_and_before_the_commit_is_not_committed(
+    pc: Computer,
+) -> None:
     digest = pc.staged(pc.made(words="bay0.prove=300"))
     pc.tries()
     pc.up("SLOTB")
@@ -329,11 +339,15 @@ def test_a_bit_that_flips_between_arming_and_the_try_is_found_by_the_newer_spine
     pc.refused.append(digest)
 
 
-def test_with_secure_boot_a_newer_spine_whose_key_nobody_knows_is_not_started_and_without_a_signature_not_staged(folder: str, keys: Keys) -> None:
+def test_with_secure_boot_what_a_strange_key_signed_is_not_started_and_what_none_signed_not_staged(
+    folder: str, keys: Keys
+) -> None:
     signed = pack(f"{folder}/signed.efi", keys.trusted, WORDS)
     with computer(folder, signed, keys.trusted, ENFORCED) as pc:
         unsigned = pc.vm.sh(pc.made(), STAGE_S)
-        assert (unsigned.status, "it is not signed, and Secure Boot is on" in unsigned.stderr) == (1, True), unsigned
+        assert (unsigned.status, "it is not signed, and Secure Boot is on" in unsigned.stderr) == (1, True), (
+            unsigned
+        )
         digest = pc.staged(pc.made(key=keys.foreign))
         pc.tries()
         pc.see(STARTING.format("SLOTB"))
@@ -350,11 +364,13 @@ def test_with_secure_boot_a_newer_spine_whose_key_nobody_knows_is_not_started_an
 
 
 def test_the_environment_is_the_one_that_the_loader_was_given(pc: Computer) -> None:
-    """The newest of the life of this machine: A is good, B is not offered; as the file on the disk says, read by the host."""
+    """As the host reads the disk, at the end of all that: A is good, B is not offered."""
     path = f"{pc.disk}.env"
     found = {}
     for name, start in zip(bootenv.SLOTS, starts(pc.disk)[1:3], strict=True):
-        done = harness.tool("mcopy", "-D", "o", "-n", "-i", f"{pc.disk}@@{start}", f"::/{bootenv.FILE}", path, check=False)
+        done = harness.tool(
+            "mcopy", "-D", "o", "-n", "-i", f"{pc.disk}@@{start}", f"::/{bootenv.FILE}", path, check=False
+        )
         found[name] = bootenv.parse(Path(path).read_bytes()) if done.returncode == 0 else None
     os.unlink(path)
     assert found["SLOTA"] is not None
