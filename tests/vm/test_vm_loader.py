@@ -128,16 +128,8 @@ def life(folder: str, disk: str, programs: dict[int, str]) -> Iterator[tuple[str
 def bench(folder: str) -> Bench:
     programs = {version: digest(program(folder, version)) for version in (1, 2, 3)}
     disk = f"{folder}/disk.img"
-    harness.tool(
-        "bash",
-        str(SCRIPTS / "genesis-flash.sh"),
-        *SIZES,
-        "--uki",
-        f"{folder}/1.efi",
-        "--yes-destroy",
-        disk,
-        disk,
-    )
+    flash = ("bash", str(SCRIPTS / "genesis-flash.sh"))
+    harness.tool(*flash, *SIZES, "--uki", f"{folder}/1.efi", "--yes-destroy", disk, disk)
     rng = random.Random(int(os.environ.get("SPINE_SEED", "1")))
     steps = []
     for what, before, log in life(folder, disk, programs):
@@ -145,16 +137,30 @@ def bench(folder: str) -> Bench:
         rng.shuffle(some)
         whole = cut.Cut("prefix", len(log))
         steps.append([(what, before, log, one) for one in (whole, *some)])
-    chosen = [step[number] for number in range(max(map(len, steps))) for step in steps if number < len(step)][
-        :IMAGES
-    ]
-    cases = []
-    for what, before, log, one in chosen:
+    by_turns = [step[number] for number in range(max(map(len, steps))) for step in steps if number < len(step)]
+    cases = list(by_hand(Image(File(disk))))
+    for what, before, log, one in by_turns[: IMAGES - len(cases)]:
         assert not all(isinstance(op, Flush) for op in log), what
-        cases.append(
-            Case(f"{what}, {one.kind} after {one.done}", merged(before, cut.image_of(before, log, one)))
-        )
+        left = merged(before, cut.image_of(before, log, one))
+        cases.append(Case(f"{what}, {one.kind} after {one.done}", left))
     return Bench(disk, programs, cases)
+
+
+def by_hand(disk: Image) -> Iterator[Case]:
+    """Yield what no cut leaves: from some of it nothing starts."""
+    for what, names, file in (
+        ("both environments are torn", bootenv.SLOTS, loader.ENV),
+        ("the good slot has another's label", bootenv.SLOTS[:1], loader.LABEL),
+        ("the good slot's environment is torn, the other's is FAILED", bootenv.SLOTS[:1], loader.ENV),
+    ):
+        left = over(disk)
+        for part in gptmodel.linux(disk) or ():
+            if part.name in names:
+                volume = mount(left, part.first * 512, (part.last - part.first + 1) * 512)
+                assert volume is not None
+                ((at, _),) = volume.file(file) or ()
+                left.write(at + 2, b"?")
+        yield Case(what, merged(disk, left))
 
 
 def environments(image: Image) -> list[bytes | None]:
