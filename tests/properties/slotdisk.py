@@ -33,6 +33,21 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+class NoSlots:
+    """A disk without slots, as most of the simulated machines have: `state/slotwork.py` finds none there."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def run(self, argv: Any, done: Callable[[Result], None]) -> None:
+        """Say a moment later that there are no slots."""
+        look = {"disk": "/dev/sim", "slots": {}, "next": slots.next_up({}), "build_id": "build-1", "version": "1", "schema": 3}
+        answer = {"ok": look} if argv[-2] == "look" else {"error": "there are no slots"}
+        result = Result(Ending.EXITED, 0, json.dumps(answer), "", 0, 0.1)
+        ended = Result(Ending.SIGNALLED, -9, "", "", 0, 0.1)
+        self.world.later(0.05, lambda: done(ended if self.world.spine.spawner.closed else result))
+
+
 class Slots:
     """Two slots; the first is good and holds version 1. `NEW` is what is staged."""
 

@@ -29,6 +29,7 @@ from kernel import Kernel
 from people import Asked, People
 from podman import Podman
 from processes import SimProcess
+from slotdisk import NoSlots
 from stateworker import SimWorker
 from trouble import Trouble
 from wiring import Wiring
@@ -86,7 +87,7 @@ class World(People, Trouble):
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.wiring = Wiring(self)
-        self.slots: Any = None  # slotdisk.py; only a machine that is upgraded has any
+        self.slots: Any = NoSlots(self)
         self.patch = pytest.MonkeyPatch()
 
     # ---- life of the model

@@ -38,6 +38,10 @@ ASKED: dict[str, dict[str, Any]] = {
     "nack.add": {"digest": "sha256:" + "f" * 64}, "nack.check": {"digest": "sha256:" + "f" * 64}, "nack.remove": {"digest": "sha256:" + "f" * 64},
     "nack.list": {}, "tenant.list": {}, "tenant.show": {"name": "sys://ai"}, "tenant.start": {"name": "sys://nobody"},
     "tenant.stop": {"name": "sys://nobody"}, "tenant.restart": {"name": "sys://nobody"}, "tenant.configure": {"name": "sys://nobody"},
+    "persona.configure": {"name": "p://n7", "changes": {"description": WIDE * 200}}, "persona.restart": {"name": "p://n7", "wait": False},
+    "persona.wait": {"name": "p://n7", "for": "stopped", "seconds": 1}, "persona.clone": {"source": "p://n7", "name": "p://copy"},
+    "persona.copying": {"name": "p://n7"}, "upgrade.status": {}, "upgrade.stage": {"path": "/x"},
+    **{f"upgrade.{verb}": {} for verb in ("try", "cancel", "accept", "rollback")},
     "run": {"argv": ["sh", "-c", "head -c 200000 /dev/zero; head -c 200000 /dev/zero >&2"]},
 }  # fmt: skip
 NOT_ASKED = {"power", "suspend"}  # they end the machine's day; their answers are a word

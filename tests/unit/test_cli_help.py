@@ -69,8 +69,8 @@ def test_a_topic_fits_a_screen_and_its_commands_are_there(topic: str, capsys: Ca
             "usage: bay0 VERB ...",
         ),
         (["--verion"], "did you mean `bay0 --version`", "usage: bay0 VERB ..."),
-        (["persona", "strat", "work"], "did you mean stats or start or restart?", "usage: bay0 persona VERB ..."),
-        (["persona", "lst"], "did you mean list or ls or set?", "usage: bay0 persona VERB ..."),
+        (["persona", "strat", "work"], "did you mean start?", "usage: bay0 persona VERB ..."),
+        (["persona", "lst"], "did you mean list or ls?", "usage: bay0 persona VERB ..."),
         (
             ["persona", "start", "work", "--no-wiat"],
             "did you mean --no-wait",

@@ -23,7 +23,7 @@ PLACES = ("usr/bin", "usr/sbin")
 ELSEWHERE = {
     "bash .ci/run": "the project's own host", "curl": "a persona's image may have it", "dot": "for a person's own machine, and said so",
     "mcopy": "the host", "openssl": "the host", "pip": "the host", "pytest": "the host", "python3": "the host", "truncate": "the host",
-    "tox": "the host", "git": "the host", "qemu-img": "the host",
+    "tox": "the host", "git": "the host", "qemu-img": "the host", "sgdisk": "another machine, and said so", "idle": "a state of the upgrade",
     "halt": "a word of bay0.panic=", "reboot": "a word of bay0.panic=", "reset": "a persona's verb", "stop": "a persona's verb",
     "time": "words of the log", "watchdog": "a word of validate", "ask": "a program of the persona `ask`",
 }  # fmt: skip

@@ -181,7 +181,8 @@ def test_such_a_spine_validates_but_for_the_umbilical(machine: Vm):
 
 
 def test_the_last_partition_grows_into_the_room_behind_it_while_it_is_used(machine: Vm, disk: str):
-    before = machine.wait_durable()["storage"]["room"]
+    machine.wait_durable()
+    before = harness.until(lambda: machine.status()["storage"]["room"], 60, "the room is known")
     assert abs(before["behind"] - BEHIND) <= 2 << 20
     assert "`bay0 storage grow`" in machine.out("bay0 storage")
     grown = machine.json("bay0 storage grow --json", 120)
