@@ -21,7 +21,7 @@ from bay0.base.errors import RefusedError
 from bay0.base.syscalls import syncfs
 from bay0.effects import shield
 from bay0.state import files, staging, tree
-from bay0.state.paths import HOMES, STAGING
+from bay0.state.paths import STAGING
 
 LOOK_S = 0.25  # between two looks at the room, and two words of how far it is
 MIB = 20  # bits
@@ -32,7 +32,7 @@ PER_ENTRY = 512  # bytes of a directory that an entry may take
 
 @frozen
 class Job:
-    """What is to be copied. `source`, `name`: podman's names of two personas. `progress`: the path of the file that tells how far it is."""
+    """What is to be copied. `source`, `name`: two homes, as they are called on the disk. `progress`: the path of a file that tells how far it is."""
 
     source: str
     name: str
@@ -99,7 +99,7 @@ def copy(job: Job) -> tree.Size:
             opened.callback(os.close, fd)
             return fd
 
-        source = directory(f"{HOMES}/{job.source}")
+        source = directory(staging.place_of(job.source))
         place, links = directory(f"{path}/{staging.HOME}"), directory(f"{path}/{staging.LINKS}")
         wanted = tree.measure(source)
         need_room(place, wanted)

@@ -25,8 +25,8 @@ import section
 
 SMALL = 2000  # bytes of a small file
 CODE = (
-    "import sys; from bay0.state import copier\n"
-    "copier.HOMES, copier.STAGING = sys.argv[1], sys.argv[2]\n"
+    "import sys; from bay0.state import copier, staging\n"
+    "staging.HOMES, copier.STAGING = sys.argv[1], sys.argv[2]\n"
     "sys.exit(copier.main(sys.argv[3:]))"
 )
 

@@ -142,6 +142,9 @@ class People:
     def clone(self, source: str, name: str = COPY) -> Asked:
         return self.call("persona.clone", source=source, name=name)
 
+    def snapshot(self, name: str, **params: Any) -> Asked:
+        return self.call("persona.snapshot", name=name, **params)
+
     def change(self, name: str, **changes: Any) -> Asked:
         """An operator changes keys of a persona's manifest."""
         return self.call("persona.configure", name=name, changes=changes)

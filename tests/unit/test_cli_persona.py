@@ -36,9 +36,13 @@ from bay0.pid1.reactor import Reactor
 from bay0.state import paths
 
 MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "wait", "set", "edit", "create", "clone", "list", "show", "shell", "exec", "stats", "logs", "history", "graph")
+PERSONA_VERBS = (
+    *MOVES, "wait", "set", "edit", "create", "clone", "snapshot", "snapshots", "restore", "drop",
+    "list", "show", "shell", "exec", "stats", "logs", "history", "graph",
+)  # fmt: skip
 METHODS = (
-    *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "list", "show")),
+    *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "give_up", "list", "show")),
+    *(f"persona.{verb}" for verb in ("snapshot", "snapshots", "restore", "drop")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
 )  # fmt: skip
 STEP = {
@@ -213,6 +217,64 @@ def test_a_clone_says_what_was_copied_for_people_and_for_programs(spine: Spine, 
     assert "`bay0 persona start try`" in shown
     assert cli.main(["persona", "copy", "work", "try", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["copied"] == copied
+
+
+KEPT = {
+    "name": "p://work@3", "persona": "p://work", "number": 3, "state": "kept", "note": "before \x1b[2Jit", "taken": 1_800_000_000, "home": True,
+    "entries": 7, "bytes": 4096, "image": "localhost/alpine:3.23", "not_understood": "",
+}  # fmt: skip
+COPIED = {"entries": 7, "bytes": 4096, "frozen_s": None}
+
+
+def test_a_snapshot_says_its_name_what_was_deleted_for_it_and_the_way_back(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.snapshot"] = {**KEPT, "copied": COPIED, "dropped": ["p://work@1"]}
+    assert cli.main(["persona", "snapshot", "work", "--note", "before it", "--keep", "2"]) == 0
+    assert spine.asked == [("persona.snapshot", {"name": "p://work", "note": "before it", "keep": 2})]
+    told = "p://work@3 is kept: 7 entries, 4 KiB; deleted: work@1; `bay0 persona restore work@3` goes back to it"
+    assert capsys.readouterr().out.strip() == told
+
+
+def test_snapshots_are_listed_and_a_note_does_nothing_to_the_terminal(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.snapshots"] = [KEPT]
+    assert cli.main(["persona", "snapshots", "work"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[1].split()[0] == "work@3"
+    assert "\x1b" not in shown
+    assert "4 KiB" in shown
+    spine.answers["persona.snapshots"] = []
+    assert cli.main(["persona", "snapshots"]) == 0
+    assert "no snapshots; `bay0 persona snapshot NAME` takes one" in capsys.readouterr().out
+    assert spine.asked == [("persona.snapshots", {"name": "p://work"}), ("persona.snapshots", {})]
+
+
+@pytest.mark.parametrize(("word", "params"), [("work@3", {"name": "p://work", "number": 3}), ("work", {"name": "p://work"})])
+def test_going_back_is_asked_for_by_the_name_and_never_without_a_yes(
+    word: str, params: dict[str, Any], spine: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spine.answers["persona.restore"] = {**WORK, "copied": COPIED}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert cli.main(["persona", "restore", word]) == clikit.REFUSED
+    assert "say --yes where nobody can be asked. Nothing was changed" in capsys.readouterr().err
+    assert spine.asked == []
+    assert cli.main(["persona", "restore", word, "--yes"]) == 0
+    assert spine.asked == [("persona.restore", params)]
+    assert "p://work is back: 7 entries, 4 KiB" in capsys.readouterr().out
+
+
+def test_a_clone_is_made_of_a_snapshot_too(spine: Spine) -> None:
+    spine.answers["persona.clone"] = {**WORK, "name": "p://try", "copied": COPIED}
+    assert cli.main(["persona", "clone", "work@3", "try"]) == 0
+    assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
+
+
+def test_each_snapshot_that_is_deleted_is_named(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.drop"] = KEPT
+    assert cli.main(["persona", "drop", "work@3", "p://work@3"]) == 0
+    assert [params for _, params in spine.asked] == [{"name": "p://work@3"}] * 2
+    assert capsys.readouterr().out.splitlines() == ["p://work@3 is deleted"] * 2
+    assert cli.main(["persona", "drop"]) == clikit.REFUSED
+    assert cli.main(["persona", "drop", "work"]) == clikit.REFUSED
+    assert "is followed by a number" in capsys.readouterr().err
 
 
 def test_a_clone_of_who_is_not_there_is_refused_with_the_nearest_name(spine: Spine, capsys: Captured) -> None:
