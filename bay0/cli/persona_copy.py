@@ -41,7 +41,7 @@ def told(made: Mapping[str, Any]) -> str:
 def how_much(copied: Mapping[str, Any]) -> str:
     """Return how much was copied, and how long the one that it was copied from stood still for it."""
     frozen = "" if copied["frozen_s"] is None else f"; who was copied stood still for {copied['frozen_s']:.1f} s"
-    what = f"{copied['entries']} entries, {size(copied['bytes'])}" if copied["entries"] else "there was nothing to copy"
+    what = f"{copied['entries']} entries, {size(copied['bytes'])}" if copied["entries"] else "its home is empty"
     return what + frozen
 
 

@@ -113,7 +113,11 @@ class Copies:
             else:
                 self._begin(name, wanted, source, reply)
 
-        self.life.ask("home_is_free", looked, name=name.podman)
+        there = self.means.engine.instances.get(name.semantic)
+        if there is not None and there.now is not S.ABSENT:
+            self._begin(name, config, source, reply)  # which the table refuses
+        else:
+            self.life.ask("home_is_free", looked, name=name.podman)
 
     def source(self, name: Any) -> Instance:
         """Return whose home is to be copied: a persona, or a snapshot. `RefusedError`: there is none."""

@@ -19,7 +19,7 @@ from bay0.podman.calls import Outcome
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
-    from bay0.pid1.reactor import Reactor
+    from bay0.pid1.reactor import Reactor, Timer
     from bay0.podman.calls import Podman, Verdict
     from bay0.state.port import StatePort
 
@@ -41,6 +41,8 @@ class Mending:
     _busy: bool = False
     _told: list[Callable[[frozenset[str]], None]] = field(init=False, factory=list)
     _not_before: float = field(default=0.0)
+    _again: Timer | None = field(init=False, default=None)
+    _waits: bool = field(init=False, default=False)  # it is beyond repair, and personas run
 
     def __attrs_post_init__(self) -> None:
         self.podman.on_damage(self.noticed)
@@ -62,10 +64,25 @@ class Mending:
 
     def noticed(self, why: str) -> None:
         """Hear that a call failed for that while the spine runs; what mends it is begun once at a time."""
-        if self._busy or self.reactor.clock() < self._not_before or not self.state.healthy:
+        early = self._not_before - self.reactor.clock()
+        if self._busy or self._again is not None or not self.state.healthy:
+            return
+        if early > 0:  # it may be the last call for a long time that says so
+            self._look_again(why, early)
             return
         self.log.warning("podman says that its storage is damaged", why=why)
         flow.run(self._mend(), self._over)
+
+    def _look_again(self, why: str, after_s: float = AGAIN_S) -> None:
+        self._again = self.reactor.call_later(after_s, partial(self._when_alone, why))
+
+    def _when_alone(self, why: str) -> None:
+        """Mend what is left, once nobody runs for whom it has to wait."""
+        self._again = None
+        if self._waits and self.lives():
+            self._look_again(why)
+        else:
+            self.noticed(why)
 
     def first_look(self) -> flow.Flow[Verdict]:
         """List the containers for the first time in a boot, and mend what that says: the listing that counts."""
@@ -83,6 +100,8 @@ class Mending:
         if listed.ok:
             self.log.info("podman's storage is well")
             self.done()
+        elif listed.outcome is Outcome.STORAGE and self._waits:
+            self._look_again(listed.why)
 
     def listed(self, *, first: bool = False) -> flow.Flow[Verdict]:
         """List the containers, and have a look at the images: the first does not open the layers, which may be damaged all the same."""
@@ -100,7 +119,8 @@ class Mending:
             self.log.warning("podman's storage is damaged: it repairs itself", why=listed.why)
             yield partial(self.podman.check, repair=True, force=not self.lives())
             listed = yield from self.listed()
-        if listed.outcome is Outcome.STORAGE and self.lives():
+        self._waits = listed.outcome is Outcome.STORAGE and self.lives()
+        if self._waits:
             self.log.error("podman's storage is beyond repair: it is set aside when no persona runs any more; those that run go on", why=listed.why)
         elif listed.outcome is Outcome.STORAGE:  # images and containers can be made anew; homes are elsewhere
             self.log.error("podman's storage is beyond repair: set aside, images are to be loaded again", why=listed.why)

@@ -6,12 +6,11 @@ anything else is kept in memory under its number and written out, in order and i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, field, frozen
+from attrs import define, field, frozen
 
 from bay0.base.errors import RefusedError, SpawnError
 from bay0.machines import MACHINES
@@ -20,29 +19,17 @@ from bay0.machines.instance import Instance, Step
 from bay0.machines.storage import E, Effect, S
 from bay0.pid1 import flow
 from bay0.state.link import FAULT, GONE, MISPLACED, OPEN_ENDED, TIMED_OUT, UNSURE, Answer, Launch, WorkerLink
+from bay0.state.opening import Clock, Opening
+from bay0.state.room import Room
+from bay0.state.unwritten import Unwritten
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
     from bay0.machines.table import MachineDef, Row
     from bay0.pid1.reactor import Reactor, Timer
 
-CHUNK = 20  # steps in one packet, unless they are so large that fewer fit; their answer is one call of the reactor's
-CHUNK_BYTES = 100_000  # of them as they are sent; one may be more, and the largest there is fits into a packet
-MEMORY_MAX = 5000  # steps kept while the disk is away
-UNSYNCED_MAX = 200  # steps committed without a sync; then one is made
 LAZY_FLUSH_S = 1.0
-FREED = {"bytes_free": 1 << 20, "files_free": 10}  # either makes it worth while to try a full disk again at once
 QUESTIONS_MAX = 24  # of clients, waiting for the worker
-
-
-class Clock(Protocol):
-    """What the disk keeps of the time (continuity.py)."""
-
-    def found(self, found: Mapping[str, Any]) -> None:
-        """Hear what the disk says (time.py), as soon as it is mounted."""
-
-    def good(self) -> int | None:
-        """Return the seconds to be kept; None: the clock makes no sense."""
 
 
 _EVENTS = {
@@ -81,23 +68,18 @@ class StatePort:
     wanted_device: str | None = None
     held: Callable[[], None] = lambda: None
     storage: Instance = field(init=False)
-    device: str | None = field(init=False, default=None)
     dirty: str | None = field(init=False, default=None)
-    stored: list[dict[str, Any]] | None = field(init=False, default=None)
-    memory: dict[int, Step] = field(init=False, factory=dict)
-    # committed, and the next worker may find that the disk could not write them after all
-    unsynced: dict[int, Step] = field(init=False, factory=dict)
-    lost: int = field(init=False, default=0)
     growing: bool = field(init=False, default=False)  # the filesystem, to the size of its disk
-    room: dict[str, int] | None = field(init=False, default=None)  # on the disk at the last look, see the worker
+    room: Room = field(init=False, factory=Room)
     link: WorkerLink = field(init=False)
+    _opening: Opening = field(init=False)
+    _unwritten: Unwritten = field(init=False, factory=Unwritten)
     _in_flight: set[int] = field(init=False, factory=set)
     _waiters: dict[int, _Waiter] = field(init=False, factory=dict)
     _lazy: Timer | None = field(init=False, default=None)
     _current: bool = field(init=False, default=False)  # the database has been opened, migrated and read by the worker that is there
     _readonly_code: str | None = field(init=False, default=None)
     _misplaced: set[str] = field(init=False, factory=set)  # what was said of files that cannot be written
-    _room_when_full: dict[str, int] | None = field(init=False, default=None)
     _retry_at: float = field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
@@ -107,13 +89,12 @@ class StatePort:
         engine.on("storage", S.DETACHED, S.WEDGED, S.FULL, S.READONLY, call=self._is_dirty, of=self.storage)
         engine.on("storage", S.DURABLE, call=self._is_clean, of=self.storage)
         self.link = WorkerLink(
-            self.reactor,
-            self.log,
-            self.launch,
+            self.reactor, self.log, self.launch,
             on_missed=lambda why: self._send(E.MISSED, why),
             on_fault=lambda why: self._send(E.FAULT, why),
             on_dead=lambda: self._send(E.WORKER_GONE, ""),
-        )
+        )  # fmt: skip
+        self._opening = Opening(self.link, self.bounds, self.log, self.boot, self.clock, self.wanted_device)
 
     def _is_dirty(self, _storage: Instance, step: Step) -> None:
         self.dirty = step.why
@@ -122,6 +103,21 @@ class StatePort:
         self.dirty = None
 
     # ---- what the rest of the program asks
+
+    @property
+    def device(self) -> str | None:
+        """The disk that was mounted."""
+        return self._opening.device
+
+    @property
+    def stored(self) -> list[dict[str, Any]] | None:
+        """The machines as the database had them when it was first read; None: it has not been read."""
+        return self._opening.stored
+
+    @property
+    def memory(self) -> Mapping[int, Step]:
+        """Number -> step: what is not committed yet."""
+        return self._unwritten.memory
 
     @property
     def healthy(self) -> bool:
@@ -134,8 +130,8 @@ class StatePort:
             "state": self.storage.now.value,
             "device": self.device,
             "in_memory": len(self.memory),
-            "lost": self.lost,
-            "room": self.room if self.healthy or self.full else None,
+            "lost": self._unwritten.lost,
+            "room": self.room.last if self.healthy or self.full else None,
             "workers_left_behind": self.link.left_behind,
             "longest_ms": {op: round(s * 1000, 1) for op, s in self.link.longest_s.items()},
         }
@@ -146,7 +142,7 @@ class StatePort:
 
     def taken_over(self) -> None:
         """Let go of the stored machines: each is a live one now."""
-        self.stored = []
+        self._opening.stored = []
 
     def retry(self, why: str, reply: Callable[[Step | Exception | None], None] | None = None) -> None:
         """Try the disk again; `reply` as in `Engine.send`."""
@@ -169,11 +165,8 @@ class StatePort:
         """Ask how much room is on a full disk, which costs no access to it; call `freed` if it is clearly more than then."""
 
         def answered(answer: Answer) -> None:
-            if answer.ok and self.full:
-                self.room, then = answer.value, self._room_when_full or answer.value
-                self._room_when_full = then
-                if any(answer.value[key] >= then[key] + enough for key, enough in FREED.items()):
-                    freed()
+            if answer.ok and self.full and self.room.freed(answer.value):
+                freed()
 
         if self.full:
             self.ask("room", self.bounds.commit, answered)
@@ -213,7 +206,7 @@ class StatePort:
 
         def answered(answer: Answer) -> None:
             if answer.ok:
-                self.room = answer.value
+                self.room.last = answer.value
             self._judge(answer)
 
         if self.healthy:
@@ -235,7 +228,7 @@ class StatePort:
 
     def commit(self, step: Step, row: Row, done: Callable[[Acceptance], None]) -> None:
         """Keep `step`: on disk if storage is healthy, else in memory until it is."""
-        self._remember(step)
+        self._unwritten.remember(step)
         if not self.healthy or step.kind == "storage":
             self._flush_soon()
             done(Acceptance.VOLATILE)
@@ -246,16 +239,16 @@ class StatePort:
 
     def _send_some(self) -> None:
         """Commit what is in memory, in order; one commit is under way at a time, and what comes meanwhile goes together in the next."""
-        rows = [] if self._in_flight else self._that_fit(self.memory)
+        rows = [] if self._in_flight else self._unwritten.that_fit(self.memory)
         sent = [row["n"] for row in rows]
         if not sent:
             return
         self._in_flight.update(sent)
-        full = len(self.unsynced) >= UNSYNCED_MAX or any(self._waiters[n].promised for n in sent if n in self._waiters)
+        full = self._unwritten.wants_sync or any(self._waiters[n].promised for n in sent if n in self._waiters)
 
         def answered(answer: Answer) -> None:
             if answer.ok:
-                self._committed(sent, full=full)
+                self._unwritten.committed(sent, full=full)
             self._answer(sent, answer)  # what these ask for goes together: a switch's thaw and its freeze are one commit
             self._in_flight.clear()
             if answer.ok and self.healthy:
@@ -270,52 +263,22 @@ class StatePort:
         for waiter in [self._waiters.pop(n) for n in numbers if n in self._waiters]:
             waiter.done(answer)
 
-    def _that_fit(self, numbers: Iterable[int]) -> list[dict[str, Any]]:
-        """Return the first of these steps as they are sent, as many as one packet takes; at least one, unless none is left in memory."""
-        rows: list[dict[str, Any]] = []
-        room = CHUNK_BYTES
-        for n in numbers:
-            if n in self.memory:
-                row = asdict(self.memory[n])
-                room -= len(json.dumps(row))  # a configuration is JSON in JSON: nobody can tell its size by its length
-                if rows and (room < 0 or len(rows) == CHUNK):
-                    break
-                rows.append(row)
-        return rows
-
     def _stage_all(self) -> flow.Flow[Answer]:
         """Give the worker everything that is in memory, in order, a packet at a time, to be written by its next flush."""
         staged = Answer()
         left = list(self.memory)
-        while staged.ok and (rows := self._that_fit(left)):
+        while staged.ok and (rows := self._unwritten.that_fit(left)):
             staged = yield self.link.waiting("stage", self.bounds.commit, steps=rows)
             left = left[left.index(rows[-1]["n"]) + 1 :]
         return staged
 
-    def _committed(self, numbers: list[int], *, full: bool) -> None:
-        """Forget what is on the platter, and with it everything before it; hold on to what is not."""
-        self.unsynced = {} if full else self.unsynced | {n: self.memory[n] for n in numbers if n in self.memory}
-        self._forget(numbers)
-
-    def _forget(self, numbers: list[int]) -> None:
-        for n in numbers:
-            self.memory.pop(n, None)
-
     def _accept(self, step: Step, row: Row, answer: Answer) -> Acceptance:
-        if answer.ok:
-            return Acceptance.DURABLE
-        if not row.promised:
-            return Acceptance.VOLATILE
+        if answer.ok or not row.promised:
+            return Acceptance.DURABLE if answer.ok else Acceptance.VOLATILE
         if answer.code in OPEN_ENDED:
             return Acceptance.UNKNOWN
-        self._forget([step.n])
+        self._unwritten.forget([step.n])
         return Acceptance.REFUSED
-
-    def _remember(self, step: Step) -> None:
-        self.memory[step.n] = step
-        if len(self.memory) > MEMORY_MAX:
-            del self.memory[next(iter(self.memory))]
-            self.lost += 1
 
     def _flush_soon(self) -> None:
         if self._lazy is None:
@@ -346,11 +309,8 @@ class StatePort:
         if answer.code == "busy":
             self.held()
         if answer.code == "full":
-            self._room_when_full = None
-            self.ask("room", self.bounds.commit, self._full_with)
-
-    def _full_with(self, answer: Answer) -> None:
-        self._room_when_full = answer.value if answer.ok else None
+            self.room.found_full(None)
+            self.ask("room", self.bounds.commit, lambda now: self.room.found_full(now.value if now.ok else None))
 
     def _send(self, event: Enum, why: str) -> None:
         self.engine.send(self.storage.name, event, why)
@@ -399,85 +359,27 @@ class StatePort:
             except SpawnError as error:
                 self.link.replace_later()
                 return E.FAULT, str(error)
-        self._current = False
-        for stage in (self._hello, self._mount, self._prefer, self._read_time, self._open_database, self._read, self._flush_memory):
+        for stage in (*self._opening.stages(), self._flush_memory):
+            self._current = stage == self._flush_memory
             failure = yield from flow.as_long_as(owed, stage())
             if not owed():
                 return E.FAULT, "overtaken"
             if failure is not None:
                 self._note(failure)
                 return _event(failure), failure.why
-            self._current = stage == self._read or self._current
         return E.OPENED, str(self.device)
-
-    def _hello(self) -> flow.Flow[Answer | None]:
-        answer: Answer = yield self.link.waiting("hello", self.bounds.worker_start)
-        return None if answer.ok else answer
-
-    def _mount(self) -> flow.Flow[Answer | None]:
-        found: Answer = yield self.link.waiting("find", self.bounds.find, wanted=self.wanted_device)
-        self.log.info("persist mount attempt", devices=found.value if found.ok else found.why)
-        if not found.ok:
-            return found
-        mounted: Answer = yield self.link.waiting("mount", self.bounds.mount, devices=found.value)
-        if not mounted.ok:
-            return mounted
-        self.device = mounted.value
-        self.log.info("persist mounted", device=self.device)
-        return None
-
-    def _prefer(self) -> flow.Flow[Answer | None]:
-        preferred: Answer = yield self.link.waiting("prefer", self.bounds.find, device_=self.device)
-        if not preferred.ok:
-            return preferred
-        self.log.info("state i/o priority", **preferred.value)
-        return None
-
-    def _read_time(self) -> flow.Flow[Answer | None]:
-        """Read the last good time: before the database, so that this boot's own row has a time that makes sense."""
-        found: Answer = yield self.link.waiting("time_load", self.bounds.read)
-        if found.ok:
-            self.clock.found(found.value)
-        return None if found.ok else found
-
-    def _open_database(self) -> flow.Flow[Answer | None]:
-        opened: Answer = yield self.link.waiting("open", self.bounds.open)
-        migrated: Answer = opened
-        if opened.ok:
-            migrated = yield self.link.waiting("migrate", self.bounds.migrate, boot=self.boot)
-        if not migrated.ok:
-            self.log.error("state db open/migrate failed", why=migrated.why)
-            return migrated
-        self.log.info("state db open/migrate", found=opened.value["version"], **migrated.value)
-        if not opened.value.get("checked", True):
-            self.log.warning("state db is too large to be checked as it is opened", why="`bay0 --validate` checks it")
-        return None
-
-    def _read(self) -> flow.Flow[Answer | None]:
-        """Read the stored machines, a page at a time; each page is a read that the boot waits for, with its own bound."""
-        rows: list[dict[str, Any]] = []
-        while self.stored is None:
-            page: Answer = yield self.link.waiting("machines", self.bounds.read, after=rows[-1]["name"] if rows else "")
-            if not page.ok:
-                return page
-            found, more = page.value
-            rows += found
-            if not more:
-                self.stored = [row for row in rows if row["boot_id"] != self.boot["boot_id"]]
-        return None
 
     def _flush_memory(self) -> flow.Flow[Answer | None]:
         """Write out what no sync has vouched for, in order; what is there is skipped."""
-        self.memory, self.unsynced = dict(sorted((self.unsynced | self.memory).items())), {}
-        sent = list(self.memory)
+        sent = self._unwritten.all_again()
         staged = yield from self._stage_all()
         if not staged.ok:
             return staged
         flushed: Answer = yield self.link.waiting("flush", self.bounds.flush)
         if not flushed.ok:
             return flushed
-        self._forget(sent)
-        self.log.info("memory journal written out", steps=len(sent), new=flushed.value, lost=self.lost)
+        self._unwritten.forget(sent)
+        self.log.info("memory journal written out", steps=len(sent), new=flushed.value, lost=self._unwritten.lost)
         return None
 
     def _close(self, _owed: Callable[[], bool]) -> flow.Flow[tuple[E, str]]:

@@ -289,7 +289,7 @@ class Checks:
             hold(instance.now.value == before, f"{name} is {instance.now.value} in memory, accepted was {before}")
         hold(sum(w.alive for w in world.workers) <= 1, "two workers live")
         hold(spine.state.link.left_behind <= 1, "more than one worker left behind")
-        if spine.state.lost:
+        if spine.state._unwritten.lost:
             self.lossy.add(world.boot_id)
         self._in_time()
         self._personas_are_what_they_say()
@@ -527,7 +527,7 @@ class Checks:
         world, replay = self.world, self.world.spine.replay
         count, removed = len(self.steps), [call for call in world.podman.calls if call.startswith("rm")]
         then, replay._then, replay._begun = replay._then, [], False  # nothing starts with it
-        world.spine.state.stored = stored
+        world.spine.state._opening.stored = stored
         replay.begin()
         world.run(5)
         replay._then = then

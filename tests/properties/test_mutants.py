@@ -62,6 +62,7 @@ from bay0.state import copier, copying, db, files, homes, nack, staging, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
+from bay0.state.unwritten import Unwritten
 from bay0.umbilical import doors as umbilicalport
 from bay0.umbilical.channel import Link
 from bay0.umbilical.doors import Umbilical
@@ -235,7 +236,7 @@ def of_a_commit_whose_sync_failed_it_is_said_that_nothing_was_changed(patch: Pat
 
 @likely(stories.what_was_not_promised_is_lost_before_a_promise)
 def what_was_committed_without_a_sync_is_forgotten(patch: Patch) -> None:
-    patch.setattr(StatePort, "_committed", lambda self, numbers, full: self._forget(numbers))
+    patch.setattr(Unwritten, "committed", lambda self, numbers, full: self.forget(numbers))
 
 
 @likely(stories.what_was_lost_is_told_to_who_moves_a_long_log)
@@ -289,7 +290,7 @@ def all_personas_have_one_uid_range(patch: Patch) -> None:
 @likely(stories.one_write_fails_with_more_behind_it)
 def a_promise_is_acknowledged_before_it_is_durable(patch: Patch) -> None:
     def commit(self: StatePort, step: Any, row: Row, done: Callable[[Acceptance], None]) -> None:
-        self._remember(step)
+        self._unwritten.remember(step)
         self._flush_soon()
         done(Acceptance.DURABLE if row.promised else Acceptance.VOLATILE)
 
@@ -309,7 +310,7 @@ def what_the_disk_did_not_take_is_forgotten(patch: Patch) -> None:
 
     def forgetful(self: StatePort, step: Any, row: Row, answer: Any) -> Acceptance:
         verdict = accept(self, step, row, answer)
-        self._forget([step.n])
+        self._unwritten.forget([step.n])
         return verdict
 
     patch.setattr(StatePort, "_accept", forgetful)
@@ -318,7 +319,7 @@ def what_the_disk_did_not_take_is_forgotten(patch: Patch) -> None:
 @mutant
 def the_memory_journal_is_not_written_out(patch: Patch) -> None:
     def dropped(self: StatePort) -> Any:
-        self._forget(list(self.memory))
+        self._unwritten.forget(list(self.memory))
         return None
         yield
 
@@ -429,7 +430,7 @@ def a_program_that_cannot_read_the_database_clears_away_what_it_finds(patch: Pat
 
     def rash(self: Replay, instance: Any, token: int) -> None:
         if self.state.stored is None:
-            self.state.stored = []
+            self.state._opening.stored = []
         begin(self, instance, token)
 
     patch.setattr(Replay, "stage", rash)

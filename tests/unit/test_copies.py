@@ -244,6 +244,11 @@ def test_what_cannot_be_copied_is_refused_and_nothing_is_started(desk: Desk, sou
     assert desk.jobs == []
 
 
+def test_that_a_persona_has_the_name_is_said_and_not_that_its_home_is_in_the_way(desk: Desk) -> None:
+    desk.bench.state.answers["home_is_free"] = Answer(value=False)
+    assert "it exists already; take another name" in str(desk.clone(WORK, WORK)[0])
+
+
 def test_a_home_that_is_kept_under_the_new_name_is_in_the_way_and_it_is_said_what_helps(desk: Desk) -> None:
     desk.bench.state.answers["home_is_free"] = Answer(value=False)
     answers = desk.clone()

@@ -195,13 +195,12 @@ def test_every_package_says_in_one_line_what_it_is() -> None:
 
 
 def test_the_modules_of_a_package_fit_a_sitting() -> None:
-    """Longer ones are split: a module is read as a whole. Those known are to become shorter, and no further one is to join them."""
+    """Longer ones are split: a module is read as a whole."""
     long = {str(path.relative_to(TOP)): lines for path in SOURCES if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST}
-    assert long.keys() <= KNOWN_LONG, long
+    assert long == {}
 
 
 LONGEST = 400
-KNOWN_LONG = {"bay0/state/port.py"}
 
 
 def test_each_term_of_the_glossary_is_linked_from_a_document_and_each_link_leads_to_one() -> None:

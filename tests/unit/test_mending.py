@@ -87,11 +87,27 @@ def test_what_is_beyond_repair_waits_for_those_who_run_and_is_set_aside_then() -
     assert bench.hears() == ["list", "repair", "list"]
     assert not bench.mended
     assert bench.log.of("podman's storage is beyond repair: it is set aside when no persona runs any more; those that run go on")
-    bench.runs = False
-    bench.timers.advance(AGAIN_S)
     bench.asked.clear()
-    assert bench.hears() == ["list", "repair by force", "list", "podman rests", "containers_aside", "list", "images"]
+    bench.timers.advance(5 * AGAIN_S)
+    assert bench.asked == [], "while they run nothing is asked"
+    bench.runs = False
+    bench.timers.advance(AGAIN_S + 5)
+    assert bench.asked == ["list", "repair by force", "list", "podman rests", "containers_aside", "list", "images"]
     assert bench.mended
+
+
+def test_damage_that_is_found_soon_after_a_look_is_looked_into_once_its_time_has_come() -> None:
+    """The last call that a persona's end makes may be the one: nothing else would ask again."""
+    bench = Bench(rungs=1)
+    bench.hears()
+    assert len(bench.mended) == 1
+    bench.rungs = 1
+    bench.timers.advance(AGAIN_S / 4)
+    for _ in range(5):
+        bench.mending.noticed("layer not known")
+    assert len(bench.mended) == 1, "not at once: podman may say so again and again"
+    bench.timers.advance(AGAIN_S)
+    assert len(bench.mended) == 2
 
 
 def test_damage_that_many_calls_find_is_mended_once() -> None:

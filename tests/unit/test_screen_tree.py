@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from kit import Log
 from parts import Steps
@@ -95,12 +95,23 @@ def worlds(draw: Any) -> tuple[Sway, dict[int, str | None], str | None, set[str]
     return Sway(windows, draw(places)), owners, front, draw(st.sets(st.sampled_from(PERSONAS))) - {front}
 
 
+# what one draw in many hits: a window in the scratchpad that holds the full screen, of the one that comes to the front
+FULL_BEHIND = (
+    Sway({1: Window(1, 1, SCRATCH, visible=False, floats=True, full=True, dialog=False)}, tree.NOBODY),
+    {1: "p://a"},
+    "p://a",
+    set[str](),
+)
+
+
 @QUICKLY
 @given(worlds())
+@example(FULL_BEHIND)
 def test_after_one_message_only_the_one_in_front_is_seen_and_all_of_it_and_nothing_is_left_to_say(
     world: Any,
 ) -> None:
     sway, owners, front, standing = world
+    sway = evolve(sway, windows=dict(sway.windows))
     commands = tree.mend(sway.tree(), front, owners, standing.__contains__, ())
     sway.run([*commands, tree.show(front)])
     found = sway.tree()

@@ -17,8 +17,9 @@ from bay0.machines.storage import E as Storage
 from bay0.machines.storage import S as Health
 from bay0.personas.manifest import WIRE_MAX, Manifest
 from bay0.personas.port import Config
-from bay0.state import link, port, worker
-from bay0.state.port import CHUNK, LAZY_FLUSH_S, MEMORY_MAX, UNSYNCED_MAX, StatePort
+from bay0.state import link, unwritten, worker
+from bay0.state.port import LAZY_FLUSH_S, StatePort
+from bay0.state.unwritten import CHUNK, MEMORY_MAX, UNSYNCED_MAX
 
 BOOT = {"boot_id": "b1", "version": "0.1.0", "kernel": "6.18", "started_wall": 1}
 FINE: dict[str, Any] = {
@@ -299,7 +300,7 @@ def test_a_commit_that_failed_is_sent_again_with_the_next_one(healthy: Bench) ->
 def test_a_long_memory_is_committed_in_packets_and_the_answer_waits_for_all(healthy: Bench) -> None:
     steps = [Step("b1", 1000 + n, "two", "small", n, "idle", "work", "working", "a reason of some length, as they are" * 2, 0) for n in range(1500)]
     for step in steps:
-        healthy.port._remember(step)
+        healthy.port._unwritten.remember(step)
     healthy.send(E.WORK)
     healthy.serve()
     assert healthy.one.now is S.WORKING
@@ -320,7 +321,7 @@ def test_memory_is_bounded_and_what_it_loses_is_counted(bench: Bench) -> None:
         bench.engine.send("one", E.CONVERGE)
         bench.engine.outcome("one", bench.one.committed.n if bench.one.committed else 0, E.DONE)
     assert len(bench.port.memory) == MEMORY_MAX
-    assert bench.port.lost > 0
+    assert bench.port._unwritten.lost > 0
     numbers = list(bench.port.memory)
     assert numbers == list(range(numbers[0], numbers[0] + MEMORY_MAX)), "the newest are kept, in order"
 
@@ -377,7 +378,7 @@ def test_what_was_committed_without_a_sync_is_written_again_by_the_next_worker_i
 def test_what_a_sync_has_vouched_for_is_not_written_again(healthy: Bench) -> None:
     healthy.clock.wait(LAZY_FLUSH_S + 0.1)
     healthy.serve()
-    assert healthy.port.unsynced != {}, "storage's own step is no promise"
+    assert healthy.port._unwritten.unsynced != {}, "storage's own step is no promise"
     healthy.send(E.STORE)
     healthy.serve()
     promised = healthy.one.committed.n if healthy.one.committed else 0
@@ -395,7 +396,7 @@ def test_now_and_then_a_sync_vouches_for_what_nobody_was_promised(healthy: Bench
         healthy.serve()
     commits = [request["full"] for request in healthy.worker.seen if request["op"] == "commit"]
     assert any(commits)
-    assert len(healthy.port.unsynced) <= UNSYNCED_MAX
+    assert len(healthy.port._unwritten.unsynced) <= UNSYNCED_MAX
 
 
 def test_a_promise_that_waits_as_storage_is_closed_is_refused_and_not_written_all_the_same(healthy: Bench) -> None:
@@ -583,7 +584,7 @@ def test_room_on_a_full_disk_is_noticed_without_writing_to_it_and_a_little_is_no
     assert freed == [1]
     look(files_free=500)
     assert freed == [1, 1]
-    assert healthy.port.room == {"bytes_free": 0, "files_free": 500}, "`bay0 storage` shows it"
+    assert healthy.port.room.last == {"bytes_free": 0, "files_free": 500}, "`bay0 storage` shows it"
 
 
 def test_a_full_disk_that_does_not_say_how_full_it_is_is_wedged(healthy: Bench) -> None:
@@ -601,10 +602,10 @@ def test_a_probe_that_is_not_answered_wedges(healthy: Bench) -> None:
 
 
 def test_a_probe_brings_the_room_there_is(healthy: Bench) -> None:
-    assert healthy.port.room is None
+    assert healthy.port.room.last is None
     healthy.port.probe("x")
     healthy.serve()
-    assert healthy.port.room == {"bytes": 9}
+    assert healthy.port.room.last == {"bytes": 9}
 
 
 def test_probes_and_genesis_lines_are_not_sent_to_a_disk_that_is_not_healthy(bench: Bench) -> None:
@@ -690,7 +691,7 @@ def test_after_closing_a_commit_is_volatile_and_asks_nobody(healthy: Bench) -> N
 def test_both_ends_agree_on_how_much_fits_into_a_packet() -> None:
     assert link.REQUEST_MAX == worker.PACKET_MAX
     assert link.PACKET_MAX >= worker.PACKET_MAX
-    assert port.CHUNK_BYTES < worker.PACKET_MAX
+    assert unwritten.CHUNK_BYTES < worker.PACKET_MAX
 
 
 @pytest.mark.parametrize("char", ['"', "\\", "x"])
@@ -713,7 +714,7 @@ def test_the_largest_manifests_are_committed_in_packets_that_fit(healthy: Bench,
 
 def test_everything_in_memory_is_written_at_the_end_however_many_packets_it_takes(healthy: Bench) -> None:
     for n in range(3 * CHUNK):
-        healthy.port._remember(Step("b1", 100 + n, "one", "small", n, "idle", "work", "working", "", 1))
+        healthy.port._unwritten.remember(Step("b1", 100 + n, "one", "small", n, "idle", "work", "working", "", 1))
     healthy.engine.send("storage:b1", Storage.CLOSE)
     seen = healthy.serve()
     assert seen.count("stage") > 3
