@@ -115,7 +115,7 @@ class Copies:
 
         there = self.means.engine.instances.get(name.semantic)
         if there is not None and there.now is not S.ABSENT:
-            self._begin(name, config, source, reply)  # which the table refuses
+            self._begin(name, wanted, source, reply)  # which the table refuses
         else:
             self.life.ask("home_is_free", looked, name=name.podman)
 
