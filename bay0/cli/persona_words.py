@@ -112,6 +112,27 @@ PERSONA = {
         Place("snapshots", "as `bay0 persona snapshots` names them: work@3", "NAME@NUMBER", many="*"),
         example="bay0 persona drop work@3 work@4",
     ),
+    "export": Verb(
+        "write a persona into an archive: its manifest and its home", "persona_archive:export", JSON,
+        Place("source", "a persona, or a snapshot (work@3)", "NAME", of="personas"),
+        Place("file", "a new file; - writes to stdout", "FILE", of="files"),
+        more=(
+            "A tar (pax) with owners, modes, times, attributes, hard links and holes, which GNU tar reads too; its last member is a checksum. "
+            "Of one that runs a snapshot is taken for it and deleted again. The image is not in it (`podman save`), sockets are left out."
+        ),
+        example="bay0 persona export work /tmp/work.tar\nbay0 persona export work@3 -",
+    ),
+    "import": Verb(
+        "make a persona of an archive that `export` wrote", "persona_archive:bring", JSON,
+        Option("--as", "another name than the archive's", "NAME"),
+        Option("--accept", "it may have what its manifest asks for: the AI, the screen, capabilities, namespaces, a start with the machine"),
+        Place("file", "the archive; - reads it from stdin, at most half of what is free on /persist", "FILE", of="files"),
+        more=(
+            "It is there whole or not at all, and only if the checksum is right. What its manifest asks for beyond a home and limits "
+            "is named, and refused without --accept. It is not started."
+        ),
+        example="bay0 persona import /tmp/work.tar --as try\nbay0 persona import - --accept",
+    ),
     "list": Verb(
         "list all personas; * marks the active one", "persona:list_all", JSON,
         Option("--names", "only the short names, and no complaint without a spine (for shell completion)"),

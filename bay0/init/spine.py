@@ -304,7 +304,10 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     control.offer(nackverbs.methods(state))
     control.offer(persona_verbs.methods(), manifests.modules)
     control.offer(
-        {f"persona.{verb}": copies.method(method) for verb, method in (("clone", "clone"), ("copying", "progress"), ("give_up", "give_up"))},
+        {
+            "persona.clone": copies.method("clone"), "persona.import": copies.method("bring"), "persona.copying": copies.method("progress"),
+            "persona.give_up": copies.method("give_up"),
+        },
         (*manifests.modules, *copies.modules),
     )
     control.offer(

@@ -8,6 +8,7 @@ waits and tries again; its processes are killed meanwhile.
 FAILED means no container is left and we gave up; the journal says why. ABSENT is a name nobody has created, or that was removed.
 
 A persona that is made as a copy is COPYING until all of its home lies beside its place, and PLACING until it is there, which is one rename.
+One that is made of an archive goes the same way.
 So whatever happens it is there whole, or not at all: from COPYING every doubt leads to ABSENT; what is PLACING is placed again until that is known.
 One that goes back to a snapshot is RESTORING until all of that home lies beside its place: every doubt leads to STOPPED, with the home that it has.
 It is REPLACING until that home is in the place of the old one, which is done again until that is known; its manifest changes with that step.
@@ -50,6 +51,7 @@ class E(Enum):
 
     CREATE = "create"
     CLONE = "clone"
+    IMPORT = "import"
     RESTORE = "restore"
     COPIED = "copied"
     PLACED = "placed"
@@ -119,6 +121,7 @@ OWES = (S.STARTING, *HAS_CONTAINER, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING
 ROWS = (
     Row(S.ABSENT, E.CREATE, S.STOPPED, "asked to create it", promised=True, desired="stopped", tries=Tries.FORGET),
     Row(S.ABSENT, E.CLONE, S.COPYING, "asked to make it as a copy", promised=True, desired="stopped", tries=Tries.FORGET),
+    Row(S.ABSENT, E.IMPORT, S.COPYING, "asked to make it of an archive", promised=True, desired="stopped", tries=Tries.FORGET),
     Row(S.COPYING, E.COPIED, S.PLACING, "all of it is there, beside its place", promised=True),
     Row(S.COPYING, E.STOP, S.ABSENT, "asked to give the copy up", desired="stopped"),
     Row(S.COPYING, E.FAULT, S.ABSENT, "it was not copied", desired="stopped"),
@@ -190,7 +193,7 @@ IGNORED = {
 REFUSED = {
     **container.refused(WORDS),
     **cells([s for s in S if s is not S.ABSENT], (E.CREATE,), "it exists already; remove it first, its home is kept"),
-    **cells([s for s in S if s is not S.ABSENT], (E.CLONE,), "it exists already; take another name"),
+    **cells([s for s in S if s is not S.ABSENT], (E.CLONE, E.IMPORT), "it exists already; take another name"),
     **cells(MADE, (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE), "it is still being made"),
     **cells((S.PLACING,), (E.STOP,), "its copy is whole and about to be in its place; remove it then"),
     **cells(MADE, (E.RESTORE,), "it is still being made"),

@@ -20,7 +20,7 @@ from bay0.base.errors import RefusedError
 from bay0.containers import lookup
 from bay0.machines import focus, persona, snapshot, storage
 from bay0.machines.persona import E, S
-from bay0.personas import kept
+from bay0.personas import grants, kept, manifest
 from bay0.pid1 import flow
 from bay0.state import copying
 from bay0.state.link import MISPLACED
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from bay0.containers.life import Life, Means, Outcome_
     from bay0.control.server import Reply
     from bay0.machines.instance import Instance, Step
+    from bay0.personas.manifest import Manifest
     from bay0.personas.methods import PersonaVerbs
     from bay0.state.copying import Copied
     from bay0.state.link import Answer
 
-SOURCE = "copy_of"  # in the context of a machine for which a home is copied
+SOURCE, ARCHIVE = "copy_of", "archive"  # in the context of a machine for which a home is copied, or unpacked
 LOOK_S = 0.1  # at the freeze of who is copied
 AGAIN_S = 1.0  # until a disk that gave no answer is asked again
 STAND = (S.STOPPED, S.FAILED, S.PAUSED, snapshot.S.KEPT)
@@ -104,6 +105,24 @@ class Copies:
         self.need_rest(source)
         wanted = kept.manifest_of(source)
         self.need_disk()
+        self._if_free(name, reply, partial(self._make, name, wanted, reply, {SOURCE: source.name, ARCHIVE: ""}))
+
+    def bring(self, params: Mapping[str, Any], reply: Reply) -> None:
+        """Make a persona `name` of the file `archive`, whose manifest is `manifest`; answered as `clone` is.
+
+        What that asks for beyond its own four walls is refused unless `accept` is true.
+        """
+        name, archive, wanted = lookup.name(params), params["archive"], manifest.from_wire(params["manifest"])
+        if not isinstance(archive, str) or not archive.startswith("/"):
+            raise RefusedError("archive is the whole path of a file. Nothing was changed")
+        asks = grants.asked(wanted)
+        if asks and params.get("accept") is not True:
+            raise RefusedError(f"its manifest asks for {'; '.join(asks)}: import it with --accept if it may have that. Nothing was changed")
+        self.need_disk()
+        self._if_free(name, reply, partial(self._make, name, wanted, reply, {SOURCE: "", ARCHIVE: archive}))
+
+    def _if_free(self, name: names.Name, reply: Reply, make: Callable[[], None]) -> None:
+        """Go on unless a home of that name is kept, of one that was removed."""
 
         def looked(answer: Answer) -> None:
             if not answer.ok:
@@ -111,11 +130,11 @@ class Copies:
             elif not answer.value:
                 reply(RefusedError(_in_the_way(name)))
             else:
-                self._begin(name, wanted, source, reply)
+                make()
 
         there = self.means.engine.instances.get(name.semantic)
         if there is not None and there.now is not S.ABSENT:
-            self._begin(name, wanted, source, reply)  # which the table refuses
+            make()  # which the table refuses
         else:
             self.life.ask("home_is_free", looked, name=name.podman)
 
@@ -136,9 +155,10 @@ class Copies:
         self.means.state.need_durable()
         self.means.state.keep_out_a_crowd()
 
-    def _begin(self, name: names.Name, wanted: Any, source: Instance, reply: Reply) -> None:
+    def _make(self, name: names.Name, wanted: Manifest, reply: Reply, context: dict[str, str]) -> None:
+        event, why = (E.IMPORT, "") if context[ARCHIVE] else (E.CLONE, f"of {context[SOURCE]}")
         try:
-            self.verbs.make(name, wanted, E.CLONE, self.taken(name.semantic, reply), why=f"of {source.name}", **{SOURCE: source.name})
+            self.verbs.make(name, wanted, event, self.taken(name.semantic, reply), why=why, **context)
         except RefusedError as refusal:
             reply(refusal)
 
@@ -172,7 +192,8 @@ class Copies:
     def copy(self, instance: Instance) -> flow.Flow[Outcome_]:
         """Copy a home beside the place where it is to be."""
         work = self._work[instance.name] = _Work(str(instance.context.get(SOURCE, "")))
-        why = yield from self._copy(instance, work)
+        archive = str(instance.context.get(ARCHIVE, ""))
+        why = yield from (self._unpack(instance, work, archive) if archive else self._copy(instance, work))
         self._thaw(work)
         words = _words(instance)
         if why or work.copied is None:
@@ -206,6 +227,19 @@ class Copies:
             work.copied = yield partial(self._process, work, names.on_disk(source.name), name)
         if work.frozen_s is not None:
             work.frozen_s = self.means.reactor.clock() - work.frozen_s
+        return work.changed or work.copied.why
+
+    def _unpack(self, instance: Instance, work: _Work, archive: str) -> flow.Flow[str]:
+        """Return why no home was made of an archive, or ""."""
+        name = names.on_disk(instance.name)
+        begun: Answer = yield partial(self.life.ask, "staging_begin_anew", name=name)
+        if not begun.ok:
+            return f"nothing can be put beside its place: {begun.why}"
+
+        def process(resume: flow.Resume) -> None:
+            work.end = copying.unpack(self.run, self.means.bounds.copy, archive, name, resume)
+
+        work.copied = yield process
         return work.changed or work.copied.why
 
     def _make_room(self, instance: Instance, source: Instance, resume: flow.Resume) -> None:

@@ -130,8 +130,15 @@ class Snapshots:
         reply({**result, "dropped": [each.name for each in surplus]})
 
     def list_all(self, params: Mapping[str, Any], reply: Reply) -> None:
-        """Answer with every snapshot, the oldest of each persona first; with `name` only that persona's, which may have been removed."""
+        """Answer with every snapshot, the oldest of each persona first; with `name` only that persona's, which may have been removed.
+
+        With `number` too that one alone, and its `manifest`.
+        """
         self.copies.verbs.replay.need_known()
+        if params.get("number") is not None:
+            instance = kept.find(self.means.engine, self.copies.verbs.replay, f"{lookup.name(params).semantic}@{params['number']}")
+            reply({**kept.facts(instance), "manifest": kept.manifest_of(instance).to_wire()})
+            return
         if params.get("name") is not None:
             found = self.of(lookup.name(params))
         else:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import asdict, define, field, frozen
 
@@ -39,6 +40,13 @@ class Job:
     progress: str
 
 
+class Far(Protocol):
+    """What is made, as far as it is."""
+
+    entries: int
+    bytes: int
+
+
 @define(eq=False, repr=False)
 class Meter:
     """Says how far a copy is, and ends it when the disk has no more room for it. `place`: a descriptor on that disk."""
@@ -49,7 +57,7 @@ class Meter:
     clock: Callable[[], float] = time.monotonic
     _next: float = field(init=False, default=0.0)
 
-    def look(self, copy: tree.Copy) -> None:
+    def look(self, copy: Far) -> None:
         """Hear how far it is, often; do something every `LOOK_S` seconds. `RefusedError` if there is no room left."""
         now = self.clock()
         if now < self._next:
@@ -59,7 +67,7 @@ class Meter:
             raise RefusedError(f"less than {SPARE >> MIB} MiB are free on /persist by now")
         self.say(copy)
 
-    def say(self, copy: tree.Copy) -> None:
+    def say(self, copy: Far) -> None:
         """Write how far it is; that nobody can read it is no reason to end."""
         told = {"entries": copy.entries, "of_entries": self.wanted.entries, "bytes": copy.bytes, "of_bytes": self.wanted.bytes}
         with contextlib.suppress(OSError):
@@ -115,7 +123,7 @@ def main(words: list[str]) -> int:
     """Do the job in `words` and say what was copied; exit status 1 and a reason if it could not be done."""
     job = Job(**json.loads(words[0]))
     shield.last_at_the_disk()
-    _many_descriptors()
+    tree.many_descriptors()
     try:
         made = copy(job)
     except (OSError, RefusedError) as error:
@@ -127,13 +135,3 @@ def main(words: list[str]) -> int:
     print(json.dumps(asdict(made)))
     return 0
 
-
-def _many_descriptors() -> None:
-    """Allow two for each directory that may lie in another."""
-    import resource  # noqa: PLC0415 - nothing else in the program needs it
-
-    wanted = 2 * tree.DEPTH_MAX + 64
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))

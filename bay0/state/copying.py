@@ -11,7 +11,7 @@ from attrs import frozen
 from bay0.base import itself
 from bay0.base.kernelfile import read_text
 
-PROCESS = "--copy-home"  # the hidden entry of the program
+PROCESS, UNPACK = "--copy-home", "--unpack-home"  # hidden entries of the program
 PROGRESS = "/run/bay0/copy-{}"  # by what that which is being made is called on the disk
 Run = Callable[[str, tuple[str, ...], float, Callable[[Any], None]], Callable[[], None]]  # the spawner's
 
@@ -32,11 +32,17 @@ def start(run: Run, bound_s: float, source: str, name: str, done: Callable[[Copi
     return run("copy-home", (*itself.argv(PROCESS), json.dumps(job)), bound_s, lambda result: done(_outcome(result)))
 
 
+def unpack(run: Run, bound_s: float, archive: str, name: str, done: Callable[[Copied], None]) -> Callable[[], None]:
+    """Do the same with what is in an archive, a file."""
+    job = {"archive": archive, "name": name, "progress": PROGRESS.format(name)}
+    return run("copy-home", (*itself.argv(UNPACK), json.dumps(job)), bound_s, lambda result: done(_outcome(result)))
+
+
 def _outcome(result: Any) -> Copied:
     if not result.ok:
         return Copied(result.stderr.strip() or result.reason())
     found = json.loads(result.stdout)
-    return Copied("", found["entries"], found["bytes"], home=True)
+    return Copied("", found["entries"], found["bytes"], home=found.get("home", True))
 
 
 def progress(name: str) -> dict[str, int]:

@@ -40,6 +40,13 @@ def begin(name: str, source: str) -> bool:
     return True
 
 
+def begin_anew(name: str) -> bool:
+    """Make the staging directory of `name`, with an empty home in it."""
+    drop(name)
+    _make(name, HOME)
+    return True
+
+
 def begin_again(name: str, source: str, home: bool) -> bool:  # noqa: FBT001 - a field of the protocol
     """Do the same for a home that is to take the place of another. `home`: there must be one of `source`; without one nothing takes its place.
 

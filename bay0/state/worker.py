@@ -192,6 +192,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "home_empty": lambda name: homes.empty(name),
     "home_is_free": lambda name: staging.is_free(name),
     "staging_begin": lambda name, source: staging.begin(name, source),
+    "staging_begin_anew": lambda name: staging.begin_anew(name),
     "staging_begin_again": lambda name, source, home: staging.begin_again(name, source, home),
     "staging_place": lambda name: staging.place(name),
     "staging_replace": lambda name: staging.replace(name),

@@ -452,7 +452,7 @@ def test_a_clone_of_who_runs_has_its_home_as_it_is_and_who_was_copied_goes_on(sp
 
 def test_who_goes_back_to_a_snapshot_has_the_home_and_the_manifest_of_then(spine: Vm):
     running(spine, "work")
-    spine.out("bay0 persona shell work -- sh -c 'echo then >/home/work/letter && ln /home/work/letter /home/work/again'")
+    spine.out("bay0 persona shell work -- sh -c 'echo then >/home/work/letter && ln -f /home/work/letter /home/work/again'")
     made = spine.json("bay0 persona snapshot work --note 'a letter' --json", VERB_S)
     assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://work@1", "kept", 2)
     assert spine.json("bay0 persona show work --json")["state"] == "running"
