@@ -173,6 +173,11 @@ class Leaving:
         self._power_tries += 1
         if self._power_tries > 1:
             self._restart_instead(how)
+        if how == "poweroff" and not self.calls.can_power_off():
+            how = "reboot"
+            if self._power_tries == 1:
+                self._ask_sysrq(instance, token)
+                return
 
         def refused(status: int) -> None:
             why = f"reboot(2) was refused, status {os.waitstatus_to_exitcode(status)}"
@@ -183,6 +188,12 @@ class Leaving:
         except SpawnError as error:
             self.log.error("no fork for reboot(2)", why=str(error))
             self._restart_instead(how)
+
+    def _ask_sysrq(self, instance: Instance, token: int) -> None:
+        """Ask for power-off in the way that comes back if there is none; the next try restarts."""
+        self.calls.sysrq(power.POWER_OFF)
+        why = "the kernel knows no power-off on this machine"
+        self.reactor.call_later(POWER_AGAIN_S, lambda: self.engine.outcome(instance.name, token, E.FAULT, why))
 
     def _restart_instead(self, how: str) -> None:
         """Restart by the kernel's short way, which can always be had; said if it is not what was asked for.

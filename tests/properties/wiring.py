@@ -116,7 +116,7 @@ class Wiring:
             disks=lambda: disks(self.world.blocks),
             cards=list,
             ports=self.world.more_ports,
-            calls=power.Calls(self.world._reboot, lambda: 0, SimSysrq(self.world._reboot)),
+            calls=power.Calls(self.world._reboot, lambda: 0, SimSysrq(self.world._reboot), lambda: True),
         )
 
     def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:

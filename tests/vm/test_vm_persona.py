@@ -259,7 +259,8 @@ def test_what_one_uses_is_what_the_kernel_counts(spine: Vm):
     before = cpu_used(spine, directory)
     (burn,) = spine.json("bay0 persona stats burn --json")
     assert before <= burn["cpu_us"] <= cpu_used(spine, directory)
-    assert 0 < burn["cpu_percent"] <= 30, "its limit is a tenth, and a look is not exact"
+    look = lambda: spine.json("bay0 persona stats burn --json")[0]["cpu_percent"]
+    assert harness.until(look, VERB_S, "it got some of the processor") <= 30, "its limit is a tenth, and a look is not exact"
     assert (burn["pids"], burn["pids_max"]) == (1, 256)
     rows = {row["name"]: row for row in spine.json("bay0 top --json")}
     assert {"PID 1", "services", "all personas", "p://burn"} <= set(rows)
@@ -737,7 +738,7 @@ def test_by_force_it_ends_though_podman_hangs_and_the_disk_is_dead(folder: str, 
 def test_where_power_off_cannot_be_had_the_machine_restarts_and_says_so(folder: str):
     disk = harness.make_disk(f"{folder}/no-acpi.img")
     # without ACPI QEMU's commands do not reach the guest either: it is told at its console
-    with harness.vm(disk, "acpi=off", console=True, life_s=LIFE_S) as machine:
+    with harness.vm(disk, "acpi=off", ("-action", "reboot=shutdown"), console=True, life_s=LIFE_S) as machine:
         machine.wait_console("spine:.*# ")
         machine.type("bay0 status\n")
         machine.wait_console(r"storage +durable on /dev/vda", VERB_S)
@@ -774,7 +775,8 @@ def test_power_off_does_not_wait_for_a_podman_that_hangs_and_the_next_boot_finds
             machine.out(hang)
             left = machine.quit()
         assert left.status == 0
-        assert "containers killed" in left.console
+        ended = all(re.search(rf"p://{name}: stopping -> stopped", left.console) for name in ("nap", "deaf"))
+        assert ended or "containers killed" in left.console, "a persona's own stop needs no podman, if it has the time"
         harness.check_clean(disk)
         harness.check_checkpointed(disk)
         assert harness.stored(disk).integrity == "ok"
