@@ -43,7 +43,8 @@ SUSPEND_ANSWER_S = 60.0
 COPY_ANSWER_S = 8000.0
 RESTS = {state.value for state in (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)}
 AT_REST = (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)
-PROMISES = ("create", "clone", "start", "reset", "remove", "configure", "restore", "drop")
+LONG = ("persona.clone", "persona.snapshot", "persona.restore", "persona.import")
+PROMISES = ("create", "clone", "start", "reset", "remove", "configure", "restore", "drop", "import")
 COLUMNS = tuple(JournalRow._meta.sorted_field_names)
 TOUCHES = ("mount", "open", "migrate", "machines", "stage", "flush", "commit", "probe", "genesis")
 
@@ -199,7 +200,7 @@ class Checks:
             asked.before = self.nacks.get(asked.params["digest"])
         if asked.method in ("nack.add", "nack.remove") and self.nacks.get(asked.params["digest"]) is not (asked.method == "nack.add"):
             self.nacks[asked.params["digest"]] = None
-        if asked.method == "persona.create":
+        if asked.method in ("persona.create", "persona.import"):
             self.manifests[name].append(asked.params["manifest"])
         if asked.method == "persona.clone":
             self.manifests[name].extend(self.manifests[asked.params["source"].partition("@")[0]])
@@ -226,7 +227,7 @@ class Checks:
         if asked.method.startswith("tenant."):
             self.ai.answered(asked, result)
         verb = asked.method.rpartition(".")[2]
-        if verb == "clone":
+        if verb in ("clone", "import"):
             self.world.copies.answered(result)
             self.count["copies"] += 1
         if verb in PROMISES or verb == "focus":
@@ -424,7 +425,7 @@ class Checks:
                 if name in seen and boot_id not in self.lossy:
                     before = seen[name]
                     hold(row["source"] == before["dest"], f"{name}: {before['dest']} is followed by a step from {row['source']}")
-                    anew = row["event"] in ("create", "clone", "take")  # its name had been removed, and counts from the start
+                    anew = row["event"] in ("create", "clone", "import", "take")  # its name had been removed, and counts from the start
                     hold(anew or row["seq"] == before["seq"] + 1, f"{name}: seq {before['seq']} is followed by {row['seq']}")
                 elif name not in seen and boot_id not in self.lossy:
                     start = {last.get(name), MACHINES[row["kind"]].initial.value}
@@ -601,7 +602,7 @@ def _told(steps: list[Step]) -> str:
 def _bound(asked: Asked) -> float:
     if asked.method == "suspend":  # the deadlines of its two busy states
         return SUSPEND_ANSWER_S
-    if asked.method in ("persona.clone", "persona.snapshot", "persona.restore"):  # the deadline of a large home; on a disk that is well it is at once
+    if asked.method in LONG:  # the deadline of a large home; on a disk that is well it is at once
         return COPY_ANSWER_S
     return IMAGE_ANSWER_S if asked.method.startswith("image.") else ANSWER_S
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field
 from broken import hold
 
 from bay0.base import names
+from bay0.base.errors import RefusedError
 from bay0.effects.spawn import Ending, Result
 from bay0.machines import snapshot
-from bay0.state import copier, staging
+from bay0.state import copier, copying, export, staging, tarstream, unpack
 
 if TYPE_CHECKING:
     from world import World
@@ -23,12 +25,16 @@ FILES = 4  # that are planted in a home that is to be copied
 TAKES_S = 0.25  # before it begins to write, and again before it ends
 
 
+def _copy(job: copier.Job) -> dict[str, Any]:
+    return asdict(copier.copy(job))
+
+
 @define(eq=False)
 class SimCopy:
     """The process: it can be ended before it writes, and before anybody hears that it has written all."""
 
     world: World
-    job: copier.Job
+    make: Callable[[], dict[str, Any]]
     deadline_s: float
     done: Callable[[Result], None]
     over: bool = False
@@ -50,11 +56,11 @@ class SimCopy:
         try:
             if disk.full or disk.readonly:
                 raise OSError(28, "No space left on device")
-            made = copier.copy(self.job)
-        except OSError as error:
+            made = self.make()
+        except (OSError, RefusedError) as error:
             self.finish(Result(Ending.EXITED, 1, "", str(error), 0, TAKES_S))
             return
-        self.world.later(TAKES_S, lambda: self.finish(Result(Ending.EXITED, 0, json.dumps(asdict(made)), "", 0, TAKES_S)))
+        self.world.later(TAKES_S, lambda: self.finish(Result(Ending.EXITED, 0, json.dumps(made), "", 0, TAKES_S)))
 
     def end(self) -> None:
         if not self.over and self.world.spine is not None:  # else the power is off, and what is left of the program is thrown away
@@ -77,7 +83,7 @@ class Copies:
 
     def install(self, setattr_: Callable[..., None]) -> None:
         folder = self.world.disk.folder
-        for module in (staging, copier):
+        for module in (staging, copier, unpack):
             for name in ("HOMES", "SNAPSHOTS", "STAGING"):
                 if hasattr(module, name):
                     setattr_(module, name, os.path.join(folder, name.lower()))
@@ -91,7 +97,9 @@ class Copies:
         setattr_(copier.Meter, "look", lambda _meter, _copy: self.world.seam("in a copy"))
 
     def run(self, argv: Any, deadline_s: float, done: Callable[[Result], None]) -> Callable[[], None]:
-        process = self.last = SimCopy(self.world, copier.Job(**json.loads(argv[-1])), deadline_s, done)
+        words = json.loads(argv[-1])
+        make = partial(unpack.unpack, unpack.Job(**words)) if copying.UNPACK in argv else partial(_copy, copier.Job(**words))
+        process = self.last = SimCopy(self.world, make, deadline_s, done)
         process.begin()
         return process.end
 
@@ -107,6 +115,23 @@ class Copies:
                 with open(os.path.join(home, f"file{number}"), "w", encoding="ascii") as file:
                     file.write(what)
             self.planted = True
+
+    def archive(self, name: str, cut: int = 0) -> str:
+        """Write a home into an archive, without its last `cut` bytes; return its path."""
+        path = os.path.join(self.world.disk.folder, "archive.tar")
+        home = os.open(os.path.join(self.world.homes.folder, names.parse(name).podman), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with open(path, "wb") as file:
+                writer = tarstream.Writer(file.write)
+                made = export.Export(writer)
+                made.about({"name": name}, home)
+                made.home(home)
+                writer.end()
+                file.flush()
+                os.truncate(path, file.tell() - cut)
+        finally:
+            os.close(home)
+        return path
 
     def whole_or_not_there(self) -> None:
         """At any time."""

@@ -954,10 +954,45 @@ def one_that_went_back_lives_on(world: World, moment: float) -> None:
     world.settle()
 
 
+def an_archive_is_brought_in_and_the_power_goes(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    world.bring(world.copies.archive(WORK), MANIFESTS[WORK])
+    world.run(moment / 2)
+
+
+def an_archive_is_brought_in_and_the_disk_fails(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    asked = world.bring(world.copies.archive(WORK), MANIFESTS[WORK])
+    world.run(moment % 1)
+    if moment < 1:
+        world.disk.wedged = True
+    elif moment < 2:
+        world.kill_worker()
+    else:
+        world.verb("stop", COPY)
+    world.run(15)
+    world.settle()
+    hold(not world.on or asked.answers, "who brought an archive was never answered")
+
+
+def an_archive_is_not_whole(world: World, moment: float) -> None:
+    """Whatever is missing at its end, the checksum at least: nothing is made of it, and then of the whole one all."""
+    _about_to_be_copied(world)
+    asked = world.bring(world.copies.archive(WORK, cut=1500 + int(moment * 1000)), MANIFESTS[WORK])
+    _wait_for(world, asked)
+    hold(bool(asked.refused), f"half an archive was taken for whole: {asked.answers}")
+    world.run(2)
+    again = world.bring(world.copies.archive(WORK), MANIFESTS[WORK])
+    _wait_for(world, again)
+    hold(not again.refused and world.copies.says("homes", "p__copy") == {"first"}, f"nothing was made of an archive: {again.answers}")
+    world.settle()
+
+
 SNAPSHOT_STORIES: tuple[Story, ...] = (
     a_snapshot_is_cut_short, snapshots_follow_each_other, a_snapshot_is_deleted, going_back_is_cut_short, going_back_is_cut_between_two_moves,
     going_back_meets_a_disk_that_fails, what_one_goes_back_to_is_deleted_meanwhile, others_are_copied_while_one_goes_back,
-    others_are_copied_while_a_snapshot_is_taken, one_that_went_back_lives_on,
+    others_are_copied_while_a_snapshot_is_taken, one_that_went_back_lives_on, an_archive_is_brought_in_and_the_power_goes,
+    an_archive_is_brought_in_and_the_disk_fails, an_archive_is_not_whole,
 )  # fmt: skip
 COPY_STORIES: tuple[Story, ...] = (
     a_copy_is_cut_short, a_copy_is_cut_short_and_the_next_boot_too, a_copy_meets_a_disk_that_fails, who_is_copied_does_not_stand_still,

@@ -26,7 +26,7 @@ from world import World
 from bay0.ai.methods import TenantVerbs
 from bay0.ai.port import Servers
 from bay0.base import names
-from bay0.base.errors import StorageError
+from bay0.base.errors import RefusedError, StorageError
 from bay0.boot import nack_methods as nackverbs
 from bay0.boot import trash
 from bay0.containers.freezer import Freezer
@@ -58,7 +58,7 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Cleared, Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
-from bay0.state import copier, copying, db, files, homes, nack, staging, worker
+from bay0.state import copier, copying, db, files, homes, nack, staging, tarstream, unpack, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
@@ -734,6 +734,31 @@ def half_a_snapshot_is_put_in_its_place(patch: Patch) -> None:
         resume(copying.Copied("", 1, 1, home=True))
 
     patch.setattr(Copies, "_process", early)
+
+
+@likely(stories.an_archive_is_not_whole)
+def the_checksum_of_an_archive_is_not_waited_for(patch: Patch) -> None:
+    following = tarstream.Reader.next
+
+    def heedless(self: tarstream.Reader) -> Any:
+        try:
+            return following(self)
+        except RefusedError:
+            return None
+
+    patch.setattr(tarstream.Reader, "next", heedless)
+
+
+@likely(stories.an_archive_is_brought_in_and_the_power_goes)
+def an_archive_is_unpacked_in_its_place(patch: Patch) -> None:
+    make = unpack.unpack
+
+    def at_once(job: unpack.Job) -> object:
+        made = make(job)
+        staging.place(job.name)
+        return made
+
+    patch.setattr(unpack, "unpack", at_once)
 
 
 @likely(stories.a_home_is_to_be_emptied)

@@ -468,6 +468,30 @@ def test_who_goes_back_to_a_snapshot_has_the_home_and_the_manifest_of_then(spine
     assert spine.out("ls /persist/snapshots") == ""
 
 
+def test_a_persona_is_exported_and_made_again_of_the_archive_and_tar_reads_it_too(spine: Vm):
+    running(spine, "work")
+    inside = "cd /home/work && echo dear >letter && ln -f letter again && chmod 4711 letter && ln -sf /etc/shadow out && truncate -s 1G hole"
+    spine.out(f"bay0 persona shell work -- sh -c '{inside}'")
+    told = spine.json("bay0 persona export work /persist/work.tar --json", VERB_S)
+    assert told["entries"] == 4
+    assert spine.out("bay0 persona snapshots work --json") == "[]", "the one that was taken for it is gone"
+    assert spine.json("bay0 persona show work --json")["state"] == "running"
+    assert "home/letter" in spine.out("tar -tf /persist/work.tar")
+    refused = spine.sh("bay0 persona import /persist/work.tar", VERB_S)
+    assert (refused.status, "exists already" in refused.stderr) == (1, True)
+    made = spine.json("bay0 persona import /persist/work.tar --as again --json", VERB_S)
+    assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://again", "stopped", 4)
+    looked = "cd /persist/homes/p__again && stat -c '%a %u %h' letter && readlink out && stat -c %s hole && du -k hole | cut -f1"
+    assert spine.out(looked) == "4711 0 2\n/etc/shadow\n1073741824\n0"
+    running(spine, "again")
+    assert spine.out("bay0 persona shell again -- cat /home/work/again") == "dear"
+    spine.out("bay0 persona stop again && bay0 persona remove again --home --yes", VERB_S)
+    assert spine.out("bay0 persona export work - | bay0 persona import - --as again", 2 * VERB_S).startswith("p://again is made and stopped")
+    assert spine.sh("head -c 3000 /persist/work.tar >/persist/half.tar; bay0 persona import /persist/half.tar --as half", VERB_S).status == 1
+    assert spine.sh("bay0 persona show half").status == 1, "there is none"
+    spine.out("bay0 persona remove again --home --yes; rm /persist/homes/p__work/* /persist/*.tar; ls /persist/spine/staging", VERB_S)
+
+
 # ---- reality; more of it below, while podman hangs
 
 
