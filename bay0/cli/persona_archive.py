@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import time
 
@@ -181,9 +180,7 @@ def _read(path: str, shown: str) -> dict[str, Any]:
     from bay0.state.tarstream import Reader
 
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise RefusedError(f"{shown} is no file; - reads an archive from stdin. Nothing was changed")
-        with unpack.open_archive(path) as file:
+        with os.fdopen(inputs.regular(path, "persona's archive"), "rb") as file:
             return unpack.about(Reader(file.read))
     except OSError as error:
         raise RefusedError(f"no archive at {shown}: {error.strerror}. Nothing was changed") from error
