@@ -52,6 +52,7 @@ from bay0.loading.late import Late
 from bay0.machines import MACHINES, RIPPLES
 from bay0.machines.engine import EffectPort, Engine
 from bay0.machines.instance import Instance
+from bay0.personas import copyduties
 from bay0.personas.methods import PersonaVerbs
 from bay0.personas.port import Personas
 from bay0.pid1.reactor import Reactor
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from bay0.effects.shield import Watchdog
     from bay0.personas.changing import Changing
     from bay0.personas.copies import Copies
+    from bay0.personas.snapshots import Snapshots
     from bay0.screen.doors import Doors
     from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
@@ -200,6 +202,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     )
     doors: Late[Doors] = Late("screen.doors:Doors", lambda new: new(logger, host.doors))
     copies: Late[Copies] = Late("personas.copies:Copies", lambda new: new(means, personas.life, persona_verbs, spawner.run, trash.sweep))
+    snapshots: Late[Snapshots] = Late("personas.snapshots:Snapshots", lambda new: new(means, copies()), (copies,))
+    copyduties.forget_snapshots(engine, reactor)
     personas = Personas(means, boot, host.built_in, umbilical, reaper.own, doors=doors, copies=copies)
     mending = Mending(reactor, bounds, logger, podman, state, personas.life.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
@@ -276,7 +280,8 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     ports: dict[str, EffectPort] = {
         "boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": focus,
         "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger),
-        "screen": LatePort(screen, reactor, logger), "upgrade": LatePort(upgrade, reactor, logger), **host.ports(engine, reactor, logger),
+        "screen": LatePort(screen, reactor, logger), "upgrade": LatePort(upgrade, reactor, logger),
+        "snapshot": LatePort(snapshots, reactor, logger), **host.ports(engine, reactor, logger),
     }  # fmt: skip
     for kind, port in ports.items():
         engine.serve(kind, port)
@@ -299,8 +304,15 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     control.offer(nackverbs.methods(state))
     control.offer(persona_verbs.methods(), manifests.modules)
     control.offer(
-        {f"persona.{verb}": copies.method(method) for verb, method in (("clone", "clone"), ("copying", "progress"))},
+        {
+            "persona.clone": copies.method("clone"), "persona.import": copies.method("bring"), "persona.copying": copies.method("progress"),
+            "persona.give_up": copies.method("give_up"),
+        },
         (*manifests.modules, *copies.modules),
+    )
+    control.offer(
+        {f"persona.{verb}": snapshots.method(m) for verb, m in (("snapshots", "list_all"), *((m, m) for m in ("snapshot", "restore", "drop")))},
+        (*manifests.modules, *snapshots.modules),
     )
     changing: Late[Changing] = Late(
         "personas.changing:Changing",

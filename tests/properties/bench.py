@@ -36,9 +36,10 @@ from bay0.machines import MACHINES
 from bay0.machines.boot import S as BootS
 from bay0.machines.engine import Acceptance, Engine, build
 from bay0.machines.instance import Step
-from bay0.personas import manifest
+from bay0.personas import copyduties, manifest
 from bay0.personas.copies import Copies
 from bay0.personas.port import Config, Personas
+from bay0.personas.snapshots import Snapshots
 from bay0.pid1.reactor import Reactor
 from bay0.podman import argv as podman_argv
 from bay0.podman import calls as adapter
@@ -268,6 +269,8 @@ class Bench:
         engine.keep_with(state)
         nothing = SimpleNamespace(start=lambda *_: None)
         ports: dict[str, Any] = {"persona": self.personas, "server": self.servers, "tenant": services, "focus": nothing, "boot": nothing}
+        ports["snapshot"] = Snapshots(means, copies())
+        copyduties.forget_snapshots(engine, self.reactor)
         for kind, port in {**ports, **self.more_ports(engine, self.reactor, QUIET)}.items():
             engine.serve(kind, port)
 

@@ -69,6 +69,7 @@ class World(People, Trouble):
         self.stage_fault: str | None = None
         self.seams = 0
         self.crash_at: int | None = None  # the number of the seam at which the machine stops
+        self.crash_on: str | None = None  # or its name
         self.worker_dies_at: int | None = None
         self.half_done: int | None = 0  # seams a killed worker still passes in its last request
         self.half_left: int | None = None
@@ -126,7 +127,7 @@ class World(People, Trouble):
             return
         self.seams += 1
         self.trace.append(name)
-        if self.crash_at == self.seams:
+        if self.crash_at == self.seams or name == self.crash_on:
             self.left_behind = self.disk.after_cut(self.kept)
             self._end(Crash(name))
         if self.worker_dies_at == self.seams and any(w.working for w in self.workers):
@@ -219,7 +220,7 @@ class World(People, Trouble):
         self.kernel.power_cut()
         self.ai.power_cut()
         self.checks.lights_out(files)
-        self.left_behind, self.crash_at, self.worker_dies_at = None, None, None
+        self.left_behind, self.crash_at, self.crash_on, self.worker_dies_at = None, None, None, None
         self._stop_everything()
         self.disk.power_cut(files)
         self.disk.mounted = self.disk.unplugged = self.disk.wedged = False

@@ -53,6 +53,8 @@ MAY_OPEN_IN_STATE = {
     "state/incoming.py": "a file without a name",
     "state/resize.py": "the mount point itself",
     "state/tree.py": "what lies in a home, each by its directory's descriptor and O_NOFOLLOW",
+    "state/export.py": "what lies in a home, as state/tree.py",
+    "state/unpack.py": "an archive, and what is made of it in a staging directory, each by its directory's descriptor",
     "state/copier.py": "how far it is, on /run",
     "state/slots.py": "the slots, which no filesystem of the kernel's shows",
     "state/slotwork.py": "an image that is to be staged, the firmware's variables, /run",

@@ -425,7 +425,9 @@ def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> N
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "extent",
         "genesis", "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model",
         "image_archive", "home_empty", "home_give", "log_remove", "trash_sweep", "trash_left",
-        "home_is_free", "staging_begin", "staging_place", "staging_drop", "staging_clear",
+        "home_is_free", "staging_begin", "staging_begin_again", "staging_begin_anew", "staging_place", "staging_replace",
+        "staging_drop", "staging_clear",
+        "snapshot_number", "snapshot_delete",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
         "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip

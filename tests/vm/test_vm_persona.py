@@ -451,6 +451,47 @@ def test_a_clone_of_who_runs_has_its_home_as_it_is_and_who_was_copied_goes_on(sp
     spine.out("bay0 persona stop try && bay0 persona remove try --home --yes && rm /persist/homes/p__work/*", VERB_S)
 
 
+def test_who_goes_back_to_a_snapshot_has_the_home_and_the_manifest_of_then(spine: Vm):
+    running(spine, "work")
+    spine.out("bay0 persona shell work -- sh -c 'echo then >/home/work/letter && ln -f /home/work/letter /home/work/again'")
+    made = spine.json("bay0 persona snapshot work --note 'a letter' --json", VERB_S)
+    assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://work@1", "kept", 2)
+    assert spine.json("bay0 persona show work --json")["state"] == "running"
+    spine.out("bay0 persona shell work -- sh -c 'rm /home/work/again; echo now >/home/work/letter' && bay0 persona set work description=changed")
+    spine.out("bay0 persona stop work", VERB_S)
+    assert "a letter" in spine.out("bay0 persona snapshots work")
+    assert spine.sh("bay0 persona restore work@1", VERB_S).status == 1, "nobody can be asked"
+    spine.out("bay0 persona restore work@1 --yes", VERB_S)
+    assert spine.out("cd /persist/homes/p__work && cat again && stat -c %h letter && ls /persist/spine/staging") == "then\n2"
+    assert spine.json("bay0 persona show work --json")["description"] != "changed"
+    spine.out("bay0 persona drop work@1 && rm /persist/homes/p__work/*", VERB_S)
+    assert spine.out("ls /persist/snapshots") == ""
+
+
+def test_a_persona_is_exported_and_made_again_of_the_archive_and_tar_reads_it_too(spine: Vm):
+    running(spine, "work")
+    inside = "cd /home/work && echo dear >letter && ln -f letter again && chmod 4711 letter && ln -sf /etc/shadow out && truncate -s 1G hole"
+    spine.out(f"bay0 persona shell work -- sh -c '{inside}'")
+    told = spine.json("bay0 persona export work /persist/work.tar --json", VERB_S)
+    assert told["entries"] == 4
+    assert spine.out("bay0 persona snapshots work --json") == "[]", "the one that was taken for it is gone"
+    assert spine.json("bay0 persona show work --json")["state"] == "running"
+    assert "home/letter" in spine.out("tar -tf /persist/work.tar")
+    refused = spine.sh("bay0 persona import /persist/work.tar", VERB_S)
+    assert (refused.status, "exists already" in refused.stderr) == (1, True)
+    made = spine.json("bay0 persona import /persist/work.tar --as again --json", VERB_S)
+    assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://again", "stopped", 4)
+    looked = "cd /persist/homes/p__again && stat -c '%a %u %h' letter && readlink out && stat -c %s hole && du -k hole | cut -f1"
+    assert spine.out(looked) == "4711 0 2\n/etc/shadow\n1073741824\n0"
+    running(spine, "again")
+    assert spine.out("bay0 persona shell again -- cat /home/work/again") == "dear"
+    spine.out("bay0 persona stop again && bay0 persona remove again --home --yes", VERB_S)
+    assert spine.out("bay0 persona export work - | bay0 persona import - --as again", 2 * VERB_S).startswith("p://again is made and stopped")
+    assert spine.sh("head -c 3000 /persist/work.tar >/persist/half.tar; bay0 persona import /persist/half.tar --as half", VERB_S).status == 1
+    assert spine.sh("bay0 persona show half").status == 1, "there is none"
+    spine.out("bay0 persona remove again --home --yes; rm /persist/homes/p__work/* /persist/*.tar; ls /persist/spine/staging", VERB_S)
+
+
 # ---- reality; more of it below, while podman hangs
 
 
