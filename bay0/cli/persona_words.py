@@ -230,6 +230,15 @@ PERSONA = {
         ),
         example="bay0 persona exec work -- ls -l /\nbay0 persona exec work --env LANG=C --workdir /tmp -- sh -c 'exit 7'",
     ),
+    "net": Verb(
+        "show a persona's way out: its address, what its cable has carried, and what was let through or refused", "net:persona", JSON,
+        _name(),
+        more=(
+            'Only of one that runs and whose manifest says network = "net". `refused` and `private` count what its manifest does not allow. '
+            "Nobody outside can open a connection to a persona."
+        ),
+        example="bay0 persona net work",
+    ),
     "stats": Verb(
         "show what personas use: processors, memory, pressure, disk, processes", "stats:personas", JSON,
         Option("--watch", "go on, every 2 seconds; Ctrl-C ends it"), _names(),

@@ -47,6 +47,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "persona.import": {"name": "p://n7", "archive": "/x", "manifest": {"image": "localhost/x:y"}}, "persona.drop": {"name": "p://n8@1"},
     "upgrade.status": {},
     "upgrade.stage": {"path": "/x"},
+    "persona.net": {"name": "p://n7"}, **{f"net.{verb}": {"wait": False} for verb in ("status", "up", "down", "configure")},
     **{f"upgrade.{verb}": {} for verb in ("try", "cancel", "accept", "rollback")},
     "run": {"argv": ["sh", "-c", "head -c 200000 /dev/zero; head -c 200000 /dev/zero >&2"]},
 }  # fmt: skip

@@ -25,7 +25,8 @@ from bay0.cli import main as cli
 from bay0.machines import MACHINES
 
 VERBS = (
-    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "graph", "rpc", "debug", "version", "persona",
+    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "net", "graph", "rpc", "debug",
+    "version", "persona",
     "focus", "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask",
     "help", "top", "upgrade",
 )  # fmt: skip

@@ -40,7 +40,7 @@ from bay0.state import paths, staging
 MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
 PERSONA_VERBS = (
     *MOVES, "wait", "set", "edit", "create", "clone", "snapshot", "snapshots", "restore", "drop",
-    "export", "import", "list", "show", "shell", "exec", "stats", "logs", "history", "graph",
+    "export", "import", "list", "show", "shell", "exec", "net", "stats", "logs", "history", "graph",
 )  # fmt: skip
 METHODS = (
     *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "give_up", "list", "show")),

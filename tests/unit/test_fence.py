@@ -39,6 +39,7 @@ MAY_SLEEP = {
     "effects/power.py": "the last resort: there is no reactor any more",
     "state/device.py": "in the state worker",
     "cli/client.py": "in the caller's own process",
+    "cli/net.py": "in the caller's own process",
     "cli/logview.py": "in the caller's own process",
     "cli/stats.py": "in the caller's own process",
     "cli/upgrade.py": "in the caller's own process",

@@ -137,7 +137,7 @@ def test_the_next_boot_finds_that_the_last_one_left_as_asked(tmp_path: Path) -> 
     machine.leave(machine.complete(machine.boot()))
     spine = machine.complete(machine.boot(boot_id="22222222-bbbb"))
     machine.turn_until(spine, lambda: not spine.state.memory)
-    left = {"boot:22222222", "storage:22222222", "focus", "inhibit", "sys://ai", "upgrade", THING}
+    left = {"boot:22222222", "storage:22222222", "focus", "inhibit", "net", "sys://ai", "upgrade", THING}
     assert set(spine.engine.instances) == left, "an earlier boot's machines are put away"
     (tmp_path / "powered").unlink()
     machine.leave(spine)

@@ -31,6 +31,7 @@ from bay0.validate import checks as validate
 from bay0.validate import sockets
 from bay0.validate.checks import CHECKS
 from bay0.validate.look import Kernel, Look
+from bay0.validate.network import A_MOMENT_S
 from bay0.validate.verdict import COMPONENTS, GREEN, Finding, Level
 
 MOUNTS = """21 1 0:19 / / ro,relatime - erofs /root.erofs ro,user_xattr
@@ -112,7 +113,7 @@ def see(name: str, spine: Any, kernel: Kernel, freezer: Any = None) -> Finding:
         return found
     ended: list[Finding] = []
     flow.run(found, ended.append)
-    spine.reactor.advance()
+    spine.reactor.advance(A_MOMENT_S)
     return ended[0]
 
 
@@ -511,6 +512,16 @@ def test_a_process_where_the_kernel_makes_cards_is_red_and_named(spine: Any, ker
         (made / "comm").write_text("sh\n")
         (made / "stat").write_text(f"{pid} (sh) S 1 0\n")
     assert why(see("network", spine, kernel)) == "in the kernel's network namespace: sh (pid 399)"
+
+
+def test_a_command_that_is_there_for_a_moment_to_move_a_card_is_fine(spine: Any, kernel: Kernel) -> None:
+    made = Path(kernel.proc) / "399"
+    (made / "ns").mkdir(parents=True)
+    (made / "ns/net").symlink_to(Path(kernel.proc) / "2/ns/net")
+    (made / "comm").write_text("ip\n")
+    (made / "stat").write_text("399 (ip) S 1 0\n")
+    spine.reactor.call_later(A_MOMENT_S / 2, (made / "ns/net").unlink)
+    assert see("network", spine, kernel).level is Level.GREEN
 
 
 def test_a_kernels_namespace_that_cannot_be_seen_is_yellow(spine: Any, kernel: Kernel) -> None:
