@@ -112,6 +112,16 @@ PERSONA = {
         Place("snapshots", "as `bay0 persona snapshots` names them: work@3", "NAME@NUMBER", many="*"),
         example="bay0 persona drop work@3 work@4",
     ),
+    "cp": Verb(
+        "copy a file into a persona's home, or out of it", "persona_carry:cp", JSON,
+        Place("source", "a file here, - for stdin, or NAME:PATH", "FILE|NAME:PATH", of="files"),
+        Place("target", "the other of the two: a file, a folder, or - for stdout", "NAME:PATH|FILE", of="files"),
+        more=(
+            "PATH is in the home: as the persona sees it (/home/work/notes), or from the home on (notes). It may run meanwhile: its links lead no "
+            "further than its home, and whoever reads a file sees the old one or the new one. What is brought in belongs to the owner of its folder."
+        ),
+        example="bay0 persona cp notes.txt work:notes.txt\nbay0 persona cp work:/home/work/notes.txt -",
+    ),
     "export": Verb(
         "write a persona into an archive: its manifest and its home", "persona_archive:export", JSON,
         Place("source", "a persona, or a snapshot (work@3)", "NAME", of="personas"),
