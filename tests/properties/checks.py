@@ -16,6 +16,7 @@ from attrs import asdict, define, field
 from broken import hold
 from grantchecks import GrantChecks
 from podman import options_of
+from screenchecks import ScreenChecks
 
 from bay0.base import names, uids
 from bay0.containers import life as containers
@@ -123,9 +124,11 @@ class Checks:
     count: dict[str, int] = field(factory=lambda: defaultdict(int))
     ai: AiChecks = field(init=False)
     grants: GrantChecks = field(init=False)
+    screen: ScreenChecks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.ai, self.grants = AiChecks(self.world), GrantChecks(self.world)
+        self.screen = ScreenChecks(self.world)
 
     # ---- while it runs
 
@@ -140,6 +143,7 @@ class Checks:
         self.began, self.leaving, self.complete = world.now, None, False
         self.ai.booted()
         self.grants.booted()
+        self.screen.booted()
         self.count["boots"] += 1
 
     def proposed(self, step: Step, row: Row) -> None:
@@ -296,6 +300,7 @@ class Checks:
         self._personas_are_what_they_say()
         self.ai.turned()
         self.grants.turned()
+        self.screen.turned()
         for asked in world.asked:
             hold(asked.answers or world.now - asked.at < _bound(asked), f"{asked.method} {asked.params} got no answer in {_bound(asked):g} s")
         world.asked[:] = [asked for asked in world.asked if not asked.answers]
@@ -465,6 +470,7 @@ class Checks:
             and all(live.calm is None or live.calm.call is None for live in (*self._lives(), *spine.services._live.values()))
             and spine.state.healthy
             and not spine.state.memory
+            and self.screen.well()
             and not self.world.disk.unplugged  # noticed by the next probe
             and not any(i.definition.spec(i.now).busy or i.pending for i in spine.engine.instances.values())
         )
@@ -542,6 +548,7 @@ class Checks:
         hold(not busy, f"{busy} are still busy")
         self._containers_are(live)
         self.grants.settled()
+        self.screen.settled()
         processes = sorted(p.name for p in world.processes)
         tenants = sorted(i.name for i in live.values() if i.definition.kind == "tenant" and i.now is tenant.S.RUNNING)
         hold(processes == tenants, f"processes {processes}, running are {tenants}")

@@ -1,5 +1,8 @@
-"""The slots of the simulated machine, and its loader. Real: the layout, the environments, every write of `state/slots.py`, on files. Modelled:
-the process that does it, which may end at each write with all the rest; the loader; what an image says of itself, a line of JSON.
+"""The slots of the simulated machine, and its loader.
+
+Real: the layout, the environments, every write of `state/slots.py`, on files. Modelled: the process that does it,
+which may end at each write with all the rest; the loader (`blockcuts.loader`, which is held against the real one under
+firmware), whose own writes may be torn; what an image says of itself, a line of JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from blockcuts import loader
+from blockcuts.fat import mount
+from blockcuts.image import Image, over
 from broken import Broken
 
 from bay0.effects.spawn import Ending, Result
@@ -48,6 +54,29 @@ class NoSlots:
         self.world.later(0.05, lambda: done(ended if self.world.spine.spawner.closed else result))
 
 
+class Both:
+    """Both slots one behind the other, as what the loader's model reads."""
+
+    size = len(bootenv.SLOTS) * SIZE
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of one slot."""
+        which, at = divmod(offset, SIZE)
+        with open(self.paths[which], "rb") as file:
+            file.seek(at)
+            return file.read(length)
+
+    def write(self, offset: int, data: memoryview | bytes) -> None:
+        """Write to one slot."""
+        which, at = divmod(offset, SIZE)
+        with open(self.paths[which], "r+b") as file:
+            file.seek(at)
+            file.write(data)
+
+
 class Slots:
     """Two slots; the first is good and holds version 1. `NEW` is what is staged."""
 
@@ -74,6 +103,7 @@ class Slots:
                 file.write(slotfat.front(name, slotfat.layout(SIZE), env, len(first), hidden=0, serial=1))
                 file.write(first)
                 file.truncate(SIZE)
+        self.both = Both([slot.path for slot in self.slots.values()])
         world.slots = self
         self._install()
 
@@ -95,6 +125,11 @@ class Slots:
         patch(slotwork, "Progress", lambda: lambda *_: None)
         patch(device, "mounted_device", lambda: "/dev/sim4")
         patch(slotwork, "answer", self._answer)
+        patch(loader, "_volumes", self._volumes)
+
+    @staticmethod
+    def _volumes(disk: Image) -> list[Any]:
+        return [fat for at in range(0, Both.size, SIZE) if (fat := mount(disk, at, SIZE)) is not None]
 
     @staticmethod
     def _read(read: Callable[[int, int], bytes], size: int) -> Any:
@@ -131,38 +166,38 @@ class Slots:
     # ---- the loader
 
     def load(self) -> str:
-        """Boot by the loader's rules (EFI Boot Guard 0.19), and look whether that may be. Return the slot."""
-        for _ in range(3):
-            envs = {name: self._env(name) for name in self.slots}
-            best = slots.next_up(envs)
-            env = envs.get(best or "")
-            if best is None or env is None:
-                raise Broken("no slot is valid: the firmware's prompt")
-            if env.ustate is UState.TESTING:
-                self._write(best, env._replace(ustate=UState.FAILED, revision=0))
-                continue
-            if env.ustate is UState.INSTALLED:
-                self._write(best, env._replace(ustate=UState.TESTING))
-            self._may_boot(best)
-            self.runs = best
-            self.boots.append(best)
-            return best
-        raise Broken("the loader finds nothing that it may start")
-
-    def _may_boot(self, name: str) -> None:
-        wanted = digest(self.NEW) if name == "SLOTB" else digest(image("1"))
-        if slots.digest(self.slots[name], lambda *_: None)[0] != wanted:
-            raise Broken(f"{name} boots, and is not what was staged")
-        if name == "SLOTB" and self.nacked:
+        """Boot by the loader's rules, and look whether that may be; the power may go meanwhile. Return the slot."""
+        while True:
+            model = loader.Loader([over(Image(self.both))])
+            found = model.boot()
+            if all(self._written(write.offset, bytes(write.data)) for write in model.wrote):
+                break
+        if isinstance(found, loader.Back):
+            raise Broken(f"the firmware's prompt: {found.why}")
+        wanted = digest(self.NEW) if found.slot == "SLOTB" else digest(image("1"))
+        if found.digest != wanted:
+            raise Broken(f"{found.slot} boots, and is not what was staged")
+        if found.slot == "SLOTB" and self.nacked:
             raise Broken("a digest boots that is NACKed")
+        self.runs = found.slot
+        self.boots.append(found.slot)
+        return found.slot
 
-    def _env(self, name: str) -> BootEnv | None:
-        return slots._or_none(self.slots[name])
+    def _written(self, at: int, data: bytes) -> bool:
+        """Do a write of the loader's; tell whether the power stayed. If not, a half of it is there."""
+        world = self.world
+        world.seams += 1
+        world.trace.append("the loader's write")
+        cut = world.crash_at == world.seams
+        self.both.write(at, data[: len(data) // 2] if cut else data)
+        if cut:
+            world.crash_at = None
+        return not cut
 
-    def _write(self, name: str, env: BootEnv) -> None:
-        crash, self.world.crash_at = self.world.crash_at, None  # the loader's own writes are not what is tried here
-        slots.set_environment(self.slots[name], env)
-        self.world.crash_at = crash if crash is None else max(crash, self.world.seams + 1)
+    def offered(self) -> bool:
+        """Tell whether the loader would start what was staged."""
+        found = loader.Loader([over(Image(self.both))]).boot()
+        return isinstance(found, loader.Started) and found.slot == "SLOTB"
 
     # ---- validation
 

@@ -23,6 +23,7 @@ from bay0.upgrade.port import Upgrade
 from bay0.upgrade.watch import UpgradeWatch
 
 BOOTS_MAX = 16
+CUTS = 8  # of a story, in `ci`
 Patch = pytest.MonkeyPatch
 Story = Callable[[World, Slots], None]
 
@@ -78,11 +79,7 @@ def lives(world: World, disk: Slots) -> None:
             check_end(world, disk)
             world.cut()
             return
-        if world.on:
-            world.stop("reboot")
-            world.run(120)
-        if world.on:
-            world.cut()
+        restarts(world)
     raise Broken(f"no end after {BOOTS_MAX} boots: {disk.boots}")
 
 
@@ -123,11 +120,7 @@ def reboots_in_order(world: World, disk: Slots) -> None:
             check_end(world, disk)
             world.cut()
             return
-        elif world.on:
-            world.stop("reboot")
-            world.run(120)
-        if world.on:
-            world.cut()
+        restarts(world)
     raise Broken(f"no end: {disk.boots}")
 
 
@@ -167,17 +160,82 @@ def once_cut(world: World, disk: Slots) -> None:
             check_end(world, disk)
             world.cut()
             return
-        elif world.on:
-            world.stop("reboot")
-            world.run(120)
-        if world.on:
-            world.cut()
+        restarts(world)
     raise Broken(f"no end: {disk.boots}")
+
+
+def goes_back(world: World, disk: Slots) -> None:
+    """It is good, came through one more boot, and somebody goes back from it."""
+    asked = False
+    for _ in range(BOOTS_MAX):
+        boot(world, disk)
+        if world.on and disk.runs == "SLOTB" and state(world) is S.IDLE:
+            asked = True
+            disk.well = False  # says he who asks
+            world.call("upgrade.rollback")
+            world.run(60)
+        elif world.on and asked and disk.runs == "SLOTA" and state(world) in (S.NACKED, S.IDLE):
+            disk.nacked = True
+            check_end(world, disk)
+            world.cut()
+            return
+        elif world.on and not asked:
+            goes_on(world, disk)
+        restarts(world)
+    raise Broken(f"no end: {disk.boots}")
+
+
+def is_cancelled(world: World, disk: Slots) -> None:
+    """It is staged and forgotten, armed and forgotten, and then staged and good."""
+    forgotten: set[S] = set()
+    for _ in range(BOOTS_MAX):
+        boot(world, disk)
+        if world.on and disk.runs == "SLOTA" and state(world) is S.IDLE and S.STAGED not in forgotten:
+            world.call("upgrade.stage", path=disk.source)
+            until(world, S.STAGED, seconds=30)
+        if world.on and state(world) in (S.STAGED, S.TRYING) and state(world) not in forgotten:
+            forgotten.add(state(world))
+            world.call("upgrade.cancel")
+            world.run(30)
+            if world.on and disk.offered():
+                raise Broken("it was forgotten, and is offered to the loader")
+        elif world.on and state(world) is S.PROVING and S.TRYING not in forgotten:
+            world.cut()  # so that it is armed again
+        elif world.on and goes_on(world, disk):
+            check_end(world, disk)
+            world.cut()
+            return
+        restarts(world)
+    raise Broken(f"no end: {disk.boots}")
+
+
+def is_accepted(world: World, disk: Slots) -> None:
+    """Somebody does not wait for the end of its proof."""
+    for _ in range(BOOTS_MAX):
+        boot(world, disk)
+        if world.on and state(world) is S.PROVING:
+            world.call("upgrade.accept")
+            until(world, S.GOOD, seconds=40)
+        if world.on and goes_on(world, disk):
+            check_end(world, disk)
+            world.cut()
+            return
+        restarts(world)
+    raise Broken(f"no end: {disk.boots}")
+
+
+def restarts(world: World) -> None:
+    """End this boot in order, if it has not ended."""
+    if world.on:
+        world.stop("reboot")
+        world.run(120)
+    if world.on:
+        world.cut()
 
 
 STORIES: dict[str, Story] = {
     "good": story(), "red": story(well=False), "hangs": story(hangs=True), "ordered": reboots_in_order, "flips": flips,
-    "a cut": once_cut,
+    "a cut": once_cut, "back": goes_back, "cancelled": is_cancelled, "accepted": is_accepted,
 }  # fmt: skip
 
 
@@ -195,15 +253,15 @@ def test_an_upgrade_comes_to_the_end_that_it_should(name: str) -> None:
     assert told(STORIES[name]) > 50
 
 
-@pytest.mark.parametrize("name", ["good", "red"])
+@pytest.mark.parametrize("name", [name for name in STORIES if name != "flips"])
 def test_a_power_cut_at_any_seam_leaves_a_spine_that_boots_and_the_end_is_the_same(name: str, size: Size) -> None:
-    """`ci` takes a sample of the seams, `nightly` all."""
-    cuts, stride = 0, max(1, size.seams * 5)
-    for at in range(1, told(STORIES[name])):
-        if size.whole or has(at, stride):
-            cuts += 1
-            told(STORIES[name], at)
-    assert cuts > 5
+    """`ci` takes a sample of the seams, `nightly` all. Among them are the loader's own writes, torn."""
+    seams = told(STORIES[name])
+    stride = 1 if size.whole else max(size.seams * 5, seams // CUTS)
+    cuts = [at for at in range(1, seams) if size.whole or has(at, stride)]
+    for at in cuts:
+        told(STORIES[name], at)
+    assert len(cuts) > 5
 
 
 # ---- bay0, broken on purpose
@@ -262,10 +320,51 @@ def red_does_not_go_back(patch: Patch) -> None:
     patch.setattr(UpgradeWatch, "_goes", lambda *_: None)
 
 
+def is_not_newer_for_the_loader(patch: Patch) -> None:
+    """The revision that is armed is not above the good one's: the loader never tries it."""
+    way_back = slots._way_back
+    patch.setattr(slots, "_way_back", lambda envs, name: way_back(envs, name) - 1)
+
+
+def writes_over_what_runs(patch: Patch) -> None:
+    patch.setattr(slots, "_spare", lambda found, _name: found["SLOTA"])
+
+
+def forgets_without_disarming(patch: Patch) -> None:
+    patch.setattr(Upgrade, "_wipe", forgets_nothing)
+
+
+def forgets_nothing(_self: Upgrade, _instance: object) -> object:
+    return E.DONE, ""
+    yield
+
+
+def believes_that_it_runs(patch: Patch) -> None:
+    """Whatever the slots say, the try is taken for one that never came back."""
+    patch.setattr(judging, "became", lambda *_: (E.AGAIN, "so it is"))
+
+
+def goes_back_to_nothing(patch: Patch) -> None:
+    patch.setattr(slots, "favour", lambda *_: None)
+
+
+def accepts_unseen(patch: Patch) -> None:
+    """A proof is over before anything was checked."""
+
+    def prove(_self: Upgrade, _instance: object) -> object:
+        return E.GREEN, "it will be well"
+        yield
+
+    patch.setattr(Upgrade, "_prove", prove)
+
+
 FAULTS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     never_rejects: ("hangs",), a_cut_is_a_verdict: ("a cut",), commits_what_it_did_not_read: ("flips",), forgets_the_nack: ("red",),
     asks_no_nack: ("red",), does_not_rearm: ("ordered",), a_stop_does_not_wait: ("ordered",), never_commits: ("good",),
     offers_what_it_writes: ("good", "red"), red_does_not_go_back: ("red",),
+    is_not_newer_for_the_loader: ("good",), writes_over_what_runs: ("good",),
+    forgets_without_disarming: ("cancelled",),
+    believes_that_it_runs: ("good",), goes_back_to_nothing: ("back",), accepts_unseen: ("red",),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ import pytest
 from ai import Ai
 from checks import Checks
 from clock import SimLog
+from compositor import Screen
 from copies import Copies
 from disk import Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
@@ -85,6 +86,7 @@ class World(People, Trouble):
         self.ai = Ai(self)
         self.grants = Grants(self)
         self.copies = Copies(self)
+        self.screen = Screen(self)
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.wiring = Wiring(self)
@@ -153,7 +155,7 @@ class World(People, Trouble):
         watchdog = SimpleNamespace(
             path="none", open=lambda: False, feed=lambda _now: False, armed=False, failing=""
         )
-        words = cmdline.Words(exec=exec_)
+        words = cmdline.Words(exec=exec_, screen="on")
         self.spine = build(words, sinks, self.log, watchdog, self.wiring.host())
         self.checks.booted()
         self._guard(lambda: init.run(self.spine))
@@ -238,6 +240,7 @@ class World(People, Trouble):
             if end is not None:
                 end.peer.close()
         self.grants.power_cut()
+        self.screen.power_cut()
         if self.spine is not None:
             self.spine.reactor._selector.real.close()
         self.spine = None
@@ -250,6 +253,7 @@ class World(People, Trouble):
             if each.alive:
                 each.pump()
         self.grants.pump()
+        self.screen.pump()
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call in `seconds` of this boot."""

@@ -1,136 +1,20 @@
-"""An upgrade over whole boots: the real wiring, worker and database, slots on files, a loader as EFI Boot Guard is one.
-
-What is played: the process at the slots runs in this one, validation says what the test wants, and the machine's build is the slot's that booted.
-"""
+"""An upgrade over whole boots: the real wiring, worker and database, slots on files, a loader as EFI Boot Guard is one (upgradekit.py)."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-from bootkit import Machine
-from diskkit import quick_digest
 from kit import in_child
-from slotkit import Disk, digest, image
+from slotkit import digest
+from upgradekit import NEW, Computer, PowerCut
 
 from bay0.base.errors import StorageError
 from bay0.cli import doctor
-from bay0.effects.spawn import Ending, Result, Spawner
-from bay0.init.spine import Spine
 from bay0.machines import upgrade
 from bay0.machines.upgrade import S
-from bay0.state import bootenv, device, slots, slotwork
+from bay0.state import device, slots
 from bay0.state.bootenv import UState
-
-NEW = image("2.0")
-WORDS = "bay0.prove=5"
-
-
-class PowerCut(Exception):  # noqa: N818 - it is one
-    """The machine loses its power now."""
-
-
-class Computer:
-    """A machine with two slots. `boot` asks the loader; what boots is of the build that the slot holds."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "disk").mkdir()
-        self.disk = Disk(folder / "disk")
-        self.machine = Machine(folder)
-        self.folder = folder
-        self.count = 0
-        self.verdict = "green"
-        self.cut_before: str | None = None  # an op at whose begin the power goes
-        self.cut_after: str | None = None
-        self.hold: str | None = None  # an op that takes its time, until somebody calls what is `held`
-        self.held: list[Callable[[], None]] = []
-        self.asked: list[str] = []
-        self.runs: str | None = None
-        slots.on_disk = lambda: self.disk.slots  # type: ignore[assignment]  # this process ends with the test
-        slotwork.device.mounted_device = lambda: "/dev/vda4"  # type: ignore[assignment]
-        slotwork.secure_boot = lambda: False  # type: ignore[assignment]
-        slotwork.stated = self._stated  # type: ignore[assignment]
-        (folder / "new.efi").write_bytes(NEW)
-
-    def _stated(self, word: str) -> str:
-        found = slots.describe(self.disk.slots[str(self.runs)])["uki"]
-        return str({"BUILD_ID": found["build_id"], "VERSION_ID": found["version"], "BAY0_SCHEMA": 3}[word])
-
-    def boot(self, words: str = WORDS, *, runs: str | None = None) -> Spine:
-        self.runs = runs or self.disk.load()
-        assert self.runs is not None, "nothing boots"
-        self.count += 1
-        computer = self
-
-        class Played(Spawner):
-            def run(self, name: str, argv: Any, deadline_s: float, done: Any, env: Any = None, *, capture: int = 0) -> None:
-                if not name.startswith("slots-"):
-                    super().run(name, argv, deadline_s, done, env, capture=capture or 65536)
-                    return
-                if argv[-2] == computer.hold:
-                    computer.held.append(lambda: done(computer.work(*argv[-2:])))
-                else:
-                    self.reactor.call_soon(lambda: done(computer.work(*argv[-2:])))
-
-        spine = self.machine.boot(words, boot_id=f"{self.count:04d}0000-aaaa", spawner=Played)
-        spine.validation.made = self  # type: ignore[assignment]
-        self.spine = spine
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.folder / "powered")
-        return self.machine.complete(spine)
-
-    def work(self, op: str, arguments: str) -> Result:
-        self.asked.append(op)
-        if op == self.cut_before:
-            raise PowerCut
-        answer = json.dumps(slotwork.answer(op, json.loads(arguments)))
-        if op == self.cut_after:
-            raise PowerCut
-        return Result(Ending.EXITED, 0, answer, "", 0, 0.1)
-
-    def ask(self, _params: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
-        """Be the validation."""
-        checks = [{"name": "persist", "level": self.verdict, "why": "as the test says"}]
-        reply({"verdict": self.verdict, "checks": checks})
-
-    def call(self, spine: Spine, method: str, **params: Any) -> Any:
-        got: list[Any] = []
-        try:
-            spine.control.methods[method](params, got.append)
-        except Exception as error:  # as the control server answers it
-            return error
-        self.machine.turn_until(spine, lambda: got, method)
-        return got[0]
-
-    def until(self, spine: Spine, *states: S) -> None:
-        live = spine.engine.instances
-        self.machine.turn_until(spine, lambda: live[upgrade.NAME].now in states and live[upgrade.NAME].pending is None, f"{states}")
-
-    def staged(self, spine: Spine) -> None:
-        answer = self.call(spine, "upgrade.stage", path=str(self.folder / "new.efi"))
-        assert answer["state"] == "staging", answer
-        self.until(spine, S.STAGED)
-
-    def tried(self, spine: Spine) -> None:
-        answer = self.call(spine, "upgrade.try", no_watchdog=True)
-        assert answer["state"] == "trying", answer
-        self.ends(spine)
-
-    def ends(self, spine: Spine) -> None:
-        """Wait for the end of the boot that the program itself has asked for."""
-        self.machine.turn_until(spine, lambda: self.machine.powered, "the restart")
-        assert self.machine.powered == ["reboot"]
-
-    def cut(self, spine: Spine) -> None:
-        self.machine.crash(spine)
-
-    def state(self) -> str:
-        return self.machine.stored()[upgrade.NAME]
 
 
 @in_child
@@ -301,53 +185,6 @@ def test_what_is_staged_can_be_forgotten(tmp_path: Path, armed: bool) -> None:
     pc.machine.leave(spine, "reboot")
     spine = pc.boot()
     assert pc.runs == "SLOTA"
-    pc.machine.leave(spine)
-
-
-@in_child
-def test_what_may_not_be_staged_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
-    pc = Computer(tmp_path)
-    spine = pc.boot()
-    new, given = tmp_path / "new.efi", tmp_path / "given.efi"
-    pc.call(spine, "nack.add", digest=digest(NEW), why="it ate the cat")
-
-    def everything() -> list[Any]:
-        pc.machine.turn_until(spine, lambda: not spine.state.memory, "an empty memory journal")
-        kept = [quick_digest(tmp_path / f"persist/spine/state.db{suffix}") for suffix in ("", "-wal")]
-        return [*(pc.disk.bytes_of(name) for name in bootenv.SLOTS), *kept, spine.engine.instances[upgrade.NAME].seq]
-
-    def refused(path: Path, **params: Any) -> str:
-        before = everything()
-        answer = pc.call(spine, "upgrade.stage", path=str(path), **params)
-        assert isinstance(answer, Exception), answer
-        assert everything() == before
-        return str(answer)
-
-    assert "No such file" in refused(tmp_path / "none")
-    given.write_bytes(b"MZ" + bytes(100))
-    assert "it is" in refused(given)
-    assert "it ate the cat" in refused(new)
-    given.write_bytes(image("1.0"))
-    assert "the build that runs" in refused(given)
-    given.write_bytes(image("3.0"))
-    assert "and not sha256:" in refused(given, digest="sha256:" + "1" * 64)
-    for change, why in (
-        (lambda: setattr(slotwork, "secure_boot", lambda: True), "Secure Boot is on"),
-        (lambda: setattr(slotwork, "secure_boot", lambda: None), "cannot be read"),
-    ):
-        change()
-        assert why in refused(given)
-    slotwork.secure_boot = lambda: False  # type: ignore[assignment]
-    facts = slots.facts
-    for key, value, why in (
-        ("schema", 1, "databases up to version 1"), ("architecture", "arm64", "it is for arm64"), ("size", 1 << 33, "larger slots"),
-    ):  # fmt: skip
-        slots.facts = lambda found, key=key, value=value: {**facts(found), key: value}  # type: ignore[assignment, misc]
-        assert why in refused(given)
-    slots.facts = facts  # type: ignore[assignment]
-    slots.on_disk = dict  # type: ignore[assignment]
-    assert "--one-slot" in refused(given)
-    slots.on_disk = lambda: pc.disk.slots  # type: ignore[assignment]
     pc.machine.leave(spine)
 
 

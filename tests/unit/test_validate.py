@@ -298,9 +298,9 @@ def test_a_file_where_a_socket_of_the_compositor_would_be_proves_nothing(spine: 
         assert "not ready: an impostor answers" in why(see("compositor", spine, kernel))
 
 
-def screen(spine: Any, state: screens.S, fault: str = "") -> None:
+def screen(spine: Any, state: screens.S, fault: str = "", frame: str = "") -> None:
     spine.engine.instances[screens.NAME] = SimpleNamespace(now=state, committed=SimpleNamespace(why="for a reason"))
-    spine.screen.made = SimpleNamespace(find_fault=lambda: fault)
+    spine.screen.made = SimpleNamespace(find_fault=lambda: fault, await_frame=lambda resume: resume(frame))
 
 
 def test_a_machine_without_a_screen_is_green(spine: Any, kernel: Kernel) -> None:
@@ -325,6 +325,15 @@ def test_a_compositor_that_offers_what_it_must_not_is_red(spine: Any, kernel: Ke
     spine.services.owns = lambda *_: True
     with listener(kernel.compositor[0]), listener(kernel.compositor[1]):
         assert "zwp_linux_dmabuf_v1" in why(see("compositor", spine, kernel))
+
+
+def test_a_compositor_that_makes_no_frame_is_red_and_one_that_does_is_green(spine: Any, kernel: Kernel) -> None:
+    spine.services.owns = lambda *_: True
+    with listener(kernel.compositor[0]), listener(kernel.compositor[1]):
+        screen(spine, screens.S.READY)
+        assert see("compositor", spine, kernel) == GREEN
+        screen(spine, screens.S.READY, frame="no frame came in time")
+        assert why(see("compositor", spine, kernel)) == "the compositor makes no new picture: no frame came in time"
 
 
 # ---- the disk
