@@ -60,6 +60,7 @@ PERSONA = {
     "create": Verb(
         "make a persona of a manifest; it is not started", "persona_make:create", JSON,
         Option("--file", "the manifest; - reads it from stdin", "TOML"),
+        Option("--from", "no manifest: as a copy of this persona or snapshot, as `clone` makes one", "NAME"),
         Option("--image", "no manifest: this image, and the defaults for everything else", "IMAGE"),
         Place("source", "its name, or a folder that is called so and holds its persona.toml", "NAME|FOLDER", many="?", of="files"),
         more=f"A bare NAME without --file looks for {SAMPLES}/NAME/{MANIFEST}; a folder gives the persona its own name.",
@@ -67,7 +68,8 @@ PERSONA = {
             "bay0 persona create work                    # the sample of that name\n"
             "bay0 persona create personas/work           # your folder with a persona.toml\n"
             "bay0 persona create play --file persona.toml\n"
-            "bay0 persona create try --image localhost/shell:latest"
+            "bay0 persona create try --image localhost/shell:latest\n"
+            "bay0 persona create try --from work"
         ),
     ),
     "clone": Verb(

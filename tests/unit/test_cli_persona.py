@@ -269,6 +269,16 @@ def test_a_clone_is_made_of_a_snapshot_too(spine: Spine) -> None:
     assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
 
 
+def test_one_is_created_from_a_template(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.clone"] = {**WORK, "name": "p://try", "state": "stopped", "copied": COPIED}
+    assert cli.main(["persona", "create", "try", "--from", "work@3"]) == 0
+    assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
+    assert "p://try is made and stopped" in capsys.readouterr().out
+    for words in (["--from", "work"], ["try", "--from", "work", "--image", "x"], ["try", "--from", "work", "--file", "-"]):
+        assert cli.main(["persona", "create", *words]) == clikit.USAGE
+        assert "--from stands in for a manifest" in capsys.readouterr().err
+
+
 def test_each_snapshot_that_is_deleted_is_named(spine: Spine, capsys: Captured) -> None:
     spine.answers["persona.drop"] = KEPT
     assert cli.main(["persona", "drop", "work@3", "p://work@3"]) == 0
