@@ -27,7 +27,12 @@ PROGRESS_S = 3.0  # for an answer about how far it is
 
 def clone(options: Options) -> int:
     """Make a persona as a copy of another."""
-    source, name = source_of(options.source), semantic(options.persona)
+    return made_of(options, options.source, semantic(options.persona))
+
+
+def made_of(options: Options, template: str, name: str) -> int:
+    """Make `name` as a copy of a persona or a snapshot."""
+    source = source_of(template)
     made = watched(lambda: name, lambda: client.named(source, "persona.list", "persona.clone", timeout_s=COPY_S, source=source, name=name))
     emit(options, made, told(made))
     return DONE

@@ -60,6 +60,7 @@ PERSONA = {
     "create": Verb(
         "make a persona of a manifest; it is not started", "persona_make:create", JSON,
         Option("--file", "the manifest; - reads it from stdin", "TOML"),
+        Option("--from", "no manifest: as a copy of this persona or snapshot, as `clone` makes one", "NAME"),
         Option("--image", "no manifest: this image, and the defaults for everything else", "IMAGE"),
         Place("source", "its name, or a folder that is called so and holds its persona.toml", "NAME|FOLDER", many="?", of="files"),
         more=f"A bare NAME without --file looks for {SAMPLES}/NAME/{MANIFEST}; a folder gives the persona its own name.",
@@ -67,7 +68,8 @@ PERSONA = {
             "bay0 persona create work                    # the sample of that name\n"
             "bay0 persona create personas/work           # your folder with a persona.toml\n"
             "bay0 persona create play --file persona.toml\n"
-            "bay0 persona create try --image localhost/shell:latest"
+            "bay0 persona create try --image localhost/shell:latest\n"
+            "bay0 persona create try --from work"
         ),
     ),
     "clone": Verb(
@@ -111,6 +113,16 @@ PERSONA = {
         "delete snapshots", "persona_snapshot:drop", JSON,
         Place("snapshots", "as `bay0 persona snapshots` names them: work@3", "NAME@NUMBER", many="*"),
         example="bay0 persona drop work@3 work@4",
+    ),
+    "cp": Verb(
+        "copy a file into a persona's home, or out of it", "persona_carry:cp", JSON,
+        Place("source", "a file here, - for stdin, or NAME:PATH", "FILE|NAME:PATH", of="files"),
+        Place("target", "the other of the two: a file, a folder, or - for stdout", "NAME:PATH|FILE", of="files"),
+        more=(
+            "PATH is in the home: as the persona sees it (/home/work/notes), or from the home on (notes). It may run meanwhile: its links lead no "
+            "further than its home, and whoever reads a file sees the old one or the new one. What is brought in belongs to the owner of its folder."
+        ),
+        example="bay0 persona cp notes.txt work:notes.txt\nbay0 persona cp work:/home/work/notes.txt -",
     ),
     "export": Verb(
         "write a persona into an archive: its manifest and its home", "persona_archive:export", JSON,

@@ -19,7 +19,7 @@ BOUND_S = 120
     [
         (["steps.py", "--counts", "2"], "| 2 | "),
         (["umbilical.py", "--requests", "2", "--megabytes", "1", "--tokens", "2"], "requests/s"),
-        (["copies.py", "--rounds", "1", "--files", "50", "--megabytes", "1"], "| 50 files of 2 KB | "),
+        (["copies.py", "--rounds", "1", "--files", "50", "--megabytes", "1"], "| 50 files of 2 KB copied | "),
     ],
     ids=["steps", "umbilical", "copies"],
 )

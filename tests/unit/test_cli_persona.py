@@ -40,7 +40,7 @@ from bay0.state import paths, staging
 MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
 PERSONA_VERBS = (
     *MOVES, "wait", "set", "edit", "create", "clone", "snapshot", "snapshots", "restore", "drop",
-    "export", "import", "list", "show", "shell", "exec", "net", "stats", "logs", "history", "graph",
+    "export", "import", "cp", "list", "show", "shell", "exec", "net", "stats", "logs", "history", "graph",
 )  # fmt: skip
 METHODS = (
     *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "give_up", "list", "show")),
@@ -269,6 +269,16 @@ def test_a_clone_is_made_of_a_snapshot_too(spine: Spine) -> None:
     assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
 
 
+def test_one_is_created_from_a_template(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.clone"] = {**WORK, "name": "p://try", "state": "stopped", "copied": COPIED}
+    assert cli.main(["persona", "create", "try", "--from", "work@3"]) == 0
+    assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
+    assert "p://try is made and stopped" in capsys.readouterr().out
+    for words in (["--from", "work"], ["try", "--from", "work", "--image", "x"], ["try", "--from", "work", "--file", "-"]):
+        assert cli.main(["persona", "create", *words]) == clikit.USAGE
+        assert "--from stands in for a manifest" in capsys.readouterr().err
+
+
 def test_each_snapshot_that_is_deleted_is_named(spine: Spine, capsys: Captured) -> None:
     spine.answers["persona.drop"] = KEPT
     assert cli.main(["persona", "drop", "work@3", "p://work@3"]) == 0
@@ -342,6 +352,43 @@ def test_an_export_writes_over_nothing(spine: Spine, home: Path, capsys: Capture
         assert "File exists; nothing was written" in capsys.readouterr().err
     assert (home / "work.tar").read_text() == "precious"
     assert not (home / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("path", ["notes", "/home/work/notes", "p://work:notes"])
+def test_a_file_is_copied_out_of_a_home_and_into_it(path: str, spine: Spine, home: Path, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spine.answers["persona.show"] = {**spine.answers["persona.show"], "manifest": {**WIRE, "home": "/home/work"}}
+    there = path if ":" in path else f"work:{path}"
+    assert cli.main(["persona", "cp", there, "-"]) == 0
+    assert capsysbinary.readouterr().out == b"mine"
+    (home / "here").write_text("from here")
+    assert cli.main(["persona", "cp", str(home / "here"), there]) == 0
+    assert (home / "homes/p__work/notes").read_text() == "from here"
+    assert cli.main(["persona", "cp", str(home / "here"), "work:"]) == 0
+    assert (home / "homes/p__work/here").read_text() == "from here"
+    assert cli.main(["persona", "cp", there, str(home)]) == 0
+    assert (home / "notes").read_text() == "from here"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"piped")))
+    assert cli.main(["persona", "cp", "-", there]) == 0
+    assert (home / "homes/p__work/notes").read_text() == "piped"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a", "b"], (clikit.USAGE, "one of the two is NAME:PATH")), (["work:a", "play:b"], (clikit.USAGE, "one of the two is NAME:PATH")),
+        (["./work:a", "b"], (clikit.USAGE, "one of the two")), (["work:/etc/passwd", "-"], (clikit.REFUSED, "outside of its home, /home/work")),
+        (["work:/home/workers/x", "-"], (clikit.REFUSED, "outside of its home")), (["work:none", "-"], (clikit.REFUSED, "No such file")),
+        (["/dev/zero", "work:a"], (clikit.REFUSED, "is a device")), (["missing", "work:a"], (clikit.REFUSED, "No such file")),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_copied_is_said_and_nothing_is(
+    words: list[str], said: tuple[int, str], spine: Spine, home: Path, capsys: Captured
+) -> None:
+    status, why = said
+    spine.answers["persona.show"] = {**spine.answers["persona.show"], "manifest": {**WIRE, "home": "/home/work"}}
+    assert cli.main(["persona", "cp", *words]) == status
+    assert why in capsys.readouterr().err
+    assert os.listdir(home / "homes/p__work") == ["notes"]
 
 
 def test_what_is_no_archive_is_told_so_before_anything_is_asked(spine: Spine, home: Path, capsys: Captured) -> None:

@@ -54,6 +54,7 @@ MAY_OPEN_IN_STATE = {
     "state/incoming.py": "a file without a name",
     "state/resize.py": "the mount point itself",
     "state/tree.py": "what lies in a home, each by its directory's descriptor and O_NOFOLLOW",
+    "state/carry.py": "a new file in a home, in a folder that the kernel found there",
     "state/export.py": "what lies in a home, as state/tree.py",
     "state/unpack.py": "an archive, and what is made of it in a staging directory, each by its directory's descriptor",
     "state/copier.py": "how far it is, on /run",

@@ -485,6 +485,9 @@ def test_a_persona_is_exported_and_made_again_of_the_archive_and_tar_reads_it_to
     assert spine.out(looked) == "4711 0 2\n/etc/shadow\n1073741824\n0"
     running(spine, "again")
     assert spine.out("bay0 persona shell again -- cat /home/work/again") == "dear"
+    assert spine.out("bay0 persona cp again:/home/work/letter -") == "dear"
+    assert spine.sh("bay0 persona cp again:out -").status == 1, "a link of its own leads nowhere"
+    assert spine.out("echo there | bay0 persona cp - again:out >/dev/null; bay0 persona shell again -- cat /home/work/out") == "there"
     spine.out("bay0 persona stop again && bay0 persona remove again --home --yes", VERB_S)
     assert spine.out("bay0 persona export work - | bay0 persona import - --as again", 2 * VERB_S).startswith("p://again is made and stopped")
     assert spine.sh("head -c 3000 /persist/work.tar >/persist/half.tar; bay0 persona import /persist/half.tar --as half", VERB_S).status == 1
