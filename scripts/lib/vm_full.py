@@ -29,6 +29,8 @@ Line = dict[str, Any]
 def main(argv: list[str] | None = None) -> int:
     """Run what is left; return 0 if each file's last verdict is `passed`, 1 if not, 130 if stopped."""
     options = _options(argv)
+    # What a shell starts behind itself ignores SIGINT, and so would pytest, which is ended by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     commit, seed = commit_now(), os.environ.get("SPINE_SEED", "1")
     files = [os.path.relpath(path, TOP) for path in options.files] or sorted(
         str(path.relative_to(TOP)) for path in (TOP / "tests" / "vm").glob("test_vm_*.py")
