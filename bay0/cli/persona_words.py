@@ -137,7 +137,7 @@ PERSONA = {
     "import": Verb(
         "make a persona of an archive that `export` wrote", "persona_archive:bring", JSON,
         Option("--as", "another name than the archive's", "NAME"),
-        Option("--accept", "it may have what its manifest asks for: the AI, the screen, capabilities, namespaces, a start with the machine"),
+        Option("--accept", "it may have what its manifest asks for: a network, the AI, the screen, capabilities, a start with the machine"),
         Place("file", "the archive; - reads it from stdin, at most half of what is free on /persist", "FILE", of="files"),
         more=(
             "It is there whole or not at all, and only if the checksum is right. What its manifest asks for beyond a home and limits "

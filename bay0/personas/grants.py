@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
 def asked(manifest: Manifest) -> list[str]:
     """Return each, in words; a new key of a manifest that gives anything belongs here (a test names every key)."""
+    reach = ", ".join(manifest.allow) or ("every address, private ones too" if manifest.lan else "every public address")
+    names = " and names" if manifest.dns else ""
     found = {
-        f"network = {manifest.network}": manifest.network != "none",
+        f"a network, to {reach}{names}": manifest.network != "none",
+        "the kernel's packet filter, by namespaces and a network together": manifest.nf_tables_risk,
         f"the capabilities {', '.join(manifest.capabilities)}": bool(manifest.capabilities),
         "a way to the AI": manifest.ai,
         "windows on the screen": manifest.screen,

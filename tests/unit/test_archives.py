@@ -480,7 +480,7 @@ def test_one_whose_archive_is_not_whole_is_not_there(desk: Desk) -> None:
     [
         ({"ai": True}, "a way to the AI"), ({"screen": True}, "windows on the screen"), ({"userns": True}, "namespaces of its own"),
         ({"capabilities": ["CHOWN"]}, "the capabilities CHOWN"), ({"autostart": True}, "a start with the machine"),
-        ({"behind": "run"}, "running on behind others"),
+        ({"behind": "run"}, "running on behind others"), ({"network": "net"}, "a network, to every public address and names"),
     ],
 )  # fmt: skip
 def test_what_it_asks_for_is_named_and_not_given_unless_it_is_accepted(desk: Desk, keys: dict[str, Any], words: str) -> None:
@@ -497,12 +497,20 @@ def test_what_it_asks_for_is_named_and_not_given_unless_it_is_accepted(desk: Des
 def test_each_key_of_a_manifest_is_either_a_grant_or_known_to_be_none() -> None:
     """A new key is to be looked at here, and put into grants.py if it gives anything."""
     harmless = {"image", "command", "environment", "home", "memory", "cpus", "pids", "user", "restart", "retries", "stop_s", "description"}
-    given = {"network", "capabilities", "ai", "screen", "userns", "autostart", "behind"}
+    given = {"network", "allow", "lan", "dns", "nf_tables_risk", "capabilities", "ai", "screen", "userns", "autostart", "behind"}
     assert {each.name for each in fields(Manifest)} == harmless | given
     plain = Manifest(image=IMAGE)
     assert grants.asked(plain) == []
     for key, value in {"capabilities": ("CHOWN",), "ai": True, "screen": True, "userns": True, "autostart": True, "behind": "run"}.items():
         assert len(grants.asked(evolve(plain, **{key: value}))) == 1
+    for keys, words in (
+        ({}, "a network, to every public address and names"), ({"dns": False}, "a network, to every public address"),
+        ({"lan": True}, "a network, to every address, private ones too and names"),
+        ({"allow": ("203.0.113.0/24:443/tcp",), "dns": False}, "a network, to 203.0.113.0/24:443/tcp"),
+    ):
+        assert grants.asked(evolve(plain, network="net", **keys)) == [words]
+    both = grants.asked(evolve(plain, network="net", userns=True, nf_tables_risk=True))
+    assert [words for words in both if "packet filter" in words] != []
 
 
 def test_a_home_that_is_kept_under_its_name_is_in_the_way(desk: Desk) -> None:
