@@ -22,6 +22,7 @@ efi         command:mke2fs                e2fsprogs
 efi         command:sbsign                sbsigntool
 efi-vm      file:/usr/share/OVMF/OVMF_CODE_4M.fd ovmf
 test        command:nbdkit                nbdkit
+test        command:fsck.fat              dosfstools
 test        command:strace                strace
 test        command:expect                expect
 test        command:shellcheck            shellcheck

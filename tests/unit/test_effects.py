@@ -263,8 +263,9 @@ def test_one_that_stage_0_has_armed_is_taken_over_and_not_opened_a_second_time(m
     watchdog.take_over(str(handed_on))
     assert watchdog.armed
     assert not os.get_inheritable(handed_on)
-    monkeypatch.setattr(shield.os, "open", lambda *_words: pytest.fail("a watchdog can be opened but once"))
-    assert watchdog.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(shield.os, "open", lambda *_words, **_more: pytest.fail("a watchdog can be opened but once"))
+        assert watchdog.open()
     watchdog.feed(1.0)
     assert watchdog.failing == "No space left on device", "it was this descriptor that was fed"
     watchdog.disarm()

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kit import need_namespaces
 
 from bay0.effects import limbo
 from bay0.effects.limbo import Card
@@ -110,6 +111,7 @@ def test_a_process_that_ends_while_it_is_looked_at_is_left_out(proc: Proc) -> No
 
 @pytest.mark.host
 def test_what_is_up_is_told_from_what_is_down_in_a_real_namespace(tmp_path: Path) -> None:
+    need_namespaces()
     script = "ip link add d0 type veth peer name d1 && ip link set d0 up && echo made && read word"
     inside = subprocess.Popen(
         ["unshare", "--net", "--map-root-user", "sh", "-c", script],

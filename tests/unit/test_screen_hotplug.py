@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Log
+from kit import Log, need_namespaces
 from test_screen_inputs import KEYBOARD, VM_TABLET, device
 
 from bay0.pid1.reactor import Reactor
@@ -60,6 +60,7 @@ class Listener:
     """A libudev that listens for one subsystem, beside a `Hotplug` that looks when it is told to."""
 
     def __init__(self, top: Path, subsystem: str) -> None:
+        need_namespaces()
         words = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", LISTENER, str(top), subsystem]
         path = ":".join(str(Path(__file__).parents[at]) for at in (2, 0))
         self.process = subprocess.Popen(

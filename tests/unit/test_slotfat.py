@@ -56,6 +56,7 @@ def content(path: Path, name: str) -> bytes | None:
 
 @pytest.mark.parametrize("mib", SIZES)
 @pytest.mark.parametrize("spine", [1, MIB + 17])
+@pytest.mark.host
 @pytest.mark.skipif(not has("fsck.fat"), reason="dosfstools is not installed")
 def test_fsck_finds_nothing_to_mend(tmp_path: Path, mib: int, spine: int) -> None:
     made(tmp_path / "slot", os.urandom(spine), mib)
@@ -65,6 +66,7 @@ def test_fsck_finds_nothing_to_mend(tmp_path: Path, mib: int, spine: int) -> Non
 
 
 @pytest.mark.parametrize("mib", SIZES)
+@pytest.mark.host
 @pytest.mark.skipif(not has("mcopy"), reason="mtools is not installed")
 def test_mtools_lists_the_three_files_and_gives_them_back(tmp_path: Path, mib: int) -> None:
     spine = os.urandom(2 * MIB + 5)
@@ -114,6 +116,7 @@ def test_an_image_may_fill_the_slot_to_its_last_cluster_and_not_one_byte_more(tm
         slotfat.front("SLOTB", PLAN, ENV, room + 1, hidden=0, serial=1)
 
 
+@pytest.mark.host
 @pytest.mark.skipif(not (has("mformat") and has("mcopy")), reason="mtools is not installed")
 def test_a_slot_that_another_program_made_is_read_by_walking_its_chains(tmp_path: Path) -> None:
     slot, spine = tmp_path / "slot", os.urandom(MIB + 3)

@@ -333,6 +333,7 @@ def test_the_slots_are_those_of_the_disk_of_persist_and_without_it_of_the_only_o
         assert (got["SLOTB"].size, got["SLOTB"].hidden) == (64 * MIB, 3 * 131072)
 
 
+@pytest.mark.host
 @pytest.mark.skipif(not diskkit.have("mformat", "mcopy", "mdel"), reason="mtools is not installed")
 @pytest.mark.parametrize("scattered", [False, True])
 def test_a_slot_that_another_program_made_is_read_and_staged_anew(disk: Disk, source: Path, tmp_path: Path, scattered: bool) -> None:
