@@ -29,6 +29,10 @@ def main() -> int:
         from bay0.state.copier import main as copy
 
         return copy(sys.argv[2:])
+    if sys.argv[1:2] == ["--unpack-home"]:  # hidden, as above: what is made of an archive
+        from bay0.state.unpack import main as unpack
+
+        return unpack(sys.argv[2:])
     if sys.argv[1:2] == ["--slots"]:  # hidden: PID 1 starts it, for an upgrade
         from bay0.state.slotwork import main as slots
 

@@ -21,6 +21,8 @@
 #   --show-console   with --exec, show the serial console on stderr as well
 #   --screen         add a screen, a keyboard and a pointer (virtio), without a window
 #   --gui            the same in a window; where there is no display, by VNC on the socket build/screen.vnc
+#   --net            add a network card (virtio) with QEMU's user network: DHCP, a gateway, whatever this machine
+#                    reaches. `bay0 net up` in the spine uses it; until then nobody does
 #   --screenshot F   the same without a window, and a picture of it in F (.png or .ppm) at the end of
 #                    --exec; without --exec once the screen is ready, and then the spine is turned off
 #
@@ -50,6 +52,7 @@ append=""
 timeout=""
 gui=no
 screen=no
+net=no
 screenshot=""
 accel=auto
 patience=""
@@ -81,6 +84,7 @@ while [ $# -gt 0 ]; do
         --log) need_value "$@"; log="$2"; shift ;;
         --show-console) show_console=yes ;;
         --screen) screen=yes ;;
+        --net) net=yes ;;
         --gui) gui=yes; screen=yes ;;
         --screenshot) need_value "$@"; screenshot="$2"; screen=yes; shift ;;
         -h | --help) help_from "$0"; exit 0 ;;
@@ -108,6 +112,7 @@ accel="$(choose_accel "$accel")"
 words="console=ttyS0,115200 loglevel=4 psi=1 panic=10 watchdog.stop_on_reboot=0"
 if [ "$measure" = yes ]; then measured_patience "$accel"; exit 0; fi
 if [ -n "$efi" ]; then start_efi; else start_direct; fi
+[ "$net" = no ] || QEMU+=(-netdev "user,id=net" -device "virtio-net-pci,netdev=net")
 [ "$screen" = no ] || QEMU+=(-device virtio-vga -device virtio-keyboard-pci -device virtio-tablet-pci)
 
 if [ "$with_exec" = no ]; then

@@ -47,7 +47,8 @@ LIB="$(dirname "$0")/lib"
 # tty0 for a machine with a screen; the last one is /dev/console: serial first, wherever there is a port.
 # usb-storage waits a second for slow readers of cards, and a boot from a stick would always be dirty first.
 # What a kernel does not get over is a panic, and a panic a reboot: a candidate must not stay in it, and a good spine is better off anew.
-cmdline="console=tty0 console=ttyS0,115200 loglevel=4 psi=1 panic=10 oops=panic softlockup_panic=1 watchdog.stop_on_reboot=0 usb-storage.delay_use=0"
+# A soft lockup counts after two minutes (twice watchdog_thresh): 20 s are what a virtual machine on a busy host may be without a processor.
+cmdline="console=tty0 console=ttyS0,115200 loglevel=4 psi=1 panic=10 oops=panic softlockup_panic=1 watchdog_thresh=60 watchdog.stop_on_reboot=0 usb-storage.delay_use=0"
 append=""
 key=""
 cert=""

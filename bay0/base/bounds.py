@@ -31,6 +31,7 @@ class Bounds:
     storage_retry: float = 15.0
     exit_status: float = 1.0  # from a container's last process to conmon's word
     gather: float = 10.0  # of all that a boot clears together
+    net: float = 10.0  # a command about namespaces, cards and filters
     envelope: float = 3.0  # from podman's word to the kernel's, of a container's envelope
     freeze: float = 10.0  # from our write to the kernel's word; a process that waits for a disk freezes when it has its answer
     polite_stop: float = 10.0  # of all personas together, when the spine goes down

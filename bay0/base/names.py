@@ -6,10 +6,13 @@ People, the command line, the database and the log see a `name`; podman sees a `
     podman-name = ( "p" / "sys" ) "__" label
     label       = lower *( [ "-" ] ( lower / DIGIT ) ) ; at most 32 characters
     lower       = %x61-7A                              ; a to z
+    snapshot    = "p://" label "@" number               ; the home and the manifest of a persona as they were
+    number      = %x31-39 *6DIGIT                       ; 1 to 9999999
 
 A label holds no "_" and no ":", and the part before it is one of two words, so each podman-name is made by exactly one name:
 `from_podman` is the inverse of `Name.podman`, and no persona can be called like a tenant.
 
+A snapshot has no container; on the disk it is called like one, with the number (`p__work@3`), which no podman-name is.
 Everything here is pure, and cheap enough for PID 1's every turn. Source: handoff, "Persona naming grammar".
 """
 
@@ -29,6 +32,7 @@ SHOWN_MAX = 80  # characters of a bad name that its refusal repeats
 _CONTROL = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 _LABEL = re.compile("[a-z](?:-?[a-z0-9])*", re.ASCII)
 _NAME = re.compile("(p|sys)://(.*)", re.DOTALL)
+_NUMBER = re.compile("[1-9][0-9]{0,6}", re.ASCII)
 _PODMAN = re.compile("(p|sys)__(.*)", re.DOTALL)
 
 
@@ -62,6 +66,46 @@ class Name:
 
     def __str__(self) -> str:
         return self.semantic
+
+
+@frozen
+class Snapshot:
+    """A good name of a snapshot: whose it is, and its number."""
+
+    of: Name
+    number: int
+
+    @property
+    def semantic(self) -> str:
+        """What people, the database and the log use: `p://work@3`."""
+        return f"{self.of.semantic}@{self.number}"
+
+    @property
+    def podman(self) -> str:
+        """What it is called on the disk: `p__work@3`."""
+        return f"{self.of.podman}@{self.number}"
+
+    def __str__(self) -> str:
+        return self.semantic
+
+
+def snapshot(text: str) -> Snapshot:
+    """Read `p://LABEL@NUMBER`, or `LABEL@NUMBER` for short. Raises BadNameError."""
+    whose, _, number = text.partition("@") if isinstance(text, str) else (text, "", "")
+    of = persona(whose)
+    if not _NUMBER.fullmatch(number):
+        raise BadNameError(f"{text[:SHOWN_MAX]!a} is no snapshot: {of.semantic}@ is followed by a number, 1 to 9999999")
+    return Snapshot(of, int(number))
+
+
+def is_snapshot(text: str) -> bool:
+    """Tell whether a snapshot is meant, be its name a good one or not."""
+    return isinstance(text, str) and "@" in text
+
+
+def on_disk(text: str) -> str:
+    """Return what that which has a home, a persona or a snapshot of one, is called on the disk. Raises BadNameError."""
+    return snapshot(text).podman if is_snapshot(text) else persona(text).podman
 
 
 def parse(text: str) -> Name:

@@ -104,3 +104,25 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
     copy = int(_libc().syscall(ctypes.c_long(_PIDFD_GETFD), pidfd, fd, 0))
     _check(0 if copy >= 0 else -1, "pidfd_getfd")
     return copy
+
+
+_OPENAT2 = 437  # of every machine, as above
+RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10  # linux/openat2.h
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """openat2(2): open what is there already, as if the directory `root` were the root of all; links and `..` lead no further than that.
+
+    The kernel asks for another try (EAGAIN) if something on the way was moved meanwhile.
+    """
+    if "\0" in path:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+    how = _OpenHow(flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    words = (ctypes.c_long(_OPENAT2), ctypes.c_int(root), os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
+    fd = int(_libc().syscall(*words))
+    _check(0 if fd >= 0 else -1, path)
+    return fd

@@ -16,7 +16,7 @@ from attrs import define, field
 from bay0.base.errors import RefusedError, SpawnError
 from bay0.containers import life as containers
 from bay0.effects import power
-from bay0.machines import persona, server, storage, tenant, upgrade
+from bay0.machines import persona, server, snapshot, storage, tenant, upgrade
 from bay0.machines.boot import E, Effect, S
 from bay0.machines.bus import ANY
 from bay0.reconcile import plan as reconcile
@@ -83,6 +83,8 @@ class Leaving:
             coming = live.now.value if live.pending is None else live.pending.dest
             if coming not in (server.S.STOPPED.value, server.S.STOPPING.value):  # which would take it for a word about what is wanted
                 self.engine.send(live.name, server.E.STOP, GOING)
+        for live in list(self.engine.of_kind("snapshot")):  # one that is being taken is given up
+            self.engine.send(live.name, snapshot.E.STOP, GOING)
         self._polite = self.reactor.call_later(self.bounds.polite_stop, self._stop_the_rest)
         self._look_stopped()
 
@@ -90,7 +92,7 @@ class Leaving:
         """Say on the console what a stop waits for, and the way out."""
         if boot.now not in (S.STOPPING, S.LEAVING):
             return
-        kinds = ("persona", "server", "upgrade", "tenant")
+        kinds = ("persona", "server", "upgrade", "snapshot", "tenant")
         busy = [i.name for kind in kinds for i in self.engine.of_kind(kind) if i.definition.spec(i.now).busy is not None]
         waits = f"{', '.join(busy[:NAMED_MAX])}{' ...' if len(busy) > NAMED_MAX else ''}" or "the disk"
         self.log.warning("the stop takes longer than usual", waits_for=waits, way_out=f"`bay0 {self._how(boot)} --force`, or Ctrl-Alt-Del twice")
@@ -130,7 +132,7 @@ class Leaving:
                 self.engine.send(live.name, tenant.E.STOP, GOING)
 
     def _containers_at_rest(self) -> bool:
-        return self._all_rest(("persona", "server", "upgrade"))
+        return self._all_rest(("persona", "server", "upgrade", "snapshot"))
 
     def _all_rest(self, kinds: tuple[str, ...]) -> bool:
         """Tell whether all machines of these kinds rest.
@@ -171,6 +173,11 @@ class Leaving:
         self._power_tries += 1
         if self._power_tries > 1:
             self._restart_instead(how)
+        if how == "poweroff" and not self.calls.can_power_off():
+            how = "reboot"
+            if self._power_tries == 1:
+                self._ask_sysrq(instance, token)
+                return
 
         def refused(status: int) -> None:
             why = f"reboot(2) was refused, status {os.waitstatus_to_exitcode(status)}"
@@ -181,6 +188,12 @@ class Leaving:
         except SpawnError as error:
             self.log.error("no fork for reboot(2)", why=str(error))
             self._restart_instead(how)
+
+    def _ask_sysrq(self, instance: Instance, token: int) -> None:
+        """Ask for power-off in the way that comes back if there is none; the next try restarts."""
+        self.calls.sysrq(power.POWER_OFF)
+        why = "the kernel knows no power-off on this machine"
+        self.reactor.call_later(POWER_AGAIN_S, lambda: self.engine.outcome(instance.name, token, E.FAULT, why))
 
     def _restart_instead(self, how: str) -> None:
         """Restart by the kernel's short way, which can always be had; said if it is not what was asked for.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from bay0.base import names
-from bay0.machines import boot, persona, storage
+from bay0.machines import boot, persona, snapshot, storage
 
 if TYPE_CHECKING:
     from bay0.base.bounds import Bounds
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bay0.state.port import StatePort
 
 AGAIN_S = 0.5
+COPIED = {"persona": (*persona.MADE, *persona.GOES_BACK), "snapshot": snapshot.MADE}  # what lies beside its place is wanted
 
 
 @define(eq=False, repr=False)
@@ -55,8 +56,8 @@ class Trash:
     def _give_up(self) -> None:
         """Take away what lies beside the place of a home and is not wanted there any more: a crash left it."""
         if self.known():
-            made = [i.name for i in self.engine.of_kind("persona") if i.now in persona.MADE]
-            self.state.ask("staging_clear", self.bounds.open, self._given_up, wanted=[names.parse(name).podman for name in made])
+            made = [i.name for kind, states in COPIED.items() for i in self.engine.of_kind(kind) if i.now in states]
+            self.state.ask("staging_clear", self.bounds.open, self._given_up, wanted=[names.on_disk(name) for name in made])
 
     def _given_up(self, answer: Answer) -> None:
         if answer.ok and answer.value:

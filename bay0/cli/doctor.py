@@ -120,7 +120,8 @@ EACH_PATH = ("set aside on /persist", "left alone on /persist")  # a finding for
 CHECK_HELP = {
     "freezer": "do not trust pause and focus; `bay0 --validate` tries it again, `bay0 log` has podman's words",
     "umbilical": "`bay0 tenant show ai`, `bay0 tenant logs ai`; a socket of somebody else: end that process, remove the file",
-    "compositor": "`bay0 screen`, `bay0 log`; a socket of somebody else: end that process, remove the file",
+    "compositor": "`bay0 screen`, `bay0 log`; a socket of somebody else: end that process, remove the file; "
+    "no new picture: `kill` the compositor's pid, it is begun anew",
     "persist": "`bay0 storage`; remove what is in the place of its file",
     "log": "`bay0 storage`; remove what is in the place of its file",
     "database": "docs/OPERATIONS.md, *A damaged database*: set it aside, then reboot",

@@ -61,7 +61,7 @@ def change(options: Options) -> int:
 
 def _known(key: str) -> str:
     if key not in manifest.NAMES:
-        raise RefusedError(f"{key}: {rules.stranger(key, manifest.NAMES)}. Nothing was changed")
+        raise RefusedError(f"nothing was changed: {key}: {rules.stranger(key, manifest.NAMES)}")
     return key
 
 

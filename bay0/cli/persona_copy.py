@@ -1,4 +1,4 @@
-"""`bay0 persona clone`: ask for the copy, say how far it is, give it up on Ctrl-C."""
+"""`bay0 persona clone`, and what all that copies has in common: ask for it, say how far it is, give it up on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bay0.base.errors import Bay0Error
 from bay0.cli import client
 from bay0.cli.kit import DONE, emit
 from bay0.cli.persona import semantic
-from bay0.cli.persona_text import label, what_next
+from bay0.cli.persona_text import what_next
 from bay0.cli.text import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from bay0.cli.grammar import Options
@@ -27,22 +27,40 @@ PROGRESS_S = 3.0  # for an answer about how far it is
 
 def clone(options: Options) -> int:
     """Make a persona as a copy of another."""
-    source, name = semantic(options.source), semantic(options.persona)
-    made = _watched(name, lambda: client.named(source, "persona.list", "persona.clone", timeout_s=COPY_S, source=source, name=name))
+    return made_of(options, options.source, semantic(options.persona))
+
+
+def made_of(options: Options, template: str, name: str) -> int:
+    """Make `name` as a copy of a persona or a snapshot."""
+    source = source_of(template)
+    made = watched(lambda: name, lambda: client.named(source, "persona.list", "persona.clone", timeout_s=COPY_S, source=source, name=name))
     emit(options, made, told(made))
     return DONE
 
 
 def told(made: Mapping[str, Any]) -> str:
     """Return what was made, and how long the one that was copied stood still for it."""
-    copied = made["copied"]
+    return f"{made['name']} is made and {made['state']}: {how_much(made['copied'])}; {what_next(made)}"
+
+
+def how_much(copied: Mapping[str, Any]) -> str:
+    """Return how much was copied, and how long the one that it was copied from stood still for it."""
     frozen = "" if copied["frozen_s"] is None else f"; who was copied stood still for {copied['frozen_s']:.1f} s"
-    what = f"{copied['entries']} entries, {size(copied['bytes'])}" if copied["entries"] else "there was no home to copy yet"
-    return f"{made['name']} is made and {made['state']}: {what}{frozen}; {what_next(made)}"
+    what = f"{copied['entries']} entries, {size(copied['bytes'])}" if copied["entries"] else "its home is empty"
+    return what + frozen
 
 
-def _watched(name: str, call: Any) -> Any:
-    """Make the call, and meanwhile keep a line on a terminal that says how far the copy for `name` is."""
+def source_of(text: str) -> str:
+    """Return the full name of a persona or, with `@3` behind it, of a snapshot. `BadNameError` for a bad one."""
+    if "@" not in text:
+        return semantic(text)
+    from bay0.base import names
+
+    return names.snapshot(text).semantic
+
+
+def watched(whose: Callable[[], str], call: Callable[[], Any]) -> Any:
+    """Make the call, and meanwhile keep a line on a terminal that says how far the copy for `whose()` is."""
     answer: list[Any] = []
 
     def ask() -> None:
@@ -60,15 +78,15 @@ def _watched(name: str, call: Any) -> Any:
         while asking.is_alive():
             asking.join(LOOK_S)
             if terminal and asking.is_alive():
-                print(f"\r\033[K{_far(name)}", end="", file=sys.stderr, flush=True)
+                print(f"\r\033[K{_far(whose())}", end="", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
-        client.call("persona.stop", name=name, wait=False)
+        client.call("persona.give_up", name=whose())
         asking.join(PROGRESS_S)
     finally:
         if terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
     if not answer:
-        raise Bay0Error(f"the copy is being given up; `bay0 persona show {label(name)}` tells how that goes")
+        raise Bay0Error("the copy is being given up; `bay0 events -f` tells how that goes")
     if isinstance(answer[0], Exception):
         raise answer[0]
     return answer[0]

@@ -59,6 +59,13 @@ def _manifest(path: str) -> Manifest:
 
 def create(options: Options) -> int:
     """Send a manifest under a name; both are checked here first, and by PID 1 again."""
+    template = getattr(options, "from")
+    if template is not None:
+        if options.file is not None or options.image is not None or options.source is None:
+            raise UsageError("--from stands in for a manifest: give it with a name, and without --file and --image")
+        from bay0.cli import persona_copy
+
+        return persona_copy.made_of(options, template, name_of(options.source).semantic)
     if options.image is not None:
         if options.file is not None or options.source is None:
             raise UsageError("--image stands in for a manifest: give it with a name and without --file")

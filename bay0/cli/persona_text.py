@@ -27,6 +27,8 @@ NEXT = {
     "stopping": "wait for it; its grace ends with KILL",
     "converging": "bay0 makes sure that nothing of it is left, then it is stopped; `bay0 events -f` shows how it goes",
     "waiting": "the next try comes by itself; `bay0 persona logs {0}` shows what it said, `bay0 persona stop {0}` ends the tries",
+    "restoring": "the home of a snapshot is being copied: wait for it, or `bay0 persona stop {0}` leaves it as it is",
+    "replacing": "wait for it: its home is about to be that of the snapshot",
     "copying": "its home is being copied: wait for it, or `bay0 persona stop {0}` gives the copy up",
     "placing": "its copy is whole and about to be in its place: wait for it",
     "failed": (

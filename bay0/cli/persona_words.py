@@ -60,6 +60,7 @@ PERSONA = {
     "create": Verb(
         "make a persona of a manifest; it is not started", "persona_make:create", JSON,
         Option("--file", "the manifest; - reads it from stdin", "TOML"),
+        Option("--from", "no manifest: as a copy of this persona or snapshot, as `clone` makes one", "NAME"),
         Option("--image", "no manifest: this image, and the defaults for everything else", "IMAGE"),
         Place("source", "its name, or a folder that is called so and holds its persona.toml", "NAME|FOLDER", many="?", of="files"),
         more=f"A bare NAME without --file looks for {SAMPLES}/NAME/{MANIFEST}; a folder gives the persona its own name.",
@@ -67,19 +68,82 @@ PERSONA = {
             "bay0 persona create work                    # the sample of that name\n"
             "bay0 persona create personas/work           # your folder with a persona.toml\n"
             "bay0 persona create play --file persona.toml\n"
-            "bay0 persona create try --image localhost/shell:latest"
+            "bay0 persona create try --image localhost/shell:latest\n"
+            "bay0 persona create try --from work"
         ),
     ),
     "clone": Verb(
         "make a persona as a copy of another: its manifest and its home", "persona_copy:clone", JSON,
-        Place("source", "who is copied: stopped, or frozen for as long as its home is copied", "NAME", of="personas"),
+        Place("source", "who is copied, a persona or a snapshot (work@3); one that runs is frozen for as long as that takes", "NAME", of="personas"),
         Place("persona", "the name of the new one", "NEW"),
         more=(
             "Owners, modes, times, extended attributes, hard links and holes are kept; what a container wrote outside its home is not copied. "
             "It is there whole or not at all, also after a power cut. Room is looked for first. A start or a thaw of NAME meanwhile ends the "
             "copy, and so do Ctrl-C and `bay0 persona stop NEW`. A device node in the home is refused."
         ),
-        example="bay0 persona clone work try",
+        example="bay0 persona clone work try\nbay0 persona clone work@3 try",
+    ),
+    "snapshot": Verb(
+        "keep the home and the manifest of a persona as they are now", "persona_snapshot:snapshot", JSON,
+        Option("--note", "a line that says what it is", "TEXT"),
+        Option("--keep", "then delete the oldest of its snapshots, so that N are left", "N", default=0, convert=whole),
+        _name(),
+        more=(
+            "It is copied like a clone is: of one that runs while it is frozen, there whole or not at all. It takes as much room as the "
+            "home does. What a container wrote outside the home is not part of it."
+        ),
+        example="bay0 persona snapshot work --note before-the-update\nbay0 persona snapshot work --keep 7",
+    ),
+    "snapshots": Verb(
+        "list snapshots, of one persona or of all", "persona_snapshot:list_all", JSON, _name("?"),
+        more="A snapshot stays when its persona is removed: create one of that name, and it can go back.",
+        example="bay0 persona snapshots work",
+    ),
+    "restore": Verb(
+        "bring a stopped persona back to a snapshot: its home and its manifest", "persona_snapshot:restore", JSON,
+        Option("--yes", "do not ask (for scripts)"),
+        Place("persona", "work@3 is that snapshot, work the newest", "NAME[@NUMBER]", of="personas"),
+        more=(
+            "What is in the home now gives way for good: take a snapshot of it first if you may want it back. After a power cut it is all of "
+            "one time or all of the other. Ctrl-C and `bay0 persona stop` leave it as it is until all of it has been copied."
+        ),
+        example="bay0 persona restore work@3\nbay0 persona restore work --yes",
+    ),
+    "drop": Verb(
+        "delete snapshots", "persona_snapshot:drop", JSON,
+        Place("snapshots", "as `bay0 persona snapshots` names them: work@3", "NAME@NUMBER", many="*"),
+        example="bay0 persona drop work@3 work@4",
+    ),
+    "cp": Verb(
+        "copy a file into a persona's home, or out of it", "persona_carry:cp", JSON,
+        Place("source", "a file here, - for stdin, or NAME:PATH", "FILE|NAME:PATH", of="files"),
+        Place("target", "the other of the two: a file, a folder, or - for stdout", "NAME:PATH|FILE", of="files"),
+        more=(
+            "PATH is in the home: as the persona sees it (/home/work/notes), or from the home on (notes). It may run meanwhile: its links lead no "
+            "further than its home, and whoever reads a file sees the old one or the new one. What is brought in belongs to the owner of its folder."
+        ),
+        example="bay0 persona cp notes.txt work:notes.txt\nbay0 persona cp work:/home/work/notes.txt -",
+    ),
+    "export": Verb(
+        "write a persona into an archive: its manifest and its home", "persona_archive:export", JSON,
+        Place("source", "a persona, or a snapshot (work@3)", "NAME", of="personas"),
+        Place("file", "a new file; - writes to stdout", "FILE", of="files"),
+        more=(
+            "A tar (pax) with owners, modes, times, attributes, hard links and holes, which GNU tar reads too; its last member is a checksum. "
+            "Of one that runs a snapshot is taken for it and deleted again. The image is not in it (`podman save`), sockets are left out."
+        ),
+        example="bay0 persona export work /tmp/work.tar\nbay0 persona export work@3 -",
+    ),
+    "import": Verb(
+        "make a persona of an archive that `export` wrote", "persona_archive:bring", JSON,
+        Option("--as", "another name than the archive's", "NAME"),
+        Option("--accept", "it may have what its manifest asks for: the AI, the screen, capabilities, namespaces, a start with the machine"),
+        Place("file", "the archive; - reads it from stdin, at most half of what is free on /persist", "FILE", of="files"),
+        more=(
+            "It is there whole or not at all, and only if the checksum is right. What its manifest asks for beyond a home and limits "
+            "is named, and refused without --accept. It is not started."
+        ),
+        example="bay0 persona import /tmp/work.tar --as try\nbay0 persona import - --accept",
     ),
     "list": Verb(
         "list all personas; * marks the active one", "persona:list_all", JSON,
@@ -177,6 +241,15 @@ PERSONA = {
             "stdin give it </dev/null."
         ),
         example="bay0 persona exec work -- ls -l /\nbay0 persona exec work --env LANG=C --workdir /tmp -- sh -c 'exit 7'",
+    ),
+    "net": Verb(
+        "show a persona's way out: its address, what its cable has carried, and what was let through or refused", "net:persona", JSON,
+        _name(),
+        more=(
+            'Only of one that runs and whose manifest says network = "net". `refused` and `private` count what its manifest does not allow. '
+            "Nobody outside can open a connection to a persona."
+        ),
+        example="bay0 persona net work",
     ),
     "stats": Verb(
         "show what personas use: processors, memory, pressure, disk, processes", "stats:personas", JSON,

@@ -128,6 +128,8 @@ def boots(found: Mapping[str, Any]) -> str:
     for boot in found["previous"]:
         lines.append("")
         lines += [f"earlier boot {boot['boot_id']}, bay0 {boot['version']}, kernel {boot['kernel']}", *picture.table(boot["steps"])]
+        if boot.get("end"):
+            lines.append(f"its end: {boot['end'].removeprefix('an earlier boot ')}")
     return "\n".join(lines)
 
 

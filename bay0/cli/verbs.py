@@ -19,7 +19,7 @@ GROUPS = {
     "the AI": {"ask": "tenant_words", "tenant": "tenant_words"},
     "the machine": {
         "poweroff": "spine_words", "reboot": "spine_words", "suspend": "spine_words", "inhibit": "spine_words",
-        "upgrade": "spine_words", "storage": "spine_words", "screen": "spine_words", "nack": "spine_words", "run": "spine_words",
+        "upgrade": "spine_words", "storage": "spine_words", "net": "net_words", "screen": "spine_words", "nack": "spine_words", "run": "spine_words",
     },
     "for programs and the curious": {
         "graph": "spine_words", "rpc": "spine_words", "completion": "spine_words", "debug": "spine_words", "help": "spine_words",

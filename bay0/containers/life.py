@@ -47,8 +47,21 @@ _FILTERS = "/usr/share/spine-seccomp"  # made of podman's default by scripts/lib
 PERSONA_FILTER = f"{_FILTERS}/persona.json"  # no namespaces, no keyrings
 TENANT_FILTER = f"{_FILTERS}/tenant.json"  # nor mounts, nor the memory of other processes
 HAUNTED = "podman says it is gone, the kernel says it lives"
-Outcome_ = tuple[Enum, str]
+Outcome_ = tuple[Enum, str] | tuple[Enum, str, str]  # the event, why, and what the machine is made of from then on
 Duty = Callable[["Instance"], flow.Flow[Outcome_]]
+
+
+def owe(means: Means, instance: Instance, token: int, steps: flow.Flow[Outcome_]) -> None:
+    """Do what `instance` owes since its step number `token`, as long as that is so, and report its outcome."""
+
+    def owed() -> bool:
+        return instance.committed is not None and instance.committed.n == token
+
+    def ended(outcome: Outcome_ | None) -> None:
+        if outcome is not None:
+            means.reactor.call_soon(partial(means.engine.outcome, instance.name, token, *outcome))
+
+    flow.run(flow.as_long_as(owed, steps), ended)
 
 
 def lose_disk(log: Any) -> None:
@@ -164,18 +177,7 @@ class Life:
 
     def start(self, instance: Instance, effect: Enum, token: int) -> None:
         """Do what `instance` owes since its step number `token`."""
-
-        def owed() -> bool:
-            return instance.committed is not None and instance.committed.n == token
-
-        def ended(outcome: Outcome_ | None) -> None:
-            if outcome is not None:
-                self._report(instance, token, *outcome)
-
-        flow.run(flow.as_long_as(owed, self._flows[effect](instance)), ended)
-
-    def _report(self, instance: Instance, token: int, event: Enum, why: str) -> None:
-        self.means.reactor.call_soon(lambda: self.means.engine.outcome(instance.name, token, event, why))
+        owe(self.means, instance, token, self._flows[effect](instance))
 
     def ask(self, op: str, resume: flow.Resume, **arguments: Any) -> None:
         """Ask the state worker; for a flow."""

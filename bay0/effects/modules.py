@@ -53,6 +53,11 @@ def aliases(pattern: str = MODALIASES) -> Iterator[str]:
             continue
 
 
+def network(found: Iterable[str]) -> list[str]:
+    """Return the aliases of network cards: no boot loads their drivers, `sys://net` does when it is wanted."""
+    return sorted({alias for alias in found if _NETWORK.search(alias) and os.sep not in alias})
+
+
 def wanted(found: Iterable[str]) -> Wanted:
     """Return our own modules and each of the `aliases`, once and sorted; those of disks apart, network cards left out."""
     asked = {alias for alias in found if alias and os.sep not in alias and not _NETWORK.search(alias) and not _FLOPPY.search(alias)}

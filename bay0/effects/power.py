@@ -58,6 +58,15 @@ class Sysrq:
         return False  # the watchdog, which is no longer fed, is the last word
 
 
+def has_acpi() -> bool:
+    """Tell whether this machine has what switches a PC off.
+
+    Where the kernel knows no power-off, reboot(2) halts instead (kernel/reboot.c: "Power off not available: System halted
+    instead"), and nothing is left that could restart it.
+    """
+    return os.path.isdir("/sys/firmware/acpi")
+
+
 def sync_child() -> int:
     """sync(2) as the whole of a forked process: it never ends on a wedged disk."""
     os.sync()
@@ -66,11 +75,15 @@ def sync_child() -> int:
 
 @define(eq=False, repr=False)
 class Calls:
-    """How a machine is ended: `end(how)` and `sync()` are each the whole of a forked process and return its exit status."""
+    """How a machine is ended: `end(how)` and `sync()` are each the whole of a forked process and return its exit status.
+
+    `can_power_off`: reboot(2) may be asked for it.
+    """
 
     end: Callable[[str], int] = power_child
     sync: Callable[[], int] = sync_child
     sysrq: Sysrq = field(factory=Sysrq)
+    can_power_off: Callable[[], bool] = has_acpi
 
 
 def bounded_sync(seconds: float) -> bool:

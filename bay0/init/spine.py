@@ -52,6 +52,8 @@ from bay0.loading.late import Late
 from bay0.machines import MACHINES, RIPPLES
 from bay0.machines.engine import EffectPort, Engine
 from bay0.machines.instance import Instance
+from bay0.net.watch import NetWatch
+from bay0.personas import copyduties
 from bay0.personas.methods import PersonaVerbs
 from bay0.personas.port import Personas
 from bay0.pid1.reactor import Reactor
@@ -77,8 +79,13 @@ if TYPE_CHECKING:
     from bay0.base.cmdline import Words
     from bay0.boot.sleep import Inhibit
     from bay0.effects.shield import Watchdog
+    from bay0.net.cables import Cables
+    from bay0.net.methods import NetMethods
+    from bay0.net.port import Net
+    from bay0.net.scripts import Scripts
     from bay0.personas.changing import Changing
     from bay0.personas.copies import Copies
+    from bay0.personas.snapshots import Snapshots
     from bay0.screen.doors import Doors
     from bay0.screen.methods import ScreenMethods
     from bay0.screen.port import Screen
@@ -200,7 +207,11 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     )
     doors: Late[Doors] = Late("screen.doors:Doors", lambda new: new(logger, host.doors))
     copies: Late[Copies] = Late("personas.copies:Copies", lambda new: new(means, personas.life, persona_verbs, spawner.run, trash.sweep))
-    personas = Personas(means, boot, host.built_in, umbilical, reaper.own, doors=doors, copies=copies)
+    snapshots: Late[Snapshots] = Late("personas.snapshots:Snapshots", lambda new: new(means, copies()), (copies,))
+    copyduties.forget_snapshots(engine, reactor)
+    scripts: Late[Scripts] = Late("net.scripts:Scripts", lambda new: new(spawner.run, bounds))
+    cables: Late[Cables] = Late("net.cables:Cables", lambda new: new(reactor, logger, scripts()), (scripts,))
+    personas = Personas(means, boot, host.built_in, umbilical, reaper.own, doors=doors, copies=copies, cables=cables)
     mending = Mending(reactor, bounds, logger, podman, state, personas.life.lives, audit.soon)
     services = Services(engine, reactor, spawner, bounds, logger)
     focus = Focus(engine, reactor, logger, personas.runs_behind)
@@ -269,6 +280,15 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
             engine, reactor, bounds, state, spawner, boot, replay, outcomes, watchdog, host.entered_ms / 1000, words.patience
         ),
     )
+    net: Late[Net] = Late(
+        "net.port:Net",
+        lambda new: new(engine, reactor, bounds, logger, services, boot, replay.stored_seq, scripts(), cables()),
+        (scripts, cables),
+    )
+    net_methods: Late[NetMethods] = Late(
+        "net.methods:NetMethods", lambda new: new(engine, boot, replay, outcomes, net, cables)
+    )
+    NetWatch(engine, reactor, boot, replay)
     upgrade_watch = UpgradeWatch(engine, reactor, bounds, logger, boot, state, replay, spawner, words.prove)
 
     # which part does the effects of which kind
@@ -276,7 +296,9 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     ports: dict[str, EffectPort] = {
         "boot": stages, "storage": state, "tenant": services, "persona": personas, "focus": focus,
         "server": LatePort(servers, reactor, logger), "inhibit": LatePort(inhibit, reactor, logger),
-        "screen": LatePort(screen, reactor, logger), "upgrade": LatePort(upgrade, reactor, logger), **host.ports(engine, reactor, logger),
+        "screen": LatePort(screen, reactor, logger), "upgrade": LatePort(upgrade, reactor, logger),
+        "snapshot": LatePort(snapshots, reactor, logger), "net": LatePort(net, reactor, logger),
+        **host.ports(engine, reactor, logger),
     }  # fmt: skip
     for kind, port in ports.items():
         engine.serve(kind, port)
@@ -299,8 +321,15 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     control.offer(nackverbs.methods(state))
     control.offer(persona_verbs.methods(), manifests.modules)
     control.offer(
-        {f"persona.{verb}": copies.method(method) for verb, method in (("clone", "clone"), ("copying", "progress"))},
+        {
+            "persona.clone": copies.method("clone"), "persona.import": copies.method("bring"), "persona.copying": copies.method("progress"),
+            "persona.give_up": copies.method("give_up"),
+        },
         (*manifests.modules, *copies.modules),
+    )
+    control.offer(
+        {f"persona.{verb}": snapshots.method(m) for verb, m in (("snapshots", "list_all"), *((m, m) for m in ("snapshot", "restore", "drop")))},
+        (*manifests.modules, *snapshots.modules),
     )
     changing: Late[Changing] = Late(
         "personas.changing:Changing",
@@ -314,6 +343,7 @@ def build(words: Words, sinks: log.Sinks, logger: Any, watchdog: Watchdog, host:
     for part, methods in (
         (tenant_verbs, {f"tenant.{verb}": verb for verb in ("list", "show", "start", "stop", "restart", "configure")}),
         (changing, {"persona.configure": "configure"}),
+        (net_methods, {**{f"net.{verb}": verb for verb in ("status", "up", "down", "configure")}, "persona.net": "persona"}),
         (validation, {"validate": "ask", "validate.last": "found_last", "validate.progress": "progress"}),
         (inhibit, {"suspend": "suspend", "inhibit": "show"}),
         (upgrade_methods, {f"upgrade.{verb.rstrip('_')}": verb for verb in ("status", "stage", "try_", "cancel", "rollback", "accept")}),

@@ -4,14 +4,14 @@ from enum import Enum
 
 from attrs import frozen
 
-from bay0.machines import boot, focus, inhibit, persona, screen, server, storage, tenant, upgrade
+from bay0.machines import boot, focus, inhibit, net, persona, screen, server, snapshot, storage, tenant, upgrade
 from bay0.machines.table import MachineDef
 
 MACHINES: dict[str, MachineDef] = {
     m.kind: m
     for m in (
         boot.BOOT, storage.STORAGE, tenant.TENANT, persona.PERSONA, server.SERVER, focus.FOCUS, inhibit.INHIBIT, screen.SCREEN,
-        upgrade.UPGRADE,
+        upgrade.UPGRADE, snapshot.SNAPSHOT, net.NET,
     )
 }
 

@@ -229,12 +229,12 @@ class Engine:
         instance.queue.append(Order(event, why, reply, config=config, context=context))
         self._advance(instance)
 
-    def outcome(self, name: str, token: int, event: Enum, why: str = "") -> None:
-        """Report how the effect of step `token` went; dropped if the machine has moved on."""
+    def outcome(self, name: str, token: int, event: Enum, why: str = "", config: str | None = None) -> None:
+        """Report how the effect of step `token` went; dropped if the machine has moved on. `config`: see `send`."""
         instance = self.instances.get(name)
         if instance is None:
             return
-        instance.queue.append(Order(event, why, token=token))
+        instance.queue.append(Order(event, why, token=token, config=config))
         self._advance(instance)
 
     def waits(self, name: str, token: int, seconds: float) -> None:

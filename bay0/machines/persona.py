@@ -8,7 +8,10 @@ waits and tries again; its processes are killed meanwhile.
 FAILED means no container is left and we gave up; the journal says why. ABSENT is a name nobody has created, or that was removed.
 
 A persona that is made as a copy is COPYING until all of its home lies beside its place, and PLACING until it is there, which is one rename.
+One that is made of an archive goes the same way.
 So whatever happens it is there whole, or not at all: from COPYING every doubt leads to ABSENT; what is PLACING is placed again until that is known.
+One that goes back to a snapshot is RESTORING until all of that home lies beside its place: every doubt leads to STOPPED, with the home that it has.
+It is REPLACING until that home is in the place of the old one, which is done again until that is known; its manifest changes with that step.
 
 Attempts are counted before the attempt. An operator's START is the first; those that nobody asked for, after a death or by `autostart` at boot, are
 counted on, over boots too, so a persona that takes the machine down with it is seen. `desired` is set by the rows that somebody asked for.
@@ -39,6 +42,8 @@ class S(Enum):
     FAILED = "failed"
     COPYING = "copying"
     PLACING = "placing"
+    RESTORING = "restoring"
+    REPLACING = "replacing"
 
 
 class E(Enum):
@@ -46,6 +51,8 @@ class E(Enum):
 
     CREATE = "create"
     CLONE = "clone"
+    IMPORT = "import"
+    RESTORE = "restore"
     COPIED = "copied"
     PLACED = "placed"
     START = "start"
@@ -86,6 +93,8 @@ class Effect(Enum):
     WAIT = "wait"
     COPY = "copy"
     PLACE = "place"
+    RESTORE = "restore"
+    REPLACE = "replace"
 
 
 WORDS = container.Words(S, E, Effect, runs=S.RUNNING)
@@ -100,15 +109,19 @@ SPECS = (
     *container.clearing(WORDS),
     StateSpec(S.COPYING, "a home for it is being copied, beside its place", busy=Effect.COPY, deadline_s=7500),
     StateSpec(S.PLACING, "the copy is whole, and is put in its place", busy=Effect.PLACE, deadline_s=300),
+    StateSpec(S.RESTORING, "the home of a snapshot is being copied, beside its own", busy=Effect.RESTORE, deadline_s=7500),
+    StateSpec(S.REPLACING, "that copy is whole, and takes the place of its home", busy=Effect.REPLACE, deadline_s=300),
 )
 
 MADE = (S.COPYING, S.PLACING)
+GOES_BACK = (S.RESTORING, S.REPLACING)
 HAS_CONTAINER = (S.RUNNING, S.PAUSING, S.PAUSED, S.RESUMING)
 OWES = (S.STARTING, *HAS_CONTAINER, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING)
 
 ROWS = (
     Row(S.ABSENT, E.CREATE, S.STOPPED, "asked to create it", promised=True, desired="stopped", tries=Tries.FORGET),
     Row(S.ABSENT, E.CLONE, S.COPYING, "asked to make it as a copy", promised=True, desired="stopped", tries=Tries.FORGET),
+    Row(S.ABSENT, E.IMPORT, S.COPYING, "asked to make it of an archive", promised=True, desired="stopped", tries=Tries.FORGET),
     Row(S.COPYING, E.COPIED, S.PLACING, "all of it is there, beside its place", promised=True),
     Row(S.COPYING, E.STOP, S.ABSENT, "asked to give the copy up", desired="stopped"),
     Row(S.COPYING, E.FAULT, S.ABSENT, "it was not copied", desired="stopped"),
@@ -116,6 +129,17 @@ ROWS = (
     Row(S.PLACING, E.PLACED, S.STOPPED, "its home is in its place", desired="stopped"),
     Row(S.PLACING, E.FAULT, S.ABSENT, "its home could not be put in its place", desired="stopped"),
     Row(S.PLACING, E.TIMED_OUT, S.PLACING, "the disk gave no answer: again"),
+    *(
+        Row(s, E.RESTORE, S.RESTORING, "asked to go back to a snapshot", promised=True, desired="stopped", tries=Tries.FORGET)
+        for s in (S.STOPPED, S.FAILED)
+    ),
+    Row(S.RESTORING, E.COPIED, S.REPLACING, "all of it is there, beside its place", promised=True),
+    Row(S.RESTORING, E.STOP, S.STOPPED, "asked to leave it as it is", desired="stopped"),
+    Row(S.RESTORING, E.FAULT, S.STOPPED, "it is as it was", desired="stopped"),
+    Row(S.RESTORING, E.TIMED_OUT, S.STOPPED, "the snapshot was not copied in time: it is as it was", desired="stopped"),
+    Row(S.REPLACING, E.PLACED, S.STOPPED, "its home is that of the snapshot", desired="stopped"),
+    Row(S.REPLACING, E.FAULT, S.REPLACING, "its home could not be replaced: again"),
+    Row(S.REPLACING, E.TIMED_OUT, S.REPLACING, "the disk gave no answer: again"),
     *container.starts(WORDS, "its manifest says autostart"),
     Row(S.STARTING, E.STARTED, S.RUNNING, "podman says it runs"),
     Row(S.RUNNING, E.CALM, S.RUNNING, "it has lived long enough: its attempts are forgotten", tries=Tries.FORGET),
@@ -147,6 +171,8 @@ ROWS = (
     *container.converges(WORDS, OWES),
     Row(S.COPYING, E.CONVERGE, S.ABSENT, "it was found half copied: it was never there", desired="stopped"),
     Row(S.PLACING, E.CONVERGE, S.PLACING, "it was found whole, beside its place: put it there"),
+    Row(S.RESTORING, E.CONVERGE, S.STOPPED, "the home of a snapshot was found half copied: it is as it was", desired="stopped"),
+    Row(S.REPLACING, E.CONVERGE, S.REPLACING, "the home of a snapshot was found whole, beside its own: put it there"),
 )
 
 _MOVING = [s for s in OWES if s not in (S.RUNNING, S.PAUSED)]
@@ -157,20 +183,26 @@ IGNORED = {
     **cells([s for s in S if s is not S.RUNNING], (E.CALM,), "it does not run"),
     **cells([s for s in S if s is not S.RUNNING], (E.FROZEN,), "it is not there to run"),
     **cells([s for s in S if s is not S.CONVERGING], (E.DONE,), "a late answer"),
-    **cells((*_STILL, *MADE, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.UNWATCHED,), "its end is known"),
-    **cells(MADE, (E.ENDED,), "it has no process yet"),
-    **cells([s for s in S if s is not S.COPYING], (E.COPIED,), "a late answer"),
-    **cells([s for s in S if s is not S.PLACING], (E.PLACED,), "a late answer"),
+    **cells((*_STILL, *MADE, *GOES_BACK, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.UNWATCHED,), "its end is known"),
+    **cells((*MADE, *GOES_BACK), (E.ENDED,), "it has no process"),
+    **cells([s for s in S if s not in (S.COPYING, S.RESTORING)], (E.COPIED,), "a late answer"),
+    **cells([s for s in S if s not in (S.PLACING, S.REPLACING)], (E.PLACED,), "a late answer"),
     **cells((S.ABSENT, S.STOPPED, S.STOPPING), (E.STOP,), "it is stopped or stopping"),
     **cells((S.ABSENT,), (E.CONVERGE,), _NONE),
 }
 REFUSED = {
     **container.refused(WORDS),
     **cells([s for s in S if s is not S.ABSENT], (E.CREATE,), "it exists already; remove it first, its home is kept"),
-    **cells([s for s in S if s is not S.ABSENT], (E.CLONE,), "it exists already; take another name"),
+    **cells([s for s in S if s is not S.ABSENT], (E.CLONE, E.IMPORT), "it exists already; take another name"),
     **cells(MADE, (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE), "it is still being made"),
     **cells((S.PLACING,), (E.STOP,), "its copy is whole and about to be in its place; remove it then"),
-    **cells((S.ABSENT,), (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE), _NONE),
+    **cells(MADE, (E.RESTORE,), "it is still being made"),
+    **cells(
+        GOES_BACK, (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE, E.RESTORE), "it goes back to a snapshot; ask again when it is stopped"
+    ),
+    **cells((S.REPLACING,), (E.STOP,), "its home is about to be that of the snapshot; nothing runs"),
+    **cells((S.ABSENT,), (E.START, E.PAUSE, E.RESUME, E.RESET, E.REMOVE, E.CONFIGURE, E.RESTORE), _NONE),
+    **cells(OWES, (E.RESTORE,), "stop it first"),
     **cells(_MOVING, (E.CONFIGURE,), "it is on its way; ask again when it runs or is stopped"),
     **cells((S.PAUSING, S.PAUSED, S.RESUMING), (E.START,), "resume it instead"),
     **cells((S.STARTING, S.STOPPING, S.CONVERGING, S.STUCK, S.WAITING), (E.PAUSE, E.RESUME), "it is on its way; ask again when it runs"),

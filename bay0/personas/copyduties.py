@@ -1,4 +1,4 @@
-"""What a persona that is made as a copy owes is done by a part of the program that a boot does not load (copies.py)."""
+"""What a persona that is made as a copy, or goes back to a snapshot, owes is done by a part of the program that a boot does not load (copies.py)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bay0.base.errors import RefusedError
+from bay0.machines import snapshot
 from bay0.machines.persona import Effect
 from bay0.pid1 import flow
 
 if TYPE_CHECKING:
     from bay0.containers.life import Duty, Outcome_
     from bay0.loading.late import Late
+    from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance
     from bay0.personas.copies import Copies
     from bay0.pid1.reactor import Reactor
@@ -39,4 +41,18 @@ def duties(copies: Late[Copies], reactor: Reactor, log: Any) -> dict[Enum, Duty]
     return {
         Effect.COPY: partial(duty, lambda part, instance: part.copy(instance)),
         Effect.PLACE: partial(duty, lambda part, instance: part.place(instance)),
+        Effect.RESTORE: partial(duty, lambda part, instance: part.copy(instance)),
+        Effect.REPLACE: partial(duty, lambda part, instance: part.place(instance, "staging_replace")),
     }
+
+
+def forget_snapshots(engine: Engine, reactor: Reactor) -> None:
+    """Let go of each snapshot that is not there any more."""
+    engine.on("snapshot", snapshot.S.ABSENT, call=lambda instance, _step: reactor.call_soon(partial(let_go, engine, instance.name)))
+
+
+def let_go(engine: Engine, name: str) -> None:
+    """Let go of a snapshot if it is not there; the journal has its history."""
+    instance = engine.instances.get(name)
+    if instance is not None and instance.now is snapshot.S.ABSENT and instance.pending is None and not instance.queue:
+        engine.forget(name)

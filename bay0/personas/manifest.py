@@ -50,7 +50,11 @@ class Manifest:
     memory: int = _key(256 << 20, converter=rules.as_bytes)  # bytes
     cpus: float = _key(1.0, converter=rules.as_float)  # processors
     pids: int = _key(256)  # processes and threads
-    network: str = _key("none")
+    network: str = _key("none")  # none | net: a cable to sys://net
+    allow: tuple[str, ...] = _key((), converter=rules.as_tuple)  # where to, and nowhere else; () = every public address
+    lan: bool = _key(default=False)  # private addresses too
+    dns: bool = _key(default=True)  # may ask for names
+    nf_tables_risk: bool = _key(default=False)  # user namespaces and a network together
     user: str = _key("")  # of its first process, and of a new home; "" = what the image says
     capabilities: tuple[str, ...] = _key((), converter=rules.as_capabilities)  # sorted, upper case, without CAP_
     userns: bool = _key(default=False)  # may make user namespaces, and with them every other kind
@@ -66,6 +70,9 @@ class Manifest:
     def __attrs_post_init__(self) -> None:
         for attribute in fields(Manifest):
             object.__setattr__(self, attribute.name, _read(attribute, getattr(self, attribute.name)))
+        faults = list(rules.together(asdict(self)))
+        if faults:
+            raise _KeyError(faults)
         size = len(_canonical(self))
         if size > WIRE_MAX:
             raise _KeyError([("command", f"the whole manifest takes {size} bytes as JSON, and {WIRE_MAX} is the most")])
@@ -84,7 +91,10 @@ NAMES = tuple(attribute.name for attribute in fields(Manifest))
 
 
 # keys that came later, and what they say by default: that leaves no trace, so that old digests stay as they were
-LATER = {"ai": False, "behind": "freeze", "screen": False, "user": "", "userns": False}
+LATER = {
+    "ai": False, "allow": [], "behind": "freeze", "dns": True, "lan": False, "nf_tables_risk": False, "screen": False, "user": "",
+    "userns": False,
+}  # fmt: skip
 
 
 def _canonical(manifest: Manifest) -> bytes:

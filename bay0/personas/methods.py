@@ -20,7 +20,7 @@ from bay0.control.answers import Listing
 from bay0.control.outcomes import rests
 from bay0.machines import MACHINES, focus
 from bay0.machines.instance import Instance, Step
-from bay0.machines.persona import MADE, E, S
+from bay0.machines.persona import GOES_BACK, MADE, E, S
 from bay0.personas import port as personas
 from bay0.personas import waiting
 from bay0.personas.again import Restarts
@@ -213,7 +213,7 @@ class PersonaVerbs:
         if instance.now in (S.STOPPED, S.FAILED, S.WAITING):
             self.act(E.START, params, reply)
             return
-        if instance.now in MADE:  # a stop would give the copy up
+        if instance.now in (*MADE, *GOES_BACK):  # a stop would give the copy up
             raise RefusedError(f"{instance.name} is {instance.now.value}: it is still being made")
         lookup.need_up(self.boot)
         obstacle = self.personas.obstacle(instance)

@@ -20,7 +20,7 @@ from bay0.containers.life import LOG_SIZE, PERSONA_FILTER, PERSONAS, Duty, Kind,
 from bay0.effects import cgroup
 from bay0.machines.boot import LEAVES
 from bay0.machines.persona import HAS_CONTAINER, WORDS, E, Effect, S, mark
-from bay0.personas import copyduties
+from bay0.personas import copyduties, network
 from bay0.personas.line import Line, Over
 from bay0.pid1 import flow
 from bay0.podman.calls import AT_ONCE, Outcome, RunSpec, user_of
@@ -31,6 +31,7 @@ from bay0.umbilical.places import IN_PERSONA
 if TYPE_CHECKING:
     from bay0.loading.late import Late
     from bay0.machines.instance import Instance, Step
+    from bay0.net.cables import Cables
     from bay0.personas.copies import Copies
     from bay0.personas.manifest import Manifest
     from bay0.podman.calls import Verdict
@@ -101,6 +102,7 @@ class Personas:
 
     `boot`: this boot's machine. `built_in`: the spine's own images, name -> archive. `own`: hear of the end of a child of
     PID 1 (Reaper.own). `doors`: the ways to the screen. `copies`: does what is owed of one that is made as a copy.
+    `cables`: the ways to sys://net.
     """
 
     def __init__(
@@ -113,10 +115,11 @@ class Personas:
         *,
         doors: Late[Doors],
         copies: Late[Copies],
+        cables: Late[Cables],
     ) -> None:
         self.engine, self.reactor, self.log = means.engine, means.reactor, means.log
         self.state, self.podman, self.places, self.audit = means.state, means.podman, means.places, means.audit
-        self.built_in, self.umbilical, self.own, self.doors = built_in, umbilical, own, doors
+        self.built_in, self.umbilical, self.own, self.doors, self.cables = built_in, umbilical, own, doors, cables
         duties: dict[Enum, Duty] = {Effect.RUN: self._run, **copyduties.duties(copies, self.reactor, self.log)}
         kind = Kind(WORDS, GROUP, duties, self._stop_s, self._after_end, self._leaves, self._cancelled, doors.ask("hide"))
         self.life = Life(means, kind)
@@ -181,6 +184,9 @@ class Personas:
             yield partial(self.umbilical.load, self.reactor.call_soon)  # what the way to the AI takes
         if config.manifest.screen:
             yield partial(self.doors.load, self.reactor.call_soon)
+        why = yield from network.attached(self.cables, self.reactor, instance, config.manifest, config.slot)
+        if why:
+            return E.FAULT, why
         yield flow.at_once  # a door that is made for a start that was overtaken would stay
         try:
             spec = self._spec(instance, name, config)
@@ -278,7 +284,7 @@ class Personas:
             memory=wanted.memory, cpus=wanted.cpus, pids=wanted.pids, capabilities=wanted.capabilities, cgroup_parent=GROUP,
             uid_base=config.uid, mounts=tuple(mounts), workdir=wanted.home, hostname=name.label, log_path=f"{self.places.logs}/{name.podman}.log",
             log_size=LOG_SIZE, oom_score_adj=OOM_SCORE, read_only=False, stop_s=wanted.stop_s, user=wanted.user,
-            seccomp="" if wanted.userns else PERSONA_FILTER,
+            seccomp="" if wanted.userns else PERSONA_FILTER, **network.words(wanted, name.podman),
         )  # fmt: skip
 
     def runs_behind(self, instance: Instance) -> bool:
@@ -306,6 +312,7 @@ class Personas:
             self._umbilicals.discard(name)
             self.umbilical().revoke(name)
         self.doors.ask("revoke")(name)
+        self.cables.ask("detach")(name)
 
     def _stop_s(self, instance: Instance) -> float:
         config = read_config(instance.config)

@@ -7,13 +7,16 @@ what it cannot convert as it is, for the rule to name. Pure, and without imports
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from bay0.net import allow
 
 MISSING = "it is missing, and every persona has one"
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
 WORDS_MAX, VARIABLES_MAX, DESCRIPTION_MAX, PATH_MAX, IMAGE_MAX, SHOWN_MAX = 256, 256, 200, 255, 255, 60
+ALLOW_MAX = 64
 USER_MAX = 65_535  # a persona's range has so many ids
 
 _COMPONENT = "[a-z0-9]+(?:(?:[.]|__?|-+)[a-z0-9]+)*"
@@ -42,7 +45,7 @@ REFUSED = {
     "SYS_TIME": "the clock belongs to the spine",
     "WAKE_ALARM": "waking the machine belongs to the spine",
     "BLOCK_SUSPEND": "suspending the machine belongs to the spine",
-    "NET_ADMIN": "networks belong to the spine, which has none",
+    "NET_ADMIN": "its network belongs to the spine, which keeps its filter there",
     "MAC_ADMIN": "it changes the kernel's access policy",
     "MAC_OVERRIDE": "it passes by the kernel's access policy",
     "BPF": "it loads programs into the kernel",
@@ -263,6 +266,36 @@ def _description(key: str, value: Any) -> Faults:
         yield key, f"{len(value)} characters, and {DESCRIPTION_MAX} are the most"
 
 
+def _allow(key: str, value: Any) -> Faults:
+    if not isinstance(value, tuple) or not all(isinstance(entry, str) for entry in value):
+        found = kind_of(value) if not isinstance(value, tuple) else "of other things"
+        yield key, f'this must be a list of texts, like ["203.0.113.0/24:443/tcp"], not {found}'
+        return
+    if len(value) > ALLOW_MAX:
+        yield key, f"{len(value)} entries, and {ALLOW_MAX} are the most"
+    for number, entry in enumerate(value, start=1):
+        read = allow.read(entry[:SHOWN_MAX])
+        if isinstance(read, str):
+            yield key, f"entry {number}: {read}"
+
+
+def together(values: Mapping[str, Any]) -> Faults:
+    """Yield what is wrong with keys that are right each by itself."""
+    if values["network"] == "none":
+        for key in ("allow", "lan", "nf_tables_risk"):
+            if values[key]:
+                yield key, 'this is about a network: say network = "net" as well'
+        if not values["dns"]:
+            yield "dns", 'this is about a network: say network = "net" as well'
+    elif values["userns"] and not values["nf_tables_risk"]:
+        yield "userns", (
+            "with a network of its own a persona that makes namespaces speaks to the kernel's packet filter (nf_tables), "
+            "which has had many holes; say nf_tables_risk = true if that is acceptable, or leave one of the two out"
+        )
+    if values["allow"] and values["lan"]:
+        yield "lan", "with `allow` only what that names is reached: name the LAN's addresses there, and leave `lan` out"
+
+
 TEXTS = ("image", "home", "memory", "network", "user", "behind", "restart", "description")  # keys whose value may be any text
 RULES: dict[str, Rule] = {
     "image": _image,
@@ -272,7 +305,11 @@ RULES: dict[str, Rule] = {
     "memory": _memory,
     "cpus": _number(0.01, 256, "processors"),
     "pids": _number(1, 100_000, "processes", whole=True),
-    "network": _one_of("none", why=": the spine has no network"),
+    "network": _one_of("none", "net"),
+    "allow": _allow,
+    "lan": _switch,
+    "dns": _switch,
+    "nf_tables_risk": _switch,
     "user": _user,
     "capabilities": _capabilities,
     "userns": _switch,

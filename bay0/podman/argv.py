@@ -60,6 +60,8 @@ class RunSpec:
     user: str = ""
     seccomp: str = ""  # a filter of its own; "" means podman's default
     rootfs: str = ""  # a directory to run in, in place of an image
+    netns: str = ""  # a network namespace that is there; "" is one with lo alone
+    dns: str = ""  # what /etc/resolv.conf names; "" leaves the image's
 
 
 def run(spec: RunSpec) -> list[str]:
@@ -88,7 +90,7 @@ def start(name: str) -> list[str]:
 
 def _container(spec: RunSpec) -> list[str]:
     return [
-        "--pull=never", "--network=none", "--systemd=false", "--no-healthcheck", "--image-volume=ignore",
+        "--pull=never", *_network(spec), "--systemd=false", "--no-healthcheck", "--image-volume=ignore",
         f"--name={spec.name}",
         *_identity(spec),
         *_limits(spec),
@@ -97,6 +99,11 @@ def _container(spec: RunSpec) -> list[str]:
         *(f"--label={key}={value}" for key, value in spec.labels.items()),
         *(["--rootfs"] if spec.rootfs else ()), "--", spec.rootfs or spec.image, *spec.command,
     ]  # fmt: skip
+
+
+def _network(spec: RunSpec) -> list[str]:
+    """Without `--dns` podman would name servers of its own choice in a namespace that is not its own making."""
+    return [f"--network=ns:{spec.netns}", f"--dns={spec.dns or 'none'}"] if spec.netns else ["--network=none"]
 
 
 def _identity(spec: RunSpec) -> list[str]:

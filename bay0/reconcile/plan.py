@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CONTAINED = ("persona", "server")  # the kinds of machines that are containers
 # states of one that is to have no container
 RESTS = (persona.S.STOPPED, persona.S.FAILED, server.S.STOPPED, server.S.FAILED)
-# states of one that nothing was ever started of: a container under its name is nobody's
-CONTAINERLESS = frozenset(state.value for state in (persona.S.ABSENT, *persona.MADE))
+# states of one that has nothing started of it: a container under its name is nobody's
+CONTAINERLESS = frozenset(state.value for state in (persona.S.ABSENT, *persona.MADE, *persona.GOES_BACK))
 ROWS_A_TURN = 100
 
 

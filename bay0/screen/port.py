@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bay0.effects.spawn import Result, Spawner
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance, Step
+    from bay0.pid1 import flow
     from bay0.pid1.reactor import Reactor, Timer
     from bay0.screen.doors import Doors
     from bay0.screen.places import Places
@@ -362,3 +363,7 @@ class Screen:
         if not fault and (unserved := self.doors.unserved()):
             fault = f"the sockets of these personas are not served: {', '.join(unserved[:NAMES_MAX])}"
         return fault
+
+    def await_frame(self, resume: flow.Resume) -> None:
+        """Resume with "" once a frame has come on the screen, or with why none has, within the bound of any answer."""
+        self.windows.await_frame(self.bounds.compositor, resume)

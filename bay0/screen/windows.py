@@ -5,19 +5,18 @@ its connection); whose it is says that process's cgroup, as it was when the wind
 long as that process lives. After each news, of sway or of a persona, the tree is read and put right (tree.py)
 until nothing is to be done. One question is under way at a time, and one message makes the whole switch, so
 sway shows it in one frame. A freeze waits here (`hide`) until the tree and then a frame say that nothing of
-the persona is seen any more; it does not wait longer than `HIDE_S` and `FENCE_S`, whatever sway does. Without
-a compositor that is ready it does not wait at all.
+the persona is seen any more; it does not wait longer than `HIDE_S`, `SETTLES_S` and `FENCE_S`, whatever sway
+does. Without a compositor that is ready it does not wait at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from bay0.effects import whose
 from bay0.machines import focus, persona
 from bay0.pid1 import flow
 from bay0.screen import tree
@@ -26,6 +25,7 @@ from bay0.screen.context import Fence
 from bay0.screen.crowd import Crowd
 from bay0.screen.ipc import Ask
 from bay0.screen.lines import Lines
+from bay0.screen.owners import Owners
 
 if TYPE_CHECKING:
     from bay0.machines.engine import Engine
@@ -35,23 +35,17 @@ if TYPE_CHECKING:
     from bay0.screen.proof import Proof
     from bay0.screen.tree import Window
 
-HIDE_S, FENCE_S = (
-    1.0,
-    0.25,
-)  # that a freeze waits for the tree, and then for a frame; before patience, as all of these
+HIDE_S, FENCE_S = 1.0, 0.25  # that a freeze waits for the tree, and for a frame; before patience, as all of these
+# until sway draws what it was told, or a client asked for: so long it waits for one that gets a new size and does
+# not take it; the old picture stays meanwhile, though the tree says otherwise (sway 1.10.1, desktop/transaction.c)
+SETTLES_S = 0.2
 GRACE_S = 0.25  # that the old one stays on the screen until the one that comes to the front is thawed
 ANSWER_S = 5.0  # of sway's own answers; behind it the screen is lost (port.py's beat notices before)
 PACE_S = 0.05  # between two readings of the tree that events asked for: a client may make any number of them
-SAY_EVERY_S = 10.0
 ROUNDS = 8  # in a row, until news: what cannot be put right is not tried for ever
 STANDS = (persona.S.PAUSING, persona.S.PAUSED, persona.S.RESUMING)
 CHANGES = ("new", "close", "move", "floating", "fullscreen_mode", "mark")
-
-
-@frozen
-class _Owner:
-    persona: str | None
-    started: str
+FOCUS = "focus"  # all that is said of a floating window which sway itself has moved (sway 1.10.1)
 
 
 @define(eq=False, repr=False)
@@ -68,16 +62,12 @@ class Windows:
     front: str | None = field(init=False, default=None)  # whose workspace sway shows
     found: list[Window] = field(init=False, factory=list)  # in the last tree
     outputs: set[str] = field(init=False, factory=set)  # in it, too
-    nobodys: int = field(
-        init=False, default=0
-    )  # windows that were closed, because nobody's or because their program had ended
-    _said_nobodys: float = field(init=False, default=float("-inf"))
     _proof: Proof | None = field(init=False, default=None)
     _fence: Fence | None = field(init=False, default=None)
     _clipboards: Clipboards = field(init=False)
     _crowd: Crowd = field(init=False)
     lines: Lines = field(init=False)
-    _owners: dict[int, _Owner] = field(init=False, factory=dict)  # of windows, as they were first seen
+    owners: Owners = field(init=False)
     _closing: set[int] = field(init=False, factory=set)
     _busy: bool = field(init=False, default=False)
     _again: bool = field(init=False, default=False)  # news came meanwhile
@@ -86,12 +76,14 @@ class Windows:
     _grace: float = field(init=False, default=0.0)  # until then
     _next: float = field(init=False, default=0.0)  # when events may have the tree read again
     _paced: bool = field(init=False, default=False)
+    _settles: float = field(init=False, default=0.0)  # by then sway draws what the tree says
     _hiding: list[tuple[str, Callable[[], None]]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         self._clipboards = Clipboards(self.reactor, self.log, self.patience, self.give)
         self._crowd = Crowd(self.doors, self.log)
         self.lines = Lines(self.reactor, self.log, self.doors)
+        self.owners = Owners(self.doors, self.log, self.reactor.clock, self._cut)
         self.doors.hides(self.hide)
         self.engine.on("persona", call=self._persona_stepped)
         self.engine.on("focus", call=self._focus_stepped)
@@ -121,7 +113,7 @@ class Windows:
         self._proof = self._fence = None
         self.front, self.found, self.outputs = None, [], set()
         self._busy = self._again = self._shown_once = False
-        self._owners.clear()
+        self.owners.keep(set())
         self._closing.clear()
         self._crowd.forget()
         waiting, self._hiding = self._hiding, []
@@ -150,7 +142,11 @@ class Windows:
             self._crowd.opened(con, int(value["container"]["pid"]))
         elif value["change"] == "close":
             self._crowd.closed(con)
-        if value["change"] not in CHANGES or self._paced:
+        stray = value["change"] == FOCUS and self.owners.stray(con, self._wanted())
+        if value["change"] not in CHANGES and not stray:
+            return
+        self._settles = self.reactor.clock() + SETTLES_S
+        if self._paced:
             return
         wait_s = self._next - self.reactor.clock()
         self._paced = wait_s > 0
@@ -186,10 +182,7 @@ class Windows:
         return focus.front(self.engine.instances)
 
     def _wanted(self) -> str | None:
-        """Return whose workspace is to be shown; the old one's for a moment.
-
-        While the next is being thawed.
-        """
+        """Return whose workspace is to be shown; the old one's for a moment while the next is being thawed."""
         live, name = self.engine.instances.get(focus.NAME), self._asked_for()
         instance = self.engine.instances.get(name) if name is not None else None
         if instance is None:
@@ -203,30 +196,9 @@ class Windows:
         instance = self.engine.instances.get(name)
         return instance is not None and instance.now in STANDS
 
-    def _owner(self, window: Window) -> str | None:
-        """Return whose a window is: None once the process that opened its connection has ended.
-
-        Or if it was never known.
-        """
-        now = whose.process(window.pid)
-        if window.con not in self._owners:
-            name = self.doors.owner(now[0]) if now is not None else None
-            self._owners[window.con] = _Owner(name, now[1] if now is not None else "")
-            if name is None:
-                self._say_nobodys(window.pid)
-        known = self._owners[window.con]
-        if now is None and self._proof is not None:  # it need not close its windows, and may make others
-            self.lines.cut(self._proof.pid, window.pid)
-        return known.persona if now is not None and now[1] == known.started else None
-
-    def _say_nobodys(self, pid: int) -> None:
-        self.nobodys += 1
-        now = self.reactor.clock()
-        if now - self._said_nobodys >= SAY_EVERY_S:
-            self._said_nobodys = now
-            self.log.warning(
-                "a window is closed: its program is no persona's, or has ended", pid=pid, so_far=self.nobodys
-            )
+    def _cut(self, pid: int) -> None:
+        if self._proof is not None:
+            self.lines.cut(self._proof.pid, pid)
 
     def _look(self) -> None:
         proof = self._proof
@@ -246,10 +218,7 @@ class Windows:
         flow.run(flow.as_long_as(owed, self._put_right()), done)
 
     def _put_right(self) -> flow.Flow[None]:
-        """Say what is to be said after the last tree, and read the next; again.
-
-        Until nothing is to be said.
-        """
+        """Say what is to be said after the last tree, and read the next; again, until nothing is to be said."""
         while self._rounds < ROUNDS:
             self._rounds += 1
             wanted = self._wanted()
@@ -260,7 +229,7 @@ class Windows:
                     if self.front is not None and self.front == self._wanted():
                         self._clipboards.give_back(self.front)  # it stays in front after all
                     continue
-            owners = {window.con: self._owner(window) for window in self.found}
+            owners = {window.con: self.owners.of(window) for window in self.found}
             commands = tree.mend(self.found, wanted, owners, self._stands, self._closing)
             self._closing |= {con for con, name in owners.items() if name is None}
             if commands or switches:
@@ -270,26 +239,25 @@ class Windows:
                 )
             found = yield partial(self._ask, Ask.GET_TREE)
             self.found, current = tree.windows(found), tree.current(found)
+            if commands:
+                self._settles = self.reactor.clock() + SETTLES_S
             if commands or switches:
                 self._shown(wanted, current)
             elsewhere = bool(current) and (self.front or tree.NOBODY) not in current.values()
             if elsewhere or (len(current) > 1 and set(current) != self.outputs):
                 self._shown_once = False  # once more, on the output that it belongs on
             self.outputs = set(current)
-            self._keep_owners()
+            there = {window.con for window in self.found}
+            self.owners.keep(there)
+            self._closing &= there
             self._answer_hiding()
             if self._shown_once and self.front == self._wanted() and not self._wrong():
                 return
         self.log.warning("windows are not where they belong", windows=len(self.found))
 
     def _wrong(self) -> bool:
-        owners = {window.con: self._owner(window) for window in self.found}
+        owners = {window.con: self.owners.of(window) for window in self.found}
         return bool(tree.mend(self.found, self._wanted(), owners, self._stands, self._closing))
-
-    def _keep_owners(self) -> None:
-        there = {window.con for window in self.found}
-        self._owners = {con: owner for con, owner in self._owners.items() if con in there}
-        self._closing &= there
 
     def _shown(self, wanted: str | None, current: dict[str, str]) -> None:
         if current and (wanted or tree.NOBODY) not in current.values():
@@ -311,15 +279,14 @@ class Windows:
     # ---- a freeze waits
 
     def hide(self, name: str) -> flow.Flow[None]:
-        """Return once nothing of the persona is seen any more, or once it takes too long.
-
-        At once if nothing can be seen of it.
-        """
-        if self._proof is None or (self.front != name and not any(self._owners_of(name))):
+        """Return once nothing of the persona is seen any more, or once it takes too long."""
+        if self._proof is None or (self.front != name and not any(self.owners.known(self.found, name))):
             return
         began, clock = self.reactor.clock(), self.reactor.clock
         hidden = yield partial(self._await_hidden, name)
-        fence = "" if self._proof is None else (yield self._await_frame) if hidden else "not asked for"
+        fence = "" if hidden or self._proof is None else "not asked for"
+        if hidden and self._proof is not None:
+            fence = yield self._await_settled_frame
         took_ms = round(1000 * (clock() - began))
         if hidden and not fence:
             self.log.info("gpu detach", persona=name, took_ms=took_ms)
@@ -327,11 +294,6 @@ class Windows:
             self.log.warning(
                 "gpu detach: it goes on without", persona=name, took_ms=took_ms, hidden=hidden, frame=fence
             )
-
-    def _owners_of(self, name: str) -> Iterator[Window]:
-        return (
-            window for window in self.found if self._owners.get(window.con, _Owner(None, "")).persona == name
-        )
 
     def _await_hidden(self, name: str, resume: flow.Resume) -> None:
         """Wait until a tree that was read from now on shows nothing of it."""
@@ -343,16 +305,33 @@ class Windows:
         """Tell those of whom this tree shows nothing; one that is on the screen waits for the next."""
         waiting, self._hiding = self._hiding, []
         for name, resume in waiting:
-            if self.front == name or any(window.visible for window in self._owners_of(name)):
+            if self.front == name or any(window.visible for window in self.owners.known(self.found, name)):
                 self._hiding.append((name, resume))
             else:
                 self.reactor.call_soon(resume)
 
-    def _await_frame(self, resume: flow.Resume) -> None:
+    def _await_settled_frame(self, resume: flow.Resume) -> None:
+        """Wait for a frame that shows what the tree says."""
+
+        def settled() -> None:
+            if self._proof is None:
+                resume("")  # it has ended meanwhile: nothing is seen of anybody
+            else:
+                self.await_frame(FENCE_S * self.patience, resume)
+
+        wait_s = self._settles - self.reactor.clock()
+        if wait_s > 0:
+            self.reactor.call_later(wait_s, settled)
+        else:
+            settled()
+
+    def await_frame(self, bound_s: float, resume: flow.Resume) -> None:
+        """Resume with "" once a frame has come, or with why none has in `bound_s` seconds."""
+
         def soon(why: str) -> None:
             self.reactor.call_soon(partial(resume, why))
 
-        go = flow.once(soon, self.reactor, FENCE_S * self.patience, late="no frame came in time")
+        go = flow.once(soon, self.reactor, bound_s, late="no frame came in time")
         if self._fence is not None:
             try:
                 self._fence.ask(go)
@@ -362,13 +341,10 @@ class Windows:
     # ---- what is told
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return each persona with a way to the screen: how many windows it has.
-
-        And whether they are seen.
-        """
+        """Return each persona with a way to the screen: how many windows it has, and how many are seen."""
         rows = []
         for name in sorted(self.doors.doors):
-            found = list(self._owners_of(name))
+            found = list(self.owners.known(self.found, name))
             rows.append(
                 {
                     "name": name,

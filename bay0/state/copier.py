@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import asdict, define, field, frozen
 
@@ -21,7 +22,7 @@ from bay0.base.errors import RefusedError
 from bay0.base.syscalls import syncfs
 from bay0.effects import shield
 from bay0.state import files, staging, tree
-from bay0.state.paths import HOMES, STAGING
+from bay0.state.paths import STAGING
 
 LOOK_S = 0.25  # between two looks at the room, and two words of how far it is
 MIB = 20  # bits
@@ -32,11 +33,18 @@ PER_ENTRY = 512  # bytes of a directory that an entry may take
 
 @frozen
 class Job:
-    """What is to be copied. `source`, `name`: podman's names of two personas. `progress`: the path of the file that tells how far it is."""
+    """What is to be copied. `source`, `name`: two homes, as they are called on the disk. `progress`: the path of a file that tells how far it is."""
 
     source: str
     name: str
     progress: str
+
+
+class Far(Protocol):
+    """What is made, as far as it is."""
+
+    entries: int
+    bytes: int
 
 
 @define(eq=False, repr=False)
@@ -49,7 +57,7 @@ class Meter:
     clock: Callable[[], float] = time.monotonic
     _next: float = field(init=False, default=0.0)
 
-    def look(self, copy: tree.Copy) -> None:
+    def look(self, copy: Far) -> None:
         """Hear how far it is, often; do something every `LOOK_S` seconds. `RefusedError` if there is no room left."""
         now = self.clock()
         if now < self._next:
@@ -59,7 +67,7 @@ class Meter:
             raise RefusedError(f"less than {SPARE >> MIB} MiB are free on /persist by now")
         self.say(copy)
 
-    def say(self, copy: tree.Copy) -> None:
+    def say(self, copy: Far) -> None:
         """Write how far it is; that nobody can read it is no reason to end."""
         told = {"entries": copy.entries, "of_entries": self.wanted.entries, "bytes": copy.bytes, "of_bytes": self.wanted.bytes}
         with contextlib.suppress(OSError):
@@ -99,7 +107,7 @@ def copy(job: Job) -> tree.Size:
             opened.callback(os.close, fd)
             return fd
 
-        source = directory(f"{HOMES}/{job.source}")
+        source = directory(staging.place_of(job.source))
         place, links = directory(f"{path}/{staging.HOME}"), directory(f"{path}/{staging.LINKS}")
         wanted = tree.measure(source)
         need_room(place, wanted)
@@ -115,7 +123,7 @@ def main(words: list[str]) -> int:
     """Do the job in `words` and say what was copied; exit status 1 and a reason if it could not be done."""
     job = Job(**json.loads(words[0]))
     shield.last_at_the_disk()
-    _many_descriptors()
+    tree.many_descriptors()
     try:
         made = copy(job)
     except (OSError, RefusedError) as error:
@@ -127,13 +135,3 @@ def main(words: list[str]) -> int:
     print(json.dumps(asdict(made)))
     return 0
 
-
-def _many_descriptors() -> None:
-    """Allow two for each directory that may lie in another."""
-    import resource  # noqa: PLC0415 - nothing else in the program needs it
-
-    wanted = 2 * tree.DEPTH_MAX + 64
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))

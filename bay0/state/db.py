@@ -24,6 +24,7 @@ from bay0.state.schema import (
     JOURNAL_KEEP_BOOTS,
     JOURNAL_KEEP_ROWS,
     MIGRATIONS,
+    NO_ROW,
     REMOVED,
     VERSION,
     BootRow,
@@ -234,7 +235,8 @@ def record_boot(boot: Row) -> None:
         BootRow.insert(ordinal=last + 1, **boot).on_conflict_ignore().execute()
         _forget("journal", OLD)
         _forget("machine", f"{OLD} AND kind IN ('boot', 'storage')")
-        _forget("machine", "kind = '{}' AND state = '{}'".format(*REMOVED))  # an older program kept them for ever
+        for kind, state in NO_ROW:
+            _forget("machine", f"kind = '{kind}' AND state = '{state}'")  # an older program kept them for ever
         _forget("boot", OLD)
     prune()
 
@@ -308,7 +310,7 @@ def _put(step: Row) -> int:
         return 0
     if database.execute_sql(LATER_STEP, [step["boot_id"], step["n"], step["machine"]]).fetchone() is not None:
         return 1  # or what was removed since would be there again
-    if (step["kind"], step["dest"]) == REMOVED:
+    if (step["kind"], step["dest"]) in NO_ROW:
         database.execute_sql("DELETE FROM machine WHERE name = ?", [step["machine"]])
     else:
         database.execute_sql(PUT_MACHINE, [step["machine"], step["kind"], step["dest"], *(step[name] for name in MACHINE_FIELDS[3:])])

@@ -12,8 +12,9 @@ from peewee import CompositeKey, IntegerField, Model, SqliteDatabase, TextField
 database = SqliteDatabase(None)
 JOURNAL_KEEP_BOOTS = 50
 JOURNAL_KEEP_ROWS = 2000  # of each kind of machine that can make many a day
-JOURNAL_BOUNDED_KINDS = ("tenant", "persona")
+JOURNAL_BOUNDED_KINDS = ("tenant", "persona", "snapshot")
 REMOVED = ("persona", "absent")  # kind and state of a machine that has no row, but its history in the journal
+NO_ROW = (REMOVED, ("snapshot", "absent"))  # each of that sort
 
 
 class _Base(Model):

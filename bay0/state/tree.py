@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import define, field, frozen
@@ -78,9 +78,8 @@ def _need_depth(levels: list[_Level], depth: int) -> None:
         raise RefusedError(f"directories lie more than {DEPTH_MAX} deep in it, at {_where(levels)[:80]}...: no copy is made of such a tree")
 
 
-def measure(source: int, look: Callable[[], None] = lambda: None) -> Size:
-    """Return what is in the directory `source`. `look` is called at each entry, and may raise to end it."""
-    entries = used = 0
+def walk(source: int) -> Iterator[tuple[list[_Level], str, os.stat_result]]:
+    """Yield each entry below the directory `source`: the directories it is in, its name, what it is. A directory comes before what is in it."""
     top = os.fstat(source)
     levels = [_open(".", source, -1, top.st_dev)]
     try:
@@ -89,16 +88,23 @@ def measure(source: int, look: Callable[[], None] = lambda: None) -> Size:
             if entry is None:
                 levels.pop().close()
                 continue
-            look()
-            found = entry.stat(follow_symlinks=False)
-            entries += 1
-            used += found.st_blocks * 512 // max(1, found.st_nlink if not stat.S_ISDIR(found.st_mode) else 1)
+            found = os.lstat(entry.name, dir_fd=levels[-1].source)
+            yield levels, entry.name, found
             if stat.S_ISDIR(found.st_mode):
                 _need_depth(levels, len(levels))
                 levels.append(_open(entry.name, levels[-1].source, -1, top.st_dev))
     finally:
         for level in levels:
             level.close()
+
+
+def measure(source: int, look: Callable[[], None] = lambda: None) -> Size:
+    """Return what is in the directory `source`. `look` is called at each entry, and may raise to end it."""
+    entries = used = 0
+    for _levels, _name, found in walk(source):
+        look()
+        entries += 1
+        used += found.st_blocks * 512 // max(1, found.st_nlink if not stat.S_ISDIR(found.st_mode) else 1)
     return Size(entries, used)
 
 
@@ -205,7 +211,7 @@ class Copy:
         at = end = synced = 0
         while at < size:
             if at >= end:
-                at, end = (0, size) if whole else _piece(source, at, size)
+                at, end = (0, size) if whole else piece(source, at, size)
                 continue
             count = self._range(source, target, at, min(CHUNK, end - at))
             if not count:
@@ -234,7 +240,7 @@ class Copy:
         return written
 
 
-def _piece(source: int, at: int, size: int) -> tuple[int, int]:
+def piece(source: int, at: int, size: int) -> tuple[int, int]:
     """Return the beginning and the end of the next data of a file with holes; (size, size) if there is no more."""
     try:
         start = os.lseek(source, at, os.SEEK_DATA)
@@ -278,3 +284,14 @@ def forget_links(links: int) -> None:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.name, dir_fd=links)
+
+
+def many_descriptors() -> None:
+    """Allow this process two for each directory that may lie in another."""
+    import resource  # noqa: PLC0415 - nothing else in the program needs it
+
+    wanted = 2 * DEPTH_MAX + 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))

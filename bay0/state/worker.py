@@ -103,8 +103,16 @@ def _genesis(lines: list[str]) -> bool:
 
 
 def _history(limit: int, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
-    """Return a page of the last boots, newest first, each with its last steps."""
-    return pages.page({**boot, "steps": _last_steps(boot["boot_id"])} for boot in pages.boots(limit, before))
+    """Return a page of the last boots, newest first, each with its last steps, and how it ended, as a later boot found."""
+    return pages.page(
+        {**boot, "end": _end(boot["boot_id"]), "steps": _last_steps(boot["boot_id"])} for boot in pages.boots(limit, before)
+    )
+
+
+def _end(boot_id: str) -> str | None:
+    """Return why a boot rests; None: it runs, or the boot after it did not get so far."""
+    rows = pages.journal(machine=f"boot:{boot_id[:8]}", limit=1)
+    return str(rows[0]["why"]) if rows and rows[0]["boot_id"] != boot_id else None
 
 
 def _last_steps(boot_id: str) -> list[dict[str, Any]]:
@@ -192,7 +200,12 @@ OPS: dict[str, Callable[..., Any]] = {
     "home_empty": lambda name: homes.empty(name),
     "home_is_free": lambda name: staging.is_free(name),
     "staging_begin": lambda name, source: staging.begin(name, source),
+    "staging_begin_anew": lambda name: staging.begin_anew(name),
+    "staging_begin_again": lambda name, source, home: staging.begin_again(name, source, home),
     "staging_place": lambda name: staging.place(name),
+    "staging_replace": lambda name: staging.replace(name),
+    "snapshot_number": lambda name, least: staging.free_number(name, least),
+    "snapshot_delete": lambda name: staging.delete(name),
     "staging_drop": lambda name: staging.drop(name),
     "staging_clear": lambda wanted: staging.clear(wanted),
     "trash_sweep": lambda: homes.sweep(was_removed=db.was_removed),

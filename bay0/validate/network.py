@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 A_TURN = 64  # processes looked at in one turn of the reactor
 SHOWN = 3
+A_MOMENT_S = 2.0  # a command of bay0's own that moves a card from there has ended by then
 
 
 def network(look: Look) -> flow.Flow[Finding]:
@@ -43,8 +44,10 @@ def _strangers(look: Look) -> flow.Flow[list[str]]:
 
     proc = look.kernel.proc
     pids = sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
-    found: list[str] = []
+    found: list[int] = []
     for at in range(0, len(pids), A_TURN):
-        found += limbo.strangers(pids[at : at + A_TURN], proc)
+        found += [pid for pid in pids[at : at + A_TURN] if any(limbo.strangers([pid], proc))]
         yield next_turn
-    return found
+    if found:
+        yield lambda resume: look.parts.reactor.call_later(A_MOMENT_S, partial(resume, None))
+    return list(limbo.strangers(found, proc))

@@ -16,6 +16,7 @@ from bay0.validate.look import Look, why_of
 from bay0.validate.verdict import GREEN, Finding, green, red, yellow
 
 if TYPE_CHECKING:
+    from bay0.screen.port import Screen
     from bay0.state.link import Answer
 
 NOT_INSTALLED = "not installed: no AI image is on this machine, and it needs none"
@@ -106,8 +107,10 @@ def _shown(found: Answerer) -> str:
     return f"pid {found.pid} ({found.name}), uid {found.uid}, cgroup {found.group}"
 
 
-def compositor(look: Look) -> Finding:
-    """See who answers on the compositor's sockets, if they are there, and what is offered: a file of that name proves nothing.
+def compositor(look: Look) -> Finding | flow.Flow[Finding]:
+    """See who answers on the compositor's sockets, if they are there, what is offered, and that a frame comes.
+
+    A file of that name proves nothing. Without frames a persona could be frozen while it is on the screen.
 
     Green where there is no screen: nothing of one is used then.
     """
@@ -126,7 +129,13 @@ def compositor(look: Look) -> Finding:
     if missing:
         return red(f"not ready: there is no socket at {missing[0]}")
     fault = part.find_fault()
-    return red(f"the compositor is not as it must be: {fault}") if fault else GREEN
+    return red(f"the compositor is not as it must be: {fault}") if fault else _frame(look, part)
+
+
+def _frame(look: Look, part: Screen) -> flow.Flow[Finding]:
+    look.say("a frame of the screen is waited for")
+    why = yield part.await_frame
+    return red(f"the compositor makes no new picture: {why}") if why else GREEN
 
 
 def _answers(look: Look, name: str, path: str) -> Finding:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure a switch of the focus beside a raw pair of freeze and thaw by hand, and beside podman's, in a real spine.
 
-Usage: scripts/bench/freezer.py [--counts 2,10,50] [--screen] [--write] [--json FILE] [-- QEMU ARGS]
+Usage: scripts/bench/freezer.py [--counts 2,10,50] [--screen] [--resume FILE] [--write] [--json FILE] [-- QEMU ARGS]
 
 For each count one boot with that many personas that run. Two of them burn all the processor they get; the
 focus goes from one to the other and back. In the same boot two containers of nobody's, which burn as well,
@@ -33,7 +33,7 @@ BOOT_S, ONE_S = 600, 30
 BOTH = 2  # the one in front and the one behind
 COUNTER, COUNTER_TAR = "localhost/counter:1", f"{TOP}/build/persona-counter.tar"  # scripts/mkcounter.sh
 ASKED = 5  # times the same questions to sway, by hand
-IMAGE = "localhost/alpine:3.23"
+IMAGE, BUILT_IN = "localhost/alpine:3.23", "/usr/share/spine-images/alpine-3.23.tar"
 BURN = ["/bin/sh", "-c", "while :; do :; done"]
 MEASURE = r"""
 set -e
@@ -51,6 +51,7 @@ until bay0 persona list >/dev/null 2>&1; do sleep 1; done
 call <<'END' >/dev/null
 CREATES
 END
+[ WITH_SCREEN = no ] || podman load -q -i BUILT_IN >/dev/null  # no persona brings it when both have windows
 for n in $(seq COUNT | sort -rn); do line persona.start "{\"name\":\"p://n$n\"}" | call >/dev/null; runs $n; done
 windows() { line screen '{}' | call | grep -o '"windows": *[1-9]' | grep -c .; }
 [ WITH_SCREEN = no ] || until [ "$(windows)" = 2 ]; do sleep 1; done
@@ -175,7 +176,7 @@ def measure(count: int, more: list[str], *, screen: bool) -> dict[str, Any]:
     """Measure with `count` personas."""
     os.makedirs(f"{TOP}/build", exist_ok=True)
     script = MEASURE
-    words = {"ROUNDS": ROUNDS, "BY_PODMAN": BY_PODMAN, "COUNT": count, "CREATES": creates(count, screen=screen), "IMAGE": IMAGE}
+    words = {"ROUNDS": ROUNDS, "BY_PODMAN": BY_PODMAN, "COUNT": count, "CREATES": creates(count, screen=screen), "IMAGE": IMAGE, "BUILT_IN": BUILT_IN}
     words |= {"ASKED": ASKED, "WITH_SCREEN": "yes" if screen else "no"}
     for word, meant in words.items():
         script = script.replace(word, str(meant))
@@ -186,6 +187,21 @@ def measure(count: int, more: list[str], *, screen: bool) -> dict[str, Any]:
             ["bash", f"{TOP}/scripts/mkpersist.sh", "--size", "2G", *with_image, disk], check=True, capture_output=True
         )
         return figures(count, boot(disk, script, count, ["--screen"] if screen else [], more))
+
+
+def kept(path: str | None) -> dict[int, dict[str, Any]]:
+    """Return the figures of boots that were measured before, by their number of personas."""
+    if path is None or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return {row["personas"]: row for row in json.load(file)}
+
+
+def keep(path: str | None, rows: list[dict[str, Any]]) -> None:
+    """Write them where the next run finds them."""
+    if path is not None:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
 
 
 def hand(row: dict[str, Any]) -> float:
@@ -227,18 +243,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="2,10,50", help="numbers of personas (default 2,10,50)")
     parser.add_argument("--screen", action="store_true", help="with a screen, on which the two are seen in turn")
+    parser.add_argument("--resume", metavar="FILE", help="keep the figures of each boot there, and go on with what is missing")
     parser.add_argument("--write", action="store_true", help="rewrite the section of docs/BENCHMARKS.md")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args(words)
-    rows = []
+    rows, known = [], kept(chosen.resume)
     for count in map(int, chosen.counts.split(",")):
         print(f"freezer.py: {count} personas ...", file=sys.stderr)
-        rows.append(measure(count, more, screen=chosen.screen))
+        if count not in known:
+            known[count] = measure(count, more, screen=chosen.screen)
+            keep(chosen.resume, [known[each] for each in sorted(known)])
+        rows.append(known[count])
         print(table(rows, more), file=sys.stderr)
     print(table(rows, more))
-    if chosen.json:
-        with open(chosen.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+    keep(chosen.json, rows)
     if chosen.write:
         write("freezer-screen" if chosen.screen else "freezer", table(rows, more))
     return 0

@@ -25,6 +25,8 @@ test        command:nbdkit                nbdkit
 test        command:strace                strace
 test        command:expect                expect
 test        command:shellcheck            shellcheck
+test        command:nft                   nftables
+test        command:ip                    iproute2
 test        command:dot                   graphviz
 test        command:curl                  curl
 test        command:zsh                   zsh

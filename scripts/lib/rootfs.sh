@@ -10,6 +10,7 @@ finish_rootfs() {
     add_modules
     add_hwclock
     add_vi
+    add_udhcpc
     add_images
     add_personas
     add_filter
@@ -121,6 +122,12 @@ add_hwclock() {
 # add_vi: an editor for `bay0 persona edit`, from Alpine's busybox likewise.
 add_vi() {
     local path="$ROOTFS/usr/bin/vi"
+    [ -e "$path" ] || [ -L "$path" ] || ln -s ../lib/stage0/busybox "$path"
+}
+
+# add_udhcpc: the DHCP client of sys://net, from Alpine's busybox likewise.
+add_udhcpc() {
+    local path="$ROOTFS/usr/sbin/udhcpc"
     [ -e "$path" ] || [ -L "$path" ] || ln -s ../lib/stage0/busybox "$path"
 }
 

@@ -36,9 +36,13 @@ from bay0.machines import MACHINES
 from bay0.machines.boot import S as BootS
 from bay0.machines.engine import Acceptance, Engine, build
 from bay0.machines.instance import Step
-from bay0.personas import manifest
+from bay0.net.cables import Cables
+from bay0.net.port import Net
+from bay0.net.scripts import Scripts
+from bay0.personas import copyduties, manifest
 from bay0.personas.copies import Copies
 from bay0.personas.port import Config, Personas
+from bay0.personas.snapshots import Snapshots
 from bay0.pid1.reactor import Reactor
 from bay0.podman import argv as podman_argv
 from bay0.podman import calls as adapter
@@ -253,11 +257,11 @@ class Bench:
         watch: Any = SimWatch(self.kernel)
         means = Means(engine, self.reactor, bounds, QUIET, state, podman, watch, places, self.clearing, audit)
         ways: Any = Ready(lambda: self.umbilical)
-        doors: Any = Ready(object, there=False)  # no persona of the world has a way to the screen
+        doors: Any = Ready(object, there=False)  # no persona of the world has a way to the screen, or to a network
         own = lambda _monitor, _ended: None  # here monitors live as long as their containers
         # as at a boot: whoever asked for a copy is gone, and so is the process
         copies: Any = Ready(lambda: Copies(means, self.personas.life, SimpleNamespace(), lambda *_: lambda: None, lambda: None))  # type: ignore[arg-type]
-        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own, doors=doors, copies=copies)
+        self.personas = Personas(means, self.boot_machine, lambda: {IMAGE: ARCHIVE}, ways, own, doors=doors, copies=copies, cables=doors)
         self.servers = Servers(means, self.boot_machine, ways)
         self.umbilical = SimUmbilical(self.later, self.folder, cold=self.cold)
         services = Services(engine, self.reactor, spawner, bounds, QUIET)  # type: ignore[arg-type]
@@ -267,7 +271,14 @@ class Bench:
         Autostart(engine, self.reactor, QUIET, self.boot_machine, self.replay, self.personas, there, mending)
         engine.keep_with(state)
         nothing = SimpleNamespace(start=lambda *_: None)
-        ports: dict[str, Any] = {"persona": self.personas, "server": self.servers, "tenant": services, "focus": nothing, "boot": nothing}
+        scripts = Scripts(spawner.run, bounds)
+        laid = Cables(self.reactor, QUIET, scripts)
+        net = Net(engine, self.reactor, bounds, QUIET, services, self.boot_machine, lambda _name: 0, scripts, laid, "/nowhere")
+        ports: dict[str, Any] = {
+            "persona": self.personas, "server": self.servers, "tenant": services, "focus": nothing, "boot": nothing, "net": net,
+        }  # fmt: skip
+        ports["snapshot"] = Snapshots(means, copies())
+        copyduties.forget_snapshots(engine, self.reactor)
         for kind, port in {**ports, **self.more_ports(engine, self.reactor, QUIET)}.items():
             engine.serve(kind, port)
 

@@ -16,6 +16,7 @@ from attrs import asdict, define, field
 from broken import hold
 from grantchecks import GrantChecks
 from podman import options_of
+from screenchecks import ScreenChecks
 
 from bay0.base import names, uids
 from bay0.containers import life as containers
@@ -25,7 +26,7 @@ from bay0.machines.instance import Instance, Step
 from bay0.personas import manifest
 from bay0.personas import port as personas
 from bay0.reconcile import plan as reconcile
-from bay0.state.schema import JOURNAL_KEEP_BOOTS, REMOVED, JournalRow
+from bay0.state.schema import JOURNAL_KEEP_BOOTS, NO_ROW, JournalRow
 
 if TYPE_CHECKING:
     from people import Asked
@@ -43,7 +44,8 @@ SUSPEND_ANSWER_S = 60.0
 COPY_ANSWER_S = 8000.0
 RESTS = {state.value for state in (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)}
 AT_REST = (persona.S.ABSENT, persona.S.STOPPED, persona.S.FAILED)
-PROMISES = ("create", "clone", "start", "reset", "remove", "configure")
+LONG = ("persona.clone", "persona.snapshot", "persona.restore", "persona.import")
+PROMISES = ("create", "clone", "start", "reset", "remove", "configure", "restore", "drop", "import")
 COLUMNS = tuple(JournalRow._meta.sorted_field_names)
 TOUCHES = ("mount", "open", "migrate", "machines", "stage", "flush", "commit", "probe", "genesis")
 
@@ -122,9 +124,11 @@ class Checks:
     count: dict[str, int] = field(factory=lambda: defaultdict(int))
     ai: AiChecks = field(init=False)
     grants: GrantChecks = field(init=False)
+    screen: ScreenChecks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.ai, self.grants = AiChecks(self.world), GrantChecks(self.world)
+        self.screen = ScreenChecks(self.world)
 
     # ---- while it runs
 
@@ -139,6 +143,7 @@ class Checks:
         self.began, self.leaving, self.complete = world.now, None, False
         self.ai.booted()
         self.grants.booted()
+        self.screen.booted()
         self.count["boots"] += 1
 
     def proposed(self, step: Step, row: Row) -> None:
@@ -199,10 +204,10 @@ class Checks:
             asked.before = self.nacks.get(asked.params["digest"])
         if asked.method in ("nack.add", "nack.remove") and self.nacks.get(asked.params["digest"]) is not (asked.method == "nack.add"):
             self.nacks[asked.params["digest"]] = None
-        if asked.method == "persona.create":
+        if asked.method in ("persona.create", "persona.import"):
             self.manifests[name].append(asked.params["manifest"])
         if asked.method == "persona.clone":
-            self.manifests[name].extend(self.manifests[asked.params["source"]])
+            self.manifests[name].extend(self.manifests[asked.params["source"].partition("@")[0]])
         if asked.method == "persona.configure":  # a change to any of those that were asked for before
             self.manifests[name] += [{**known, **asked.params["changes"]} for known in self.manifests[name]]
         if asked.params.get("home"):
@@ -226,7 +231,7 @@ class Checks:
         if asked.method.startswith("tenant."):
             self.ai.answered(asked, result)
         verb = asked.method.rpartition(".")[2]
-        if verb == "clone":
+        if verb in ("clone", "import"):
             self.world.copies.answered(result)
             self.count["copies"] += 1
         if verb in PROMISES or verb == "focus":
@@ -295,6 +300,7 @@ class Checks:
         self._personas_are_what_they_say()
         self.ai.turned()
         self.grants.turned()
+        self.screen.turned()
         for asked in world.asked:
             hold(asked.answers or world.now - asked.at < _bound(asked), f"{asked.method} {asked.params} got no answer in {_bound(asked):g} s")
         world.asked[:] = [asked for asked in world.asked if not asked.answers]
@@ -314,7 +320,7 @@ class Checks:
                 f"{instance.name} is {instance.now.value} and has a container, {found and found.state}",
             )
         world.copies.whole_or_not_there()
-        lost = world.homes.lost()
+        lost = [name for name in world.homes.lost() if not world.copies.moved_away(name)]
         hold(not lost, f"the data in the homes {lost} are gone, and nobody asked for that")
 
     def _in_time(self) -> None:
@@ -424,7 +430,7 @@ class Checks:
                 if name in seen and boot_id not in self.lossy:
                     before = seen[name]
                     hold(row["source"] == before["dest"], f"{name}: {before['dest']} is followed by a step from {row['source']}")
-                    anew = row["event"] in (persona.E.CREATE.value, persona.E.CLONE.value)  # its name had been removed, and counts from the start
+                    anew = row["event"] in ("create", "clone", "import", "take")  # its name had been removed, and counts from the start
                     hold(anew or row["seq"] == before["seq"] + 1, f"{name}: seq {before['seq']} is followed by {row['seq']}")
                 elif name not in seen and boot_id not in self.lossy:
                     start = {last.get(name), MACHINES[row["kind"]].initial.value}
@@ -435,9 +441,9 @@ class Checks:
 
     def _machines_match(self, image: _Image) -> None:
         last = {row["machine"]: row for boot_id in image.order for row in image.of_boot(boot_id)}
-        gone = {name for name, row in last.items() if (row["kind"], row["dest"]) == REMOVED}
+        gone = {name for name, row in last.items() if (row["kind"], row["dest"]) in NO_ROW}
         hold(not gone & image.machines.keys(), f"removed, and still stored: {gone & image.machines.keys()}")
-        lost = {name for name, row in last.items() if row["kind"] == "persona"} - gone - image.machines.keys()
+        lost = {name for name, row in last.items() if row["kind"] in ("persona", "snapshot")} - gone - image.machines.keys()
         hold(not lost, f"not removed, and stored no more: {lost}")
         for name, row in image.machines.items():
             newest = last.get(name)
@@ -464,6 +470,7 @@ class Checks:
             and all(live.calm is None or live.calm.call is None for live in (*self._lives(), *spine.services._live.values()))
             and spine.state.healthy
             and not spine.state.memory
+            and self.screen.well()
             and not self.world.disk.unplugged  # noticed by the next probe
             and not any(i.definition.spec(i.now).busy or i.pending for i in spine.engine.instances.values())
         )
@@ -541,6 +548,7 @@ class Checks:
         hold(not busy, f"{busy} are still busy")
         self._containers_are(live)
         self.grants.settled()
+        self.screen.settled()
         processes = sorted(p.name for p in world.processes)
         tenants = sorted(i.name for i in live.values() if i.definition.kind == "tenant" and i.now is tenant.S.RUNNING)
         hold(processes == tenants, f"processes {processes}, running are {tenants}")
@@ -601,7 +609,7 @@ def _told(steps: list[Step]) -> str:
 def _bound(asked: Asked) -> float:
     if asked.method == "suspend":  # the deadlines of its two busy states
         return SUSPEND_ANSWER_S
-    if asked.method == "persona.clone":  # its deadline is that of a large home; a test whose disk is well has its answer at once
+    if asked.method in LONG:  # the deadline of a large home; on a disk that is well it is at once
         return COPY_ANSWER_S
     return IMAGE_ANSWER_S if asked.method.startswith("image.") else ANSWER_S
 

@@ -137,6 +137,7 @@ class Kernel:
             return "No such file or directory"
         found.refused = bool(self.unwritable)
         if not self.unwritable:
+            self.world.checks.screen.written(found, frozen=frozen)
             self.freeze(directory, frozen=frozen)
             found.by_bay0 = True
         return self.unwritable

@@ -142,6 +142,12 @@ class People:
     def clone(self, source: str, name: str = COPY) -> Asked:
         return self.call("persona.clone", source=source, name=name)
 
+    def snapshot(self, name: str, **params: Any) -> Asked:
+        return self.call("persona.snapshot", name=name, **params)
+
+    def bring(self, archive: str, manifest: dict[str, Any], name: str = COPY) -> Asked:
+        return self.call("persona.import", name=name, archive=archive, manifest=manifest, accept=True)
+
     def change(self, name: str, **changes: Any) -> Asked:
         """An operator changes keys of a persona's manifest."""
         return self.call("persona.configure", name=name, changes=changes)

@@ -24,6 +24,7 @@ from grants import Mounted
 
 from bay0.effects.spawn import Ending, Result
 from bay0.personas.port import GROUP
+from bay0.screen.doors import IN_PERSONA as WAYLAND
 from bay0.umbilical.places import IN_PERSONA
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Container:
     door: Mounted | None = None  # what it has at /run/ai
     sources: list[str] = field(factory=list)
     way: str = ""  # what is to be mounted there
+    mounted: dict[str, str] = field(factory=dict)  # destination -> source
 
 
 @frozen
@@ -389,11 +391,13 @@ class Podman:
             return _error(f'the container name "{name}" is already in use: that name is already in use')
         labels = dict(each.split("=", 1) for each in options.get("label", ()))
         self._write()
-        home, way = ([m["source"] for m in mounts if (m["destination"] == IN_PERSONA) is ours] for ours in (False, True))
+        mounted = {mount["destination"]: mount["source"] for mount in mounts}
+        way = mounted.get(IN_PERSONA, "")
+        home = [source for at, source in mounted.items() if at not in (IN_PERSONA, WAYLAND)]
         made = command.made = self._make(name, labels, image, home[0] if home else "")
         made.parent = options["cgroup-parent"][0]
         made.excused = command.told
-        made.sources, made.way = sources, way[0] if way and made.parent == GROUP else ""
+        made.sources, made.way, made.mounted = sources, way if made.parent == GROUP else "", mounted
         return 0, f"{made.id}\n", ""
 
     def _prepare(self, made: Container) -> tuple[int, str, str] | None:
@@ -448,6 +452,7 @@ class Podman:
             self.world.later(KNOWS_S, lambda: self._knows(made, status))
 
         self.world.kernel.begin(made.id, ended, made.parent)
+        self.world.screen.begins(made, made.mounted)
         if made.parent == GROUP and not (made.home and os.stat(made.home).st_mode & stat.S_ISVTX):
             self.world.homes.used(made.home)
 

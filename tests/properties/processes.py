@@ -133,7 +133,7 @@ class SimSpawner:
         self.world.seam("before start")
         process = SimProcess(self.world, name, on_exit)
         self.world.processes.append(process)
-        if keep is not None:
+        if keep is not None and not self.world.screen.process_starts(process, keep):
             self.world.grants.process_starts(process, keep)
         return process
 

@@ -10,7 +10,7 @@ from typing import Any
 from broken import hold
 from copies import COPY
 from pagecache import LOSES
-from people import IDLE, MANIFESTS, PLAY, WORK
+from people import IDLE, MANIFESTS, PLAY, WORK, Asked
 from podman import IMAGE, Vice
 from wiring import LOG_LONG
 from world import World
@@ -822,6 +822,178 @@ def a_copy_of_who_runs_leaves_it_running(world: World, moment: float) -> None:
     world.settle()
 
 
+FIRST, SECOND = {"": "first", "changed": "second"}, "changed"  # descriptions of the manifest -> what the files say
+
+
+def _wait_for(world: World, asked: Asked, seconds: float = 30) -> None:
+    end = world.now + seconds
+    while world.on and not asked.answers and world.now < end:
+        world.run(0.1)
+
+
+def _has_a_past(world: World) -> None:
+    """It has a snapshot, and is another one since."""
+    _about_to_be_copied(world)
+    asked = world.snapshot(WORK)
+    _wait_for(world, asked)
+    hold(bool(asked.answers) and not asked.refused, f"no snapshot was taken: {asked.answers}")
+    world.copies.plant(WORK, "second")
+    world.change(WORK, description=SECOND)
+    world.run(1)
+
+
+def _one_of_two(world: World) -> None:
+    world.settle()
+    if world.on:
+        world.copies.goes_back(WORK, FIRST)
+
+
+def a_snapshot_is_cut_short(world: World, moment: float) -> None:
+    _about_to_be_copied(world, running=moment > 1.5)
+    world.snapshot(WORK, note="before")
+    world.run(moment % 1.5)
+
+
+def snapshots_follow_each_other(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    for _ in range(3):
+        _wait_for(world, world.snapshot(WORK, keep=2))
+    world.snapshot(WORK, keep=1)
+    world.run(moment)
+
+
+def a_snapshot_is_deleted(world: World, moment: float) -> None:
+    _has_a_past(world)
+    world.call("persona.drop", name=f"{WORK}@1")
+    world.run(moment / 4)
+    world.snapshot(WORK)
+    world.run(moment)
+
+
+def going_back_is_cut_short(world: World, moment: float) -> None:
+    _has_a_past(world)
+    world.verb("restore", WORK)
+    world.run(moment)
+    world.cut()
+    world.boot()
+    world.run(10)
+    _one_of_two(world)
+
+
+def going_back_is_cut_between_two_moves(world: World, moment: float) -> None:
+    """The power goes when the old home has been moved away, or the new one is in its place; then once more."""
+    _has_a_past(world)
+    world.verb("restore", WORK)
+    for part in (0.0, 1.0):
+        world.crash_on = "after a move" if moment % 1 < 0.5 or part else "after write"
+        world.run(8)
+        if not world.on:
+            world.crash_on = None
+            world.boot()
+    world.crash_on = None
+    world.run(10)
+    _one_of_two(world)
+
+
+def going_back_meets_a_disk_that_fails(world: World, moment: float) -> None:
+    _has_a_past(world)
+    asked = world.verb("restore", WORK)
+    world.run(moment % 1.2)
+    if moment < 1.2:
+        world.disk.wedged = True
+    elif moment < 2.4:
+        world.disk.full = True
+        world.verb("start", IDLE)
+    else:
+        world.kill_worker()
+    world.run(15)
+    _one_of_two(world)
+    hold(not world.on or asked.answers, "who asked to go back was never answered")
+
+
+def what_one_goes_back_to_is_deleted_meanwhile(world: World, moment: float) -> None:
+    _has_a_past(world)
+    world.verb("restore", WORK, number=1)
+    world.run(moment / 3)
+    world.call("persona.drop", name=f"{WORK}@1")
+    world.run(6)
+    _one_of_two(world)
+
+
+def others_are_copied_while_one_goes_back(world: World, moment: float) -> None:
+    """What is left beside places is taken away when each of them is done."""
+    _has_a_past(world)
+    world.clone(IDLE)
+    world.run(moment / 3)
+    world.verb("restore", WORK)
+    world.run(6)
+    _one_of_two(world)
+
+
+def others_are_copied_while_a_snapshot_is_taken(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    world.clone(IDLE)
+    world.run(moment / 3)
+    asked = world.snapshot(WORK)
+    _wait_for(world, asked)
+    hold(bool(asked.answers) and not asked.refused, f"no snapshot was taken: {asked.answers}")
+    world.settle()
+
+
+def one_that_went_back_lives_on(world: World, moment: float) -> None:
+    _has_a_past(world)
+    asked = world.verb("restore", WORK)
+    _wait_for(world, asked)
+    hold(not asked.refused and world.copies.says("homes", "p__work") == {"first"}, f"it did not go back: {asked.answers}")
+    world.copies.goes_back(WORK, FIRST)
+    copy = world.clone(f"{WORK}@1")
+    _wait_for(world, copy)
+    hold(world.copies.says("homes", "p__copy") == {"first"}, f"no copy of a snapshot was made: {copy.answers}")
+    world.verb("start", WORK)
+    world.run(moment)
+    world.settle()
+
+
+def an_archive_is_brought_in_and_the_power_goes(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    world.bring(world.copies.archive(WORK), MANIFESTS[WORK])
+    world.run(moment / 2)
+
+
+def an_archive_is_brought_in_and_the_disk_fails(world: World, moment: float) -> None:
+    _about_to_be_copied(world)
+    asked = world.bring(world.copies.archive(WORK), MANIFESTS[WORK])
+    world.run(moment % 1)
+    if moment < 1:
+        world.disk.wedged = True
+    elif moment < 2:
+        world.kill_worker()
+    else:
+        world.verb("stop", COPY)
+    world.run(15)
+    world.settle()
+    hold(not world.on or asked.answers, "who brought an archive was never answered")
+
+
+def an_archive_is_not_whole(world: World, moment: float) -> None:
+    """Whatever is missing at its end, the checksum at least: nothing is made of it, and then of the whole one all."""
+    _about_to_be_copied(world)
+    asked = world.bring(world.copies.archive(WORK, cut=1500 + int(moment * 1000)), MANIFESTS[WORK])
+    _wait_for(world, asked)
+    hold(bool(asked.refused), f"half an archive was taken for whole: {asked.answers}")
+    world.run(2)
+    again = world.bring(world.copies.archive(WORK), MANIFESTS[WORK])
+    _wait_for(world, again)
+    hold(not again.refused and world.copies.says("homes", "p__copy") == {"first"}, f"nothing was made of an archive: {again.answers}")
+    world.settle()
+
+
+SNAPSHOT_STORIES: tuple[Story, ...] = (
+    a_snapshot_is_cut_short, snapshots_follow_each_other, a_snapshot_is_deleted, going_back_is_cut_short, going_back_is_cut_between_two_moves,
+    going_back_meets_a_disk_that_fails, what_one_goes_back_to_is_deleted_meanwhile, others_are_copied_while_one_goes_back,
+    others_are_copied_while_a_snapshot_is_taken, one_that_went_back_lives_on, an_archive_is_brought_in_and_the_power_goes,
+    an_archive_is_brought_in_and_the_disk_fails, an_archive_is_not_whole,
+)  # fmt: skip
 COPY_STORIES: tuple[Story, ...] = (
     a_copy_is_cut_short, a_copy_is_cut_short_and_the_next_boot_too, a_copy_meets_a_disk_that_fails, who_is_copied_does_not_stand_still,
     a_copy_is_given_up_and_made_again, a_copy_of_who_runs_leaves_it_running,

@@ -9,7 +9,7 @@ from aistories import AI_STORIES
 from conftest import Size, has, sample
 from grantstories import GRANT_STORIES
 from scenario import LIFE, live, recover
-from stories import COPY_STORIES, MOMENTS, PERSONA_STORIES, STORIES, Story
+from stories import COPY_STORIES, MOMENTS, PERSONA_STORIES, SNAPSHOT_STORIES, STORIES, Story
 from world import World
 
 from bay0.pid1.reactor import TURN_S
@@ -100,6 +100,11 @@ def test_at_whatever_moment_it_happens_to_a_persona_all_is_well_in_the_end(story
 
 @pytest.mark.parametrize("story", COPY_STORIES, ids=lambda story: story.__name__)
 def test_at_whatever_moment_it_happens_to_a_copy_it_is_there_whole_or_not_at_all(story: Story, size: Size) -> None:
+    _happens(story, max(1, size.stride // 2))
+
+
+@pytest.mark.parametrize("story", SNAPSHOT_STORIES, ids=lambda story: story.__name__)
+def test_at_whatever_moment_it_happens_to_a_snapshot_it_is_whole_or_gone_and_who_goes_back_is_of_one_time(story: Story, size: Size) -> None:
     _happens(story, max(1, size.stride // 2))
 
 

@@ -96,7 +96,8 @@ UNTIL_MENDED: dict[str, Says] = {
 }
 SMALL = ("nothing", "running", "exited 1")
 CONTAINED = {"persona": (NAME, PODMAN_NAME), "server": (AI, PODMAN_AI)}
-MADE = {S.COPYING.value: S.ABSENT.value, S.PLACING.value: S.STOPPED.value}  # had no container: where a boot leads them without podman
+# had no container: where a boot leads them without podman
+MADE = {S.COPYING.value: S.ABSENT.value, **dict.fromkeys((S.PLACING.value, S.RESTORING.value, S.REPLACING.value), S.STOPPED.value)}
 STATES = [*(("persona", state.value) for state in S), *(("server", state.value) for state in ServerS), *((kind, UNKNOWN) for kind in CONTAINED)]
 OTHERS = [(kind, state) for kind, machine in MACHINES.items() if kind not in CONTAINED for state in (*(s.value for s in machine.states), UNKNOWN)]
 

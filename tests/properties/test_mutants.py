@@ -18,7 +18,7 @@ from broken import Broken
 from conftest import Size
 from kernel import SimWatch
 from scenario import LIFE, live, recover
-from stories import COPY_STORIES, PERSONA_STORIES, STORIES, Story
+from stories import COPY_STORIES, PERSONA_STORIES, SNAPSHOT_STORIES, STORIES, Story
 from test_enumeration import ONCE, SMALL, UNKNOWN, is_over, prepare
 from test_enumeration import recover as recovered
 from world import World
@@ -26,8 +26,9 @@ from world import World
 from bay0.ai.methods import TenantVerbs
 from bay0.ai.port import Servers
 from bay0.base import names
-from bay0.base.errors import StorageError
+from bay0.base.errors import RefusedError, StorageError
 from bay0.boot import nack_methods as nackverbs
+from bay0.boot import trash
 from bay0.containers.freezer import Freezer
 from bay0.containers.life import PERSONAS as PERSONA_GROUP
 from bay0.containers.life import TENANTS, Life
@@ -35,12 +36,14 @@ from bay0.control.outcomes import Outcomes
 from bay0.control.outcomes import _Waiter as Waiter
 from bay0.effects import cgroup
 from bay0.focus import switch
+from bay0.machines import persona
 from bay0.machines.engine import Acceptance, Engine
 from bay0.machines.persona import PERSONA, E, S
 from bay0.machines.server import SERVER
 from bay0.machines.server import E as ServerE
 from bay0.machines.server import S as ServerS
 from bay0.machines.table import Row, Tries
+from bay0.personas import kept
 from bay0.personas import port as personas
 from bay0.personas.again import Restarts
 from bay0.personas.changing import Changing
@@ -55,7 +58,7 @@ from bay0.reconcile.audit import Audit
 from bay0.reconcile.clearing import Cleared, Clearing
 from bay0.reconcile.mending import Mending
 from bay0.reconcile.replay import Replay
-from bay0.state import copier, copying, db, homes, nack, staging, worker
+from bay0.state import copier, copying, db, files, homes, nack, staging, tarstream, unpack, worker
 from bay0.state.link import FAULT, Answer, WorkerLink
 from bay0.state.port import StatePort
 from bay0.state.schema import MIGRATIONS, database
@@ -103,6 +106,7 @@ def hunts(first: list[Hunt]) -> Iterator[Hunt]:
     yield from at_moments(*STORIES)
     yield from at_moments(*PERSONA_STORIES)
     yield from at_moments(*COPY_STORIES)
+    yield from at_moments(*SNAPSHOT_STORIES)
     yield from at_moments(*aistories.AI_STORIES)
     yield from at_moments(*grantstories.GRANT_STORIES)
     yield from RECONCILES
@@ -110,8 +114,8 @@ def hunts(first: list[Hunt]) -> Iterator[Hunt]:
         live(world)
         seams = world.seams
     for at in range(1, seams, STRIDE):
-        for kept in (0.0, 1.0):
-            yield lambda world, at=at, kept=kept: (live(world, LIFE, at, kept), recover(world))
+        for rest in (0.0, 1.0):
+            yield lambda world, at=at, rest=rest: (live(world, LIFE, at, rest), recover(world))
 
 
 def _reconcile(kind: str, state: str, what: str, says: str) -> Callable[[World], None]:
@@ -262,12 +266,12 @@ def a_migration_and_its_version_are_two_transactions(patch: Patch) -> None:
 
 @mutant
 def the_row_of_a_removed_persona_stays(patch: Patch) -> None:
-    patch.setattr(db, "REMOVED", ("nothing", "nowhere"))
+    patch.setattr(db, "NO_ROW", ())
 
 
 @mutant
 def the_row_of_a_stopped_persona_goes_too(patch: Patch) -> None:
-    patch.setattr(db, "REMOVED", ("persona", "stopped"))
+    patch.setattr(db, "NO_ROW", (("persona", "stopped"), *db.NO_ROW))
 
 
 @likely(stories.a_monitor_is_killed)
@@ -494,8 +498,8 @@ def a_full_disk_is_tried_again_by_the_clock_only(patch: Patch) -> None:
 def a_sweep_looks_at_the_clock_at_files_only(patch: Patch) -> None:
     def heedless(seconds: float = homes.SWEEP_S) -> bool:
         end = homes.time.monotonic() + seconds
-        for folder, directories, files in homes.os.walk(homes.TRASH, topdown=False):
-            for name in files:
+        for folder, directories, others in homes.os.walk(homes.TRASH, topdown=False):
+            for name in others:
                 homes.os.unlink(f"{folder}/{name}")
                 if homes.time.monotonic() > end:
                     return True
@@ -692,6 +696,69 @@ def a_copy_is_put_in_its_place_before_it_is_kept_that_it_is_whole(patch: Patch) 
         return made
 
     patch.setattr(copier, "copy", early)
+
+
+@likely(stories.going_back_is_cut_between_two_moves)
+def what_takes_the_place_of_a_home_is_moved_away_as_the_old_one_was(patch: Patch) -> None:
+    look = files.look
+    patch.setattr(staging.files, "look", lambda path: None if path.endswith(f"/{staging.OLD}") else look(path))
+
+
+@likely(stories.going_back_is_cut_short, stories.one_that_went_back_lives_on)
+def who_goes_back_keeps_the_manifest_that_it_has(patch: Patch) -> None:
+    made = kept.becomes
+    patch.setattr(kept, "becomes", lambda instance, *more: None if instance.definition.kind == "persona" else made(instance, *more))
+
+
+@likely(stories.others_are_copied_while_one_goes_back)
+def the_copy_of_who_goes_back_is_taken_for_given_up(patch: Patch) -> None:
+    patch.setitem(trash.COPIED, "persona", persona.MADE)
+
+
+@likely(stories.a_snapshot_is_deleted, stories.snapshots_follow_each_other)
+def the_files_of_a_snapshot_stay_when_it_is_deleted(patch: Patch) -> None:
+    patch.setattr(staging, "delete", lambda _name: True)
+
+
+@likely(stories.others_are_copied_while_a_snapshot_is_taken)
+def the_copy_that_becomes_a_snapshot_is_taken_for_given_up(patch: Patch) -> None:
+    patch.setitem(trash.COPIED, "snapshot", ())
+
+
+@likely(stories.a_snapshot_is_cut_short)
+def half_a_snapshot_is_put_in_its_place(patch: Patch) -> None:
+    process = Copies._process
+
+    def early(self: Copies, work: Any, source: str, name: str, resume: Callable[[Any], None]) -> None:
+        process(self, work, source, name, lambda _copied: None)
+        resume(copying.Copied("", 1, 1, home=True))
+
+    patch.setattr(Copies, "_process", early)
+
+
+@likely(stories.an_archive_is_not_whole)
+def the_checksum_of_an_archive_is_not_waited_for(patch: Patch) -> None:
+    following = tarstream.Reader.next
+
+    def heedless(self: tarstream.Reader) -> Any:
+        try:
+            return following(self)
+        except RefusedError:
+            return None
+
+    patch.setattr(tarstream.Reader, "next", heedless)
+
+
+@likely(stories.an_archive_is_brought_in_and_the_power_goes)
+def an_archive_is_unpacked_in_its_place(patch: Patch) -> None:
+    make = unpack.unpack
+
+    def at_once(job: unpack.Job) -> object:
+        made = make(job)
+        staging.place(job.name)
+        return made
+
+    patch.setattr(unpack, "unpack", at_once)
 
 
 @likely(stories.a_home_is_to_be_emptied)

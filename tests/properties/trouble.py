@@ -66,6 +66,7 @@ class Trouble:
         self.podman.mend()
         self.ai.mend()
         self.grants.closed = self.grants.deaf = False
+        self.screen.mend()
         self.kernel.mend()
         self.stubborn = self.unkillable = self.spawn_fails = self.modprobe_hangs = False
         self.worker_dies_at = None

@@ -87,6 +87,7 @@ class Wiring:
         )
         self.world.grants.install(setattr_)
         self.world.copies.install(setattr_)
+        self.world.screen.install(setattr_)
         setattr_(bay0.log, "kernel_ms", lambda: int(self.world.now * 1000))
         setattr_(stages.mounts, "mount_kernel_filesystems", lambda: self._stage("mount"))
         setattr_(stages.cgroup, "shield_pid1", lambda: self._stage("shield"))
@@ -114,9 +115,11 @@ class Wiring:
             built_in=lambda: {IMAGE: ARCHIVE},
             services=self._wanted,
             disks=lambda: disks(self.world.blocks),
-            cards=list,
+            cards=lambda: ["card0"] if self.world.screen.there else [],
+            doors=self.world.screen.doors,
+            screen=self.world.screen.places,
             ports=self.world.more_ports,
-            calls=power.Calls(self.world._reboot, lambda: 0, SimSysrq(self.world._reboot)),
+            calls=power.Calls(self.world._reboot, lambda: 0, SimSysrq(self.world._reboot), lambda: True),
         )
 
     def _guarded(self, op: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,6 +21,7 @@ import pytest
 from ai import Ai
 from checks import Checks
 from clock import SimLog
+from compositor import Screen
 from copies import Copies
 from disk import Crash, Disk, Files, PowerOff, WorkerDied
 from grants import Grants
@@ -68,6 +69,7 @@ class World(People, Trouble):
         self.stage_fault: str | None = None
         self.seams = 0
         self.crash_at: int | None = None  # the number of the seam at which the machine stops
+        self.crash_on: str | None = None  # or its name
         self.worker_dies_at: int | None = None
         self.half_done: int | None = 0  # seams a killed worker still passes in its last request
         self.half_left: int | None = None
@@ -84,6 +86,7 @@ class World(People, Trouble):
         self.ai = Ai(self)
         self.grants = Grants(self)
         self.copies = Copies(self)
+        self.screen = Screen(self)
         self.checks = Checks(self)
         self.log = SimLog(self)
         self.wiring = Wiring(self)
@@ -124,7 +127,7 @@ class World(People, Trouble):
             return
         self.seams += 1
         self.trace.append(name)
-        if self.crash_at == self.seams:
+        if self.crash_at == self.seams or name == self.crash_on:
             self.left_behind = self.disk.after_cut(self.kept)
             self._end(Crash(name))
         if self.worker_dies_at == self.seams and any(w.working for w in self.workers):
@@ -152,7 +155,7 @@ class World(People, Trouble):
         watchdog = SimpleNamespace(
             path="none", open=lambda: False, feed=lambda _now: False, armed=False, failing=""
         )
-        words = cmdline.Words(exec=exec_)
+        words = cmdline.Words(exec=exec_, screen="on")
         self.spine = build(words, sinks, self.log, watchdog, self.wiring.host())
         self.checks.booted()
         self._guard(lambda: init.run(self.spine))
@@ -217,7 +220,7 @@ class World(People, Trouble):
         self.kernel.power_cut()
         self.ai.power_cut()
         self.checks.lights_out(files)
-        self.left_behind, self.crash_at, self.worker_dies_at = None, None, None
+        self.left_behind, self.crash_at, self.crash_on, self.worker_dies_at = None, None, None, None
         self._stop_everything()
         self.disk.power_cut(files)
         self.disk.mounted = self.disk.unplugged = self.disk.wedged = False
@@ -237,6 +240,7 @@ class World(People, Trouble):
             if end is not None:
                 end.peer.close()
         self.grants.power_cut()
+        self.screen.power_cut()
         if self.spine is not None:
             self.spine.reactor._selector.real.close()
         self.spine = None
@@ -249,6 +253,7 @@ class World(People, Trouble):
             if each.alive:
                 each.pump()
         self.grants.pump()
+        self.screen.pump()
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call in `seconds` of this boot."""

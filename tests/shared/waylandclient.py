@@ -5,9 +5,15 @@ As a program: `python waylandclient.py SOCKET RRGGBB WORD...`; the words are don
     map-full       the same, asking for full screen on the first output before it is shown
     app-id=TEXT    before `map`: its app id; without it the window has none
     draw           draw anew whenever the compositor says so, from now on
+    deaf           take no size that is proposed from now on
     full           ask for full screen on the first output
     spam           the same for ever, as fast as it is answered, and take it back between
     pass-on        be a child of the process that connected, which ends
+    flood          ask without end, and read no answer; over once the connection is
+    huge=N         draw N buffers of 16384 x 16384 pixels, one after the other
+    windows=N      open N windows of a pixel each
+    numbers        print NAME:NUMBER of each global, and `numbered`
+    grab=N:NAME    bind the global NAME by its number N, offered or not; prints `grabbed NAME` or `refused NAME`
     clip=TEXT      offer this text as the clipboard (needs a key or button of the person: serial 0 is refused
     by some) wait           until a line comes on standard input
     go             on until the connection ends
@@ -26,6 +32,7 @@ import time
 from collections.abc import Callable, Sequence
 
 SIZE = (64, 64)
+HUGE = 16384  # pixels of a side
 
 
 class Client:
@@ -37,7 +44,7 @@ class Client:
         self.next, self.held = 2, b""
         self.offered: dict[str, tuple[int, int]] = {}
         self.heard: dict[tuple[int, int], Callable[[bytes], None]] = {}
-        self.mapped = self.closed = False
+        self.mapped = self.closed = self.deaf = False
         self.size, self.draws = SIZE, False
         self.registry = self.new()
         self.heard[self.registry, 0] = self._global
@@ -136,6 +143,8 @@ class Client:
         self.size = (width or SIZE[0], height or SIZE[1])
 
     def _configured(self, body: bytes) -> None:
+        if self.deaf:
+            return
         self.send(self.xdg, 4, *struct.unpack("=I", body))
         self.paint()
         self.mapped = True
@@ -157,6 +166,65 @@ class Client:
             self.heard[frame, 0] = lambda _body: self.paint()
             self.send(self.surface, 3, frame)
         self.send(self.surface, 6)
+
+    # ---- what goes too far
+
+    def flood(self) -> None:
+        try:
+            while True:
+                self.peer.sendall(struct.pack("=III", 1, 12 << 16, self.new()))
+        except OSError:
+            return
+
+    def huge(self, count: int) -> None:
+        self.draws, self.size = False, (HUGE, HUGE)
+        for _ in range(count):
+            fd = os.memfd_create("buffer")
+            os.truncate(fd, 4 * HUGE * HUGE)
+            pool, buffer = self.new(), self.new()
+            self.send(self.shm, 0, pool, 4 * HUGE * HUGE, fds=[fd])
+            self.send(pool, 0, buffer, 0, HUGE, HUGE, 4 * HUGE, 1)
+            os.close(fd)
+            self.send(self.surface, 1, buffer, 0, 0)
+            self.send(self.surface, 2, 0, 0, HUGE, HUGE)
+            self.send(self.surface, 6)
+            self.sync()
+
+    def windows(self, count: int) -> None:
+        compositor, base = self.bind("wl_compositor", 1), self.bind("xdg_wm_base", 1)
+        for _ in range(count):
+            surface, xdg, top = self.new(), self.new(), self.new()
+            self.send(compositor, 0, surface)
+            self.send(base, 2, xdg, surface)
+            self.heard[xdg, 0] = lambda body, xdg=xdg, surface=surface: self._small(xdg, surface, body)  # type: ignore[misc]
+            self.send(xdg, 1, top)
+            self.send(surface, 6)
+            while self.turn(0):  # or sway hangs up on one who does not read
+                pass
+        while self.turn():
+            pass
+
+    def _small(self, xdg: int, surface: int, body: bytes) -> None:
+        """Show a window of one pixel."""
+        self.send(xdg, 4, *struct.unpack("=I", body))
+        if not hasattr(self, "pixel"):
+            shm, pool, self.pixel = self.bind("wl_shm", 1), self.new(), self.new()
+            fd = os.memfd_create("pixel")
+            os.truncate(fd, 4)
+            self.send(shm, 0, pool, 4, fds=[fd])
+            self.send(pool, 0, self.pixel, 0, 1, 1, 4, 1)
+            os.close(fd)
+        self.send(surface, 1, self.pixel, 0, 0)
+        self.send(surface, 6)
+
+    def grab(self, number: int, interface: str) -> bool:
+        """Bind a global by its number, whether it was offered or not; tell whether that went."""
+        self.send(self.registry, 0, number, interface, 1, self.new())
+        try:
+            self.sync()
+        except (SystemExit, OSError):
+            return False
+        return True
 
     # ---- the clipboard
 
@@ -231,6 +299,8 @@ def main(path: str, colour: str, *words: str) -> None:
         elif name == "draw":
             client.draws = True
             client.paint()
+        elif name == "deaf":
+            client.deaf = True
         elif name == "full":
             client.full()
             client.sync()
@@ -243,6 +313,17 @@ def main(path: str, colour: str, *words: str) -> None:
         elif name == "pass-on":
             if os.fork():
                 os._exit(0)
+        elif name == "flood":
+            client.flood()
+        elif name == "huge":
+            client.huge(int(value))
+        elif name == "windows":
+            client.windows(int(value))
+        elif name == "numbers":
+            print(*(f"{interface}:{number}" for interface, (number, _) in client.offered.items()), "numbered", flush=True)
+        elif name == "grab":
+            number, _, interface = value.partition(":")
+            print("grabbed" if client.grab(int(number), interface) else "refused", interface, flush=True)
         elif name == "clip":
             client.clip(value)
             client.sync()
@@ -255,8 +336,10 @@ def main(path: str, colour: str, *words: str) -> None:
             while client.turn():
                 pass
         print("done", word, flush=True)
-    print("ended", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    finally:
+        print("ended", flush=True)

@@ -94,7 +94,8 @@ class Machine:
         console.touch()
         sinks = log.Sinks(console=log.Console(str(console)), file=log.RunLog(str(self.top / "run" / f"{boot_id[:4]}.jsonl")))
         host = {
-            "bounds": self.bounds, "disks": lambda: frozenset({("vda", "1")}), "cards": list, "calls": power.Calls(self.power, self.sync, self.sysrq),
+            "bounds": self.bounds, "disks": lambda: frozenset({("vda", "1")}), "cards": list,
+            "calls": power.Calls(self.power, self.sync, self.sysrq, lambda: True),
             "services": lambda _words: {THING: ServiceSpec(("sleep", "100"))}, **host,
         }  # fmt: skip
         watchdog = Watchdog(str(self.top / "no-watchdog"))

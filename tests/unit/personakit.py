@@ -177,6 +177,22 @@ class Doors:
         self.said.append(("revoke", name))
 
 
+class Cables:
+    """The ways to sys://net, as far as personas need them. `refuses`: why none can be made."""
+
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
+        self.said: list[tuple[Any, ...]] = []
+        self.refuses = ""
+
+    def attach(self, name: str, space: str, slot: int, table: Any, resume: flow.Resume) -> None:
+        self.said.append(("attach", name, space, slot, table))
+        self.timers.call_later(0.3, lambda: resume(self.refuses))
+
+    def detach(self, name: str) -> None:
+        self.said.append(("detach", name))
+
+
 class Bench:
     """The real engine, tables and port; podman, the state worker, the cgroups and the clock are played."""
 
@@ -223,9 +239,10 @@ class Bench:
         log: Any = self.log
         self.means = Means(engine, timers, Bounds(), log, state, podman, watch, places, self.clearing, self.audit)
         self.copies: Any = None  # who tests copies puts them here
+        self.cables = Cables(self.timers)
         self.port = Personas(
             self.means, self.boot, lambda: {IMAGE: "/images/alpine.tar"}, self.ways, self.owned.__setitem__,
-            doors=self.doors, copies=Ready(lambda: self.copies),  # type: ignore[arg-type]
+            doors=self.doors, copies=Ready(lambda: self.copies), cables=Ready(lambda: self.cables),  # type: ignore[arg-type]
         )  # fmt: skip
         self.focus = Focus(engine, timers, log, self.port.runs_behind)
         engine.serve("boot", Nothing())

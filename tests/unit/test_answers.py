@@ -18,16 +18,18 @@ from bay0.control import server as control
 from bay0.control.clients import LISTEN_MAX
 from bay0.control.outcomes import STEPS_KEPT
 from bay0.init import Spine
-from bay0.machines import MACHINES, persona
+from bay0.machines import MACHINES, persona, snapshot
 from bay0.machines.engine import WHY_MAX
 from bay0.machines.instance import Step
+from bay0.personas import kept
 from bay0.personas.manifest import WIRE_MAX, Manifest
 from bay0.personas.methods import PERSONAS_MAX
 from bay0.personas.port import Config
+from bay0.personas.snapshots import ALL_MAX, NOTE_MAX
 from bay0.state import registry
 
 WIDE = "\U0001f600"  # a character that is twelve bytes of JSON
-LISTINGS = ("persona.list", "machines", "status", "history", "nack.list", "image.list")
+LISTINGS = ("persona.list", "persona.snapshots", "machines", "status", "history", "nack.list", "image.list")
 ASKED: dict[str, dict[str, Any]] = {
     "status": {}, "turns": {}, "boots": {"previous": 5}, "machines": {}, "history": {"machine": THING, "limit": verbs.HISTORY_MAX},
     "governor": {}, "inhibit": {}, "validate": {"only": ["machines"]}, "validate.progress": {}, "validate.last": {}, "storage.retry": {},
@@ -40,7 +42,12 @@ ASKED: dict[str, dict[str, Any]] = {
     "tenant.stop": {"name": "sys://nobody"}, "tenant.restart": {"name": "sys://nobody"}, "tenant.configure": {"name": "sys://nobody"},
     "persona.configure": {"name": "p://n7", "changes": {"description": WIDE * 200}}, "persona.restart": {"name": "p://n7", "wait": False},
     "persona.wait": {"name": "p://n7", "for": "stopped", "seconds": 1}, "persona.clone": {"source": "p://n7", "name": "p://copy"},
-    "persona.copying": {"name": "p://n7"}, "upgrade.status": {}, "upgrade.stage": {"path": "/x"},
+    "persona.copying": {"name": "p://n7"}, "persona.give_up": {"name": "p://n7"}, "persona.snapshot": {"name": "p://n7", "note": WIDE * NOTE_MAX},
+    "persona.snapshots": {}, "persona.restore": {"name": "p://n7"},
+    "persona.import": {"name": "p://n7", "archive": "/x", "manifest": {"image": "localhost/x:y"}}, "persona.drop": {"name": "p://n8@1"},
+    "upgrade.status": {},
+    "upgrade.stage": {"path": "/x"},
+    "persona.net": {"name": "p://n7"}, **{f"net.{verb}": {"wait": False} for verb in ("status", "up", "down", "configure")},
     **{f"upgrade.{verb}": {} for verb in ("try", "cancel", "accept", "rollback")},
     "run": {"argv": ["sh", "-c", "head -c 200000 /dev/zero; head -c 200000 /dev/zero >&2"]},
 }  # fmt: skip
@@ -59,6 +66,9 @@ def crowd(spine: Spine, count: int = PERSONAS_MAX) -> None:
         step = Step(spine.engine.boot_id, 1, instance.name, "persona", 1, "starting", "gave_up", "failed", WIDE * WHY_MAX, 1)
         instance.committed = step
         spine.outcomes._recent[instance.name] = deque([step] * STEPS_KEPT)
+    for number in range(1, ALL_MAX + 1):
+        instance = spine.engine.add(f"p://n8@{number}", MACHINES["snapshot"], snapshot.S.KEPT, seq=1)
+        instance.config = kept.text(text, WIDE * NOTE_MAX, 1 << 31)
 
 
 class Client:
@@ -90,7 +100,7 @@ class Client:
         return json.loads(data), len(data)
 
 
-def kept(machine: Machine, spine: Spine, count: int) -> None:
+def has_a_past(machine: Machine, spine: Spine, count: int) -> None:
     """A journal and a NACK registry full of the longest reasons."""
     done: list[Any] = []
     for start in range(0, count, 10):
@@ -114,7 +124,7 @@ def test_every_answer_of_a_full_spine_reaches_who_reads_and_little_of_it_ever_wa
     spine = machine.complete(machine.boot())
     machine.turn_until(spine, lambda: spine.replay.known, "what is stored")
     assert set(ASKED) | NOT_ASKED == set(spine.control.methods), "a method is missing here"
-    kept(machine, spine, verbs.HISTORY_MAX)
+    has_a_past(machine, spine, verbs.HISTORY_MAX)
     crowd(spine)
     sizes: dict[str, int] = {}
     client = Client(machine, spine)

@@ -19,8 +19,9 @@ BOUND_S = 120
     [
         (["steps.py", "--counts", "2"], "| 2 | "),
         (["umbilical.py", "--requests", "2", "--megabytes", "1", "--tokens", "2"], "requests/s"),
+        (["copies.py", "--rounds", "1", "--files", "50", "--megabytes", "1"], "| 50 files of 2 KB copied | "),
     ],
-    ids=["steps", "umbilical"],
+    ids=["steps", "umbilical", "copies"],
 )
 def test_a_bench_without_a_vm_gives_its_figures(words: list[str], figure: str) -> None:
     argv = [sys.executable, str(BENCH / words[0]), *words[1:]]

@@ -25,7 +25,8 @@ from bay0.cli import main as cli
 from bay0.machines import MACHINES
 
 VERBS = (
-    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "graph", "rpc", "debug", "version", "persona",
+    "status", "boot", "log", "machines", "history", "run", "poweroff", "reboot", "storage", "screen", "net", "graph", "rpc", "debug",
+    "version", "persona",
     "focus", "image", "events", "completion", "nack", "governor", "doctor", "support", "validate", "suspend", "inhibit", "turns", "tenant", "ask",
     "help", "top", "upgrade",
 )  # fmt: skip
@@ -246,7 +247,7 @@ def test_a_dirty_or_unfinished_boot_says_so(spine: dict[str, Any], capsys: pytes
     this = spine["boots"]["this"]
     spine["boots"] = {
         "this": {**this, "dirty": "no disk"},
-        "previous": [{**BOOT, "boot_id": "old", "steps": STEPS}],
+        "previous": [{**BOOT, "boot_id": "old", "end": "an earlier boot lost power", "steps": STEPS}],
         "unread": "there is no state worker",
     }
     cli.main(["boot"])
@@ -254,6 +255,7 @@ def test_a_dirty_or_unfinished_boot_says_so(spine: dict[str, Any], capsys: pytes
     assert "verdict: complete, but dirty: no disk" in text
     assert "earlier boots cannot be read now: there is no state worker" in text
     assert "earlier boot old, bay0 0.1.0" in text
+    assert "its end: lost power" in text
     spine["boots"] = {"this": {**this, "complete_ms": None}, "previous": [], "unread": None}
     cli.main(["boot"])
     assert "verdict: not complete yet" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def completed(script: str, words: list[str]) -> list[str]:
     ("words", "offered"),
     [
         (["per"], ["persona"]),
-        (["persona", "re"], ["restart", "resume", "reset", "remove"]),
+        (["persona", "re"], ["restore", "restart", "resume", "reset", "remove"]),
         (["persona", "start", "w"], ["work"]),
         (["persona", "start", ""], ["--help", "--json", "--wait", "--no-wait", "--all", "work", "play"]),
         (["persona", "start", "--no-wait", "p"], ["play"]),

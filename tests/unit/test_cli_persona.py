@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -30,15 +31,20 @@ from bay0.cli import main as cli
 from bay0.cli import persona_text as personareport
 from bay0.cli.text import age
 from bay0.control.server import ControlServer
+from bay0.effects import shield
 from bay0.machines import MACHINES
 from bay0.personas import manifest
 from bay0.pid1.reactor import Reactor
-from bay0.state import paths
+from bay0.state import paths, staging
 
 MOVES = ("start", "stop", "restart", "pause", "resume", "reset", "remove")
-PERSONA_VERBS = (*MOVES, "wait", "set", "edit", "create", "clone", "list", "show", "shell", "exec", "stats", "logs", "history", "graph")
+PERSONA_VERBS = (
+    *MOVES, "wait", "set", "edit", "create", "clone", "snapshot", "snapshots", "restore", "drop",
+    "export", "import", "cp", "list", "show", "shell", "exec", "net", "stats", "logs", "history", "graph",
+)  # fmt: skip
 METHODS = (
-    *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "list", "show")),
+    *(f"persona.{verb}" for verb in (*MOVES, "wait", "configure", "create", "clone", "copying", "give_up", "list", "show")),
+    *(f"persona.{verb}" for verb in ("snapshot", "snapshots", "restore", "drop", "import")),
     "focus", "focus.show", "image.load", "image.list", "image.remove", "history",
 )  # fmt: skip
 STEP = {
@@ -213,6 +219,185 @@ def test_a_clone_says_what_was_copied_for_people_and_for_programs(spine: Spine, 
     assert "`bay0 persona start try`" in shown
     assert cli.main(["persona", "copy", "work", "try", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["copied"] == copied
+
+
+KEPT = {
+    "name": "p://work@3", "persona": "p://work", "number": 3, "state": "kept", "note": "before \x1b[2Jit", "taken": 1_800_000_000, "home": True,
+    "entries": 7, "bytes": 4096, "image": "localhost/alpine:3.23", "not_understood": "",
+}  # fmt: skip
+COPIED = {"entries": 7, "bytes": 4096, "frozen_s": None}
+
+
+def test_a_snapshot_says_its_name_what_was_deleted_for_it_and_the_way_back(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.snapshot"] = {**KEPT, "copied": COPIED, "dropped": ["p://work@1"]}
+    assert cli.main(["persona", "snapshot", "work", "--note", "before it", "--keep", "2"]) == 0
+    assert spine.asked == [("persona.snapshot", {"name": "p://work", "note": "before it", "keep": 2})]
+    told = "p://work@3 is kept: 7 entries, 4 KiB; deleted: work@1; `bay0 persona restore work@3` goes back to it"
+    assert capsys.readouterr().out.strip() == told
+
+
+def test_snapshots_are_listed_and_a_note_does_nothing_to_the_terminal(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.snapshots"] = [KEPT]
+    assert cli.main(["persona", "snapshots", "work"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[1].split()[0] == "work@3"
+    assert "\x1b" not in shown
+    assert "4 KiB" in shown
+    spine.answers["persona.snapshots"] = []
+    assert cli.main(["persona", "snapshots"]) == 0
+    assert "no snapshots; `bay0 persona snapshot NAME` takes one" in capsys.readouterr().out
+    assert spine.asked == [("persona.snapshots", {"name": "p://work"}), ("persona.snapshots", {})]
+
+
+@pytest.mark.parametrize(("word", "params"), [("work@3", {"name": "p://work", "number": 3}), ("work", {"name": "p://work"})])
+def test_going_back_is_asked_for_by_the_name_and_never_without_a_yes(
+    word: str, params: dict[str, Any], spine: Spine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spine.answers["persona.restore"] = {**WORK, "copied": COPIED}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert cli.main(["persona", "restore", word]) == clikit.REFUSED
+    assert "say --yes where nobody can be asked. Nothing was changed" in capsys.readouterr().err
+    assert spine.asked == []
+    assert cli.main(["persona", "restore", word, "--yes"]) == 0
+    assert spine.asked == [("persona.restore", params)]
+    assert "p://work is back: 7 entries, 4 KiB" in capsys.readouterr().out
+
+
+def test_a_clone_is_made_of_a_snapshot_too(spine: Spine) -> None:
+    spine.answers["persona.clone"] = {**WORK, "name": "p://try", "copied": COPIED}
+    assert cli.main(["persona", "clone", "work@3", "try"]) == 0
+    assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
+
+
+def test_one_is_created_from_a_template(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.clone"] = {**WORK, "name": "p://try", "state": "stopped", "copied": COPIED}
+    assert cli.main(["persona", "create", "try", "--from", "work@3"]) == 0
+    assert spine.asked == [("persona.clone", {"source": "p://work@3", "name": "p://try"})]
+    assert "p://try is made and stopped" in capsys.readouterr().out
+    for words in (["--from", "work"], ["try", "--from", "work", "--image", "x"], ["try", "--from", "work", "--file", "-"]):
+        assert cli.main(["persona", "create", *words]) == clikit.USAGE
+        assert "--from stands in for a manifest" in capsys.readouterr().err
+
+
+def test_each_snapshot_that_is_deleted_is_named(spine: Spine, capsys: Captured) -> None:
+    spine.answers["persona.drop"] = KEPT
+    assert cli.main(["persona", "drop", "work@3", "p://work@3"]) == 0
+    assert [params for _, params in spine.asked] == [{"name": "p://work@3"}] * 2
+    assert capsys.readouterr().out.splitlines() == ["p://work@3 is deleted"] * 2
+    assert cli.main(["persona", "drop"]) == clikit.REFUSED
+    assert cli.main(["persona", "drop", "work"]) == clikit.REFUSED
+    assert "is followed by a number" in capsys.readouterr().err
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The homes are here; `work` has one."""
+    for name in ("HOMES", "SNAPSHOTS"):
+        monkeypatch.setattr(staging, name, str(tmp_path / name.lower()))
+    monkeypatch.setattr(shield, "last_at_the_disk", lambda: None)
+    (tmp_path / "homes/p__work").mkdir(parents=True)
+    (tmp_path / "homes/p__work/notes").write_text("mine")
+    return tmp_path
+
+
+def test_one_that_rests_is_exported_as_it_is_and_an_import_takes_it(spine: Spine, home: Path, capsys: Captured) -> None:
+    spine.is_("stopped")
+    file = str(home / "work.tar")
+    assert cli.main(["persona", "export", "work", file]) == 0
+    assert f"{file}: p://work, 1 entries, 4 bytes; `bay0 persona import` reads it" in capsys.readouterr().out
+    assert [method for method, _ in spine.asked] == ["persona.show", "persona.show"], "it is looked at again before the checksum"
+    listed = subprocess.run(["tar", "-tf", file], check=True, capture_output=True, text=True).stdout.split()
+    assert listed == ["persona.json", "home", "home/notes", "checksum"]
+    spine.answers["persona.import"] = {**WORK, "name": "p://try", "state": "stopped", "copied": COPIED}
+    spine.answers["image.list"] = [{"name": "localhost/other:1"}]
+    assert cli.main(["persona", "import", file, "--as", "try"]) == 0
+    shown = capsys.readouterr().out
+    assert "p://try is made and stopped: 7 entries" in shown
+    assert "its image localhost/shell:latest is not here" in shown
+    asked = {"name": "p://try", "archive": file, "manifest": WIRE, "accept": False}
+    assert ("persona.import", asked) in spine.asked
+    assert cli.main(["persona", "import", file, "--accept"]) == 0
+    assert ("persona.import", {**asked, "name": "p://work", "accept": True}) in spine.asked
+
+
+def test_one_that_is_started_meanwhile_leaves_no_archive(spine: Spine, home: Path, capsys: Captured) -> None:
+    shown = [{**spine.answers["persona.show"], "state": state, "seq": seq} for state, seq in (("stopped", 3), ("running", 5))]
+    spine.answers["persona.show"] = lambda _params: shown.pop(0)
+    assert cli.main(["persona", "export", "work", str(home / "work.tar")]) == clikit.REFUSED
+    assert "p://work did not stand still: it is running" in capsys.readouterr().err
+    assert not (home / "work.tar").exists()
+
+
+def test_of_one_that_runs_a_snapshot_is_exported_and_deleted_again(spine: Spine, home: Path, capsysbinary: Any) -> None:
+    os.rename(home / "homes", home / "snapshots")
+    os.rename(home / "snapshots/p__work", home / "snapshots/p__work@3")
+    spine.answers["persona.snapshot"] = {**KEPT, "copied": COPIED, "dropped": []}
+    spine.answers["persona.snapshots"] = {**KEPT, "manifest": WIRE}
+    spine.answers["persona.drop"] = KEPT
+    assert cli.main(["persona", "export", "work", "-"]) == 0
+    with tarfile.open(fileobj=io.BytesIO(capsysbinary.readouterr().out)) as archive:
+        assert archive.getnames() == ["persona.json", "home", "home/notes", "checksum"]
+        about = archive.extractfile("persona.json")
+        assert about is not None
+        assert json.load(about)["name"] == "p://work"
+    assert [method for method, _ in spine.asked] == ["persona.show", "persona.snapshot", "persona.snapshots", "persona.drop"]
+
+
+def test_an_export_writes_over_nothing(spine: Spine, home: Path, capsys: Captured) -> None:
+    spine.is_("stopped")
+    (home / "work.tar").write_text("precious")
+    (home / "link.tar").symlink_to(home / "elsewhere")
+    for name in ("work.tar", "link.tar"):
+        assert cli.main(["persona", "export", "work", str(home / name)]) == clikit.REFUSED
+        assert "File exists; nothing was written" in capsys.readouterr().err
+    assert (home / "work.tar").read_text() == "precious"
+    assert not (home / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("path", ["notes", "/home/work/notes", "p://work:notes"])
+def test_a_file_is_copied_out_of_a_home_and_into_it(path: str, spine: Spine, home: Path, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spine.answers["persona.show"] = {**spine.answers["persona.show"], "manifest": {**WIRE, "home": "/home/work"}}
+    there = path if ":" in path else f"work:{path}"
+    assert cli.main(["persona", "cp", there, "-"]) == 0
+    assert capsysbinary.readouterr().out == b"mine"
+    (home / "here").write_text("from here")
+    assert cli.main(["persona", "cp", str(home / "here"), there]) == 0
+    assert (home / "homes/p__work/notes").read_text() == "from here"
+    assert cli.main(["persona", "cp", str(home / "here"), "work:"]) == 0
+    assert (home / "homes/p__work/here").read_text() == "from here"
+    assert cli.main(["persona", "cp", there, str(home)]) == 0
+    assert (home / "notes").read_text() == "from here"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"piped")))
+    assert cli.main(["persona", "cp", "-", there]) == 0
+    assert (home / "homes/p__work/notes").read_text() == "piped"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a", "b"], (clikit.USAGE, "one of the two is NAME:PATH")), (["work:a", "play:b"], (clikit.USAGE, "one of the two is NAME:PATH")),
+        (["./work:a", "b"], (clikit.USAGE, "one of the two")), (["work:/etc/passwd", "-"], (clikit.REFUSED, "outside of its home, /home/work")),
+        (["work:/home/workers/x", "-"], (clikit.REFUSED, "outside of its home")), (["work:none", "-"], (clikit.REFUSED, "No such file")),
+        (["/dev/zero", "work:a"], (clikit.REFUSED, "is a device")), (["missing", "work:a"], (clikit.REFUSED, "No such file")),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_copied_is_said_and_nothing_is(
+    words: list[str], said: tuple[int, str], spine: Spine, home: Path, capsys: Captured
+) -> None:
+    status, why = said
+    spine.answers["persona.show"] = {**spine.answers["persona.show"], "manifest": {**WIRE, "home": "/home/work"}}
+    assert cli.main(["persona", "cp", *words]) == status
+    assert why in capsys.readouterr().err
+    assert os.listdir(home / "homes/p__work") == ["notes"]
+
+
+def test_what_is_no_archive_is_told_so_before_anything_is_asked(spine: Spine, home: Path, capsys: Captured) -> None:
+    (home / "none.tar").write_bytes(b"hello" * 300)
+    os.mkfifo(home / "pipe")
+    for path, why in (("none.tar", "this is no header of tar"), ("pipe", "is a pipe, and a"), ("missing", "No such file")):
+        assert cli.main(["persona", "import", str(home / path)]) == clikit.REFUSED
+        assert why in capsys.readouterr().err
+    assert spine.asked == []
 
 
 def test_a_clone_of_who_is_not_there_is_refused_with_the_nearest_name(spine: Spine, capsys: Captured) -> None:

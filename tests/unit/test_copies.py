@@ -6,33 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit import Known
+from copykit import NEW, Desk
 from personakit import PLAY, WORK, Bench
 
 from bay0.base.bounds import Bounds
 from bay0.base.errors import RefusedError
-from bay0.boot.trash import Trash
 from bay0.cli import persona_copy
-from bay0.control.outcomes import Outcomes
-from bay0.effects.spawn import Ending, Result
-from bay0.machines import MACHINES
-from bay0.machines.boot import S as Boot
-from bay0.machines.focus import NAME as FOCUS
 from bay0.machines.persona import E, S
 from bay0.personas import copies
-from bay0.personas.copies import Copies
-from bay0.personas.methods import PersonaVerbs
 from bay0.state import copier, copying, files, homes, staging
 from bay0.state.link import MISPLACED, Answer
-
-NEW = "p://new"
-
 
 # ---- its place on the disk
 
@@ -119,8 +106,8 @@ def test_a_copy_ends_when_others_have_taken_the_room_and_says_how_far_it_is_unti
 def test_the_process_itself_copies_and_says_what_or_why_not(disk: Path) -> None:
     """As PID 1 starts it, but for the paths."""
     code = (
-        "import sys; from bay0.state import copier\n"
-        f"copier.HOMES, copier.STAGING = {str(disk / 'homes')!r}, {str(disk / 'staging')!r}\n"
+        "import sys; from bay0.state import copier, staging\n"
+        f"staging.HOMES, copier.STAGING = {str(disk / 'homes')!r}, {str(disk / 'staging')!r}\n"
         "sys.exit(copier.main(sys.argv[1:]))"
     )
     words = json.dumps({"source": "p__work", "name": "p__new", "progress": str(disk / "progress")})
@@ -138,48 +125,6 @@ def test_the_process_itself_copies_and_says_what_or_why_not(disk: Path) -> None:
 
 
 # ---- PID 1's end
-
-
-class Desk:
-    """The methods over the shared bench; the copier's process is played."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        timers: Any = bench.timers
-        state: Any = bench.state
-        state.answers.update(staging_clear=Answer(value=[]), trash_sweep=Answer(value=False), trash_left=Answer(value=[]))
-        state.storage = bench.engine.add("storage:this", MACHINES["storage"])
-        bench.engine.serve("storage", SimpleNamespace(start=lambda *_: None))
-        bench.engine.add(FOCUS, MACHINES["focus"])
-        boot: Any = SimpleNamespace(now=Boot.COMPLETE)
-        self.trash = Trash(bench.engine, timers, Bounds(), bench.log, state, boot, lambda: True)
-        replay: Any = Known()
-        outcomes = Outcomes(bench.engine, timers, Bounds())
-        self.verbs = PersonaVerbs(bench.engine, timers, Bounds(), state, boot, bench.port, replay, outcomes, self.trash.sweep)
-        self.jobs: list[tuple[Any, ...]] = []
-        self.ended: list[str] = []
-        bench.copies = self.copies = Copies(bench.means, bench.port.life, self.verbs, self.run, self.trash.sweep)
-
-    def run(self, name: str, argv: tuple[str, ...], deadline_s: float, done: Callable[[Result], None]) -> Callable[[], None]:
-        self.jobs.append((json.loads(argv[-1]), deadline_s, done))
-        return lambda: self.ended.append(name)
-
-    def ends(self, status: int = 0, out: str = '{"entries": 7, "bytes": 900}', err: str = "") -> None:
-        self.jobs[-1][2](Result(Ending.EXITED, status, out, err, 0, 1.0))
-        self.bench.timers.advance(1)
-
-    def clone(self, source: str = WORK, name: str = NEW, seconds: float = 1) -> list[Any]:
-        answers: list[Any] = []
-        try:
-            self.copies.clone({"source": source, "name": name}, answers.append)
-        except RefusedError as refusal:
-            answers.append(refusal)
-        self.bench.timers.advance(seconds)
-        return answers
-
-    def now(self, name: str) -> Any:
-        instance = self.bench.engine.instances.get(name)
-        return None if instance is None else instance.now
 
 
 @pytest.fixture

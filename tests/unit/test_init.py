@@ -137,7 +137,7 @@ def test_the_next_boot_finds_that_the_last_one_left_as_asked(tmp_path: Path) -> 
     machine.leave(machine.complete(machine.boot()))
     spine = machine.complete(machine.boot(boot_id="22222222-bbbb"))
     machine.turn_until(spine, lambda: not spine.state.memory)
-    left = {"boot:22222222", "storage:22222222", "focus", "inhibit", "sys://ai", "upgrade", THING}
+    left = {"boot:22222222", "storage:22222222", "focus", "inhibit", "net", "sys://ai", "upgrade", THING}
     assert set(spine.engine.instances) == left, "an earlier boot's machines are put away"
     (tmp_path / "powered").unlink()
     machine.leave(spine)
@@ -457,11 +457,21 @@ def test_a_reboot_that_fails_is_tried_again(tmp_path: Path) -> None:
             file.write(f"{how}\n")
         return machine.power(how) if len((tmp_path / "tries").read_text().split()) == 3 else 1
 
-    spine = machine.boot(begin=False, calls=power.Calls(stubborn, machine.sync, machine.sysrq))
+    spine = machine.boot(begin=False, calls=power.Calls(stubborn, machine.sync, machine.sysrq, lambda: True))
     machine.leave(spine)
     assert (tmp_path / "tries").read_text().split() == ["poweroff"] * 3
     assert machine.sysrq.words == ["b", "b"], "the first try is the polite one"
     assert (tmp_path / "console").read_text().count("power-off cannot be had: the machine restarts instead") == 2
+
+
+@in_child
+def test_where_reboot_2_would_only_halt_it_is_not_asked_to_power_off(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    spine = machine.complete(machine.boot(calls=power.Calls(machine.power, machine.sync, machine.sysrq, lambda: False)))
+    machine.leave(spine)
+    assert machine.sysrq.words == ["o", "b"], "which comes back, if it is in vain"
+    assert machine.powered == ["reboot"], "should even that be refused"
+    assert (tmp_path / "console").read_text().count("power-off cannot be had: the machine restarts instead") == 1
 
 
 # ---- by force
@@ -499,7 +509,7 @@ def test_a_power_off_by_force_that_cannot_be_had_becomes_a_restart_and_that_is_s
 def test_a_sync_that_never_ends_does_not_hold_up_the_end_by_force(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     never = lambda: time.sleep(600) or 0  # type: ignore[func-returns-value]
-    spine = machine.complete(machine.boot(calls=power.Calls(machine.power, never, machine.sysrq)))
+    spine = machine.complete(machine.boot(calls=power.Calls(machine.power, never, machine.sysrq, lambda: True)))
     spine.control.methods["power"]({"how": "reboot", "force": True}, lambda _answer: None)
     machine.turn_until(spine, lambda: machine.sysrq.words)
     assert [step.why for step in spine.chronicle.steps][-1].startswith("the sync gave no answer")

@@ -198,8 +198,8 @@ def test_a_local_image_is_taken(image: str) -> None:
         ("retries = 101", "from 0 to 100"),
         ("stop_s = 60.5", "from 0 to 60 seconds"),
         ("stop_s = 1979-05-27", "a number of seconds, not a date or time"),
-        ('network = "host"', "the spine has no network"),
-        ("network = false", "the spine has no network"),
+        ('network = "host"', 'this must be "none" or "net"'),
+        ("network = false", 'this must be "none" or "net"'),
         ('behind = "pause"', '"freeze" or "run"'),
         ("behind = true", '"freeze" or "run"'),
         ('restart = "yes"', '"no" or "on-failure" or "always"'),
@@ -419,10 +419,13 @@ def test_a_digest_is_16_hex_digits_and_the_same_in_every_release() -> None:
 
 
 def test_what_is_stored_says_nothing_of_later_keys_that_an_older_program_would_not_understand() -> None:
-    later = {"ai": True, "behind": "run", "screen": True, "user": "me", "userns": True}
-    assert not later.keys() & Manifest(image=IMAGE).to_stored().keys()
-    assert later.items() <= Manifest(image=IMAGE, ai=True, behind="run", screen=True, user="me", userns=True).to_stored().items()
-    assert set(later) == set(manifest.LATER)
+    later = {"ai": True, "behind": "run", "screen": True, "user": "me", "userns": True, "dns": False, "nf_tables_risk": True}
+    wide, narrow = {"lan": True}, {"allow": ["192.0.2.0/24"]}
+    assert not {*later, *wide, *narrow} & Manifest(image=IMAGE).to_stored().keys()
+    for each in (wide, narrow):
+        values = {**later, **each}
+        assert values.items() <= Manifest(image=IMAGE, network="net", **values).to_stored().items()  # type: ignore[arg-type]
+    assert {*later, *wide, *narrow} == set(manifest.LATER)
 
 
 def test_pid_1_reads_the_wire_without_cattrs_or_tomllib() -> None:

@@ -385,7 +385,7 @@ def test_a_restart_that_the_stop_overtook_starts_it_all_the_same(desk: Desk) -> 
     assert (first[0]["settled"], answers[0]["state"], answers[0]["settled"]) == (True, "running", True)
 
 
-@pytest.mark.parametrize("state", [S.COPYING, S.PLACING])
+@pytest.mark.parametrize("state", [S.COPYING, S.PLACING, S.RESTORING, S.REPLACING])
 def test_one_that_is_still_being_made_is_not_restarted_which_would_give_the_copy_up(desk: Desk, state: S) -> None:
     desk.create()
     desk.bench.engine.instances[WORK].state = state

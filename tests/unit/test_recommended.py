@@ -17,7 +17,10 @@ from bay0.cli import verbs
 from bay0.cli.grammar import Verb
 
 TOP = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "personas/README.md", "services/ai/README.md", "docs/OPERATIONS.md", "docs/THREATMODEL.md", "scripts/rootfs/etc/motd")
+DOCUMENTS = (
+    "README.md", "personas/README.md", "services/ai/README.md", "docs/OPERATIONS.md", "docs/tutorial.md", "docs/THREATMODEL.md",
+    "scripts/rootfs/etc/motd",
+)  # fmt: skip
 PLACES = ("usr/bin", "usr/sbin")
 # what is quoted like a command and is for another place, or is none
 ELSEWHERE = {

@@ -94,7 +94,7 @@ def test_from_every_state_a_boot_reaches_stopped_when_podman_answers() -> None:
     """By the table alone: CONVERGE, then GONE."""
     for state in S:
         verdict = persona.PERSONA.lookup(state, E.CONVERGE)
-        if state in (S.ABSENT, *persona.MADE):
+        if state in (S.ABSENT, *persona.MADE, *persona.GOES_BACK):
             continue
         assert verdict.dest is S.CONVERGING  # type: ignore[union-attr]
         assert verdict.desired == "stopped"  # type: ignore[union-attr]
@@ -107,6 +107,9 @@ def test_a_boot_gives_up_what_was_half_copied_and_puts_what_was_whole_in_its_pla
     assert lookup(S.COPYING, E.CONVERGE).dest is S.ABSENT  # type: ignore[union-attr]
     assert lookup(S.PLACING, E.CONVERGE).dest is S.PLACING  # type: ignore[union-attr]
     assert lookup(S.PLACING, E.PLACED).dest is S.STOPPED  # type: ignore[union-attr]
+    assert lookup(S.RESTORING, E.CONVERGE).dest is S.STOPPED, "as it was"  # type: ignore[union-attr]
+    assert lookup(S.REPLACING, E.CONVERGE).dest is S.REPLACING  # type: ignore[union-attr]
+    assert lookup(S.RESTORING, E.COPIED).promised, "or the manifest could be that of one time and the home that of another"  # type: ignore[union-attr]
     assert lookup(S.COPYING, E.COPIED).promised, "or a crash could find a home in its place, and nobody whose it is"  # type: ignore[union-attr]
 
 

@@ -19,9 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import screencopy
 from kit import Log
 from parts import Steps
-from test_screen_proof import BOUND_S, RealSway, proved, sway_itself, until
+from test_screen_proof import BOUND_S, RealSway, proved, sway_itself, turns, until
 
 from bay0.effects import whose
 from bay0.machines import focus, persona
@@ -150,8 +151,16 @@ class Desk:
         """Return pid -> (workspace, visible), as sway itself says."""
         return {each.pid: (each.workspace, each.visible) for each in tree.windows(self.tree())}
 
+    def rests(self) -> bool:
+        """No tree is read, nor is to be."""
+        return not self.windows._busy and not self.windows._paced
+
     def until_shown(self, **expected: Any) -> None:
-        until(self.reactor, lambda: self.shown() == expected["of"])
+        try:
+            until(self.reactor, lambda: self.shown() == expected["of"])
+        except AssertionError as error:
+            told = f"{self.shown()} is shown, expected {expected['of']}; the log ends {self.log.lines[-6:]}"
+            raise AssertionError(told) from error
 
     def hide(self, name: str) -> list[Any]:
         done: list[Any] = []
@@ -190,6 +199,20 @@ def test_a_persona_is_offered_nothing_that_looks_types_draws_over_or_carries(des
     client.wait(BOUND_S)
     offered = set(client.stdout.read().split()) if client.stdout else set()
     assert not offered & registry.NEEDED - {"wl_compositor", "wl_seat", "wl_shm", "xdg_wm_base"}
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        "zwlr_screencopy_manager_v1", "zwlr_export_dmabuf_manager_v1", "zwp_virtual_keyboard_manager_v1", "zwlr_virtual_pointer_manager_v1",
+        "zwlr_layer_shell_v1", "zwlr_data_control_manager_v1", "wp_security_context_manager_v1", "ext_session_lock_manager_v1",
+    ],
+)  # fmt: skip
+def test_who_knows_the_number_of_what_is_not_offered_is_refused_it(desk: Desk, interface: str) -> None:
+    """Screen capture, injected keys and motions, a layer above all, another's clipboard, a context of one's own, a lock."""
+    offered = desk.told_proof.proof.wayland.offered
+    number = next(number for number, name in offered.items() if name == interface)
+    desk.client(WORK, f"grab={number}:{interface}", said=f"refused {interface}")
 
 
 def test_a_window_is_seen_only_once_its_persona_is_in_front(desk: Desk) -> None:
@@ -245,6 +268,44 @@ def test_a_switch_shows_the_one_that_came_and_waits_for_a_frame_before_the_other
     assert desk.windows.front == PLAY
 
 
+def test_a_freeze_waits_until_sway_waits_no_more_for_a_window_that_never_takes_its_size(desk: Desk) -> None:
+    """Until then the old picture stays: sway waits 200 ms for each client that gets a new size (its transactions)."""
+    red = (0xC0, 0x40, 0x20)
+    one, two = desk.client(WORK, "map", "draw", "go"), desk.client(PLAY, "map", "deaf", "go", colour="2040c0")
+    desk.bring(WORK)
+    desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
+    until(desk.reactor, lambda: red in colours(desk))
+    desk.bring(PLAY)
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: done)
+    assert red not in colours(desk)
+    assert desk.log.of("gpu detach")
+
+
+def test_a_freeze_waits_for_no_frame_of_a_compositor_that_has_ended_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows_module, "SETTLES_S", 2.0)
+    desk.client(WORK, "map", "go")
+    desk.client(PLAY, "map", "go")
+    desk.bring(WORK)
+    until(desk.reactor, lambda: desk.windows.front == WORK)
+    desk.bring(PLAY)
+    desk.step(WORK, S.PAUSING)
+    done = desk.hide(WORK)
+    until(desk.reactor, lambda: desk.windows.front == PLAY and not desk.windows._hiding)
+    turns(desk.reactor, 3)
+    assert not done
+    desk.windows.detach()
+    until(desk.reactor, lambda: done)
+    assert not desk.log.of("gpu detach: it goes on without")
+
+
+def colours(desk: Desk) -> set[tuple[int, ...]]:
+    """Return the colours of the next picture."""
+    _width, _height, body = screencopy.picture(desk.told_proof.proof.wayland_path)
+    return set(zip(body[::3], body[1::3], body[2::3], strict=True))
+
+
 def test_one_that_is_paused_in_front_leaves_the_screen_to_nobody_and_is_shown_again_once_it_runs(
     desk: Desk,
 ) -> None:
@@ -298,6 +359,7 @@ def test_a_window_that_was_put_among_those_of_the_one_in_front_is_put_back(desk:
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
     desk.step(PLAY, S.PAUSED)
     con = next(each.con for each in tree.windows(desk.tree()) if each.pid == two.pid)
+    until(desk.reactor, desk.rests)  # nothing but sway's own word on this has the tree read
     desk.run(f'[con_id={con}] move container to workspace "{WORK}"')
     desk.until_shown(of={one.pid: (WORK, True), two.pid: (tree.SCRATCH, False)})
 
@@ -360,7 +422,7 @@ def test_a_window_of_a_process_that_is_no_personas_or_of_another_one_without_a_d
     stranger = desk.client(WORK, "map", "go", of="p://nobody")
     desk.hear(stranger, "closed")
     assert desk.shown() == {stranger.pid: (tree.SCRATCH, False)}
-    assert desk.windows.nobodys == 1
+    assert desk.windows.owners.nobodys == 1
 
 
 def test_a_window_is_closed_once_the_process_that_opened_its_connection_has_ended(desk: Desk) -> None:
@@ -562,6 +624,13 @@ def test_a_program_that_opens_windows_without_end_is_ended(
     assert [each.poll() for each in few] == [None, None]
 
 
+def test_so_is_one_that_opens_ten_thousand_over_one_connection(desk: Desk) -> None:
+    client = desk.client(WORK, "windows=10000", said="globals")
+    until(desk.reactor, lambda: client.poll() is not None)
+    assert desk.log.of("a program is ended: too many windows")
+    until(desk.reactor, lambda: not desk.shown())
+
+
 def test_who_connects_while_there_is_no_compositor_waits_and_is_served_by_the_next(
     desk: Desk, sway_itself: RealSway
 ) -> None:
@@ -624,3 +693,16 @@ def test_a_freeze_waits_for_nothing_without_a_compositor_and_no_longer_than_its_
     os.kill(sway_itself.process.pid, 18)
     desk.windows.detach()
     assert desk.hide(WORK) == [True]
+
+
+def test_a_frame_comes_for_who_asks_whether_one_does_and_none_from_a_compositor_that_hangs(
+    desk: Desk, sway_itself: RealSway
+) -> None:
+    found: list[str] = []
+    desk.windows.await_frame(BOUND_S, found.append)
+    until(desk.reactor, lambda: found)
+    os.kill(sway_itself.process.pid, 19)
+    desk.windows.await_frame(0.2, found.append)
+    until(desk.reactor, lambda: len(found) > 1)
+    os.kill(sway_itself.process.pid, 18)
+    assert found == ["", "no frame came in time"]

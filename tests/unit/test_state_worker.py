@@ -158,6 +158,15 @@ def test_history_is_the_last_boots_with_their_steps(peer: Peer) -> None:
     assert [(boot["boot_id"], len(boot["steps"])) for boot in boots] == [("b2", 0), ("b1", 1)]
 
 
+def test_how_a_boot_ended_is_what_a_later_one_found(peer: Peer) -> None:
+    peer.ready()
+    peer.ok("commit", steps=[step(1, kind="boot", machine="boot:b1", why="it runs")], full=False)
+    assert [boot["end"] for boot in pages(peer, "history", 5)] == [None], "it runs"
+    peer.ok("migrate", boot={**BOOT, "boot_id": "b2"})
+    peer.ok("commit", steps=[step(1, kind="boot", machine="boot:b1", boot_id="b2", why="it lost power")], full=False)
+    assert [boot["end"] for boot in pages(peer, "history", 5)] == [None, "it lost power"]
+
+
 def test_as_many_boots_as_a_client_may_ask_for_fit_into_an_answer(peer: Peer) -> None:
     peer.ready()
     for number in range(12):
@@ -416,7 +425,9 @@ def test_every_operation_takes_only_named_arguments_and_answers_with_json() -> N
         "hello", "find", "mount", "open", "migrate", "machines", "stage", "flush", "commit", "journal", "history", "probe", "room", "extent",
         "genesis", "genesis_tail", "settle", "close", "containers_prepare", "containers_aside", "persona_prepare", "ai_archive", "ai_model",
         "image_archive", "home_empty", "home_give", "log_remove", "trash_sweep", "trash_left",
-        "home_is_free", "staging_begin", "staging_place", "staging_drop", "staging_clear",
+        "home_is_free", "staging_begin", "staging_begin_again", "staging_begin_anew", "staging_place", "staging_replace",
+        "staging_drop", "staging_clear",
+        "snapshot_number", "snapshot_delete",
         "prefer", "time_load", "time_save", "seed_use", "seed_renew", "farewell", "nack_put", "nack_drop", "nack_find", "nack_page",
         "validate_marker", "validate_log", "validate_database",
     }  # fmt: skip

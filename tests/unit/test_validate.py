@@ -31,6 +31,7 @@ from bay0.validate import checks as validate
 from bay0.validate import sockets
 from bay0.validate.checks import CHECKS
 from bay0.validate.look import Kernel, Look
+from bay0.validate.network import A_MOMENT_S
 from bay0.validate.verdict import COMPONENTS, GREEN, Finding, Level
 
 MOUNTS = """21 1 0:19 / / ro,relatime - erofs /root.erofs ro,user_xattr
@@ -112,7 +113,7 @@ def see(name: str, spine: Any, kernel: Kernel, freezer: Any = None) -> Finding:
         return found
     ended: list[Finding] = []
     flow.run(found, ended.append)
-    spine.reactor.advance()
+    spine.reactor.advance(A_MOMENT_S)
     return ended[0]
 
 
@@ -298,9 +299,9 @@ def test_a_file_where_a_socket_of_the_compositor_would_be_proves_nothing(spine: 
         assert "not ready: an impostor answers" in why(see("compositor", spine, kernel))
 
 
-def screen(spine: Any, state: screens.S, fault: str = "") -> None:
+def screen(spine: Any, state: screens.S, fault: str = "", frame: str = "") -> None:
     spine.engine.instances[screens.NAME] = SimpleNamespace(now=state, committed=SimpleNamespace(why="for a reason"))
-    spine.screen.made = SimpleNamespace(find_fault=lambda: fault)
+    spine.screen.made = SimpleNamespace(find_fault=lambda: fault, await_frame=lambda resume: resume(frame))
 
 
 def test_a_machine_without_a_screen_is_green(spine: Any, kernel: Kernel) -> None:
@@ -325,6 +326,15 @@ def test_a_compositor_that_offers_what_it_must_not_is_red(spine: Any, kernel: Ke
     spine.services.owns = lambda *_: True
     with listener(kernel.compositor[0]), listener(kernel.compositor[1]):
         assert "zwp_linux_dmabuf_v1" in why(see("compositor", spine, kernel))
+
+
+def test_a_compositor_that_makes_no_frame_is_red_and_one_that_does_is_green(spine: Any, kernel: Kernel) -> None:
+    spine.services.owns = lambda *_: True
+    with listener(kernel.compositor[0]), listener(kernel.compositor[1]):
+        screen(spine, screens.S.READY)
+        assert see("compositor", spine, kernel) == GREEN
+        screen(spine, screens.S.READY, frame="no frame came in time")
+        assert why(see("compositor", spine, kernel)) == "the compositor makes no new picture: no frame came in time"
 
 
 # ---- the disk
@@ -502,6 +512,16 @@ def test_a_process_where_the_kernel_makes_cards_is_red_and_named(spine: Any, ker
         (made / "comm").write_text("sh\n")
         (made / "stat").write_text(f"{pid} (sh) S 1 0\n")
     assert why(see("network", spine, kernel)) == "in the kernel's network namespace: sh (pid 399)"
+
+
+def test_a_command_that_is_there_for_a_moment_to_move_a_card_is_fine(spine: Any, kernel: Kernel) -> None:
+    made = Path(kernel.proc) / "399"
+    (made / "ns").mkdir(parents=True)
+    (made / "ns/net").symlink_to(Path(kernel.proc) / "2/ns/net")
+    (made / "comm").write_text("ip\n")
+    (made / "stat").write_text("399 (ip) S 1 0\n")
+    spine.reactor.call_later(A_MOMENT_S / 2, (made / "ns/net").unlink)
+    assert see("network", spine, kernel).level is Level.GREEN
 
 
 def test_a_kernels_namespace_that_cannot_be_seen_is_yellow(spine: Any, kernel: Kernel) -> None:

@@ -291,7 +291,7 @@ def test_a_counter_whose_window_is_closed_or_that_is_told_to_end_ends_well(desk:
     assert (closed.wait(BOUND_S), closed.stderr.read()) == (0, "")  # type: ignore[union-attr]
     told = desk.start(counter)
     desk.until(desk.counts, "a window")
-    assert hears_term(told.pid)
+    desk.until(lambda: hears_term(told.pid), "it asks for TERM")
     told.terminate()
     assert (told.wait(BOUND_S), told.stderr.read()) == (0, "")  # type: ignore[union-attr]
 
@@ -421,7 +421,7 @@ def test_a_terminal_that_is_left_has_ended_well_whatever_its_last_command_did(te
 def test_a_terminal_that_is_told_to_end_ends(terminal: tuple[Desk, subprocess.Popen[str]]) -> None:
     desk, child = terminal
     desk.until(lambda: shells(child.pid), "a login shell")
-    assert hears_term(child.pid)
+    desk.until(lambda: hears_term(child.pid), "it asks for TERM")
     child.terminate()
     assert child.wait(BOUND_S) >= 0, "not by the signal itself"
 

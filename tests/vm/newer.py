@@ -17,8 +17,9 @@ import mkuki
 TOP = Path(__file__).resolve().parents[2]
 
 HERE = 'try "mount the root image"'  # a line of stage 0
-BESIDE = '$bb mount --bind /os-release /newroot/etc/os-release || fail "say which build it is"\n'
-BESIDE += '$bb mount -o remount,bind,ro /newroot/etc/os-release || fail "protect it"\n'  # the root is read-only, whole
+BESIDE = """$bb mount --bind /os-release /newroot/etc/os-release || fail "say which build it is"
+$bb mount -o remount,bind,ro /newroot/etc/os-release || fail "have it as the rest of the root is"
+"""
 STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 UNUSED = b"nobody reads this"  # a place in it where a bit may flip, and all runs as before
 NO_PODMAN = '$bb mount --bind /os-release /newroot/usr/bin/podman || fail "break podman"\n'

@@ -425,11 +425,13 @@ def test_the_next_boot_tells_of_the_earlier_one_with_its_steps(died: dict):
     earlier = died["previous"]
     assert len(earlier) == 1
     assert [step["dest"] for step in earlier[0]["steps"] if step["kind"] == "boot"] == LEAVING
+    assert earlier[0]["end"] == "an earlier boot left as it was asked to"
     assert died["unread"] is None
 
 
 def test_a_boot_after_a_power_cut_tells_of_both(told: dict, died: dict):
     assert [boot["boot_id"] for boot in told["previous"]] == [died["this"]["boot_id"], died["previous"][0]["boot_id"]]
+    assert told["previous"][0]["end"] == "an earlier boot lost power or crashed while it ran"
     own = f"boot:{died['this']['boot_id'][:8]}"  # the list also holds what it did about the boot before it
     assert [step["dest"] for step in told["previous"][0]["steps"] if step["machine"] == own] == STAGES
 

@@ -259,7 +259,8 @@ def test_what_one_uses_is_what_the_kernel_counts(spine: Vm):
     before = cpu_used(spine, directory)
     (burn,) = spine.json("bay0 persona stats burn --json")
     assert before <= burn["cpu_us"] <= cpu_used(spine, directory)
-    assert 0 < burn["cpu_percent"] <= 30, "its limit is a tenth, and a look is not exact"
+    look = lambda: spine.json("bay0 persona stats burn --json")[0]["cpu_percent"]
+    assert harness.until(look, VERB_S, "it got some of the processor") <= 30, "its limit is a tenth, and a look is not exact"
     assert (burn["pids"], burn["pids_max"]) == (1, 256)
     rows = {row["name"]: row for row in spine.json("bay0 top --json")}
     assert {"PID 1", "services", "all personas", "p://burn"} <= set(rows)
@@ -448,6 +449,50 @@ def test_a_clone_of_who_runs_has_its_home_as_it_is_and_who_was_copied_goes_on(sp
     refused = spine.sh("bay0 persona clone work try", VERB_S)
     assert (refused.status, "exists already" in refused.stdout + refused.stderr) == (1, True)
     spine.out("bay0 persona stop try && bay0 persona remove try --home --yes && rm /persist/homes/p__work/*", VERB_S)
+
+
+def test_who_goes_back_to_a_snapshot_has_the_home_and_the_manifest_of_then(spine: Vm):
+    running(spine, "work")
+    spine.out("bay0 persona shell work -- sh -c 'echo then >/home/work/letter && ln -f /home/work/letter /home/work/again'")
+    made = spine.json("bay0 persona snapshot work --note 'a letter' --json", VERB_S)
+    assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://work@1", "kept", 2)
+    assert spine.json("bay0 persona show work --json")["state"] == "running"
+    spine.out("bay0 persona shell work -- sh -c 'rm /home/work/again; echo now >/home/work/letter' && bay0 persona set work description=changed")
+    spine.out("bay0 persona stop work", VERB_S)
+    assert "a letter" in spine.out("bay0 persona snapshots work")
+    assert spine.sh("bay0 persona restore work@1", VERB_S).status == 1, "nobody can be asked"
+    spine.out("bay0 persona restore work@1 --yes", VERB_S)
+    assert spine.out("cd /persist/homes/p__work && cat again && stat -c %h letter && ls /persist/spine/staging") == "then\n2"
+    assert spine.json("bay0 persona show work --json")["description"] != "changed"
+    spine.out("bay0 persona drop work@1 && rm /persist/homes/p__work/*", VERB_S)
+    assert spine.out("ls /persist/snapshots") == ""
+
+
+def test_a_persona_is_exported_and_made_again_of_the_archive_and_tar_reads_it_too(spine: Vm):
+    running(spine, "work")
+    inside = "cd /home/work && echo dear >letter && ln -f letter again && chmod 4711 letter && ln -sf /etc/shadow out && truncate -s 1G hole"
+    spine.out(f"bay0 persona shell work -- sh -c '{inside}'")
+    told = spine.json("bay0 persona export work /persist/work.tar --json", VERB_S)
+    assert told["entries"] == 4
+    assert spine.out("bay0 persona snapshots work --json") == "[]", "the one that was taken for it is gone"
+    assert spine.json("bay0 persona show work --json")["state"] == "running"
+    assert "home/letter" in spine.out("tar -tf /persist/work.tar")
+    refused = spine.sh("bay0 persona import /persist/work.tar", VERB_S)
+    assert (refused.status, "exists already" in refused.stderr) == (1, True)
+    made = spine.json("bay0 persona import /persist/work.tar --as again --json", VERB_S)
+    assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://again", "stopped", 4)
+    looked = "cd /persist/homes/p__again && stat -c '%a %u %h' letter && readlink out && stat -c %s hole && du -k hole | cut -f1"
+    assert spine.out(looked) == "4711 0 2\n/etc/shadow\n1073741824\n0"
+    running(spine, "again")
+    assert spine.out("bay0 persona shell again -- cat /home/work/again") == "dear"
+    assert spine.out("bay0 persona cp again:/home/work/letter -") == "dear"
+    assert spine.sh("bay0 persona cp again:out -").status == 1, "a link of its own leads nowhere"
+    assert spine.out("echo there | bay0 persona cp - again:out >/dev/null; bay0 persona shell again -- cat /home/work/out") == "there"
+    spine.out("bay0 persona stop again && bay0 persona remove again --home --yes", VERB_S)
+    assert spine.out("bay0 persona export work - | bay0 persona import - --as again", 2 * VERB_S).startswith("p://again is made and stopped")
+    assert spine.sh("head -c 3000 /persist/work.tar >/persist/half.tar; bay0 persona import /persist/half.tar --as half", VERB_S).status == 1
+    assert spine.sh("bay0 persona show half").status == 1, "there is none"
+    spine.out("bay0 persona remove again --home --yes; rm /persist/homes/p__work/* /persist/*.tar; ls /persist/spine/staging", VERB_S)
 
 
 # ---- reality; more of it below, while podman hangs
@@ -720,7 +765,7 @@ def test_by_force_it_ends_though_podman_hangs_and_the_disk_is_dead(folder: str, 
 def test_where_power_off_cannot_be_had_the_machine_restarts_and_says_so(folder: str):
     disk = harness.make_disk(f"{folder}/no-acpi.img")
     # without ACPI QEMU's commands do not reach the guest either: it is told at its console
-    with harness.vm(disk, "acpi=off", console=True, life_s=LIFE_S) as machine:
+    with harness.vm(disk, "acpi=off", ("-action", "reboot=shutdown"), console=True, life_s=LIFE_S) as machine:
         machine.wait_console("spine:.*# ")
         machine.type("bay0 status\n")
         machine.wait_console(r"storage +durable on /dev/vda", VERB_S)
@@ -757,7 +802,8 @@ def test_power_off_does_not_wait_for_a_podman_that_hangs_and_the_next_boot_finds
             machine.out(hang)
             left = machine.quit()
         assert left.status == 0
-        assert "containers killed" in left.console
+        ended = all(re.search(rf"p://{name}: stopping -> stopped", left.console) for name in ("nap", "deaf"))
+        assert ended or "containers killed" in left.console, "a persona's own stop needs no podman, if it has the time"
         harness.check_clean(disk)
         harness.check_checkpointed(disk)
         assert harness.stored(disk).integrity == "ok"
