@@ -42,6 +42,7 @@ def scan(top: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     names: dict[int, str] = {}
     for folder, folders, files in os.walk(top):
+        folders.sort()  # the first name of a file with several is one of the order of the walk
         for name in [".", *sorted([*folders, *files])] if folder == str(top) else sorted([*folders, *files]):
             path = os.path.join(folder, name)
             seen = os.lstat(path)
