@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from typing import Any
@@ -293,4 +294,23 @@ def _lives(device: str) -> bool:
         if time.monotonic() > end:
             return True
         time.sleep(0.02)
+    _wait_until_free(device)
     return False
+
+
+def _wait_until_free(device: str) -> None:
+    """Wait, `RELEASED_S` at most, until the kernel has let a disk go: the end of another mount namespace may be what closes the filesystem.
+
+    It leaves sysfs as the first thing of its end (fs/ext4/super.c, ext4_put_super), its journal is ended after that. Without that
+    time a power-off overtook it, and the next boot had a journal to replay. The disk can be opened exclusively once all is done.
+    """
+    end = time.monotonic() + RELEASED_S
+    while time.monotonic() < end:
+        try:
+            os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return
+            time.sleep(0.01)
+        else:
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -317,6 +318,28 @@ def test_what_the_kernel_lets_go_a_moment_later_stays_unmounted(
     monkeypatch.setattr(device.time, "sleep", lambda _seconds: (sysfs / "vda").rmdir())
     device.unmount()
     assert played.calls == [f"umount {paths.ROOT}"]
+
+
+def test_the_end_of_another_namespace_is_waited_for_until_the_disk_is_free(
+    kernel: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its filesystem has left sysfs, and its journal has not been ended yet."""
+    kernel([("/dev/vda", paths.ROOT, "rw")])
+    slept: list[float] = []
+    real = os.open
+
+    def held(path: Any, flags: int, *more: Any, **words: Any) -> int:
+        if path != "/dev/vda":
+            return real(path, flags, *more, **words)
+        if flags & os.O_EXCL and len(slept) < 3:
+            raise OSError(errno.EBUSY, "it is in use")
+        return real("/dev/null", os.O_RDONLY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device.time, "sleep", slept.append)
+        patch.setattr(device.os, "open", held)
+        device.unmount()
+    assert len(slept) == 3
 
 
 def test_without_a_mount_there_is_nothing_to_unmount(kernel: Callable[..., Kernel]) -> None:
