@@ -149,6 +149,7 @@ class Bench:
         self.kernel = Kernel(self, os.path.join(self.folder, "cgroup"))  # type: ignore[arg-type]
         self.disk = SimpleNamespace(wedged=False, unplugged=False, present=True, full=False)
         self.homes = SimpleNamespace(used=lambda _path: None)
+        self.screen = SimpleNamespace(begins=lambda *_: None)  # of which a container knows its sockets
         self.checks = SimpleNamespace(note_foreign=lambda: None)
         self.reset()
 

@@ -457,13 +457,13 @@ def test_who_goes_back_to_a_snapshot_has_the_home_and_the_manifest_of_then(spine
     made = spine.json("bay0 persona snapshot work --note 'a letter' --json", VERB_S)
     assert (made["name"], made["state"], made["copied"]["entries"]) == ("p://work@1", "kept", 2)
     assert spine.json("bay0 persona show work --json")["state"] == "running"
-    spine.out("bay0 persona shell work -- sh -c 'rm /home/work/again; echo now >/home/work/letter' && bay0 persona set work description=changed")
+    spine.out("bay0 persona shell work -- sh -c 'rm /home/work/again; echo now >/home/work/letter' && bay0 persona set work description=afterwards")
     spine.out("bay0 persona stop work", VERB_S)
     assert "a letter" in spine.out("bay0 persona snapshots work")
     assert spine.sh("bay0 persona restore work@1", VERB_S).status == 1, "nobody can be asked"
     spine.out("bay0 persona restore work@1 --yes", VERB_S)
     assert spine.out("cd /persist/homes/p__work && cat again && stat -c %h letter && ls /persist/spine/staging") == "then\n2"
-    assert spine.json("bay0 persona show work --json")["description"] != "changed"
+    assert spine.json("bay0 persona show work --json")["description"] != "afterwards"
     spine.out("bay0 persona drop work@1 && rm /persist/homes/p__work/*", VERB_S)
     assert spine.out("ls /persist/snapshots") == ""
 
