@@ -64,6 +64,8 @@ class Computer:
     at: int = 0
     refused: list[str] = field(factory=list)  # digests that must be refused for good
     failed: bool = False
+    made_so_far: int = 0
+    version: str = ""  # of the last one that was made: no two are the same, since one may be refused by now
 
     def see(self, pattern: str, bound_s: float = BOOT_S) -> re.Match[str]:
         found = self.vm.wait_console(pattern, bound_s, after=self.at)
@@ -95,9 +97,10 @@ class Computer:
 
     def made(self, *, key: tuple[str, str] | None = None, **how: str) -> str:
         """Put a newer spine on the second disk; return the words that stage it."""
-        path = f"{self.second}.efi"
+        path, self.version = f"{self.second}.efi", f"9.0.{self.made_so_far}"
+        self.made_so_far += 1
         shutil.rmtree(f"{path}.parts", ignore_errors=True)
-        digest = newer.newer(self.first, path, "9.0.0", key=key, **how)
+        digest = newer.newer(self.first, path, self.version, key=key, **how)
         data = Path(path).read_bytes()
         os.unlink(path)
         with open(self.second, "r+b") as file:
@@ -204,11 +207,11 @@ def pc(machines: Machines) -> Iterator[Computer]:
 def test_a_newer_spine_is_staged_tried_and_is_the_good_one_until_somebody_goes_back(pc: Computer) -> None:
     digest = pc.staged(pc.made())
     shown = pc.status()
-    assert (shown["runs"], shown["next"], shown["image"]["version"]) == ("SLOTA", "SLOTA", "9.0.0")
+    assert (shown["runs"], shown["next"], shown["image"]["version"]) == ("SLOTA", "SLOTA", pc.version)
     pc.tries()
     pc.up("SLOTB")
     begin = time.monotonic()
-    assert pc.vm.out("sed -n s/^VERSION_ID=//p /etc/os-release") == "9.0.0"
+    assert pc.vm.out("sed -n s/^VERSION_ID=//p /etc/os-release") == pc.version
     pc.until("good")
     pc.whole("precious")
     refused = pc.vm.sh("bay0 upgrade stage /etc/hostname")
