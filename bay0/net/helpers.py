@@ -8,7 +8,6 @@ time to look. Packets pass without them.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,12 @@ from bay0.machines import MACHINES, tenant
 from bay0.machines.boot import LEAVES
 from bay0.net.scripts import NETNS, SPACE
 from bay0.pid1 import flow
-from bay0.pid1.reactor import READ
+from bay0.tenants.pipe import Pipe
 from bay0.tenants.port import ServiceSpec
 
 if TYPE_CHECKING:
+    import socket
+
     from bay0.machines.engine import Engine
     from bay0.machines.instance import Instance
     from bay0.pid1.reactor import Reactor
@@ -48,36 +49,19 @@ class _Ear:
 
     reactor: Reactor
     heard: Callable[[bytes], None]
-    _channel: socket.socket | None = None
+    _pipe: Pipe = field(init=False)
     _rest: bytes = b""
+
+    def __attrs_post_init__(self) -> None:
+        self._pipe = Pipe(self.reactor, self._came, CHUNK)
 
     def lend(self) -> socket.socket:
         """Return the end that the next process writes to. `OSError` if there is no descriptor left."""
-        self.close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        self._channel, self._rest = ours, b""
-        self.reactor.watch(ours.fileno(), READ, self._ready)
-        return theirs
+        self._rest = b""
+        return self._pipe.lend()
 
-    def close(self) -> None:
-        """Hear nobody; harmless when that is so."""
-        if self._channel is not None:
-            self.reactor.unwatch(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
-
-    def _ready(self, _ready: int) -> None:
-        if self._channel is None:
-            return
-        try:
-            data = self._channel.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _came(self, data: bytes) -> None:
         if not data:
-            self.close()
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > CHUNK:

@@ -5,14 +5,15 @@ Always read, so that they never wait for us.
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from bay0.pid1.reactor import READ
+from bay0.tenants.pipe import Pipe
 
 if TYPE_CHECKING:
+    import socket
+
     from bay0.pid1.reactor import Reactor
 
 CHUNK = 16 << 10  # bytes taken in a turn
@@ -27,37 +28,25 @@ class Ear:
     reactor: Reactor
     log: Any
     name: str
-    _channel: socket.socket | None = None
+    _pipe: Pipe = field(init=False)
     _rest: bytes = b""
     _since: float = field(init=False, default=0.0)
     _said: int = field(init=False, default=0)
     _unsaid: int = field(init=False, default=0)
 
+    def __attrs_post_init__(self) -> None:
+        self._pipe = Pipe(self.reactor, self._heard, CHUNK)
+
     def lend(self) -> socket.socket:
         """Return the end that the next process writes to. `OSError` if there is no descriptor left."""
-        self.close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        self._channel, self._rest = ours, b""
-        self.reactor.watch(ours.fileno(), READ, self._ready)
-        return theirs
+        self._rest = b""
+        return self._pipe.lend()
 
     def close(self) -> None:
         """Listen to nobody; harmless when that is so."""
-        if self._channel is not None:
-            self.reactor.unwatch(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
+        self._pipe.close()
 
-    def _ready(self, _ready: int) -> None:
-        if self._channel is None:
-            return
-        try:
-            data = self._channel.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _heard(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > CHUNK:
             self._rest = self._rest[:LINE_MAX]
@@ -65,7 +54,6 @@ class Ear:
             self._say(line)
         if not data:
             self._say(self._rest)
-            self.close()
 
     def _say(self, line: bytes) -> None:
         text = "".join(
