@@ -117,9 +117,10 @@ def _target(path: str) -> Iterator[BinaryIO]:
 
 def _written(name: str, about: dict[str, Any], unchanged: Callable[[], None], out: BinaryIO) -> Export:
     from bay0.state import export as state
+    from bay0.state import tree
     from bay0.state.tarstream import Writer
 
-    state.prepare()
+    tree.prepare()
     writer = Writer(out.write)
     made = state.Export(writer, _say_far())
     home = state.open_home(name)

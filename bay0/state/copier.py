@@ -20,7 +20,6 @@ from attrs import asdict, define, field, frozen
 
 from bay0.base.errors import RefusedError
 from bay0.base.syscalls import syncfs
-from bay0.effects import shield
 from bay0.state import files, staging, tree
 from bay0.state.paths import STAGING
 
@@ -119,19 +118,23 @@ def copy(job: Job) -> tree.Size:
     return tree.Size(made.entries, made.bytes)
 
 
-def main(words: list[str]) -> int:
-    """Do the job in `words` and say what was copied; exit status 1 and a reason if it could not be done."""
-    job = Job(**json.loads(words[0]))
-    shield.last_at_the_disk()
-    tree.many_descriptors()
+def answer(progress: str, make: Callable[[], dict[str, int | bool]]) -> int:
+    """Be the process that makes a home: print what `make` returns as JSON, or say why not; return the exit status."""
+    tree.prepare()
     try:
-        made = copy(job)
+        made = make()
     except (OSError, RefusedError) as error:
         print(error.strerror if isinstance(error, OSError) and error.strerror else error, file=sys.stderr)
         return 1
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(job.progress)
-    print(json.dumps(asdict(made)))
+            os.unlink(progress)
+    print(json.dumps(made))
     return 0
+
+
+def main(words: list[str]) -> int:
+    """Do the job in `words` and say what was copied; exit status 1 and a reason if it could not be done."""
+    job = Job(**json.loads(words[0]))
+    return answer(job.progress, lambda: asdict(copy(job)))
 

@@ -15,7 +15,6 @@ from typing import Any
 from attrs import define, field
 
 from bay0.base.errors import RefusedError
-from bay0.effects import shield
 from bay0.state import files, staging, tarstream, tree
 from bay0.state.tarstream import CHARACTER, FIFO, FILE, FOLDER, HARD, LINK, Member
 
@@ -180,9 +179,3 @@ def _pieces(fd: int, found: os.stat_result) -> list[tarstream.Piece] | None:
 def open_home(name: str) -> int | None:
     """Return a descriptor of the home called `name` on the disk, a persona's or a snapshot's; None if there is none."""
     return None if staging.is_free(name) else files.open_directory(staging.place_of(name))
-
-
-def prepare() -> None:
-    """Be the last at the disk, and able to go as deep as a tree may be."""
-    shield.last_at_the_disk()
-    tree.many_descriptors()

@@ -20,6 +20,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from bay0.base.errors import RefusedError
+from bay0.effects import shield
 
 DEPTH_MAX = 1000  # directories inside each other: two descriptors each
 CHUNK = 8 << 20  # bytes that are copied in one call
@@ -286,10 +287,11 @@ def forget_links(links: int) -> None:
                 os.unlink(entry.name, dir_fd=links)
 
 
-def many_descriptors() -> None:
-    """Allow this process two for each directory that may lie in another."""
+def prepare() -> None:
+    """Have this process be the last at the disk, and able to go as deep as a tree may be: two descriptors for each level."""
     import resource  # noqa: PLC0415 - nothing else in the program needs it
 
+    shield.last_at_the_disk()
     wanted = 2 * DEPTH_MAX + 64
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:

@@ -12,14 +12,12 @@ import contextlib
 import json
 import os
 import stat
-import sys
 from typing import Any, BinaryIO
 
 from attrs import asdict, define, field, frozen
 
 from bay0.base.errors import RefusedError
 from bay0.base.syscalls import syncfs
-from bay0.effects import shield
 from bay0.state import copier, export, files, staging, tree
 from bay0.state.paths import STAGING
 from bay0.state.tarstream import CHARACTER, FIFO, FILE, FOLDER, HARD, LINK, Member, Reader
@@ -238,15 +236,4 @@ def unpack(job: Job) -> dict[str, int | bool]:
 def main(words: list[str]) -> int:
     """Do the job in `words` and say what was made; exit status 1 and a reason if it could not be done."""
     job = Job(**json.loads(words[0]))
-    shield.last_at_the_disk()
-    tree.many_descriptors()
-    try:
-        made = unpack(job)
-    except (OSError, RefusedError) as error:
-        print(error.strerror if isinstance(error, OSError) and error.strerror else error, file=sys.stderr)
-        return 1
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(job.progress)
-    print(json.dumps(made))
-    return 0
+    return copier.answer(job.progress, lambda: unpack(job))
